@@ -1,0 +1,1 @@
+"""Images, views, stored embeddings and the selection of samples."""

@@ -1,0 +1,40 @@
+"""One batch of two views of the same images."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from graphkd.typing import Float, Int, Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Student's and teacher's images of the same samples, in [0, 1].
+
+    Args:
+        student: images for the student.
+        teacher: images for the teacher; the same tensor object where the view is shared.
+        index: position of each sample in its data set; a store is asked by it.
+        target: labels, only where a run was asked to use or score them.
+
+    Shapes: student (b, 3, h, w), teacher (b, 3, h', w'), index (b,), target (b,).
+    """
+
+    student: Float[Tensor, "b 3 h w"]
+    teacher: Float[Tensor, "b 3 h2 w2"]
+    index: Int[Tensor, " b"]
+    target: Int[Tensor, " b"] | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        student = self.student.to(device, non_blocking=True)
+        shared = self.teacher is self.student
+        return replace(
+            self,
+            student=student,
+            teacher=student if shared else self.teacher.to(device, non_blocking=True),
+            target=None if self.target is None else self.target.to(device, non_blocking=True),
+        )
+
+    def __len__(self) -> int:
+        return len(self.index)

@@ -1,0 +1,1 @@
+"""Distillers, one method a file."""

@@ -1,0 +1,1 @@
+"""Teachers: frozen callables from images to Features."""

@@ -1,0 +1,1 @@
+"""Kernels of graphkd: pairwise similarity and edge alignment, behind one dispatcher."""
