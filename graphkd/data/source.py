@@ -1,0 +1,52 @@
+"""What a data set must offer, and what a transform must offer, to be viewed, embedded and scored."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from PIL.Image import Image
+
+from graphkd.typing import Float, Tensor
+
+
+class ImageSource(Protocol):
+    """Images with stable names; labels are optional and never needed for training without labels.
+
+    Attributes:
+        classes: class names, index = label, or ``None``.
+        ids: one stable name per sample: the POSIX path relative to the root, or the index as text.
+        sizes: bytes of each sample's source (file size, or bytes of the pixels).
+    """
+
+    classes: Sequence[str] | None
+    ids: Sequence[str]
+    sizes: Sequence[int]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def image(self, index: int) -> Image:
+        """The decoded RGB image. Raises: DataError that names the file where it cannot be read."""
+        ...
+
+    def target(self, index: int) -> int | None:
+        """The label, or ``None`` where there is none."""
+        ...
+
+    def content_hash(self, index: int) -> str:
+        """SHA-256 (hex) of the sample's bytes."""
+        ...
+
+
+class Transform(Protocol):
+    """Image -> tensor in [0, 1]; random ones draw from torch's global generator only, which Views seeds.
+
+    Attributes:
+        spec: what determines the result, as JSON-ready data; part of a store's fingerprint.
+    """
+
+    spec: dict[str, Any]
+
+    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
+        """The view of one image."""
+        ...
