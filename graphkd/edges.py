@@ -55,6 +55,7 @@ class Edges:
         weight: of each entry of the comparison, broadcastable to the matrix, or ``None``.
         name: of the relation, for messages and fused forms.
         scopes: of source and target nodes.
+        shared_nodes: targets that the first rank holds before those of its samples.
         offset: position of the first source among the targets, where both are the same node type.
 
     Shapes: source (*b, n, d), target (*b, m, d).
@@ -68,6 +69,7 @@ class Edges:
     weight: Tensor | None = None
     name: str = ""
     scopes: tuple[Scope, Scope] = ("batch", "batch")
+    shared_nodes: int = 0
     offset: int = 0
 
     @property
@@ -90,7 +92,9 @@ class Edges:
         """The same edges with the target nodes of all ranks; sources stay this rank's rows."""
         if self.scopes[1] != "batch" or distributed.world_size() == 1:
             return self
-        return replace(self, target=distributed.gather(self.target, sizes), offset=sum(sizes[: distributed.rank()]))
+        rows = [sizes[0] + self.shared_nodes, *sizes[1:]]
+        offset = sum(rows[: distributed.rank()])
+        return replace(self, target=distributed.gather(self.target, rows), offset=offset)
 
     def topk(self, k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
         """Each source's k strongest edges, in PyG's format (edge_index, edge_attr).

@@ -31,10 +31,17 @@ class Graph(HeteroData):  # type: ignore[misc]
         graph.edges("sample", "cosine", "class").dense()
     """
 
-    def add(self, name: str, x: Float[Tensor, "*b n d"], scope: Scope = "batch") -> "Graph":
-        """Add nodes of one type; returns the graph."""
+    def add(self, name: str, x: Float[Tensor, "*b n d"], scope: Scope = "batch", *, shared_nodes: int = 0) -> "Graph":
+        """Add nodes of one type; returns the graph.
+
+        Args:
+            name: the node type.
+            x: the nodes.
+            scope: who shares them; default ``"batch"``.
+            shared_nodes: shared nodes among ``"batch"`` ones, held by the first rank before its samples; default 0.
+        """
         store = self[name]
-        store.x, store.num_nodes, store.scope = x, x.shape[-2], scope
+        store.x, store.num_nodes, store.scope, store.shared_nodes = x, x.shape[-2], scope, shared_nodes
         return self
 
     def connect(
@@ -66,7 +73,8 @@ class Graph(HeteroData):  # type: ignore[misc]
             )
         rule = None if normalise is None else NORMALISERS.resolve(normalise)
         scopes = nodes[0].scope, nodes[1].scope
-        self[source, name, target].implicit = Edges(x, y, function, rule, weight, name, scopes)
+        shared = nodes[1].shared_nodes
+        self[source, name, target].implicit = Edges(x, y, function, rule, weight, name, scopes, shared)
         return self
 
     def edges(self, source: str, relation: str, target: str) -> Edges:

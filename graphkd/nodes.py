@@ -44,7 +44,7 @@ class Nodes:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which of ``embedding`` and ``logits`` matter."""
+        """Which of ``embedding``, ``logits`` and ``proxies`` matter."""
         return frozenset(name for name, share in (("embedding", self.rho), ("logits", 1 - self.rho)) if share > 0)
 
     def __call__(
@@ -81,7 +81,7 @@ class RawNodes(Nodes):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Both blocks."""
+        """Both blocks, whatever rho."""
         return frozenset({"embedding", "logits"})
 
     def __call__(self, embedding: Tensor | None, logits: Tensor | None, proxies: Tensor | None) -> Parts:
@@ -93,6 +93,11 @@ class RawNodes(Nodes):
 
 class FusedNodes(RawNodes):
     r"""Features moved towards the proxies they predict, :math:`f + \sum_c \mathrm{softmax}(z)_c\, t_c`."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Both blocks and the proxies."""
+        return frozenset({"embedding", "logits", "proxies"})
 
     def __call__(self, embedding: Tensor | None, logits: Tensor | None, proxies: Tensor | None) -> Parts:
         """The nodes, of unit length."""

@@ -129,12 +129,13 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
     return result
 
 
-def cross(
+def align_nodes(
     student: Float[Tensor, "m d"],
     teacher: Float[Tensor, "n d"],
     relation: Callable[[Tensor, Tensor], Tensor],
     alignment: AlignmentLike,
-    target: Float[Tensor, "n m"],
+    target: Callable[[], Float[Tensor, "n m"]],
+    name: str = "",
 ) -> Float[Tensor, ""]:
     """Compare the teacher-student node matrix with a target matrix.
 
@@ -143,9 +144,16 @@ def cross(
         teacher: teacher's nodes, this rank's.
         relation: of a teacher node with a student node.
         alignment: from ``graphkd.alignments``.
-        target: what the matrix should be.
+        target: makes what the matrix should be; not called where a fused form needs no matrix.
+        name: of the target, which finds the fused form.
+
+    Raises: ShapeError if the widths differ.
     """
-    return alignment(relation(teacher, same_width(teacher, student)), target)
+    same_width(teacher, student)
+    key = f"nodes:{name}:{getattr(relation, '__name__', '')}:{alignment.name}"
+    fused: Callable[..., Any] | None = dispatch.find(key)
+    result: Tensor = fused(student, teacher) if fused else alignment(relation(teacher, student), target())
+    return result
 
 
 def same_width(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b m d"]:

@@ -53,16 +53,15 @@ class Distiller(nn.Module, ABC):
 
     Attributes:
         terms: name -> (weight, term).
-        reads: parts of the student's Features that receive a gradient; ``Step`` checks that the head is among them.
         global_batch: ``"exact"`` (W ranks equal one process), ``"per_image"`` (no relation between samples), or
             ``"undefined: reason"``.
-        zero_at_teacher: whether every term is 0 when the student equals the teacher.
+        zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
+        needs: which of ``target``, ``index``, ``boxes`` must be given.
     """
 
     terms: Mapping[str, tuple[float, Term]]
-    reads: frozenset[str]
     global_batch: ClassVar[str] = "exact"
-    zero_at_teacher: ClassVar[bool] = True
+    zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

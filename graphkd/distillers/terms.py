@@ -1,6 +1,8 @@
 """Terms that most methods are made of: edges compared within each graph, nodes compared across the two."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -38,13 +40,13 @@ NODE_TARGETS: Registry[type["NodeTerm"]] = Registry("node target")
 
 
 @dataclass(frozen=True)
-class NodeTerm:
-    r"""Relate teacher's nodes with student's, :math:`N_{ij} = r(x^T_i, x^S_j)`, and compare N with a target.
+class NodeTerm(ABC):
+    r"""Relate teacher's nodes with student's, :math:`N_{ij} = r(x^T_i, x^S_j)`, and say what N should be.
 
     Args:
         node_type: compared nodes, of equal width in both graphs.
         relation: name or function.
-        alignment: name or Alignment of N and its target.
+        alignment: name or Alignment of N and its target, where the target is a matrix.
     """
 
     node_type: str
@@ -55,10 +57,18 @@ class NodeTerm:
         object.__setattr__(self, "relation", RELATIONS.resolve(self.relation))
         object.__setattr__(self, "alignment", ALIGNMENTS.resolve(self.alignment))
 
+    @abstractmethod
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """Distance of N from what it should be."""
+
     def nodes(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Student's and teacher's nodes of this rank."""
         student, teacher = pair.student[self.node_type].x, pair.teacher[self.node_type].x
         return ops.same_width(teacher, student), teacher
+
+
+class MatrixTarget(NodeTerm):
+    """A node term whose target is a matrix: this rank's teacher nodes by everybody's student nodes."""
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of N from the target."""
@@ -66,15 +76,16 @@ class NodeTerm:
         assert callable(self.relation)
         student, teacher = self.nodes(pair)
         everyone = distributed.gather(student, list(pair.sizes))
-        return ops.cross(everyone, teacher, self.relation, self.alignment, self.target(pair, teacher))
+        target = partial(self.target, pair, teacher)
+        return ops.align_nodes(everyone, teacher, self.relation, self.alignment, target, type(self).__name__)
 
+    @abstractmethod
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """What N should be. This rank's rows, everybody's columns."""
-        raise AssertionError("NodeTerm has no target of its own: use one of NODE_TARGETS")
 
 
 @NODE_TARGETS.register("identity")
-class IdentityNodes(NodeTerm):
+class IdentityNodes(MatrixTarget):
     r"""EGA's node term: :math:`N \to I`, each student node like its own teacher node and like no other."""
 
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
@@ -85,7 +96,7 @@ class IdentityNodes(NodeTerm):
 
 
 @NODE_TARGETS.register("teacher_gram")
-class TeacherGramNodes(NodeTerm):
+class TeacherGramNodes(MatrixTarget):
     r""":math:`N \to R^T`: a student node relates to the teacher's nodes as its own teacher node does."""
 
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
