@@ -30,8 +30,8 @@ def labelled_cross_entropy(logits: Float[Tensor, "b c"], target: Int[Tensor, " b
     known = target >= 0
     losses = cross_entropy(logits.float(), target.clamp_min(0), reduction="none")
     both = torch.stack([torch.where(known, losses, 0.0).sum(), known.sum().to(losses.dtype)])
-    value, count = distributed.total(both)
-    return value / count.detach().clamp_min(1)
+    both = distributed.total(both)
+    return both[0] / both[1].detach().clamp_min(1)
 
 
 class Step(nn.Module):
@@ -97,8 +97,8 @@ class Step(nn.Module):
             return
         if all(grad is None for grad in torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)):
             raise GraphKDError(
-                f"no term of {', '.join(losses)} reaches the student's classifier, which would stay untrained and stall "
-                "distributed training: add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head"
+                f"no term of {', '.join(losses)} reaches the student's classifier: it would stay untrained and stall "
+                "distributed training. Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head"
             )
 
     def _replicate_for_data_parallel(self) -> Any:

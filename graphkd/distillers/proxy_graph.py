@@ -85,7 +85,9 @@ class ProxyGraph(nn.Module):
         self._proxy_logits = PROXY_LOGITS.get("own" if proxy_logits == "none" else proxy_logits)
         self.teacher_proxies = PROXIES.get(teacher_proxy)(num_classes, teacher_dim)
         self.student_proxies = PROXIES.get(student_proxy)(num_classes, student_dim)
-        self._through_projector = student_proxy == "text" and with_edges
+        self._through_projector = student_proxy == "text" and self.needs_proxies
+        if self._through_projector and projector == "none":
+            raise OptionError("student_proxy='text' meets the teacher's text by a projector: projector='none' has none")
         self.projector: Projector | None = None
         if self._through_projector or (with_nodes and "embedding" in self._node_parts.reads):
             self.projector = PROJECTORS.get(projector)(student_dim, teacher_dim, num_classes)
