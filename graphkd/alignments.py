@@ -41,7 +41,22 @@ class Alignment:
     def __call__(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
     ) -> Float[Tensor, ""]:
-        """The value; ``weight``, where given, multiplies the penalty of each entry."""
+        """The value over all ranks; ``weight``, where given, multiplies the penalty of each entry."""
+        return self.reduce(*self._sum(student, teacher, weight))
+
+    def local(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The value of these blocks alone, whatever other ranks hold."""
+        value, rows, columns = self._sum(student, teacher, weight)
+        return self.outer(value, value.new_tensor(float(rows)), columns)
+
+    def reduce(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
+        """The outer function of a local sum and a local number of rows, both added over all ranks first."""
+        both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
+        return self.outer(both[0], both[1].detach(), columns)
+
+    def _sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None) -> tuple[Tensor, int, int]:
         if student.shape != teacher.shape:
             raise ShapeError(
                 f"student edges {tuple(student.shape)} and teacher edges {tuple(teacher.shape)} differ: "
@@ -52,12 +67,7 @@ class Alignment:
             if penalty.shape != student.shape:
                 raise OptionError(f"alignment {self.name!r} compares whole rows, it takes no weight of single edges")
             penalty = penalty * weight
-        return self.reduce(penalty.sum(), student[..., 0].numel(), student.shape[-1])
-
-    def reduce(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
-        """The outer function of a local sum and a local number of rows, both added over all ranks first."""
-        both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
-        return self.outer(both[0], both[1].detach(), columns)
+        return penalty.sum(), student[..., 0].numel(), student.shape[-1]
 
 
 def _root(value: Tensor, rows: Tensor, columns: int) -> Tensor:
