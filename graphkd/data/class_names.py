@@ -14,7 +14,7 @@ ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]
 
 _WNID = re.compile(r"n\d{8}")
 _CODE = re.compile(r"n\d{8}|\d+|(?=.*\d)[0-9a-f]{6,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_MAYBE_CODE = re.compile(r"[a-z]{1,5}[ _-]?\d+", re.IGNORECASE)
+_MAYBE_CODE = re.compile(r"[a-z]{1,5}[ _]?\d+", re.IGNORECASE)
 _USE_A_FILE = "pass class names from a file with one line 'folder<TAB>name' for each folder (--classes names.txt)"
 
 
@@ -32,7 +32,7 @@ def read_class_names(path: str | Path) -> list[str] | dict[str, str]:
     rows = [[part.strip() for part in line.split("\t")] for line in lines]
     bad = [number for number, row in enumerate(rows, 1) if not all(row) or len(row) != len(rows[0])]
     if not rows or bad or len(rows[0]) > 2:
-        found = f"another line {bad[0]}: {lines[bad[0] - 1]!r}" if bad else "no such line"
+        found = f"line {bad[0]}: {lines[bad[0] - 1]!r}" if bad else "no such line"
         raise DataError(f"{path}: expected one class name a line, or 'folder<TAB>name' on every line; found {found}")
     for column in zip(*rows, strict=True):
         _refuse_repeated(column, str(path))

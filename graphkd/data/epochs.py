@@ -16,6 +16,8 @@ class EpochBatches(Sampler[list[Key]]):
 
     The order is ``randperm`` seeded by (seed, epoch), so neither workers nor earlier epochs change it. With several
     ranks every rank draws the same global batches and takes ``batch[rank::world]``: no sample twice, none left out.
+    A loader with it needs no ``accelerate.prepare``, which would split a second time and, at the start of each pass,
+    calls ``set_epoch`` with its own count; ``Batch.to`` moves a batch to its device.
 
     Args:
         length: samples of the data set.

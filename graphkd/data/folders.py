@@ -12,8 +12,6 @@ from graphkd.errors import DataError, OptionError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
-Found = tuple[str, int]  # POSIX path relative to the root, bytes
-
 
 class ImageFolderSource(FileSource):
     """One folder a class; images may lie deeper in it.
@@ -33,15 +31,8 @@ class ImageFolderSource(FileSource):
         if not folders:
             raise DataError(f"{root} holds no class folder: expected one folder a class, or use FlatFolderSource")
         names = name_folders(folders, classes)
-        found = [(image, label) for label, name in enumerate(names) for image in _class_images(Path(root), name)]
-        found.sort(key=lambda image: image[0])
-        super().__init__(
-            root,
-            [path for (path, _), _ in found],
-            [label for _, label in found],
-            list(names.values()),
-            [size for (_, size), _ in found],
-        )
+        found = sorted((image, label) for label, name in enumerate(names) for image in _class_images(Path(root), name))
+        super().__init__(root, [image for image, _ in found], [label for _, label in found], list(names.values()))
 
 
 class FlatFolderSource(FileSource):
@@ -60,9 +51,7 @@ class FlatFolderSource(FileSource):
         if not found:
             raise DataError(f"{root} holds no image: expected files that end in {', '.join(SUFFIXES)}")
         names = classes.values() if isinstance(classes, Mapping) else classes
-        super().__init__(
-            root, [path for path, _ in found], None, None if names is None else list(names), [size for _, size in found]
-        )
+        super().__init__(root, found, None, None if names is None else list(names))
 
 
 def open_folder(
@@ -87,7 +76,8 @@ def open_folder(
 
 
 def _layout(root: Path) -> Literal["classes", "flat"]:
-    with_images = [folder.name for folder in _folders(root) if next(_images(folder, root), None)]
+    folders = _folders(root)
+    with_images = [folder.name for folder in folders if next(_images(folder, root), None)]
     loose = any(entry.is_file() and _is_image(entry.name) for entry in os.scandir(root))
     if loose and with_images:
         raise DataError(
@@ -96,7 +86,7 @@ def _layout(root: Path) -> Literal["classes", "flat"]:
         )
     if with_images and {name.casefold() for name in with_images} <= _SPLITS:
         raise DataError(f"{root} holds splits, not classes: pass one of them, such as {root / with_images[0]}")
-    if len(with_images) == 1:
+    if with_images and len(folders) == 1:
         raise DataError(
             f"{root} holds a single folder of images, {with_images[0]!r}, and one class is nothing to learn: "
             "pass that folder, or layout='flat' for unlabelled images"
@@ -104,15 +94,15 @@ def _layout(root: Path) -> Literal["classes", "flat"]:
     return "classes" if with_images else "flat"
 
 
-def _class_images(root: Path, folder: str) -> Iterator[Found]:
+def _class_images(root: Path, folder: str) -> list[str]:
     found = list(_images(root / folder, root))
     if not found:
         raise DataError(f"class folder {root / folder} holds no image: add images or remove the folder")
-    return iter(found)
+    return found
 
 
-def _images(folder: Path, root: Path, above: Sequence[Path] = ()) -> Iterator[Found]:
-    """Images below a folder; links are followed, hidden files are not images."""
+def _images(folder: Path, root: Path, above: Sequence[Path] = ()) -> Iterator[str]:
+    """Paths of the images below a folder, relative to the root; links are followed, hidden files left out."""
     real = folder.resolve()
     if real in above:
         raise DataError(f"{folder} links to a folder above itself: remove the link")
@@ -126,14 +116,7 @@ def _images(folder: Path, root: Path, above: Sequence[Path] = ()) -> Iterator[Fo
         if entry.is_dir():
             yield from _images(Path(entry.path), root, [*above, real])
         elif _is_image(entry.name):
-            yield Path(entry.path).relative_to(root).as_posix(), _size(entry)
-
-
-def _size(entry: "os.DirEntry[str]") -> int:
-    try:
-        return entry.stat().st_size
-    except OSError as error:
-        raise DataError(f"cannot read image {entry.path}: {error.strerror} (a broken link?); remove it") from error
+            yield Path(entry.path).relative_to(root).as_posix()
 
 
 def _folders(root: str | Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Images from files and from arrays, parts of a source, and a check that every image can be read."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,9 @@ class FileSource:
         ids: POSIX paths of the images, relative to ``root``.
         targets: labels, or ``None`` for unlabelled images.
         classes: class names, index = label.
-        sizes: bytes of each file; asked of the file system where not given.
 
-    Raises: DataError for no image, a label without a class, and from :meth:`image` for an unreadable file (path named).
+    Raises: DataError for no image, a missing file, a label without a class, and from :meth:`image` for an unreadable
+        file; the message names the path.
     """
 
     def __init__(
@@ -34,13 +35,12 @@ class FileSource:
         ids: Sequence[str],
         targets: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
-        sizes: Sequence[int] | None = None,
     ) -> None:
         _check(f"folder {root}", len(ids), targets, classes)
         self.root = Path(root)
         self.ids: Sequence[str] = ids
         self.classes: Sequence[str] | None = classes
-        self.sizes: Sequence[int] = [(self.root / name).stat().st_size for name in ids] if sizes is None else sizes
+        self.sizes: Sequence[int] = [_file_size(os.path.join(root, name)) for name in ids]
         self._targets = None if targets is None else np.asarray(targets)
 
     def __len__(self) -> int:
@@ -215,6 +215,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise DataError(f"cannot read image {path}: {error.strerror} (missing, or a broken link)") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

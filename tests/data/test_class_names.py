@@ -21,12 +21,12 @@ def test_codes_with_names_become_a_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cat\n\ndog\n", "found another line 2: ''"),
+        ("cat\n\ndog\n", "found line 2: ''"),
         ("cat\ncat\n", "found more than once: 'cat'"),
         ("a\tcat\nb\tcat\n", "found more than once: 'cat'"),
         ("a\tcat\na\tdog\n", "found more than once: 'a'"),
-        ("a\tcat\ndog\n", "found another line 2: 'dog'"),
-        ("a\t\n", "found another line 1"),
+        ("a\tcat\ndog\n", "found line 2: 'dog'"),
+        ("a\t\n", "found line 1"),
         ("", "no such line"),
     ],
 )
@@ -56,7 +56,9 @@ def test_names_give_the_order_of_the_labels():
 
 
 def test_names_that_do_not_fit_are_listed_with_the_nearest():
-    with pytest.raises(DataError, match=r"without a folder: 'dogs'; folders without a name: 'dog'.*'dogs' is near 'dog'"):
+    with pytest.raises(
+        DataError, match=r"without a folder: 'dogs'; folders without a name: 'dog'.*'dogs' is near 'dog'"
+    ):
         name_folders(["cat", "dog"], ["cat", "dogs"])
     with pytest.raises(DataError, match="without a folder: 'c9'; folders without a name: 'c1'"):
         name_folders(["c0", "c1"], {"c0": "cat", "c9": "dog"})
@@ -93,6 +95,8 @@ def test_codes_without_names_are_refused_with_the_remedy(folders):
     assert list(name_folders(folders, dict.fromkeys(folders, "x"))) == folders
 
 
-@pytest.mark.parametrize("folders", [["A380", "Cessna", "Tornado"], ["facade", "decade"], ["737-200", "MD-80", "Yak-42"]])
+@pytest.mark.parametrize(
+    "folders", [["A380", "Cessna", "Tornado"], ["facade", "decade"], ["737-200", "MD-80", "Yak-42"]]
+)
 def test_names_with_numbers_are_names(folders):
     assert list(name_folders(folders)) == sorted(folders)

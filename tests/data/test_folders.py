@@ -69,7 +69,14 @@ def test_missing_empty_and_imageless_folders(tmp_path):
 def test_class_without_an_image_is_named(fill):
     root = fill("ant/1.png", "bee/1.png")
     (root / "wasp").mkdir()
-    with pytest.raises(DataError, match="class folder .*wasp holds no image"):
+    with pytest.raises(DataError, match=r"class folder .*wasp holds no image"):
+        open_folder(root)
+
+
+def test_empty_class_beside_a_single_full_one_is_named(fill):
+    root = fill("ant/1.png")
+    (root / "bee").mkdir()
+    with pytest.raises(DataError, match=r"class folder .*bee holds no image"):
         open_folder(root)
 
 
@@ -87,7 +94,7 @@ def test_loose_images_beside_folders_need_a_choice(fill):
 
 
 def test_splits_are_not_classes(fill):
-    with pytest.raises(DataError, match="splits, not classes: pass one of them, such as .*train"):
+    with pytest.raises(DataError, match=r"splits, not classes: pass one of them, such as .*train"):
         open_folder(fill("train/ant/1.png", "val/ant/1.png"))
 
 

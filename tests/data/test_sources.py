@@ -25,10 +25,10 @@ def only(path):
      ("1", "bits.png")],
 )  # fmt: skip
 def test_every_mode_becomes_rgb_of_the_same_colour(tmp_path, mode, name):
-    image = only(paint(tmp_path / name, colour=(250, 250, 250), mode=mode))
+    image = only(paint(tmp_path / name, colour=(255, 255, 255), mode=mode))
     assert image.mode == "RGB"
     assert image.size == (6, 4)
-    assert np.abs(np.asarray(image).astype(int) - 250).max() <= 6
+    assert np.abs(np.asarray(image).astype(int) - 255).max() <= 6
 
 
 def test_palette_with_transparency_warns_nobody(tmp_path):
@@ -58,6 +58,11 @@ def test_exif_orientation_turns_the_image(tmp_path):
     assert upright.getpixel((1, 7)) == (0, 0, 255)
 
 
+def test_broken_exif_alone_does_not_make_an_image_unreadable(tmp_path):
+    paint(tmp_path / "a.jpg", exif=b"Exif\x00\x00no such thing")
+    assert only(tmp_path / "a.jpg").size == (6, 4)
+
+
 def broken(tmp_path):
     whole = paint(tmp_path / "whole.jpg", size=(64, 64)).read_bytes()
     rng = np.random.default_rng(0)
@@ -78,6 +83,8 @@ def test_unreadable_image_is_named(tmp_path, name):
 
 
 def test_vanished_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"cannot read image .*a\.png: No such file"):
+        FileSource(tmp_path, ["a.png"])
     source = FileSource(tmp_path, [paint(tmp_path / "a.png").name])
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"a\.png.*FileNotFoundError"):
