@@ -1,0 +1,80 @@
+"""What a store was made of, as short texts that can be compared key by key."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphkd.data.source import ImageSource, Transform
+from graphkd.errors import StoreError
+
+_SHOWN = 60  # characters of a text that a message shows
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces, in ASCII: equal values give equal text.
+
+    Raises: StoreError for a value that JSON cannot hold.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a fingerprint is made of JSON-ready data: {error}") from error
+
+
+def digest(data: Any) -> str:
+    """SHA-256 as hex: of bytes, of a contiguous array, or of a text's UTF-8."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def data_fingerprint(source: ImageSource) -> str:
+    """Hash of the sorted (id, size): which samples there are, in whatever order, without reading one."""
+    return digest(canonical(sorted(zip(source.ids, source.sizes, strict=True))))
+
+
+def order_fingerprint(ids: Sequence[str]) -> str:
+    """Hash of the ids as they stand: which position means which sample."""
+    return digest(canonical(list(ids)))
+
+
+def transform_fingerprint(transform: Transform) -> str:
+    """The transform's specification as canonical JSON."""
+    return canonical(transform.spec)
+
+
+def differences(made: Mapping[str, str], asked: Mapping[str, str]) -> list[str]:
+    """One sentence for each key on which a store and a run differ.
+
+    Args:
+        made: what the store was made with.
+        asked: what this run asks for.
+
+    Example: ``differences({"prompts": "a"}, {"prompts": "b"})`` is
+    ``["the store was made with prompts 'a', this run asks 'b'"]``.
+    """
+    found = []
+    for key in sorted({*made, *asked}):
+        old, new = made.get(key), asked.get(key)
+        if old != new:
+            start = _first_difference(old or "", new or "")
+            found.append(f"the store was made with {key} {_shown(old, start)}, this run asks {_shown(new, start)}")
+    return found
+
+
+def _first_difference(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _shown(text: str | None, start: int) -> str:
+    """A text for a message; of a long one, the part around its first difference."""
+    if text is None:
+        return "(none)"
+    if len(text) <= _SHOWN:
+        return repr(text)
+    begin = max(0, min(start - _SHOWN // 3, len(text) - _SHOWN))
+    return f"{'...' * (begin > 0)}{text[begin : begin + _SHOWN]!r}{'...' * (begin + _SHOWN < len(text))}"
+
+
+def some(names: Sequence[str]) -> str:
+    """A count and the first few names, for a message."""
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

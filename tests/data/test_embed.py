@@ -1,0 +1,269 @@
+"""Writing a store: what a finished one holds, what an interruption costs, what is refused."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from graphkd.data import store_write
+from graphkd.data.embed import embed
+from graphkd.data.store import EmbeddingStore
+from graphkd.errors import DataError, OptionError, StoreError, UnknownNameError
+from tests.data.store_fakes import Squares, TinyTeacher, ToTensor, direct, squares
+
+
+def fill(path, teacher=None, source=None, **options):
+    options = {"transform": ToTensor(), "batch_size": 2, "shard_size": 4, "progress": False, **options}
+    return embed(teacher or TinyTeacher(), squares(10) if source is None else source, path, **options)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_store_says_what_the_teacher_says(tmp_path, workers):
+    teacher, source = TinyTeacher(), squares(10)
+    found = fill(tmp_path / "store", teacher, source, workers=workers)[range(10)]
+    expected = direct(teacher, source)
+    for part in ("embedding", "logits", "proxies", "proxy_logits"):
+        assert_close(getattr(found, part), getattr(expected, part))
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_a_half_precision_store_is_within_rounding(tmp_path, dtype, rtol):
+    teacher, source = TinyTeacher(), squares(10)
+    found, expected = fill(tmp_path, teacher, source, dtype=dtype)[range(10)], direct(teacher, source)
+    assert found.embedding.dtype == torch.float32
+    assert_close(found.embedding, expected.embedding, rtol=rtol, atol=1e-7)
+    assert_close(found.logits, expected.logits, rtol=rtol, atol=1e-6)
+    assert_close(found.proxies, expected.proxies, rtol=0, atol=0)  # shared parts keep float32
+
+
+def test_a_teacher_without_head_has_neither_logits_nor_proxies(tmp_path):
+    store = fill(tmp_path, TinyTeacher(head=False))
+    features = store[[3]]
+    assert (store.classes, store.num_classes, store.embedding_dim) == (None, None, 5)
+    assert features.embedding.shape == (1, 5)
+    assert features.logits is features.proxies is features.proxy_logits is None
+
+
+def test_a_complete_store_is_opened_without_asking_the_teacher(tmp_path):
+    fill(tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    teacher = TinyTeacher()
+    assert len(fill(tmp_path, teacher, batch_size=5, shard_size=3)) == 10
+    assert teacher.forwards == 0
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+
+
+def test_embedding_leaves_the_random_state_alone(tmp_path):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    fill(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# SIGKILL ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_after_sigkill_finished_shards_are_kept(tmp_path, workers):
+    script = Path(__file__).with_name("store_fakes.py")
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, str(script), str(tmp_path), "10", "4", str(workers)]  # dies in its 4th forward
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, timeout=120)
+    assert ended.returncode == -9, ended.stderr
+    with pytest.raises(StoreError, match=r"incomplete: 2 of 3 shards are missing; run the embedding again"):
+        EmbeddingStore(tmp_path)
+    kept = (tmp_path / "shard-00000.safetensors").stat().st_mtime_ns
+    teacher = TinyTeacher()
+    store = fill(tmp_path, teacher, workers=workers)
+    assert teacher.forwards == 3  # shards of 4 and 2 samples in batches of 2; the first shard is not asked again
+    assert (tmp_path / "shard-00000.safetensors").stat().st_mtime_ns == kept
+    assert_close(store[range(10)].embedding, direct(teacher, squares(10)).embedding)
+    store.verify(squares(10))
+
+
+@pytest.mark.parametrize("stop", range(10))
+def test_a_break_between_any_two_files_loses_nothing(tmp_path, monkeypatch, stop):
+    renamed = []
+
+    def replace(old, new, real=os.replace):
+        if len(renamed) == stop:
+            raise KeyboardInterrupt
+        renamed.append(new)
+        real(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fill(tmp_path)
+    assert list(tmp_path.glob("*.tmp"))  # what SIGKILL leaves behind
+    teacher = TinyTeacher()
+    store = fill(tmp_path, teacher)
+    store.verify(squares(10))
+    shards = sum(1 for path in renamed if path.name.startswith("shard") and path.suffix == ".json")
+    assert teacher.forwards == [5, 3, 1, 0][shards]
+    assert not list(tmp_path.glob("*.tmp"))
+    assert_close(store[range(10)].logits, direct(teacher, squares(10)).logits)
+
+
+def test_only_a_deleted_shard_is_computed_again(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "shard-00001.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"lacks 1 \(shard-00001.safetensors\)"):
+        EmbeddingStore(tmp_path)
+    teacher = TinyTeacher()
+    fill(tmp_path, teacher).verify()
+    assert teacher.forwards == 2
+
+
+def test_lost_proxies_cost_one_shard(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "shared.safetensors").unlink()
+    teacher = TinyTeacher()
+    assert_close(fill(tmp_path, teacher)[[0]].proxies, teacher.rows)
+    assert teacher.forwards == 2
+
+
+def test_a_lost_manifest_costs_no_forward(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    teacher = TinyTeacher()
+    fill(tmp_path, teacher).verify()
+    assert teacher.forwards == 0
+
+
+# refusals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"teacher": TinyTeacher(prompts="a {}.")}, r"prompts 'a photo of a \{\}.', this run asks 'a \{\}.'"),
+        ({"teacher": TinyTeacher(head=False)}, r"class names 'cat, dog', this run asks \(none\)"),
+        ({"transform": ToTensor(size=8)}, r"transform .*\"size\":4.*, this run asks .*\"size\":8"),
+        ({"source": squares(9)}, "data '10 samples, .*this run asks '9 samples"),
+        ({"dtype": "float16"}, "dtype 'float32', this run asks 'float16'"),
+    ],
+)
+def test_a_store_of_something_else_is_refused(tmp_path, asked, message):
+    fill(tmp_path)
+    with pytest.raises(StoreError, match=f"belongs to something else: the store was made with {message}.*--store"):
+        fill(tmp_path, **asked)
+    EmbeddingStore(tmp_path).verify()
+
+
+def test_all_differences_are_named_and_long_ones_cut(tmp_path):
+    fill(tmp_path, TinyTeacher(prompts="x" * 500 + "A" + "x" * 500))
+    with pytest.raises(StoreError) as caught:
+        fill(tmp_path, TinyTeacher(prompts="x" * 500 + "B" + "x" * 500), dtype="float16")
+    text = str(caught.value)
+    assert "xAx" in text
+    assert "xBx" in text
+    assert "dtype" in text
+    assert len(text) < 700
+
+
+def test_half_a_store_is_not_continued_in_another_order(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "shard-00001.safetensors").unlink()
+    with pytest.raises(StoreError, match="order of samples"):
+        fill(tmp_path, source=Squares(squares(10).ids[::-1]))
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
+    (tmp_path / ".photo.jpg.tmp").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds other files, such as \.photo\.jpg\.tmp"):
+        fill(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [".photo.jpg.tmp"]
+
+
+class Broken(TinyTeacher):
+    """Says NaN of one image."""
+
+    def features(self, images):
+        features = super().features(images)
+        if self.forwards == 4:
+            features.embedding[1, 2] = float("nan")
+        return features
+
+
+def test_nan_is_refused_with_the_sample_named(tmp_path):
+    with pytest.raises(StoreError, match=r"embedding in float32 are not finite for 1 samples: folder/image007.png"):
+        fill(tmp_path, Broken())
+    assert (tmp_path / "shard-00000.json").is_file()
+    assert not (tmp_path / "shard-00001.safetensors").exists()
+    teacher = TinyTeacher()
+    fill(tmp_path, teacher)
+    assert teacher.forwards == 3
+
+
+def test_overflow_in_half_precision_is_refused(tmp_path):
+    teacher = TinyTeacher()
+    teacher.rows *= 1e6
+    with pytest.raises(StoreError, match=r"logits in float16 are not finite .*choose dtype='float32'"):
+        fill(tmp_path, teacher, dtype="float16")
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
+    put = store_write.StoreWriter.shard
+
+    def shard(self, number, *rest):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100 if number else soft, hard))  # a real error from the system
+        try:
+            put(self, number, *rest)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_write.StoreWriter, "shard", shard)
+        with pytest.raises(StoreError, match=r"cannot write .*shard-00001.safetensors .*: File too large; .*run again"):
+            fill(tmp_path)
+    assert not list(tmp_path.glob("*.tmp"))
+    teacher = TinyTeacher()
+    fill(tmp_path, teacher).verify()
+    assert teacher.forwards == 3
+
+
+def test_an_unwritable_path_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*file/store/manifest.json"):
+        fill(tmp_path / "file" / "store")
+
+
+def test_unusable_samples_and_options_are_named(tmp_path):
+    with pytest.raises(DataError, match="no samples"):
+        fill(tmp_path, source=Squares([]))
+    with pytest.raises(DataError, match="'b' twice"):
+        fill(tmp_path, source=Squares(["a", "b", "b"]))
+    with pytest.raises(UnknownNameError, match="did you mean 'float16'"):
+        fill(tmp_path, dtype="float61")
+    with pytest.raises(OptionError, match="batch_size"):
+        fill(tmp_path, batch_size=0)
+    assert not list(tmp_path.iterdir())
+
+
+class Uneven(ToTensor):
+    def __call__(self, image):
+        view = super().__call__(image)
+        return view if view[0, 0, 0] < 0.5 else view[:, :2]
+
+
+def test_views_of_two_sizes_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"views of one size, found \(3, [24], 4\) of folder/image"):
+        fill(tmp_path, transform=Uneven(), batch_size=10, shard_size=10)
+
+
+class RandomCrop(ToTensor):
+    def __call__(self, image):
+        return super().__call__(image) * torch.rand(1)
+
+
+def test_a_random_transform_draws_the_same_with_and_without_workers(tmp_path):
+    alone = fill(tmp_path / "alone", transform=RandomCrop())
+    helped = fill(tmp_path / "helped", transform=RandomCrop(), workers=2)
+    assert torch.equal(alone[range(10)].embedding, helped[range(10)].embedding)
