@@ -32,8 +32,8 @@ class CLIPTeacher(Teacher):
               \bar t_c = \mathrm{unit}(\mathrm{mean}_p t_{pc}), \qquad G_t = s \bar T \bar T^\top
 
     Paper: Xu, Liu, Wei, Li, "PRG", arXiv 2408.12248 (reconstruction; see ``prompt_logits``).
-    ``Features``: embedding f of unit length, logits :math:`\bar z`, proxies :math:`\bar t`, proxy_logits :math:`G_t`, all
-    float32. SigLIP's logit bias is kept in ``logit_bias`` and enters none of them: it is the same for all classes and
+    ``Features``: embedding f of unit length, logits :math:`\bar z`, proxies :math:`\bar t`, proxy_logits :math:`G_t`,
+    all float32. SigLIP's logit bias is kept in ``logit_bias`` and enters none of them: it is the same for all classes and
     prompts, so it changes no softmax, argmax or correlation, but would make the maxima in the weights negative.
 
     Args:
@@ -95,7 +95,7 @@ class CLIPTeacher(Teacher):
             loaded = load_clip(model, pretrained, quick_gelu=quick_gelu, tokenizer=tokenizer)
         self._device = torch.device(device)
         self._tokenizer = loaded.tokenizer
-        self._model: Any = loaded.model.eval().requires_grad_(False).to(self._device)
+        self._model = loaded.model.eval().requires_grad_(False).to(self._device)
         self.logit_scale = float(self._model.logit_scale.exp())
         bias = getattr(self._model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias)

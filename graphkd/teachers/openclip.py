@@ -23,7 +23,7 @@ _PARTS = ("embed_dim", "vision_cfg", "text_cfg")
 class LoadedCLIP:
     """A model with its weights, its tokenizer, and its preprocessing as open_clip writes it."""
 
-    model: nn.Module
+    model: Any  # open_clip's classes are untyped
     tokenizer: Tokenizer
     preprocess: dict[str, Any]
 
