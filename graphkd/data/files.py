@@ -60,7 +60,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
         if digest(canonical(body)) != own:
             raise ValueError("it does not fit its own digest")
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing: {path.parent} is no embedding store") from error
+        raise StoreError(f"{path} is missing: expected a store that embed(...) wrote; run the embedding") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}): delete it and embed again into this folder; shards that fit are kept"

@@ -142,7 +142,7 @@ def shard_name(number: int) -> str:
 
 def class_terms(classes: Sequence[str] | None) -> dict[str, str]:
     """Class names as a comparable text."""
-    return {} if classes is None else {"class names": ", ".join(classes)}
+    return {} if classes is None else {"class names": canonical(list(classes))}
 
 
 def check_dtype(dtype: str) -> None:

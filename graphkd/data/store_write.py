@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from graphkd.data.files import read_json, write_file, write_json
-from graphkd.data.fingerprint import differences, digest
+from graphkd.data.fingerprint import differences, digest, some
 from graphkd.data.source import ImageSource
 from graphkd.data.store_format import DTYPES, MANIFEST, Entry, Manifest, shard_name
 from graphkd.errors import StoreError
@@ -20,7 +20,7 @@ _OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.tmp)?"
 
 
 class StoreWriter:
-    """Writes the shards that a folder lacks.
+    """Writes the shards that a folder lacks; one process at a time.
 
     Args:
         folder: the store's folder; made if it is absent.
@@ -117,11 +117,23 @@ class StoreWriter:
             _refuse(self.folder, differences({"order of samples": made.order}, {"order of samples": plan.order}))
             plan = replace(plan, shard_size=made.shard_size)
         elif self.folder.is_dir():
-            foreign = [file.name for file in self.folder.iterdir() if not _OURS.fullmatch(file.name)]
+            foreign = [file.name for file in self.folder.iterdir() if not self._is_ours(file, plan)]
             if foreign:
-                raise StoreError(f"{self.folder} holds other files, such as {foreign[0]}: choose an empty folder")
+                raise StoreError(
+                    f"{self.folder} has no manifest but holds {some(sorted(foreign))}, other files or shards of "
+                    "another store (or of another shard_size): choose an empty folder, or delete this one"
+                )
         plan.write(self.folder)
         return plan
+
+    def _is_ours(self, file: Path, plan: Manifest) -> bool:
+        """Whether a file belongs to this store, or is so damaged that nobody can say."""
+        if not _OURS.fullmatch(file.name):
+            return False
+        try:
+            return bool(file.suffix != ".json" or read_json(file)[0].get("store") == plan.identity)
+        except StoreError:
+            return True
 
 
 def require_same(folder: Path, made: Manifest, asked: Manifest) -> None:

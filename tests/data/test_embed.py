@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,8 +74,9 @@ def test_after_sigkill_finished_shards_are_kept(tmp_path, workers):
     script = Path(__file__).with_name("store_fakes.py")
     paths = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, str(script), str(tmp_path), "10", "4", str(workers)]  # dies in its 4th forward
-    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, timeout=120)
-    assert ended.returncode == -9, ended.stderr
+    env = {**os.environ, "PYTHONPATH": paths}
+    ended = subprocess.run(command, env=env, stderr=subprocess.DEVNULL, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
     with pytest.raises(StoreError, match=r"incomplete: 2 of 3 shards are missing; run the embedding again"):
         EmbeddingStore(tmp_path)
     kept = (tmp_path / "shard-00000.safetensors").stat().st_mtime_ns
@@ -128,6 +130,15 @@ def test_lost_proxies_cost_one_shard(tmp_path):
     assert teacher.forwards == 2
 
 
+def test_a_damaged_sidecar_costs_its_shard(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "shard-00002.json").write_text("{")
+    teacher = TinyTeacher()
+    fill(tmp_path, teacher).verify()
+    assert teacher.forwards == 1
+
+
 def test_a_lost_manifest_costs_no_forward(tmp_path):
     fill(tmp_path)
     (tmp_path / "manifest.json").unlink()
@@ -143,7 +154,7 @@ def test_a_lost_manifest_costs_no_forward(tmp_path):
     ("asked", "message"),
     [
         ({"teacher": TinyTeacher(prompts="a {}.")}, r"prompts 'a photo of a \{\}.', this run asks 'a \{\}.'"),
-        ({"teacher": TinyTeacher(head=False)}, r"class names 'cat, dog', this run asks \(none\)"),
+        ({"teacher": TinyTeacher(head=False)}, r"class names '\[\"cat\",\"dog\"\]', this run asks \(none\)"),
         ({"transform": ToTensor(size=8)}, r"transform .*\"size\":4.*, this run asks .*\"size\":8"),
         ({"source": squares(9)}, "data '10 samples, .*this run asks '9 samples"),
         ({"dtype": "float16"}, "dtype 'float32', this run asks 'float16'"),
@@ -176,9 +187,28 @@ def test_half_a_store_is_not_continued_in_another_order(tmp_path):
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
     (tmp_path / ".photo.jpg.tmp").write_text("mine")
-    with pytest.raises(StoreError, match=r"holds other files, such as \.photo\.jpg\.tmp"):
+    with pytest.raises(StoreError, match=r"no manifest but holds 1 \(\.photo\.jpg\.tmp\), other files"):
         fill(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [".photo.jpg.tmp"]
+
+
+def test_shards_of_another_store_without_manifest_are_left_alone(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(StoreError, match=r"holds 4 \(shard-00000.json, .*shards of another store"):
+        fill(tmp_path, TinyTeacher(prompts="another"))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_sidecar_of_another_shard_does_not_count(tmp_path):
+    fill(tmp_path)
+    for ending in ("json", "safetensors"):
+        (tmp_path / f"shard-00001.{ending}").write_bytes((tmp_path / f"shard-00000.{ending}").read_bytes())
+    (tmp_path / "shard-00002.json").unlink()
+    teacher = TinyTeacher()
+    fill(tmp_path, teacher).verify(squares(10))
+    assert teacher.forwards == 3
 
 
 class Broken(TinyTeacher):
@@ -267,3 +297,47 @@ def test_a_random_transform_draws_the_same_with_and_without_workers(tmp_path):
     alone = fill(tmp_path / "alone", transform=RandomCrop())
     helped = fill(tmp_path / "helped", transform=RandomCrop(), workers=2)
     assert torch.equal(alone[range(10)].embedding, helped[range(10)].embedding)
+
+
+class Moved(TinyTeacher):
+    def to(self, device):
+        self.device = device
+        return self
+
+
+def test_teacher_and_images_go_to_the_device_asked_for(tmp_path):
+    teacher = Moved()
+    fill(tmp_path, teacher, device="cpu")
+    assert teacher.device == "cpu"
+
+
+def test_the_bar_counts_images_and_starts_at_what_is_finished(tmp_path, capsys):
+    pytest.importorskip("tqdm")
+    fill(tmp_path)
+    (tmp_path / "shard-00001.safetensors").unlink()
+    fill(tmp_path, progress=True)
+    shown = capsys.readouterr().err
+    assert "embedding:  60%" in shown
+    assert "10/10" in shown
+    assert "image/s" in shown
+
+
+def test_without_tqdm_there_is_no_bar(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert len(fill(tmp_path, progress=True)) == 10
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"embedding_dim": 6}, r"embedding are \(2, 5\), expected \(2, 6\)"),
+        ({"rows": torch.full((2, 5), float("inf"))}, "proxies are not finite"),
+    ],
+)
+def test_a_teacher_that_breaks_its_word_is_named(tmp_path, wrong, message):
+    teacher = TinyTeacher()
+    vars(teacher).update(wrong)
+    with pytest.raises(StoreError, match=message):
+        fill(tmp_path, teacher)
+    assert not list(tmp_path.glob("shard*"))

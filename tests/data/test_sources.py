@@ -59,8 +59,8 @@ def test_exif_orientation_turns_the_image(tmp_path):
 
 
 def test_broken_exif_alone_does_not_make_an_image_unreadable(tmp_path):
-    paint(tmp_path / "a.jpg", exif=b"Exif\x00\x00no such thing")
-    assert only(tmp_path / "a.jpg").size == (6, 4)
+    paint(tmp_path / "a.png", exif=b"Exif\x00\x00no such thing")
+    assert only(tmp_path / "a.png").size == (6, 4)
 
 
 def broken(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset
 
-from graphkd.data import store_format
+from graphkd.data import files, store_format
 from graphkd.data.embed import embed
 from graphkd.data.files import write_json
 from graphkd.data.store import EmbeddingStore
@@ -156,7 +156,7 @@ def test_check_names_every_difference(made):
         made[0].check(source=other, teacher=TinyTeacher(prompts="art of {}", head=False), transform=ToTensor(9))
     for text in (
         "prompts 'a photo of a {}.', this run asks 'art of {}'",
-        "class names 'cat, dog', this run asks (none)",
+        'class names \'["cat","dog"]\', this run asks (none)',
         '"size":4',
         "lacks 1 (new)",
         "this run lacks 1 (folder/image009.png)",
@@ -227,6 +227,20 @@ def test_a_truncated_shard_is_found_on_opening_and_on_reading(made):
         store[[9]]  # opened before
 
 
+def test_a_shard_deleted_under_a_reader_is_named(made):
+    store, _ = made
+    (store.path / "shard-00001.safetensors").unlink()
+    store[[0, 9]]
+    with pytest.raises(StoreError, match=r"shard-00001.safetensors cannot be read"):
+        store[[4]]
+
+
+def test_a_json_file_of_absurd_size_is_not_read(made, monkeypatch):
+    monkeypatch.setattr(files, "_JSON_LIMIT", 100)
+    with pytest.raises(StoreError, match=r"manifest.json is damaged \(larger than 100 bytes\)"):
+        EmbeddingStore(made[0].path)
+
+
 def test_damaged_proxies_are_found(made):
     flip(made[0].path / "shared.safetensors", -1)
     with pytest.raises(StoreError, match=r"shared\.safetensors does not fit its digest"):
@@ -284,7 +298,7 @@ def test_a_header_larger_than_its_file_is_refused(made, tmp_path):
 
 
 def test_no_store_at_all(tmp_path):
-    with pytest.raises(StoreError, match=r"manifest.json is missing: .* is no embedding store"):
+    with pytest.raises(StoreError, match=r"manifest.json is missing: expected a store that embed"):
         EmbeddingStore(tmp_path)
 
 

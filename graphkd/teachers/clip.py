@@ -1,0 +1,259 @@
+"""CLIPTeacher: zero-shot classes from prompts, by any open_clip model."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from graphkd.errors import OptionError, TeacherError
+from graphkd.features import Features
+from graphkd.registry import unknown
+from graphkd.teachers.base import Teacher
+from graphkd.teachers.digests import json_digest, structure_digest, tensor_digest, weight_digest
+from graphkd.teachers.openclip import LoadedCLIP, Tokenizer, default_preprocess, load_clip
+from graphkd.teachers.preprocess import Preprocess
+from graphkd.teachers.prompts import LogWeight, PromptWeighting, Score, prompt_logits, prompt_scores, weighted_texts
+from graphkd.teachers.templates import resolve_classes, resolve_templates
+from graphkd.teachers.text_cache import TextCache, text_bank
+from graphkd.typing import Float, Tensor
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class CLIPTeacher(Teacher):
+    r"""A frozen open_clip model whose classes are prompts.
+
+    .. math:: \bar z_{ic} = s \sum_p w_{pi} \langle f_i, t_{pc} \rangle, \qquad
+              \bar t_c = \mathrm{unit}(\mathrm{mean}_p t_{pc}), \qquad G_t = s \bar T \bar T^\top
+
+    Paper: Xu, Liu, Wei, Li, "PRG", arXiv 2408.12248 (reconstruction; see ``prompt_logits``).
+    ``Features``: embedding f of unit length, logits :math:`\bar z`, proxies :math:`\bar t`, proxy_logits :math:`G_t`,
+    all float32. SigLIP's logit bias is kept in ``logit_bias`` and enters none of them: it is the same for all classes and
+    prompts, so it changes no softmax, argmax or correlation, but would make the maxima in the weights negative.
+
+    Args:
+        model: open_clip name, JSON configuration (dictionary or path), or a built open_clip model (with ``tokenizer``).
+        pretrained: tag, or path of a checkpoint; not with a built model.
+        classes: class names.
+        templates: ``"imagenet"`` (80), ``"cifar"`` (18), ``"photo"`` (1), or your own texts with one ``{}``.
+        weight, score, tau: prompt weighting, see ``prompt_logits``.
+        scope: ``"sample"``, ``"class"``, or ``"dataset"``: one weight per prompt, after :meth:`fit_prompts`.
+        proxy: ``"mean"`` of the prompts, or ``"weighted"`` (``scope="dataset"`` only).
+        quick_gelu: ``None`` takes the tag's, or the configuration's; for a checkpoint file say it if it needs it.
+        precision: of the two towers (autocast), whatever surrounds the call; the rest is float32. With bf16 and fp16
+            the bank of text embeddings is held in float16.
+        device: where the towers and the bank are.
+        cache_dir: folder for text embeddings, so that they are computed once and an interrupted run resumes; ``None``
+            keeps them in memory only.
+        image_batch, text_batch: images and prompts per forward pass.
+        preprocess: replaces single values of the model's size, mean, std, interpolation, resize_mode.
+        tokenizer: prompts -> token ids, for a built model or instead of the model's own.
+
+    Attributes: those of ``Teacher``; logit_scale, logit_bias, templates, weighting, preprocess, ``text_forwards``
+        (batches that the text tower has seen since the teacher was built).
+    Raises: TeacherError, UnknownNameError, OptionError, DataError.
+    Example: ``CLIPTeacher("ViT-L-14", pretrained="openai", classes=["cat", "dog"])(images).logits``
+    """
+
+    classes: tuple[str, ...]
+
+    def __init__(
+        self,
+        model: str | Path | Mapping[str, Any] | nn.Module,
+        *,
+        pretrained: str | Path | None = None,
+        classes: Sequence[str],
+        templates: str | Sequence[str] = "imagenet",
+        weight: str | LogWeight = "ratio",
+        scope: Literal["sample", "class", "dataset"] = "sample",
+        score: str | Score = "scaled",
+        tau: float = 1.0,
+        proxy: Literal["mean", "weighted"] = "mean",
+        quick_gelu: bool | None = None,
+        precision: Precision = "fp32",
+        device: torch.device | str = "cpu",
+        cache_dir: str | Path | None = None,
+        image_batch: int = 256,
+        text_batch: int = 256,
+        preprocess: Mapping[str, Any] | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        self.classes, self.templates = resolve_classes(classes), resolve_templates(templates)
+        self.num_classes = len(self.classes)
+        self.weighting = PromptWeighting(weight, scope, score, tau)
+        self._proxy, self._precision = proxy, precision
+        self._image_batch, self._text_batch = image_batch, text_batch
+        self._check_options()
+        if isinstance(model, nn.Module):
+            loaded = _built(model, tokenizer, pretrained, quick_gelu)
+        else:
+            loaded = load_clip(model, pretrained, quick_gelu=quick_gelu, tokenizer=tokenizer)
+        self._device = torch.device(device)
+        self._tokenizer = loaded.tokenizer
+        self._model = loaded.model.eval().requires_grad_(False).to(self._device)
+        self.logit_scale = float(self._model.logit_scale.exp())
+        bias = getattr(self._model, "logit_bias", None)
+        self.logit_bias = 0.0 if bias is None else float(bias)
+        self.preprocess = _preprocess(loaded, preprocess or {}).to(self._device)
+        self.text_forwards = 0
+        self._digests: dict[str, str] = {}
+        self._fixed_texts: Tensor | None = None
+        self._texts = self._embed_prompts(cache_dir)  # [p, c, d]
+        self.embedding_dim = self._texts.shape[2]
+        self._mean_texts = normalize(weighted_texts(self._texts), dim=-1)  # [c, d]
+        if not bool(self._mean_texts.isfinite().all()):
+            raise TeacherError(f"text embeddings are not finite with precision={precision!r}: use 'bf16' or 'fp32'")
+        self._set_proxies(self._mean_texts)
+
+    def features(self, images: Float[Tensor, "b 3 h w"]) -> Features:
+        """Embedding, weighted prompt logits, text proxies and their logits."""
+        embedding = self._embed(images)
+        if self.weighting.scope == "dataset":
+            logits = self._logits(embedding, self._fitted())
+        else:
+            logits = prompt_logits(embedding, self._texts, self.logit_scale, **vars(self.weighting))
+        return Features(embedding=embedding, logits=logits, proxies=self._proxies, proxy_logits=self._proxy_logits)
+
+    @torch.no_grad()
+    def zero_shot(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:
+        r"""Logits by averaged text embeddings, CLIP's usual ensembling: :math:`s \langle f_i, \bar t_c \rangle`."""
+        return self._logits(embedding, self._mean_texts)
+
+    @torch.no_grad()
+    def fit_prompts(self, batches: Iterable[Float[Tensor, "b 3 h w"]]) -> "CLIPTeacher":
+        """One pass over images in [0, 1] that fixes the prompt weights of ``scope="dataset"``; returns itself.
+
+        Raises: OptionError for another scope, or if there is no image.
+        """
+        choice = self.weighting
+        if choice.scope != "dataset":
+            raise OptionError(f"scope={choice.scope!r} needs no fitting: build the teacher with scope='dataset'")
+        embeddings = (self._embed(images) for images in batches)
+        scores = prompt_scores(embeddings, self._texts, self.logit_scale, score=choice.score)
+        self._fixed_texts = weighted_texts(self._texts, scores, weight=choice.weight, tau=choice.tau)
+        if self._proxy == "weighted":
+            self._set_proxies(normalize(self._fixed_texts, dim=-1))
+        return self
+
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of weights and structure; prompts with their weighting; preprocessing and precision as text."""
+        prompts: dict[str, Any] = {"templates": self.templates, "classes": self.classes, "proxy": self._proxy}
+        prompts |= self.weighting.spec()
+        if self.weighting.scope == "dataset":
+            prompts["texts"] = tensor_digest([("texts", self._fitted())])
+        if "weights" not in self._digests:
+            self._digests["weights"] = weight_digest(self._model)
+            self._digests["structure"] = structure_digest(self._model)
+        return {
+            "kind": "CLIPTeacher",
+            **self._digests,
+            "tokens": self._token_digest(),
+            "prompts": json_digest(prompts),
+            "preprocess": json.dumps(self.preprocess.spec, sort_keys=True),
+            "precision": self._precision,
+        }
+
+    def to(self, device: torch.device | str) -> "CLIPTeacher":
+        """Move to a device, in place; returns itself."""
+        self._device = torch.device(device)
+        self._model.to(self._device)
+        self.preprocess.to(self._device)
+        for name in ("_texts", "_mean_texts", "_fixed_texts", "_proxies", "_proxy_logits"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else value.to(self._device))
+        return self
+
+    def _embed(self, images: Tensor) -> Tensor:
+        return torch.cat(
+            [self._tower(self._model.encode_image, self.preprocess(x)) for x in torch.split(images, self._image_batch)]
+        )
+
+    def _embed_prompts(self, cache_dir: str | Path | None) -> Tensor:
+        cache = None
+        if cache_dir is not None:
+            facts = {
+                "text_tower": weight_digest(self._model, without="visual."),
+                "structure": structure_digest(self._model),
+                "tokens": self._token_digest(),
+                "precision": self._precision,
+            }
+            cache = TextCache(cache_dir, facts, self.classes)
+        dtype = torch.float32 if self._precision == "fp32" else torch.float16
+        return text_bank(self.templates, self.classes, self._encode, dtype=dtype, cache=cache).to(self._device)
+
+    @torch.no_grad()
+    def _encode(self, prompts: list[str]) -> Tensor:
+        parts = []
+        for tokens in torch.split(self._tokenizer(prompts), self._text_batch):
+            self.text_forwards += 1
+            parts.append(self._tower(self._model.encode_text, tokens.to(self._device)).cpu())
+        return torch.cat(parts)
+
+    def _tower(self, encode: Any, batch: Tensor) -> Tensor:
+        """Unit vectors in float32; towers that also return tokens give a tuple, vector first."""
+        dtype = _DTYPES[self._precision]
+        with torch.autocast(self._device.type, dtype=dtype, enabled=dtype != torch.float32):
+            output = encode(batch)
+        return normalize((output[0] if isinstance(output, tuple) else output).float(), dim=-1)
+
+    def _set_proxies(self, proxies: Tensor) -> None:
+        self._proxies, self._proxy_logits = proxies, self._logits(proxies, proxies)
+
+    def _logits(self, vectors: Tensor, texts: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, enabled=False):
+            return self.logit_scale * vectors.float() @ texts.T
+
+    def _fitted(self) -> Tensor:
+        if self._fixed_texts is None:
+            raise TeacherError(
+                "scope='dataset' needs one pass over images first: teacher.fit_prompts(batches of images)"
+            )
+        return self._fixed_texts
+
+    def _token_digest(self) -> str:
+        """What the tokenizer makes of the class names."""
+        return tensor_digest([("tokens", self._tokenizer(list(self.classes)))])
+
+    def _check_options(self) -> None:
+        if self._precision not in _DTYPES:
+            raise unknown("precision", self._precision, list(_DTYPES))
+        if self._proxy not in ("mean", "weighted"):
+            raise unknown("proxy", self._proxy, ["mean", "weighted"])
+        if self._proxy == "weighted" and self.weighting.scope != "dataset":
+            raise OptionError("proxy='weighted' needs weights of the whole data set: add scope='dataset'")
+        if min(self._image_batch, self._text_batch) < 1:
+            raise OptionError(
+                f"batch sizes must be >= 1, found {self._image_batch} images and {self._text_batch} prompts"
+            )
+
+
+def _built(model: nn.Module, tokenizer: Tokenizer | None, pretrained: object, quick_gelu: object) -> LoadedCLIP:
+    missing = [name for name in ("encode_image", "encode_text", "logit_scale") if not hasattr(model, name)]
+    if missing:
+        raise TeacherError(
+            f"{type(model).__name__} is no open_clip model, it has no {', '.join(missing)}: use ClassifierTeacher "
+            "for a network without a text tower"
+        )
+    if pretrained is not None or quick_gelu is not None:
+        raise TeacherError(
+            "a built model has its weights and activations already: leave pretrained= and quick_gelu= out"
+        )
+    if tokenizer is None:
+        raise TeacherError("a built model needs its tokenizer: tokenizer=open_clip.get_tokenizer(name)")
+    said = getattr(getattr(model, "visual", None), "preprocess_cfg", {})
+    preprocess = default_preprocess()
+    return LoadedCLIP(model, tokenizer, {key: said.get(key, value) for key, value in preprocess.items()})
+
+
+def _preprocess(loaded: LoadedCLIP, changes: Mapping[str, Any]) -> Preprocess:
+    settings = loaded.preprocess
+    for name in changes:
+        if name not in settings:
+            raise unknown("preprocessing value", name, sorted(settings))
+    size = settings["size"] or getattr(getattr(loaded.model, "visual", None), "image_size", None)
+    return Preprocess(**{**settings, "size": size, **changes})

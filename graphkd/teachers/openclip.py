@@ -1,0 +1,241 @@
+"""Loading of open_clip models: a name with a tag, a name with a file, or a configuration with a file."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from graphkd.errors import TeacherError
+from graphkd.registry import unknown
+from graphkd.typing import Int, Tensor
+
+log = logging.getLogger(__name__)
+Tokenizer = Callable[[list[str]], Int[Tensor, "c n"]]
+_PARTS = ("embed_dim", "vision_cfg", "text_cfg")
+
+
+@dataclass(frozen=True)
+class LoadedCLIP:
+    """A model with its weights, its tokenizer, and its preprocessing as open_clip writes it."""
+
+    model: Any  # open_clip's classes are untyped
+    tokenizer: Tokenizer
+    preprocess: dict[str, Any]
+
+
+def load_clip(
+    model: str | Path | Mapping[str, Any],
+    pretrained: str | Path | None,
+    *,
+    quick_gelu: bool | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> LoadedCLIP:
+    """Build an open_clip model and load its weights.
+
+    Args:
+        model: a name that open_clip knows, or a configuration in its JSON format: a dictionary or the path of a file.
+        pretrained: a tag of that name, or the path of a checkpoint (safetensors, or a torch file of plain tensors).
+        quick_gelu: activation x * sigmoid(1.702 x); ``None`` takes it from the tag, else from the configuration.
+        tokenizer: prompts -> token ids; ``None`` takes the model's own.
+
+    Raises: TeacherError, UnknownNameError.
+    """
+    if isinstance(model, str) and not model.endswith(".json"):
+        model = model.replace("/", "-")  # OpenAI writes ViT-B/32
+    config, preprocess, source = _config(model)
+    label = repr(model) if source is None else "the given configuration"
+    if pretrained is None:
+        raise TeacherError(
+            f"{label} has no weights yet: give pretrained= a tag ({_listed(_tags(model))}) or the path of a "
+            "checkpoint; for random weights build the model with open_clip and give the model itself"
+        )
+    tag = _tag(model, str(pretrained)) if source is None else {}
+    if tag:
+        path = _download(str(model), str(pretrained), tag)
+        preprocess |= {key: value for key, value in tag.items() if key in preprocess}
+        config["quick_gelu"] = bool(tag.get("quick_gelu", False))
+    else:
+        path = _file(model, pretrained, source)
+        if source is None:
+            preprocess |= _shared_preprocess(str(model), preprocess)
+            if quick_gelu is None and any(each.get("quick_gelu") for each in _tags(model).values()):
+                log.warning(
+                    "%s: some weights of this model need quick_gelu=True and a file does not say so; using %s",
+                    model,
+                    bool(config.get("quick_gelu", False)),
+                )
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
+    built = _build(config, label)
+    _load(built, path, label)
+    return LoadedCLIP(built, tokenizer or _tokenizer(model, config, source), preprocess)
+
+
+def default_preprocess() -> dict[str, Any]:
+    """OpenAI's preprocessing, which open_clip takes where nothing else is said."""
+    from open_clip.transform import PreprocessCfg
+
+    default = PreprocessCfg()
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    return {"size": None, **{key: getattr(default, key) for key in keys}}
+
+
+def _config(
+    model: str | Path | Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], Path | Mapping[str, Any] | None]:
+    """Configuration, preprocessing, and where they come from (``None``: open_clip's own list)."""
+    import open_clip
+
+    preprocess = default_preprocess()
+    if isinstance(model, str) and not model.endswith(".json"):
+        found = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+        if found is None:
+            raise unknown("open_clip model", model, open_clip.list_models())
+        return found, preprocess, None
+    if isinstance(model, Mapping):
+        source: Path | Mapping[str, Any] = model
+        data = deepcopy(dict(model))
+    else:
+        source = Path(model)
+        data = _read_json(source)
+    preprocess |= {key: value for key, value in data.get("preprocess_cfg", {}).items() if key in preprocess}
+    config = data.get("model_cfg", data)
+    missing = [part for part in _PARTS if part not in config]
+    if missing:
+        raise TeacherError(
+            f"a model configuration needs {', '.join(_PARTS)}; {', '.join(missing)} is missing from "
+            f"{source if isinstance(source, Path) else 'the dictionary'} (found: {', '.join(config) or 'nothing'})"
+        )
+    return config, preprocess, source
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TeacherError(f"cannot read the model configuration {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise TeacherError(f"expected a JSON object in {path}, found {type(data).__name__}")
+    return data
+
+
+def _tags(model: object) -> dict[str, dict[str, Any]]:
+    """The pretrained tags of a model name; open_clip keeps no public table of them."""
+    import open_clip
+
+    if not isinstance(model, str):
+        return {}
+    return {tag: open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)}
+
+
+def _tag(model: object, pretrained: str) -> dict[str, Any]:
+    import open_clip
+
+    found: dict[str, Any] = open_clip.get_pretrained_cfg(model, pretrained)
+    return found
+
+
+def _listed(tags: Mapping[str, Any]) -> str:
+    return ", ".join(tags) or "it has none"
+
+
+def _file(model: object, pretrained: str | Path, source: object) -> Path:
+    """A local checkpoint, or the error that fits."""
+    path = Path(pretrained).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise TeacherError(f"pretrained={str(pretrained)!r} is a folder: give the checkpoint file in it")
+    if source is not None or isinstance(pretrained, Path) or path.suffix or len(path.parts) > 1:
+        raise TeacherError(
+            f"there is no file {str(pretrained)!r}: pretrained= takes the path of a checkpoint"
+            + (f" or a tag of {model!r} ({_listed(_tags(model))})" if source is None else "")
+        )
+    raise unknown(f"pretrained tag of {model}", str(pretrained), list(_tags(model)))
+
+
+def _shared_preprocess(model: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What all tags of a model agree on (SigLIP's mean and std, say), for a file of unknown origin."""
+    tags = list(_tags(model).values())
+    return {key: tags[0][key] for key in known if tags and all(key in t and t[key] == tags[0].get(key) for t in tags)}
+
+
+def _download(model: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
+    import open_clip
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+
+    try:
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # the network fails in many ways, and open_clip passes them all on
+        repository, _, file = str(tag.get("hf_hub", "")).rpartition("/")
+        hub = f"https://huggingface.co/{repository}/resolve/main/{file or HF_SAFE_WEIGHTS_NAME}"
+        place = hub if repository else tag.get("url")  # OpenAI's own files are TorchScript: the hub first
+        flag = ", quick_gelu=True" if tag.get("quick_gelu") else ""
+        raise TeacherError(
+            f"the weights {pretrained!r} of {model!r} are not on this machine and could not be downloaded: "
+            f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {place}; "
+            f"put the file anywhere on this machine and use CLIPTeacher({model!r}, pretrained='/path/to/file'{flag})"
+        ) from error
+
+
+def _build(config: dict[str, Any], label: str) -> nn.Module:
+    """The model with random weights, of the class that open_clip would choose; single towers fetch no weights."""
+    from open_clip import CLIP, CoCa, CustomTextCLIP
+
+    config = deepcopy(config)
+    for tower, flag in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
+        config[tower][flag] = False
+    custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+    kind = (CoCa if "multimodal_cfg" in config else CustomTextCLIP) if custom else CLIP
+    try:
+        model: nn.Module = kind(**config)
+    except Exception as error:  # whatever a wrong option breaks in open_clip, timm or transformers
+        raise TeacherError(f"open_clip cannot build {label}: {type(error).__name__}: {error}") from error
+    return model
+
+
+def _load(model: nn.Module, path: Path, label: str) -> None:
+    import open_clip
+
+    try:
+        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except Exception as error:  # unreadable, executable, or of another model
+        if "TorchScript" in str(error):
+            raise TeacherError(
+                f"{path} is a TorchScript archive, which would be executed: give a safetensors file of the same "
+                "weights (OpenAI's are on huggingface.co under timm/*_clip_*.openai)"
+            ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        raise TeacherError(f"the checkpoint {path} is unreadable or not one of {label}: {reason}") from error
+
+
+def _tokenizer(model: object, config: Mapping[str, Any], source: object) -> Tokenizer:
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer
+
+    text = config["text_cfg"]
+    name = text.get("hf_tokenizer_name")
+    try:
+        if source is None:
+            found: Tokenizer = open_clip.get_tokenizer(model)
+        elif name:
+            beside = isinstance(source, Path) and (source.parent / "tokenizer_config.json").is_file()
+            found = HFTokenizer(
+                str(source.parent) if beside and isinstance(source, Path) else name,
+                context_length=text.get("context_length"),
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **(text.get("tokenizer_kwargs") or {}),
+            )
+        else:
+            found = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+    except Exception as error:  # transformers missing, no network, or no such tokenizer
+        raise TeacherError(
+            f"the tokenizer {name or model!r} is not available: {type(error).__name__}: {str(error)[:200]}. Download "
+            "its files where there is network and point text_cfg.hf_tokenizer_name at their folder, or give tokenizer="
+        ) from error
+    return found

@@ -1,0 +1,195 @@
+import json
+import logging
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from graphkd.errors import TeacherError, UnknownNameError
+from graphkd.teachers.clip import CLIPTeacher
+
+
+def quick(teacher):
+    return any(type(module).__name__ == "QuickGELU" for module in teacher._model.modules())
+
+
+@pytest.mark.parametrize("form", ["dictionary", "path", "text path", "open_clip_config.json"])
+def test_configuration_and_checkpoint(make_teacher, config, checkpoint, classes, images, tmp_path, form):
+    path = tmp_path / "model.json"
+    preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "resize_mode": "squash"}
+    inner = form == "open_clip_config.json"
+    path.write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess} if inner else config))
+    model = {"dictionary": config, "text path": str(path)}.get(form, path)
+    teacher = CLIPTeacher(model, pretrained=checkpoint, classes=classes, templates="photo")
+    expected = make_teacher(templates="photo", preprocess=preprocess if inner else None)
+    assert_close(teacher(images).logits, expected(images).logits)
+    assert teacher.fingerprint() == expected.fingerprint()
+
+
+def test_torch_checkpoint(make_teacher, tiny_clip, config, classes, images, tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in tiny_clip().state_dict().items()}, "epoch": 3}, path)
+    teacher = CLIPTeacher(config, pretrained=str(path), classes=classes, templates="photo")
+    assert_close(teacher(images).logits, make_teacher(templates="photo")(images).logits)
+
+
+def test_the_configuration_is_left_as_it_was(config, checkpoint, classes):
+    before = json.dumps(config)
+    CLIPTeacher(config, pretrained=checkpoint, classes=classes, templates="photo", quick_gelu=True)
+    assert json.dumps(config) == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "said", "expected"), [(None, True, True), (None, False, False), (True, False, True)]
+)
+def test_quick_gelu_of_a_file(config, checkpoint, classes, argument, said, expected):
+    model = {**config, "quick_gelu": said}
+    assert quick(CLIPTeacher(model, pretrained=checkpoint, classes=classes, quick_gelu=argument)) is expected
+
+
+@pytest.fixture
+def listed(monkeypatch, config, checkpoint):
+    """open_clip knows a model "tiny" with two tags, whose weights are on disk."""
+    import open_clip.factory
+    import open_clip.pretrained
+
+    base = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+    tags = {
+        "openai": {"file": str(checkpoint), "hf_hub": "org/tiny/", "url": "u", "quick_gelu": True, **base},
+        "laion": {"url": "https://example.org/tiny.pt", **base, "mean": (0.4,) * 3},
+    }
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", tags)
+    return tags
+
+
+def test_a_tag_brings_its_activation_and_preprocessing(listed, classes):
+    teacher = CLIPTeacher("tiny", pretrained="openai", classes=classes, templates="photo")
+    assert quick(teacher)
+    spec = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+    assert teacher.preprocess.spec == spec
+    assert not quick(CLIPTeacher("tiny", pretrained="openai", classes=classes, templates="photo", quick_gelu=False))
+
+
+def test_a_file_for_a_listed_model(listed, checkpoint, classes, caplog):
+    with caplog.at_level(logging.WARNING, logger="graphkd"):
+        teacher = CLIPTeacher("tiny", pretrained=checkpoint, classes=classes, templates="photo")
+    assert "some weights of this model need quick_gelu=True and a file does not say so; using False" in caplog.text
+    spec = teacher.preprocess.spec  # what all tags agree on, and open_clip's default where they do not
+    assert (spec["std"], spec["resize_mode"], spec["mean"][0]) == ([0.5] * 3, "squash", 0.48145466)
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        (
+            "openai",
+            r"'openai' of 'tiny' are not on this machine and could not be downloaded: OSError: no route\. Where there is "
+            r"network, download https://huggingface.co/org/tiny/resolve/main/open_clip_model.safetensors; put the file "
+            r"anywhere on this machine and use CLIPTeacher\('tiny', pretrained='/path/to/file', quick_gelu=True\)",
+        ),
+        ("laion", r"download https://example.org/tiny.pt; .*pretrained='/path/to/file'\)"),
+    ],
+)
+def test_no_network(listed, monkeypatch, classes, tag, message):
+    def fail(*args, **options):
+        raise OSError("no route")
+
+    monkeypatch.setattr("open_clip.download_pretrained", fail)
+    with pytest.raises(TeacherError, match=message):
+        CLIPTeacher("tiny", pretrained=tag, classes=classes)
+
+
+def test_timm_image_tower(config, tiny_clip, classes, tmp_path):
+    config["vision_cfg"] = {"timm_model_name": "mobilenetv3_small_050", "timm_pool": "avg", "image_size": 32}
+    path = tmp_path / "timm.pt"
+    torch.save(tiny_clip(vision_cfg=config["vision_cfg"]).state_dict(), path)
+    teacher = CLIPTeacher(config, pretrained=path, classes=classes, templates="photo")
+    features = teacher(torch.rand(2, 3, 40, 60))
+    assert (teacher.preprocess.size, features.embedding.shape) == ((32, 32), (2, 32))
+
+
+def test_siglip_configuration(config, tiny_clip, classes, images, tmp_path):
+    import open_clip
+
+    changes = {"init_logit_bias": -10.0, "init_logit_scale": 2.3}
+    changes["text_cfg"] = {**config["text_cfg"], "no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+    path = tmp_path / "siglip.pt"
+    torch.save(tiny_clip(open_clip.CustomTextCLIP, **changes).state_dict(), path)
+    teacher = CLIPTeacher({**config, **changes, "custom_text": True}, pretrained=path, classes=classes)
+    assert teacher.logit_bias == -10.0
+    assert teacher(images).logits.shape == (6, 5)
+
+
+def test_unknown_names(classes):
+    with pytest.raises(UnknownNameError, match=r"'ViT-B-33'; did you mean 'ViT-B-32'\? Known: .*ViT-L-14"):
+        CLIPTeacher("ViT-B-33", pretrained="openai", classes=classes)
+    with pytest.raises(
+        UnknownNameError, match=r"pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'\? Known: openai"
+    ):
+        CLIPTeacher("ViT-B/32", pretrained="opnai", classes=classes)
+
+
+def test_a_name_without_weights(classes):
+    with pytest.raises(TeacherError, match=r"'RN101' has no weights yet: give pretrained= a tag \(openai, yfcc15m\)"):
+        CLIPTeacher("RN101", classes=classes)
+
+
+def test_missing_files(config, classes, tmp_path):
+    with pytest.raises(TeacherError, match=r"there is no file '\S+none.pt'.* or a tag of 'RN101' \(openai, yfcc15m\)"):
+        CLIPTeacher("RN101", pretrained=str(tmp_path / "none.pt"), classes=classes)
+    with pytest.raises(TeacherError, match="there is no file 'openai': pretrained= takes the path of a checkpoint$"):
+        CLIPTeacher(config, pretrained="openai", classes=classes)
+    with pytest.raises(TeacherError, match="is a folder: give the checkpoint file in it"):
+        CLIPTeacher(config, pretrained=tmp_path, classes=classes)
+    with pytest.raises(TeacherError, match=r"cannot read the model configuration \S+none.json"):
+        CLIPTeacher(tmp_path / "none.json", pretrained="x", classes=classes)
+
+
+def test_bad_configurations(config, checkpoint, classes, tmp_path):
+    path = tmp_path / "model.json"
+    path.write_text("[1]")
+    with pytest.raises(TeacherError, match="expected a JSON object in .*, found list"):
+        CLIPTeacher(path, pretrained=checkpoint, classes=classes)
+    with pytest.raises(TeacherError, match=r"vision_cfg, text_cfg is missing from the dictionary \(found: embed_dim\)"):
+        CLIPTeacher({"embed_dim": 3}, pretrained=checkpoint, classes=classes)
+    with pytest.raises(TeacherError, match="open_clip cannot build the given configuration: TypeError: .*'layer'"):
+        vision = {**config["vision_cfg"], "layer": 3}
+        CLIPTeacher({**config, "vision_cfg": vision}, pretrained=checkpoint, classes=classes)
+
+
+def test_bad_checkpoints(config, checkpoint, classes, tmp_path):
+    wide = {**config, "embed_dim": 48}
+    with pytest.raises(
+        TeacherError, match=r"tiny.safetensors is unreadable or not one of the given config.*size mismatch"
+    ):
+        CLIPTeacher(wide, pretrained=checkpoint, classes=classes)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(TeacherError, match=r"broken.safetensors is unreadable or not one of"):
+        CLIPTeacher(config, pretrained=broken, classes=classes)
+    script = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
+    with (
+        pytest.warns(UserWarning, match="TorchScript"),
+        pytest.raises(TeacherError, match="is a TorchScript archive, which would be executed: give a safetensors file"),
+    ):
+        CLIPTeacher(config, pretrained=script, classes=classes)
+
+
+def test_a_checkpoint_that_would_run_code(config, classes, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w').close()",))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(TeacherError, match=r"evil.pt is unreadable or not one of.*[Uu]npickl"):
+        CLIPTeacher(config, pretrained=tmp_path / "evil.pt", classes=classes)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_unavailable_tokenizer(config, checkpoint, classes, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config["text_cfg"]["hf_tokenizer_name"] = str(tmp_path / "no_tokenizer")
+    with pytest.raises(TeacherError, match=r"the tokenizer '\S+no_tokenizer' is not available.*or give tokenizer="):
+        CLIPTeacher(config, pretrained=checkpoint, classes=classes)

@@ -1,0 +1,236 @@
+import math
+import subprocess
+import sys
+import textwrap
+import weakref
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from graphkd.errors import OptionError, ShapeError, UnknownNameError
+from graphkd.teachers.prompts import PROMPT_SCOPES, PROMPT_WEIGHTS, prompt_logits, prompt_scores, weighted_texts
+
+SCORES = {
+    "scaled": lambda z, s: z,
+    "cosine": lambda z, s: z / s,
+    "probability": lambda z, s: z.softmax(-1),
+}
+WEIGHTS = {
+    "ratio": lambda m: m.clamp_min(1e-6),
+    "softmax": lambda m: (m - m.max()).exp(),
+    "uniform": torch.ones_like,
+}
+
+
+def unit(*shape, seed=0, offset=0.5):
+    x = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + offset
+    return torch.nn.functional.normalize(x, dim=-1)  # the offset makes a narrow cone, as CLIP's is
+
+
+def materialised(image, texts, scale, weight, scope, score, tau):
+    """All prompts at once: the formula of the docstring, written with a [p, b, c] tensor."""
+    logits = scale * torch.einsum("bd,pcd->pbc", image, texts)
+    m = SCORES[score](logits, scale)
+    m = m.amax(-1, keepdim=True) if scope == "sample" else m
+    g = WEIGHTS[weight](m / tau)
+    return (g / g.sum(0) * logits).sum(0)
+
+
+@pytest.mark.parametrize("weight", list(WEIGHTS))
+@pytest.mark.parametrize("scope", ["sample", "class"])
+@pytest.mark.parametrize("score", list(SCORES))
+@pytest.mark.parametrize("tau", [1.0, 0.3])
+def test_streamed_equals_materialised(weight, scope, score, tau):
+    image, texts = unit(7, 12), unit(9, 5, 12, seed=1)
+    options = {"weight": weight, "scope": scope, "score": score, "tau": tau}
+    expected = materialised(image, texts, 100.0, **options)
+    assert_close(prompt_logits(image, texts, 100.0, **options), expected, atol=1e-12, rtol=1e-12)
+
+
+def test_ratio_by_hand():  # two prompts with maxima 3 and 1: weights 3/4 and 1/4
+    image, texts = torch.tensor([[1.0, 0.0]]), torch.tensor([[[3.0, 0.0], [2.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
+    assert_close(prompt_logits(image, texts, 1.0), torch.tensor([[0.75 * 3 + 0.25, 0.75 * 2]]))
+
+
+def test_softmax_by_hand():  # maxima log 3 and 0: weights 3/4 and 1/4
+    image, texts = torch.tensor([[1.0]]), torch.tensor([[[math.log(3)]], [[0.0]]])
+    assert_close(prompt_logits(image, texts, 1.0, weight="softmax"), torch.tensor([[0.75 * math.log(3)]]))
+
+
+def test_chunks_of_rows_change_nothing(monkeypatch):
+    image, texts = unit(7, 12), unit(9, 5, 12, seed=1)
+    whole = prompt_logits(image, texts, 100.0)
+    monkeypatch.setattr("graphkd.teachers.prompts.CHUNK", 11)  # two rows at a time
+    assert_close(prompt_logits(image, texts, 100.0), whole)
+
+
+@pytest.mark.parametrize("weight", list(PROMPT_WEIGHTS))
+@pytest.mark.parametrize("scope", list(PROMPT_SCOPES))
+def test_weights_sum_to_one(weight, scope):  # the same prompt many times: any weights that sum to 1 give its logits
+    image, text = unit(4, 12), unit(1, 5, 12, seed=1)
+    got = prompt_logits(image, text.expand(6, 5, 12), 100.0, weight=weight, scope=scope)
+    assert_close(got, 100 * image @ text[0].T, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", list(PROMPT_WEIGHTS))
+def test_one_prompt_gives_plain_logits(weight):
+    image, text = unit(4, 12), unit(1, 5, 12, seed=1)
+    assert_close(prompt_logits(image, text, 50.0, weight=weight), 50 * image @ text[0].T, atol=1e-12, rtol=1e-12)
+
+
+def test_ratio_ignores_the_scale_and_softmax_does_not():
+    image, texts = unit(4, 12), unit(6, 5, 12, seed=1)
+
+    def difference(weight):
+        low, high = (prompt_logits(image, texts, scale, weight=weight) / scale for scale in (1.0, 100.0))
+        return float((low - high).abs().max())
+
+    assert difference("ratio") < 1e-12
+    assert difference("softmax") > 1e-3
+
+
+def test_softmax_survives_large_logits():
+    image, texts = unit(4, 12).float(), unit(6, 5, 12, seed=1).float()
+    got = prompt_logits(image, texts, 1e6, weight="softmax")
+    assert got.isfinite().all()
+
+
+def test_negative_maxima_count_as_the_floor():
+    image, texts = -unit(4, 12, offset=3.0), unit(6, 5, 12, seed=1, offset=3.0)
+    assert (image @ texts.mT).max() < 0
+    got = prompt_logits(image, texts, 100.0)
+    assert_close(got, prompt_logits(image, texts, 100.0, weight="uniform"))
+
+
+def test_own_weight_function():
+    image, texts = unit(4, 12), unit(6, 5, 12, seed=1)
+    squared = prompt_logits(image, texts, 100.0, weight=lambda m: 2 * m.log())
+    logits = 100 * torch.einsum("bd,pcd->pbc", image, texts)
+    m = logits.amax(-1, keepdim=True) ** 2
+    assert_close(squared, (m / m.sum(0) * logits).sum(0), atol=1e-12, rtol=1e-12)
+
+
+def test_classes_may_be_permuted():
+    image, texts, order = unit(4, 12), unit(6, 5, 12, seed=1), torch.tensor([3, 0, 4, 1, 2])
+    assert_close(prompt_logits(image, texts[:, order], 100.0), prompt_logits(image, texts, 100.0)[:, order])
+
+
+def test_half_precision_texts_are_raised_to_the_images_precision():
+    image, texts = unit(4, 12).float(), unit(6, 5, 12, seed=1).half()
+    got = prompt_logits(image, texts, 100.0)
+    assert got.dtype == torch.float32
+    assert_close(got, prompt_logits(image, texts.float(), 100.0))
+
+
+def test_no_gradient_reaches_anything():
+    image, texts = unit(4, 12).requires_grad_(), unit(6, 5, 12, seed=1).requires_grad_()
+    assert not prompt_logits(image, texts, 100.0).requires_grad
+
+
+@pytest.mark.parametrize("weight", list(PROMPT_WEIGHTS))
+@pytest.mark.parametrize("scope", list(PROMPT_SCOPES))
+def test_weights_of_a_data_set_come_in_two_stages(weight, scope):
+    image, texts = unit(20, 12), unit(6, 5, 12, seed=1)
+    scores = prompt_scores(image.split(8), texts, 100.0, scope=scope)
+    got = 100 * image @ weighted_texts(texts, scores, weight=weight).T
+
+    logits = 100 * torch.einsum("bd,pcd->pbc", image, texts)
+    m = (logits.amax(-1, keepdim=True) if scope == "sample" else logits).mean(1, keepdim=True)
+    g = WEIGHTS[weight](m)
+    assert_close(got, (g / g.sum(0) * logits).sum(0), atol=1e-10, rtol=1e-10)
+
+
+def test_texts_without_scores_are_averaged():
+    texts = unit(6, 5, 12)
+    assert_close(weighted_texts(texts), texts.mean(0))
+
+
+def test_messages():
+    image, texts = unit(4, 12), unit(6, 5, 12)
+    with pytest.raises(
+        UnknownNameError, match=r"unknown prompt weight 'ratoi'; did you mean 'ratio'\? Known: ratio, soft"
+    ):
+        prompt_logits(image, texts, 1.0, weight="ratoi")
+    with pytest.raises(UnknownNameError, match="unknown prompt score 'cos'"):
+        prompt_logits(image, texts, 1.0, score="cos")
+    with pytest.raises(UnknownNameError, match="unknown prompt scope 'row'"):
+        prompt_logits(image, texts, 1.0, scope="row")
+    with pytest.raises(ShapeError, match=r"the same d, found \(4, 11\) and \(6, 5, 12\)"):
+        prompt_logits(image[:, 1:], texts, 1.0)
+    with pytest.raises(OptionError, match=r"scale and tau must be > 0, found scale=1.0 and tau=0"):
+        prompt_logits(image, texts, 1.0, tau=0)
+    with pytest.raises(OptionError, match="at least one image, found none"):
+        prompt_scores([], texts, 1.0)
+    with pytest.raises(ShapeError, match="2 prompt scores and 6 prompts differ"):
+        weighted_texts(texts, torch.ones(2, 1))
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of the storages that operators create, while they live; ``peak`` is the largest sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        old = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and (key := tensor.untyped_storage()._cdata) not in {*self.live, *old}:
+                storage = tensor.untyped_storage()
+                self.live[key] = storage.nbytes()
+                weakref.finalize(storage, self.live.pop, key, None)
+                self.peak = max(self.peak, sum(self.live.values()))
+        return out
+
+
+@pytest.mark.parametrize("weight", ["ratio", "softmax"])
+@pytest.mark.parametrize("scope", ["sample", "class"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_memory_does_not_grow_with_the_prompts(weight, scope, dtype):
+    """Bytes of tensors alive at once beyond the inputs, b = 1024, c = 1000."""
+    image, peaks = torch.rand(1024, 8), []
+    for prompts in (8, 80):
+        texts = torch.rand(prompts, 1000, 8).to(dtype)
+        with PeakBytes() as count:
+            prompt_logits(image, texts, 100.0, weight=weight, scope=scope)
+        peaks.append(count.peak / 2**20)
+    assert max(peaks) <= 64, f"{peaks} MiB"
+    assert min(peaks) >= 7.8, "the count misses the two [b, c] matrices that any way of streaming holds"
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.1)
+
+
+MEASURE = """
+import sys, torch
+from graphkd.teachers.prompts import prompt_logits
+torch.set_num_threads(1)
+image = torch.rand(1024, 512)
+texts = torch.rand({prompts}, 1000, 512)
+prompt_logits(image[:8], texts[:2], 100.0, weight="{weight}")       # libraries warm up
+
+def peak():                                                         # MiB of resident memory since the reset
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+open("/proc/self/clear_refs", "w").write("5")
+before = peak()
+prompt_logits(image, texts, 100.0, weight="{weight}")
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak resident memory is read from /proc")
+@pytest.mark.parametrize("weight", ["ratio", "softmax"])
+def test_resident_memory_does_not_grow_with_the_prompts(weight):
+    """Peak resident memory of a process of its own, 1000 classes x batch 1024 x width 512."""
+    peaks = []
+    for prompts in (8, 80):
+        code = textwrap.dedent(MEASURE.format(prompts=prompts, weight=weight))
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks.append(float(run.stdout))
+    print(f"{weight}: {peaks[0]:.1f} MiB for 8 prompts, {peaks[1]:.1f} MiB for 80")
+    assert max(peaks) <= 64
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.1)
