@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphkd.alignments import Alignment as Alignment
     from graphkd.data.batch import Batch as Batch
+    from graphkd.data.embed import embed as embed
+    from graphkd.data.folders import open_folder as open_folder
+    from graphkd.data.store import EmbeddingStore as EmbeddingStore
+    from graphkd.data.views import Views as Views
     from graphkd.distillers.base import Distiller as Distiller
     from graphkd.distillers.prg import PRGDistiller as PRGDistiller
     from graphkd.edges import Edges as Edges
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from graphkd.losses import Losses as Losses
     from graphkd.ops import backend as backend
     from graphkd.step import Step as Step
+    from graphkd.tap import Tap as Tap
+    from graphkd.teachers.classifier import ClassifierTeacher as ClassifierTeacher
+    from graphkd.teachers.clip import CLIPTeacher as CLIPTeacher
 
 __version__ = "0.1.0"
 
@@ -29,6 +36,13 @@ _HOME = {
     "Losses": "graphkd.losses",
     "PRGDistiller": "graphkd.distillers.prg",
     "Step": "graphkd.step",
+    "Tap": "graphkd.tap",
+    "Views": "graphkd.data.views",
+    "CLIPTeacher": "graphkd.teachers.clip",
+    "ClassifierTeacher": "graphkd.teachers.classifier",
+    "EmbeddingStore": "graphkd.data.store",
+    "embed": "graphkd.data.embed",
+    "open_folder": "graphkd.data.folders",
     "backend": "graphkd.ops",
 }
 

@@ -36,5 +36,16 @@ class Batch:
             target=None if self.target is None else self.target.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; DataLoader calls it."""
+        student, shared = self.student.pin_memory(), self.teacher is self.student
+        return replace(
+            self,
+            student=student,
+            teacher=student if shared else self.teacher.pin_memory(),
+            index=self.index.pin_memory(),
+            target=None if self.target is None else self.target.pin_memory(),
+        )
+
     def __len__(self) -> int:
         return len(self.index)

@@ -47,7 +47,7 @@ def uniform(m: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 
 
 @PROMPT_SCORES.register
-def scaled(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:  # noqa: ARG001
+def scaled(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:
     """The logits s <f, t> themselves."""
     return logits
 
@@ -59,7 +59,7 @@ def cosine(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:
 
 
 @PROMPT_SCORES.register
-def probability(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:  # noqa: ARG001
+def probability(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:
     """The softmax of the logits over the classes."""
     return logits.softmax(-1)
 
