@@ -16,7 +16,7 @@ _NAMES = ("fc", "classifier", "heads", "head", "last_linear")
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
     """The module of that path. Raises: TapError that suggests the nearest paths."""
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if path not in modules:
         near = get_close_matches(path, modules, n=3) or list(dict(model.named_children()))
         raise TapError(
@@ -50,7 +50,7 @@ def find_classifier(model: nn.Module, head: str | None = None) -> tuple[str, Cla
             "run the model once on a batch of images, then tap it"
         )
     if not isinstance(root, nn.Sequential):  # in a sequence the last layer is the classifier, whatever the others
-        _only_one(model, [each for each in linears if each.weight.shape[:1] == classifier.weight.shape[:1]])
+        _only_one(model, [each for each in linears if _rows(each) == _rows(classifier)])
     return _path(model, classifier), classifier
 
 
@@ -71,7 +71,7 @@ def _root(model: nn.Module) -> nn.Module:
     children = list(model.children())
     direct = [each for each in children if _is_linear(each)]
     if direct and not isinstance(model, nn.Sequential):
-        _only_one(model, [each for each in direct if _width(each) == _width(direct[-1])])
+        _only_one(model, [each for each in direct if _rows(each) == _rows(direct[-1])])
         return direct[-1]
     last = [each for each in children if any(map(_is_linear, each.modules()))]
     return last[-1] if last else model
@@ -93,10 +93,11 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
-def _width(module: nn.Module) -> int:
-    width: int = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features  # type: ignore[assignment]
-    return width
+def _rows(module: nn.Module) -> int:
+    assert isinstance(module, Classifier)
+    return module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
 
 
 def _path(model: nn.Module, module: nn.Module) -> str:
-    return next(name for name, each in model.named_modules() if each is module)
+    names: list[str] = [name for name, each in model.named_modules() if each is module]
+    return names[0]

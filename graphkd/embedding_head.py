@@ -22,7 +22,8 @@ class EmbeddingHead(nn.Module):
         model: any classifier that ``Tap`` can read; its classifier is replaced in place.
         dim: width of the embedding, >= 1.
         classes: number of classes, >= 1.
-        head: path of the old classifier, where ``Tap`` would need it too.
+        head: path of the old classifier, where it is not found by itself. A model that averages two heads
+            (DeiT-distilled) is better created without the second: the other head keeps its own classes.
 
     Shapes: images (b, channels, h, w) -> logits (b, classes).
 
@@ -38,15 +39,16 @@ class EmbeddingHead(nn.Module):
         if dim < 1 or classes < 1:
             raise OptionError(f"dim and classes must be at least 1, found dim={dim}, classes={classes}")
         path, old = find_classifier(model, head)
-        place = {"device": old.weight.device, "dtype": old.weight.dtype}
         layers: list[nn.Module]
         if isinstance(old, nn.Conv2d):
-            layers = [nn.Conv2d(old.in_channels, dim, 1, **place), nn.Conv2d(dim, classes, 1, **place)]
+            layers = [nn.Conv2d(old.in_channels, dim, 1), nn.Conv2d(dim, classes, 1)]
         else:
-            layers = [nn.Linear(old.in_features, dim, **place), nn.Linear(dim, classes, **place)]
+            layers = [nn.Linear(old.in_features, dim), nn.Linear(dim, classes)]
         if not path:
             raise TapError("the model is a bare linear layer: put it into an nn.Sequential first")
-        model.set_submodule(path, nn.Sequential(*layers))
+        model.set_submodule(path, nn.Sequential(*layers).to(old.weight))
+        if hasattr(model, "num_classes"):  # timm's models tell it to their readers
+            model.num_classes = classes  # type: ignore[assignment]
         self.model = model
         self._path = path
 

@@ -55,7 +55,8 @@ class Tap(nn.Module):
 
     .. math:: \text{embedding} = x, \quad \text{proxies} = W, \quad \text{proxy\_logits} = W W^\top + b
 
-    (b along the second index). Gradients reach W through proxies and proxy_logits too.
+    (b along the second index). Gradients reach W through proxies and proxy_logits too. In train mode x is what the
+    classifier receives, behind the model's own dropout.
 
     Args:
         model: any classifier of timm, torchvision or your own; its output is a tensor of logits.

@@ -44,14 +44,16 @@ def test_embedding_is_linear_and_under_the_classifier(kind: str) -> None:
 def test_the_inner_model_stays_an_ordinary_one() -> None:
     model = timm.create_model("resnet10t")
     EmbeddingHead(model, 16, classes=7)
-    assert Tap(model).embedding_dim == 16
+    assert (Tap(model).embedding_dim, model.num_classes) == (16, 7)
     assert [tuple(each.weight.shape) for each in model.get_classifier()] == [(16, 512), (7, 16)]
 
 
-def test_one_of_two_heads() -> None:
-    model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, depth=1)
-    with pytest.raises(TapError, match="several classifiers"):
+def test_two_heads_are_refused_until_one_is_named() -> None:
+    model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, depth=1, num_classes=7)
+    with pytest.raises(TapError, match=r"several classifiers \(head, head_dist\)"):
         EmbeddingHead(model, 16, classes=7)
+    tap = Tap(EmbeddingHead(model, 16, classes=7, head="head"))
+    assert tap(torch.rand(2, 3, 32, 32)).embedding.shape == (2, 16)
 
 
 def test_what_it_refuses() -> None:

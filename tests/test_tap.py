@@ -222,9 +222,9 @@ def test_a_copy_hears_itself_only() -> None:
     with torch.no_grad():
         for weight in twin.parameters():
             weight.zero_()
-    assert float(twin(images).maps["0"].abs().sum()) == 0
-    assert float(twin(images).proxies.abs().sum()) == 0
-    assert float(tap(images).proxies.abs().sum()) > 0
+    assert not twin(images).maps["0"].any()
+    assert not twin(images).proxies.any()
+    assert tap(images).proxies.any()
     assert twin.classifier is twin.model[3]
 
 
