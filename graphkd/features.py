@@ -95,6 +95,31 @@ class Features:
                 changed[field.name] = {name: change(each) for name, each in value.items()}
         return replace(self, **changed)
 
+    def tensors(self) -> list[Tensor]:
+        """Every floating-point tensor of the record; never empty for features of a batch."""
+        single = [getattr(self, each.name) for each in fields(self)]
+        groups = [value for value in single if isinstance(value, Mapping)]
+        return [value for value in single if isinstance(value, Tensor)] + [
+            t for group in groups for t in group.values()
+        ]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features are. Raises: MissingFeatureError for an empty record."""
+        return self._first().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the first tensor. Raises: MissingFeatureError for an empty record."""
+        return self._first().dtype
+
+    def _first(self) -> Tensor:
+        if found := self.tensors():
+            return found[0]
+        raise MissingFeatureError(
+            "these features are empty: embedding, logits, proxies, maps and tokens are all absent"
+        )
+
     def detach(self) -> "Features":
         """The same values without their history."""
         return self.map_tensors(Tensor.detach)

@@ -1,0 +1,132 @@
+r"""Alignments: how far the student's edges are from the teacher's.
+
+Each is a *reduction*: a sum over the rows at hand, then an outer function of that sum, the number of rows and the
+number of columns. Sum and count are added over all ranks before the outer function applies, so that a root or a mean
+is that of the whole graph.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import smooth_l1_loss
+
+from graphkd import distributed, ops
+from graphkd.errors import OptionError, ShapeError
+from graphkd.registry import Registry
+from graphkd.typing import Float, Tensor
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+Outer = Callable[[Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    r"""A comparison of two blocks of edges, :math:`f(\sum p(E^S, E^T), \text{rows}, \text{columns})`.
+
+    Args:
+        name: what it is called; part of the key of a fused form.
+        penalty: of the two blocks: one number for each entry, or one for each row.
+        outer: of the sum of penalties, the number of rows (a tensor) and of columns.
+
+    Shapes: student (*b, n, m), teacher (*b, n, m) -> scalar.
+    Raises: ShapeError if the blocks differ in shape.
+    Example: ``MSE(student_edges, teacher_edges)``
+    """
+
+    name: str
+    penalty: Penalty
+    outer: Outer
+
+    def __call__(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The value; ``weight``, where given, multiplies the penalty of each entry."""
+        if student.shape != teacher.shape:
+            raise ShapeError(
+                f"student edges {tuple(student.shape)} and teacher edges {tuple(teacher.shape)} differ: "
+                "both graphs need the same nodes in the same order"
+            )
+        penalty = self.penalty(student, teacher)
+        if weight is not None:
+            if penalty.shape != student.shape:
+                raise OptionError(f"alignment {self.name!r} compares whole rows, it takes no weight of single edges")
+            penalty = penalty * weight
+        return self.reduce(penalty.sum(), student[..., 0].numel(), student.shape[-1])
+
+    def reduce(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
+        """The outer function of a local sum and a local number of rows, both added over all ranks first."""
+        both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
+        return self.outer(both[0], both[1].detach(), columns)
+
+
+def _root(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return ops.safe_sqrt(value)
+
+
+def _root_mean(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return ops.safe_sqrt(value / (rows * columns))
+
+
+def _mean(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return value / (rows * columns)
+
+
+def _mean_of_rows(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return value / rows
+
+
+def _square(student: Tensor, teacher: Tensor) -> Tensor:
+    return (student - teacher).square()
+
+
+def _huber(student: Tensor, teacher: Tensor) -> Tensor:
+    return smooth_l1_loss(student, teacher, reduction="none")
+
+
+def _row_decorrelation(student: Tensor, teacher: Tensor) -> Tensor:
+    return 1 - ops.row_pearson(student, teacher)
+
+
+def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+
+
+ALIGNMENTS: Registry[Alignment] = Registry("alignment")
+
+
+def _add(name: str, penalty: Penalty, outer: Outer) -> Alignment:
+    alignment = Alignment(name, penalty, outer)
+    ALIGNMENTS.register(name)(alignment)
+    return alignment
+
+
+FROBENIUS = _add("frobenius", _square, _root)
+"""Un-squared Frobenius norm of the difference (EGA, eq. 4, as its official code computes it)."""
+RMS = _add("rms", _square, _root_mean)
+"""Frobenius norm divided by the root of the number of entries: does not grow with the graph."""
+MSE = _add("mse", _square, _mean)
+"""Mean squared difference."""
+HUBER = _add("huber", _huber, _mean)
+"""Mean smooth-L1 difference, quadratic up to 1."""
+KL = _add("kl", ops.row_kl, _mean_of_rows)
+"""KL(softmax(teacher row) || softmax(student row)), mean over rows."""
+PEARSON = _add("pearson", _row_decorrelation, _mean_of_rows)
+"""1 - correlation of corresponding rows, mean over rows (the form of DIST)."""
+CROSS_ENTROPY = _add("cross_entropy", _soft_cross_entropy, _mean_of_rows)
+"""Cross-entropy of the student's row softmax under the teacher's, mean over rows."""
+
+
+@dataclass(frozen=True)
+class _TemperedKL:
+    temperature: float
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return ops.row_kl(student, teacher, self.temperature)
+
+
+def kl(temperature: float = 1.0) -> Alignment:
+    """KL of the rows' softmax at a temperature > 0; default 1."""
+    if temperature <= 0:
+        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
+    return Alignment(f"kl@{temperature:g}", _TemperedKL(temperature), _mean_of_rows)

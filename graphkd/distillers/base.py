@@ -1,0 +1,142 @@
+"""What every method is: a way to build one graph from Features, and a table of terms that compare two such graphs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from graphkd import distributed
+from graphkd.errors import MissingFeatureError, OptionError, ShapeError
+from graphkd.features import Features
+from graphkd.graph import Graph
+from graphkd.losses import Losses
+from graphkd.registry import Registry
+from graphkd.typing import Float, Int, Side, Tensor
+
+DISTILLERS: Registry[type["Distiller"]] = Registry("distiller")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """All that a term may look at: both graphs, both records, and what the caller gave beside them.
+
+    Args:
+        student, teacher: the two graphs; edges reach the targets of all ranks.
+        student_features, teacher_features: in the precision of the computation; the teacher's without history.
+        target: labels, where a method needs them.
+        index: sample positions, where a method keeps a memory.
+        boxes: object boxes of each image, where a method masks by them.
+        sizes: samples on each rank.
+    """
+
+    student: Graph
+    teacher: Graph
+    student_features: Features
+    teacher_features: Features
+    target: Int[Tensor, " b"] | None = None
+    index: Int[Tensor, " b"] | None = None
+    boxes: Any = None
+    sizes: tuple[int, ...] = ()
+
+
+Term = Callable[[Pair], Tensor]
+
+
+class Distiller(nn.Module, ABC):
+    """A method: ``build`` makes the graph of one side, ``terms`` says what is compared and with which weight.
+
+    Subclasses are final and register themselves with ``@DISTILLERS.register("name")``. They own projectors and proxies;
+    loaders, optimisers, devices and logging are not theirs. A term whose weight is 0 is left out at construction.
+
+    Attributes:
+        terms: name -> (weight, term).
+        global_batch: ``"exact"`` (W ranks equal one process), ``"per_image"`` (no relation between samples), or
+            ``"undefined: reason"``.
+        zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
+        needs: which of ``target``, ``index``, ``boxes`` must be given.
+    """
+
+    terms: Mapping[str, tuple[float, Term]]
+    global_batch: ClassVar[str] = "exact"
+    zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def build(self, features: Features, side: Side) -> Graph:
+        """The graph of one network's view of a batch."""
+
+    def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
+        """Both records before graphs are built; a method may complete one by the other."""
+        return student, teacher
+
+    def forward(
+        self,
+        student: Features,
+        teacher: Features,
+        *,
+        target: Int[Tensor, " b"] | None = None,
+        index: Int[Tensor, " b"] | None = None,
+        boxes: Any = None,
+    ) -> Losses:
+        """Named, weighted loss terms of one batch.
+
+        Args:
+            student: features with gradient.
+            teacher: features of the same samples in the same order; no gradient reaches them.
+            target, index, boxes: needed by some methods only.
+
+        Raises: MissingFeatureError for an absent part, ShapeError for batches that differ.
+        """
+        self._check(student, teacher, {"target": target, "index": index, "boxes": boxes})
+        with torch.autocast(student.device.type, enabled=False):
+            student, teacher = _same_precision(student, teacher)
+            sizes = tuple(distributed.sizes(len(student), student.device))
+            student, teacher = self.prepare(student, teacher)
+            with torch.no_grad():
+                teacher_graph = self.build(teacher, "teacher").gather(list(sizes))
+            student_graph = self.build(student, "student").gather(list(sizes))
+            pair = Pair(student_graph, teacher_graph, student, teacher, target, index, boxes, sizes)
+            return Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in self.terms.items()})
+
+    @property
+    def name(self) -> str:
+        """What its terms are called by: ``prg`` for ``PRGDistiller``."""
+        return type(self).__name__.removesuffix("Distiller").lower()
+
+    @staticmethod
+    def table(**terms: tuple[float, Term | None]) -> dict[str, tuple[float, Term]]:
+        """Terms by name with those of weight 0 left out. Raises: OptionError for a weight < 0 or not finite."""
+        for name, (weight, _) in terms.items():
+            if not 0 <= weight < float("inf"):
+                raise OptionError(f"the weight of the {name} term is a finite number >= 0, found {weight}")
+        return {name: (weight, term) for name, (weight, term) in terms.items() if weight and term}
+
+    def _check(self, student: Features, teacher: Features, given: dict[str, Any]) -> None:
+        if len(student) != len(teacher):
+            raise ShapeError(
+                f"student features of {len(student)} samples and teacher features of {len(teacher)}: "
+                "both need the same samples in the same order"
+            )
+        if student.device != teacher.device:
+            raise ShapeError(
+                f"student features are on {student.device}, teacher features on {teacher.device}: "
+                f"call teacher_features.to('{student.device}')"
+            )
+        for name in self.needs:
+            if given[name] is None:
+                raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
+
+
+def _same_precision(student: Features, teacher: Features) -> tuple[Features, Features]:
+    """float32, or float64 where the student is; the teacher follows the student and loses its history."""
+    student = student.compute()
+    return student, teacher.detach().compute().map_tensors(lambda value: value.to(student.dtype))
+
+
+def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Mean of one number per sample, over the samples of all ranks."""
+    both = distributed.total(torch.stack([values.sum(), values.new_tensor(float(len(values)))]))
+    return both[0] / both[1].detach()

@@ -1,0 +1,116 @@
+"""Terms that most methods are made of: edges compared within each graph, nodes compared across the two."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from graphkd import distributed, ops
+from graphkd.alignments import ALIGNMENTS, Alignment
+from graphkd.distillers.base import Pair, mean_over_batch
+from graphkd.graph import EdgeType
+from graphkd.registry import Registry
+from graphkd.relations import RELATIONS, Relation
+from graphkd.typing import Float, Tensor
+
+
+@dataclass(frozen=True)
+class EdgeTerm:
+    r"""Compare the edges of one type in both graphs.
+
+    Args:
+        edge_type: (source, relation, target), connected by ``build``.
+        alignment: name or Alignment.
+    """
+
+    edge_type: EdgeType
+    alignment: str | Alignment
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alignment", ALIGNMENTS.resolve(self.alignment))
+
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """Distance of the two edge sets."""
+        assert isinstance(self.alignment, Alignment)
+        return ops.align(pair.student.edges(*self.edge_type), pair.teacher.edges(*self.edge_type), self.alignment)
+
+
+NODE_TARGETS: Registry[type["NodeTerm"]] = Registry("node target")
+
+
+@dataclass(frozen=True)
+class NodeTerm(ABC):
+    r"""Relate teacher's nodes with student's, :math:`N_{ij} = r(x^T_i, x^S_j)`, and say what N should be.
+
+    Args:
+        node_type: compared nodes, of equal width in both graphs.
+        relation: name or function.
+        alignment: name or Alignment of N and its target, where the target is a matrix.
+    """
+
+    node_type: str
+    relation: str | Relation = "gram"
+    alignment: str | Alignment = "frobenius"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "relation", RELATIONS.resolve(self.relation))
+        object.__setattr__(self, "alignment", ALIGNMENTS.resolve(self.alignment))
+
+    @abstractmethod
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """Distance of N from what it should be."""
+
+    def nodes(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        """Student's and teacher's nodes of this rank."""
+        student, teacher = pair.student[self.node_type].x, pair.teacher[self.node_type].x
+        return ops.same_width(teacher, student), teacher
+
+
+class MatrixTarget(NodeTerm):
+    """A node term whose target is a matrix: this rank's teacher nodes by everybody's student nodes."""
+
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """Distance of N from the target."""
+        assert isinstance(self.alignment, Alignment)
+        assert callable(self.relation)
+        student, teacher = self.nodes(pair)
+        everyone = distributed.gather(student, list(pair.sizes))
+        target = partial(self.target, pair, teacher)
+        return ops.align_nodes(everyone, teacher, self.relation, self.alignment, target, type(self).__name__)
+
+    @abstractmethod
+    def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        """What N should be. This rank's rows, everybody's columns."""
+
+
+@NODE_TARGETS.register("identity")
+class IdentityNodes(MatrixTarget):
+    r"""EGA's node term: :math:`N \to I`, each student node like its own teacher node and like no other."""
+
+    def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        """This rank's rows of the identity."""
+        total, start = sum(pair.sizes), sum(pair.sizes[: distributed.rank()])
+        own = torch.arange(start, start + len(teacher), device=teacher.device)
+        return (own.unsqueeze(1) == torch.arange(total, device=teacher.device)).to(teacher.dtype)
+
+
+@NODE_TARGETS.register("teacher_gram")
+class TeacherGramNodes(MatrixTarget):
+    r""":math:`N \to R^T`: a student node relates to the teacher's nodes as its own teacher node does."""
+
+    def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        """This rank's rows of the teacher's own relation matrix."""
+        assert callable(self.relation)
+        return self.relation(teacher, distributed.gather(teacher, list(pair.sizes)))
+
+
+@NODE_TARGETS.register("diagonal")
+class DiagonalNodes(NodeTerm):
+    r""":math:`\mathrm{mean}_i (1 - N_{ii})`: only corresponding nodes are compared, the alignment plays no part."""
+
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """One minus the mean relation of corresponding nodes."""
+        assert callable(self.relation)
+        student, teacher = (x.unsqueeze(-2) for x in self.nodes(pair))  # a graph of one node for each sample
+        return mean_over_batch(1 - self.relation(teacher, student).flatten())

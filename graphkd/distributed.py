@@ -1,0 +1,87 @@
+r"""Sums and rows over all ranks, with the gradients that make W ranks equal to one; identities without a process group.
+
+Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, and the gradient of its own rows is
+:math:`W \, dL/d(\text{own rows})`, which the averaging of DDP and FSDP2 over W ranks turns into :math:`dL/d\theta`.
+Nobody else multiplies by W.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from graphkd.typing import Float, Tensor
+
+
+def world_size() -> int:
+    """Ranks in the process group; 1 without one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place in the group; 0 without one."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        # Summed, not multiplied by W: right as well where a total (a mean distance) is used inside each rank's own sum.
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+def total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Sum of a tensor over all ranks."""
+    if world_size() == 1:
+        return value
+    result: Tensor = _Total.apply(value)
+    return result
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        start = sum(ctx.sizes[: rank()])
+        return grad[start : start + ctx.sizes[rank()]], None
+
+
+def sizes(rows: int, device: torch.device) -> list[int]:
+    """Rows of each rank. One small exchange that reads the answer on the host; none without a group."""
+    if world_size() == 1:
+        return [rows]
+    mine = torch.tensor([rows], device=device)
+    everyone = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(everyone, mine)
+    return [int(each) for each in torch.cat(everyone).tolist()]
+
+
+def gather(rows: Float[Tensor, "n *any"], rows_of_ranks: list[int]) -> Float[Tensor, "m *any"]:
+    """Rows of all ranks in the order of ranks, differentiable; ``rows_of_ranks`` comes from :func:`sizes`."""
+    if world_size() == 1:
+        return rows
+    result: Tensor = _Rows.apply(rows, rows_of_ranks)
+    return result
+
+
+def maximum(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Largest value over all ranks; its gradient goes to the rank that holds it (in a tie, shared)."""
+    return gather(value.view(1), [1] * world_size()).amax()

@@ -1,0 +1,136 @@
+"""Implicit edges: two node sets and a relation; a matrix exists only where somebody asks for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from graphkd import distributed, ops, spectral
+from graphkd.errors import GraphError, OptionError
+from graphkd.registry import Registry
+from graphkd.relations import Relation
+from graphkd.typing import Float, Int, Scope, Tensor
+
+Normalise = Callable[[Tensor], Tensor]
+NORMALISERS: Registry[Normalise] = Registry("edge normaliser")
+NORMALISERS.register("unit")(ops.unit_rows)  # SP, ICKD: rows of unit length
+
+
+@NORMALISERS.register("center")
+def _center(edges: Tensor) -> Tensor:
+    """Subtract each row's mean: removes the offset that a narrow cone of features adds to every edge."""
+    return edges - edges.mean(-1, keepdim=True)
+
+
+@NORMALISERS.register("sum")
+def _sum(edges: Tensor) -> Tensor:
+    """PKT: rows as distributions."""
+    return edges / edges.sum(-1, keepdim=True)
+
+
+@NORMALISERS.register("mean")
+def _mean(edges: Tensor) -> Tensor:
+    """RKD: divide by the mean of the positive entries, over all ranks; no division where there is none."""
+    positive = edges > 0
+    count = distributed.total(positive.sum().to(edges.dtype))
+    total = distributed.total(torch.where(positive, edges, 0.0).sum())
+    return edges / torch.where(count > 0, total / count.clamp_min(1), 1.0)
+
+
+@NORMALISERS.register("max")
+def _max(edges: Tensor) -> Tensor:
+    """IRG: divide by the largest entry, over all ranks; no division where all are 0."""
+    largest = distributed.maximum(edges.amax())
+    return edges / torch.where(largest > 0, largest, 1.0)
+
+
+@dataclass(frozen=True)
+class Edges:
+    r"""All edges between two node sets, :math:`E = \text{normalise}(\text{relation}(X, Y))`, not computed until asked.
+
+    Args:
+        source, target: nodes; over several ranks the sources are this rank's, the targets everybody's.
+        relation: pure function of the two.
+        normalise: whole-matrix or row rule of a method, or ``None``.
+        weight: of each entry of the comparison, broadcastable to the matrix, or ``None``.
+        name: of the relation, for messages and fused forms.
+        scopes: of source and target nodes.
+        shared_nodes: targets that the first rank holds before those of its samples.
+        offset: position of the first source among the targets, where both are the same node type.
+
+    Shapes: source (*b, n, d), target (*b, m, d).
+    Example: ``Edges(x, x, relations.cosine).dense()``
+    """
+
+    source: Float[Tensor, "*b n d"]
+    target: Float[Tensor, "*b m d"]
+    relation: Relation
+    normalise: Normalise | None = None
+    weight: Tensor | None = None
+    name: str = ""
+    scopes: tuple[Scope, Scope] = ("batch", "batch")
+    shared_nodes: int = 0
+    offset: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (*b, n, m) that the matrix would have."""
+        return (*self.source.shape[:-1], self.target.shape[-2])
+
+    @property
+    def key(self) -> str:
+        """Names the computation for fused forms; weighted edges have a key of their own."""
+        rule = "" if self.normalise is None else getattr(self.normalise, "__name__", "custom")
+        return f"{self.name}/{rule}{'/weighted' if self.weight is not None else ''}"
+
+    def dense(self) -> Float[Tensor, "*b n m"]:
+        """The matrix, without weights. Costs its full size in memory."""
+        edges = self.relation(self.source, self.target)
+        return edges if self.normalise is None else self.normalise(edges)
+
+    def gathered(self, sizes: list[int]) -> "Edges":
+        """The same edges with the target nodes of all ranks; sources stay this rank's rows."""
+        if self.scopes[1] != "batch" or distributed.world_size() == 1:
+            return self
+        rows = [sizes[0] + self.shared_nodes, *sizes[1:]]
+        offset = sum(rows[: distributed.rank()])
+        return replace(self, target=distributed.gather(self.target, rows), offset=offset)
+
+    def topk(self, k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
+        """Each source's k strongest edges, in PyG's format (edge_index, edge_attr).
+
+        Raises: OptionError if there are fewer than k targets; GraphError for batched graphs.
+        """
+        edges = self._matrix()
+        if not 0 < k <= edges.shape[1]:
+            raise OptionError(f"each source has {edges.shape[1]} edges, {k} were asked for: lower k")
+        values, targets = edges.topk(k, dim=1)
+        sources = torch.arange(len(edges), device=edges.device).repeat_interleave(k)
+        return torch.stack([sources, targets.flatten()]), values.flatten()
+
+    def laplacian(self) -> Float[Tensor, "*b n n"]:
+        """Symmetric normalised Laplacian of the non-negative part of these edges, without self-loops.
+
+        Raises: GraphError unless source and target are the same nodes.
+        """
+        return spectral.laplacian(self._square())
+
+    def spectral_embedding(self, k: int) -> Float[Tensor, "*b n k"]:
+        """The k smoothest non-trivial eigenvectors of the Laplacian, one column each.
+
+        Raises: OptionError if there are fewer than k of them; GraphError unless source and target are the same nodes.
+        """
+        return spectral.spectral_embedding(self._square(), k)
+
+    def _square(self) -> Tensor:
+        if self.source.shape != self.target.shape:
+            raise GraphError(f"a Laplacian needs edges of a node set with itself, found {self}")
+        return self.dense()
+
+    def _matrix(self) -> Tensor:
+        if self.source.ndim != 2:
+            raise GraphError(f"expected one graph (n, d), found a batch {tuple(self.source.shape)}: take one of them")
+        return self.dense()
+
+    def __repr__(self) -> str:
+        return f"Edges({self.name or self.relation}, {' x '.join(map(str, self.shape))}, implicit)"

@@ -1,0 +1,165 @@
+"""The only door to the kernels: operations on node sets, run by the backend in force.
+
+``with graphkd.backend("eager"):`` asks for one by name (it runs or raises); by default ``"auto"`` picks.
+A fused form of an edge alignment is found by its (relation, normalise, alignment); where there is none, the two blocks
+are materialised. The author of a method never sees which.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from graphkd_kernels import dispatch
+
+from graphkd.errors import BackendError, ShapeError
+from graphkd.typing import Float, Int, Tensor
+
+
+class EdgesLike(Protocol):
+    """What :func:`align` needs of edges."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def weight(self) -> Tensor | None: ...
+    def dense(self) -> Tensor: ...
+
+
+class AlignmentLike(Protocol):
+    """What :func:`align` needs of an alignment."""
+
+    @property
+    def name(self) -> str: ...
+    def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Use one kernel backend inside the ``with`` block.
+
+    Args:
+        name: ``"auto"``, ``"eager"``, or another name of ``graphkd_kernels.available()``.
+
+    Raises: BackendError for a backend that cannot run here.
+    """
+    try:
+        manager = dispatch.backend(name)
+        manager.__enter__()
+    except dispatch.BackendUnavailableError as error:
+        raise BackendError(str(error)) from None
+    try:
+        yield
+    finally:
+        manager.__exit__(None, None, None)
+
+
+def safe_sqrt(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Square root whose value and gradient at 0 are 0."""
+    result: Tensor = dispatch.run("safe_sqrt", x)
+    return result
+
+
+def unit_rows(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
+    """Rows scaled to unit length; a zero row stays zero, without gradient. Shapes: (*b, n, d) -> the same."""
+    result: Tensor = dispatch.run("unit_rows", x)
+    return result
+
+
+def center_normalize(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
+    """Rows centred and scaled to unit length; a constant row becomes zero, without gradient."""
+    result: Tensor = dispatch.run("center_normalize", x)
+    return result
+
+
+def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    """Inner products of two node sets. Raises: ShapeError if the widths differ."""
+    result: Tensor = dispatch.run("gram", x, same_width(x, y))
+    return result
+
+
+def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    """Squared Euclidean distances of two node sets. Raises: ShapeError if the widths differ."""
+    result: Tensor = dispatch.run("squared_distances", x, same_width(x, y))
+    return result
+
+
+def row_kl(
+    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], temperature: float = 1.0
+) -> Float[Tensor, "*b n"]:
+    """KL divergence of the rows' softmax, teacher's from student's."""
+    result: Tensor = dispatch.run("row_kl", student, teacher, temperature)
+    return result
+
+
+def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:
+    """Correlation of corresponding rows."""
+    result: Tensor = dispatch.run("row_pearson", student, teacher)
+    return result
+
+
+def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+    """Each row's k nearest other rows: indices and squared distances, nearest first.
+
+    Raises: ShapeError if there are fewer than k other rows.
+    """
+    if not 0 < k < len(x):
+        raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
+    indices, distances = dispatch.run("knn", x, k)
+    return indices, distances
+
+
+def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Float[Tensor, ""]:
+    """Compare the edges of two graphs over the same nodes.
+
+    Args:
+        student, teacher: implicit edges of equal shape; the teacher's may weigh the comparison of each entry.
+        alignment: from ``graphkd.alignments``.
+
+    Raises: ShapeError if the two graphs have different nodes.
+    """
+    if student.shape != teacher.shape:
+        raise ShapeError(
+            f"student edges {student.shape} and teacher edges {teacher.shape} differ: "
+            "both graphs need the same nodes in the same order"
+        )
+    fused: Callable[..., Any] | None = dispatch.find(f"align:{student.key}:{teacher.key}:{alignment.name}")
+    result: Tensor = fused(student, teacher) if fused else alignment(student.dense(), teacher.dense(), teacher.weight)
+    return result
+
+
+def align_nodes(
+    student: Float[Tensor, "m d"],
+    teacher: Float[Tensor, "n d"],
+    relation: Callable[[Tensor, Tensor], Tensor],
+    alignment: AlignmentLike,
+    target: Callable[[], Float[Tensor, "n m"]],
+    name: str = "",
+) -> Float[Tensor, ""]:
+    """Compare the teacher-student node matrix with a target matrix.
+
+    Args:
+        student: student's nodes, those of all ranks.
+        teacher: teacher's nodes, this rank's.
+        relation: of a teacher node with a student node.
+        alignment: from ``graphkd.alignments``.
+        target: makes what the matrix should be; not called where a fused form needs no matrix.
+        name: of the target, which finds the fused form.
+
+    Raises: ShapeError if the widths differ.
+    """
+    same_width(teacher, student)
+    key = f"nodes:{name}:{getattr(relation, '__name__', '')}:{alignment.name}"
+    fused: Callable[..., Any] | None = dispatch.find(key)
+    result: Tensor = fused(student, teacher) if fused else alignment(relation(teacher, student), target())
+    return result
+
+
+def same_width(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b m d"]:
+    """The second node set, once it is known to have the features of the first."""
+    if x.shape[-1] != y.shape[-1]:
+        raise ShapeError(
+            f"source nodes have {x.shape[-1]} features, target nodes {y.shape[-1]}: project one side first"
+        )
+    return y

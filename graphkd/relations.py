@@ -1,0 +1,111 @@
+"""Relations: pure functions of two node sets that say how strongly each source is related to each target.
+
+Those that are an inner product of mapped rows (cosine, Pearson, Gram) also name that map in :data:`ROW_MAPS`, because
+a node made of several blocks needs it: map each block, weigh and join them, and the Gram of the result is the weighted
+mean of the blocks' relations.
+"""
+
+from collections.abc import Callable
+
+from graphkd import ops
+from graphkd.registry import Registry
+from graphkd.typing import Float, Tensor
+
+Relation = Callable[[Tensor, Tensor], Tensor]
+RowMap = Callable[[Tensor], Tensor]
+
+RELATIONS: Registry[Relation] = Registry("relation")
+ROW_MAPS: Registry[RowMap] = Registry("relation that is a Gram of mapped rows")
+
+ROW_MAPS.register("pearson")(ops.center_normalize)
+ROW_MAPS.register("cosine")(ops.unit_rows)
+
+
+@ROW_MAPS.register("gram")
+def _identity(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
+    return x
+
+
+@RELATIONS.register
+def pearson(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    r"""Correlation of two nodes over their features.
+
+    .. math:: e_{ij} = \langle \hat x_i, \hat y_j \rangle, \quad \hat x = (x - \bar x) / \lVert x - \bar x \rVert
+
+    Paper: Ma, Chen, Akata, "Embedding Graph Alignment", BMVC 2022, eqs. 1-2.
+    Args:
+        x, y: source and target nodes, any scale.
+    Shapes: (*b, n, d), (*b, m, d) -> (*b, n, m), values in [-1, 1].
+    Raises: ShapeError if the feature widths differ.
+    Example: ``pearson(torch.tensor([[1., 2., 3.]]), torch.tensor([[1., 3., 2.]]))`` is ``[[0.5]]``.
+    Differs from the official code (yccm/EGA@0963f8e): there a constant node gives NaN; here its edges are 0 and it
+    receives no gradient.
+    """
+    return _mapped_gram(ops.center_normalize, x, y)
+
+
+@RELATIONS.register
+def cosine(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    r"""Cosine of the angle between two nodes; a zero node has edges 0 and no gradient.
+
+    .. math:: e_{ij} = \langle x_i, y_j \rangle / (\lVert x_i \rVert \lVert y_j \rVert)
+
+    Shapes: (*b, n, d), (*b, m, d) -> (*b, n, m), values in [-1, 1].
+    Raises: ShapeError if the feature widths differ.
+    Example: ``cosine(torch.tensor([[3., 4.]]), torch.tensor([[1., 0.]]))`` is ``[[0.6]]``.
+    """
+    return _mapped_gram(ops.unit_rows, x, y)
+
+
+@RELATIONS.register
+def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    r"""Inner product of two nodes, :math:`e_{ij} = \langle x_i, y_j \rangle`.
+
+    Shapes: (*b, n, d), (*b, m, d) -> (*b, n, m).
+    Raises: ShapeError if the feature widths differ.
+    Example: ``gram(torch.tensor([[3., 4.]]), torch.tensor([[1., 2.]]))`` is ``[[11.]]``.
+    """
+    return ops.gram(x, y)
+
+
+@RELATIONS.register
+def euclidean(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    r"""Distance of two nodes, :math:`e_{ij} = \lVert x_i - y_j \rVert`; equal nodes have distance 0 and no gradient.
+
+    Shapes: (*b, n, d), (*b, m, d) -> (*b, n, m), values >= 0.
+    Raises: ShapeError if the feature widths differ.
+    Example: ``euclidean(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))`` is ``[[5.]]``.
+    """
+    return ops.safe_sqrt(ops.squared_distances(x, y))
+
+
+@RELATIONS.register
+def squared_euclidean(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    r"""Squared distance of two nodes, :math:`e_{ij} = \lVert x_i - y_j \rVert^2`.
+
+    Shapes: (*b, n, d), (*b, m, d) -> (*b, n, m), values >= 0.
+    Raises: ShapeError if the feature widths differ.
+    Example: ``squared_euclidean(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))`` is ``[[25.]]``.
+    """
+    return ops.squared_distances(x, y)
+
+
+@RELATIONS.register
+def rbf(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"], gamma: float = 1.0) -> Float[Tensor, "*b n m"]:
+    r"""Gaussian affinity, :math:`e_{ij} = \exp(-\gamma \lVert x_i - y_j \rVert^2)`.
+
+    Args:
+        x, y: source and target nodes.
+        gamma: inverse squared width, > 0; default 1.
+    Shapes: (*b, n, d), (*b, m, d) -> (*b, n, m), values in [0, 1].
+    Raises: ShapeError if the feature widths differ.
+    Example: ``rbf(torch.tensor([[0.]]), torch.tensor([[1.]]))`` is ``[[exp(-1)]]``.
+    """
+    return (-gamma * ops.squared_distances(x, y)).exp()
+
+
+def _mapped_gram(row_map: RowMap, x: Tensor, y: Tensor) -> Tensor:
+    if x is y:  # one map for both, and g_ii from the same product as g_ij
+        mapped = row_map(x)
+        return ops.gram(mapped, mapped)
+    return ops.gram(row_map(x), row_map(y))

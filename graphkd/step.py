@@ -1,0 +1,108 @@
+"""Everything with gradient in one module: what DDP, FSDP2 and ``torch.compile`` wrap."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from graphkd import distributed
+from graphkd.distillers.base import Distiller
+from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError
+from graphkd.features import Features
+from graphkd.losses import Losses
+from graphkd.typing import Float, Int, Tensor
+
+Task = Callable[[Tensor, Tensor], Tensor]
+
+
+def labelled_cross_entropy(logits: Float[Tensor, "b c"], target: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    r"""Cross-entropy over the labelled samples of a batch; a label below 0 means that there is none.
+
+    .. math:: L = \sum_{i: y_i \ge 0} \mathrm{CE}(z_i, y_i) \,/\, \max(1, \#\{i: y_i \ge 0\})
+
+    over the samples of all ranks: a few labels beside many unlabelled images.
+
+    Shapes: (b, c), (b,) -> scalar; 0 for a batch without labels.
+    Example: ``Step(student, prg, task=labelled_cross_entropy)``
+    """
+    known = target >= 0
+    losses = cross_entropy(logits.float(), target.clamp_min(0), reduction="none")
+    both = torch.stack([torch.where(known, losses, 0.0).sum(), known.sum().to(losses.dtype)])
+    value, count = distributed.total(both)
+    return value / count.detach().clamp_min(1)
+
+
+class Step(nn.Module):
+    """Student, distillers and task of one training step.
+
+    Args:
+        student: module from images to Features (a :class:`~graphkd.tap.Tap`).
+        distillers: methods whose terms are summed; two of one kind need names of their own.
+        task: ``(logits, target) -> scalar``, added as ``"task"``; default none, then no label is ever read.
+
+    Shapes: images (b, 3, h, w) and teacher features of the same b samples -> named scalars.
+    Raises: GraphKDError if no term reaches the student's head, DistributedError under ``nn.DataParallel``.
+    Example::
+
+        step = DistributedDataParallel(Step(Tap(model), prg))
+        losses = step(images, teacher(images))
+        losses.total.backward()
+    """
+
+    def __init__(self, student: nn.Module, *distillers: Distiller, task: Task | None = None) -> None:
+        super().__init__()
+        if not distillers and task is None:
+            raise MissingFeatureError(
+                "a Step needs a distiller or task=...: there is nothing to train the student with"
+            )
+        self.student = student
+        self.distillers = nn.ModuleList(distillers)
+        self.task = task
+        self._head_checked = False
+
+    def forward(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        teacher: Features | None = None,
+        *,
+        target: Int[Tensor, " b"] | None = None,
+        index: Int[Tensor, " b"] | None = None,
+        boxes: Any = None,
+    ) -> Losses:
+        """Losses of one batch; ``teacher`` may be left out only where there is a task and no distiller."""
+        features: Features = self.student(images)
+        losses = Losses()
+        for distiller in self.distillers:
+            if teacher is None:
+                raise MissingFeatureError(f"{type(distiller).__name__} needs the teacher's features: give them to step")
+            losses = losses.joined(distiller(features, teacher, target=target, index=index, boxes=boxes))
+        if self.task is not None:
+            if target is None:
+                raise MissingFeatureError("the task needs target=...: labels, with -1 where there is none")
+            losses = losses.joined({"task": self.task(features.tensor("logits", "the task"), target)})
+        self._check_head(features, losses)
+        return losses
+
+    def _check_head(self, features: Features, losses: Losses) -> None:
+        """Once: a head without gradient would be exported untrained, and would stall the gradient sync of DDP."""
+        if self._head_checked or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        self._head_checked = True
+        head = [each for each in (features.logits, features.proxies, features.proxy_logits) if each is not None]
+        head = [each for each in head if each.requires_grad]
+        total = losses.total
+        if not head or not total.requires_grad:
+            return
+        if all(grad is None for grad in torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)):
+            raise GraphKDError(
+                f"no term of {', '.join(losses)} reaches the student's classifier, which would stay untrained and stall "
+                "distributed training: add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head"
+            )
+
+    def _replicate_for_data_parallel(self) -> Any:
+        raise DistributedError(
+            "nn.DataParallel cuts the batch and with it the graph (64 samples on 8 devices keep 448 of 4,032 pairs): "
+            "use DistributedDataParallel(Step(...)) with torchrun or accelerate launch, which gathers the nodes"
+        )
