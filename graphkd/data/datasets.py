@@ -1,0 +1,120 @@
+"""Public data sets as sources: torchvision's, and the digits that ship inside scikit-learn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphkd.data.class_names import imagenet_names, prompt_name
+from graphkd.data.sources import ArraySource, FileSource
+from graphkd.errors import DataError
+from graphkd.registry import unknown
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class _Set:
+    """The class in ``torchvision.datasets``, and what it calls our splits."""
+
+    name: str
+    splits: Mapping[str, Mapping[str, Any]]
+
+
+def _named(*splits: str, **other: str) -> dict[str, dict[str, Any]]:
+    return {name: {"split": theirs} for name, theirs in {**{split: split for split in splits}, **other}.items()}
+
+
+_CIFAR = {"train": {"train": True}, "test": {"train": False}}
+_SETS = {
+    "caltech101": _Set("Caltech101", {"all": {}}),
+    "cifar10": _Set("CIFAR10", _CIFAR),
+    "cifar100": _Set("CIFAR100", _CIFAR),
+    "dtd": _Set("DTD", _named("train", "val", "test")),
+    "flowers102": _Set("Flowers102", _named("train", "val", "test")),
+    "food101": _Set("Food101", _named("train", "test")),
+    "imagenet": _Set("ImageNet", _named("train", test="val")),
+    "oxford_pets": _Set("OxfordIIITPet", _named("test", train="trainval")),
+    "stl10": _Set("STL10", _named("train", "test", "unlabeled")),
+}
+TORCHVISION = tuple(_SETS)
+
+
+def torchvision_source(
+    name: str, root: str | Path, split: str = "train", download: bool = False
+) -> FileSource | ArraySource:
+    """One of torchvision's data sets.
+
+    Args:
+        name: one of ``TORCHVISION``.
+        root: where torchvision keeps it.
+        split: ``"train"`` or ``"test"``; some sets also have ``"val"``, ``"unlabeled"`` or only ``"all"``.
+        download: let torchvision fetch it; ImageNet cannot be fetched.
+
+    Raises:
+        UnknownNameError for a name or split that does not exist.
+        DataError where the files are not there; the message says how to get them.
+
+    Example: ``torchvision_source("cifar100", "data", "test")``
+    """
+    from torchvision import datasets
+
+    if name not in _SETS:
+        raise unknown("data set", name, list(TORCHVISION))
+    if split not in _SETS[name].splits:
+        raise unknown(f"split of {name}", split, list(_SETS[name].splits))
+    options = dict(_SETS[name].splits[split])
+    if name != "imagenet":
+        options["download"] = download
+    try:
+        data = getattr(datasets, _SETS[name].name)(str(root), **options)
+    except (RuntimeError, OSError) as error:
+        remedy = (
+            "get ILSVRC2012's archives from image-net.org and put them there"
+            if name == "imagenet"
+            else "call with download=True where there is a network, then copy the folder"
+        )
+        raise DataError(f"{name} ({split}) is not complete in {root}: {remedy}. torchvision says: {error}") from error
+    return _from_arrays(data) if hasattr(data, "data") else _from_files(data)
+
+
+def _from_arrays(data: Any) -> ArraySource:
+    """CIFAR [n, h, w, 3] with ``targets``, STL-10 [n, 3, h, w] with ``labels``."""
+    images = data.data if data.data.shape[-1] == 3 else np.ascontiguousarray(data.data.transpose(0, 2, 3, 1))
+    targets = getattr(data, "targets", None)
+    return ArraySource(
+        images, data.labels if targets is None else targets, [prompt_name(name) for name in data.classes]
+    )
+
+
+def _from_files(data: Any) -> FileSource:
+    """Sets of files: torchvision lists paths and labels under a handful of names, so that ours reads the images."""
+    root = Path(data.root)
+    paths: Sequence[Any]
+    if hasattr(data, "samples"):  # ImageNet
+        known = imagenet_names()
+        paths, targets = zip(*data.samples, strict=True)
+        classes = [known[wnid] for wnid in data.wnids]
+    elif hasattr(data, "categories"):  # Caltech-101
+        folder = root / "101_ObjectCategories"
+        paths = [folder / data.categories[y] / f"image_{i:04d}.jpg" for y, i in zip(data.y, data.index, strict=True)]
+        targets, classes = data.y, [prompt_name(name) for name in data.categories]
+    else:  # Food-101, Flowers-102, DTD; the pets keep their paths under another name
+        paths = data._images if hasattr(data, "_images") else data._image_files
+        targets, classes = data._labels, [prompt_name(name) for name in data.classes]
+    return FileSource(root, [Path(path).relative_to(root).as_posix() for path in paths], list(targets), classes)
+
+
+def digits_source() -> ArraySource:
+    """The 1797 handwritten digits of scikit-learn: real grey images of 8 x 8 pixels, ten classes named in words.
+
+    Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI 1998 (its test part).
+
+    Example: ``digits_source().image(0).size`` is ``(8, 8)``
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return ArraySource(np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target, DIGITS)
