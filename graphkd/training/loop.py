@@ -15,7 +15,7 @@ from graphkd.data.batch import Batch
 from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
 from graphkd.data.views import Views
-from graphkd.errors import CheckpointError
+from graphkd.errors import CheckpointError, OptionError
 from graphkd.features import Features
 from graphkd.losses import Losses
 from graphkd.training.config import TrainConfig
@@ -42,8 +42,8 @@ class Trainer:
         views: training images; the order and the augmentation come from their seed. They should carry no labels
             (``labels=False``, the default) unless a task is to learn from them.
         features: the teacher's features of a batch on the student's device: ``lambda batch: teacher(batch.teacher)``,
-            or ``lambda batch: store[batch.index]``. Where images are mixed, it sees the unmixed ones, and the
-            mixture is passed on in ``Features.mixture``.
+            or ``lambda batch: store[batch.index]``; ``None`` for a task alone. Where images are mixed, it sees the
+            unmixed ones, and the mixture is passed on in ``Features.mixture``.
         config: the options.
         run: the run folder.
         scored: labelled images to score on, ``Views(..., labels=True)``; never trained on.
@@ -60,13 +60,15 @@ class Trainer:
         self,
         step: nn.Module,
         views: Views,
-        features: Callable[[Batch], Features],
+        features: Callable[[Batch], Features] | None,
         config: TrainConfig,
         run: Path | str,
         *,
         scored: Views | None = None,
         accelerator: Any = None,
     ) -> None:
+        if (config.mixup or config.cutmix) and getattr(step, "task", None) is not None:
+            raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
         self.config, self.features, self.run = config, features, RunFolder(run)
         self.accelerator = accelerator or make_accelerator(config, Path(run))
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
@@ -165,8 +167,8 @@ class Trainer:
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
         batch = batch.to(self.device)
-        teacher, images = self.features(batch).to(self.device), batch.student
-        if self.mixing is not None:
+        images, teacher = batch.student, self.features and self.features(batch).to(self.device)
+        if self.mixing is not None and teacher is not None:
             luck = mixing_generator(self.config.seed, self.at.epoch, number, self.rank)
             images, mixture = self.mixing(images, luck)
             teacher = replace(teacher, mixture=mixture)
@@ -176,9 +178,8 @@ class Trainer:
 
     def _everywhere(self, flag: Tensor) -> Tensor:
         """True where all processes say so, without asking the device."""
-        if self.world == 1:
-            return flag
-        return torch.eq(self._sum(flag.float()), self.world)
+        agreed: Tensor = flag if self.world == 1 else self._sum(flag.float()) == self.world
+        return agreed
 
     def _sum(self, value: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(value, reduction="sum")
