@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphkd.errors import CheckpointError
+from graphkd.registry import unknown
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
@@ -200,8 +201,10 @@ def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:
         run: the run folder.
         which: ``"last"`` or ``"best"`` (by the score on the labelled images that the run was given).
 
-    Raises: CheckpointError if the run has no such checkpoint.
+    Raises: CheckpointError if the run has no such checkpoint, UnknownNameError for another word.
     """
+    if which not in ("last", "best"):
+        raise unknown("checkpoint", which, ["best", "last"])
     checkpoints = Checkpoints(Path(run) / "checkpoints")
     newest = checkpoints.newest()
     if newest is None:

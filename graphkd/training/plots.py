@@ -136,14 +136,17 @@ def plot_confusion(confusion: Int[Tensor, "c c"], classes: Sequence[str], path: 
     Args:
         confusion: counts, row = label, column = prediction; see :class:`graphkd.training.metrics.Scores`.
     """
+    from matplotlib.colors import PowerNorm
+
     counts = confusion.cpu()
     shares = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
     side = 7.0 if len(classes) <= _SHOWN else 9.0
     figure, (axis,) = _figure(side + 1, side)
-    image = axis.imshow(shares.numpy(), vmin=0, vmax=100, cmap="Blues", interpolation="nearest")
+    scale = PowerNorm(0.5, vmin=0, vmax=100)  # rare confusions stay visible
+    image = axis.imshow(shares.numpy(), norm=scale, cmap="Blues", interpolation="nearest")
     if len(classes) <= _SHOWN:
         for row, column in (counts > 0).nonzero().tolist():
-            colour = "white" if shares[row, column] > 50 else "black"
+            colour = "white" if shares[row, column] > 30 else "black"
             axis.text(column, row, int(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
     _name_classes(axis, classes)
     if len(classes) <= _NAMED:
