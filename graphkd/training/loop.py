@@ -139,7 +139,7 @@ class Trainer:
                 yield wrapped
         finally:
             self.display.close()
-            self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+            vars(self.step).pop("forward", None)  # accelerate's autocast: a bound method, which a copy would share
 
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
@@ -186,7 +186,7 @@ class Trainer:
         return total
 
     def _mean(self, values: Tensor) -> Tensor:
-        return self._sum(values) / self.world
+        return torch.div(self._sum(values), self.world)
 
     def _check(self, means: dict[str, float]) -> None:
         saved = self.run.checkpoints.updates()

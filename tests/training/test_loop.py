@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.testing import assert_close
 
 from graphkd.errors import CheckpointError, DataError, NonFiniteError, OptionError
 from graphkd.step import Step
@@ -19,7 +18,7 @@ from graphkd.training.checkpoint import Checkpoints, student_weights
 from graphkd.training.loop import Trainer
 from graphkd.training.metrics import evaluate
 from graphkd.training.record import read_metrics
-from tests.training.tiny import HARD, Mimic, Student, config, teacher, trainer, views
+from tests.training.tiny import HARD, Student, config, teacher, trainer, views
 
 ROOT = Path(__file__).parents[2]
 CLOCK = {"images_per_second"}
@@ -45,7 +44,7 @@ def lines(run):
     return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Stands for a kill."""
 
 
@@ -56,11 +55,11 @@ def stop_after(made, batches):
     def counted(batch):
         seen.append(0)
         if len(seen) > batches:
-            raise Stop
+            raise StopError
         return features(batch)
 
     made.features = counted
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         made.fit(resume=True)
 
 
@@ -117,7 +116,7 @@ def test_accumulation_averages_the_batches_of_an_update_even_when_an_epoch_ends_
 def test_mixing_passes_the_mixture_to_the_distiller(tmp_path):
     made = trainer(tmp_path, epochs=1, mixup=0.4, cutmix=1.0)
     made.fit()
-    assert all(((0 <= m.share) & (m.share <= 1)).all() for m in made.step.distillers[0].mixtures)
+    assert all(((m.share >= 0) & (m.share <= 1)).all() for m in made.step.distillers[0].mixtures)
 
 
 def test_the_moving_average_is_what_is_scored_and_saved(tmp_path):
@@ -133,8 +132,7 @@ def test_fit_leaves_the_step_in_training_mode_and_unwrapped(tmp_path, scored):
     made = trainer(tmp_path, epochs=1, precision="bf16", scored=scored)
     made.fit()
     assert all(part.training for part in made.step.modules())
-    assert made.step(torch.rand(4, 3, 8, 8), teacher(next(iter(made.loader)).__class__(
-        torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8), torch.arange(4)))).total.dtype == torch.float32  # fmt: skip
+    assert "forward" not in vars(made.step)  # no autocast of ours left around a model of the user's
 
 
 def test_two_runs_of_one_process_may_differ_in_precision(tmp_path):
@@ -181,7 +179,7 @@ def test_a_refused_update_leaves_the_parameters(tmp_path, optimizer):
     assert not Checkpoints(tmp_path / "checkpoints").updates()
 
 
-@pytest.mark.parametrize("batches", [1, 3, 6, 11])
+@pytest.mark.parametrize("batches", [1, 4, 6, 11])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, batches):
     options = HARD | {"workers": 0}
     trainer(tmp_path / "whole", **options).fit()
@@ -229,16 +227,58 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog):
     assert lines(tmp_path / "whole") == lines(tmp_path / "damaged")
 
 
-def launch(run, *flags):
-    command = [sys.executable, "-m", "tests.training.tiny", str(run), *flags]
+def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
+    made = trainer(tmp_path, epochs=1, log_every=5, ema=0.9, clip=1.0, accumulate=2)
+    inside, asked = [False], []
+
+    def watch(owner, name):
+        plain = getattr(owner, name)
+
+        def watched(*args, **options):
+            inside[0] = True
+            try:
+                return plain(*args, **options)
+            finally:
+                inside[0] = False
+
+        monkeypatch.setattr(owner, name, watched)
+
+    def spy(name):
+        plain = getattr(torch.Tensor, name)
+
+        def spied(tensor, *args):
+            if inside[0]:
+                asked.append(name)
+            return plain(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, spied)
+
+    watch(made, "_backward")
+    watch(made.updater, "update")
+    for name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__"):
+        spy(name)
+    made.fit()
+    assert asked == []
+    inside[0] = True  # the spies do work
+    assert bool(torch.ones(1))
+    inside[0] = False
+    assert asked == ["__bool__"]
+
+
+def launch(run, *flags, ranks=1):
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *start, "-m", "tests.training.tiny", str(run), *flags]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 @pytest.mark.slow
 def test_sigkill_in_the_middle_of_an_epoch_with_two_workers_then_resume(tmp_path):
-    assert launch(tmp_path / "whole").wait(120) == 0
+    whole = launch(tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.stderr.read()
     chance, killed = random.Random(0), 0
     for _ in range(4):
         process = launch(tmp_path / "broken", "--slow")
@@ -258,7 +298,16 @@ def test_sigkill_in_the_middle_of_an_epoch_with_two_workers_then_resume(tmp_path
     assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
 
 
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_student_and_stop_together(tmp_path):
+    said, _ = launch(tmp_path / "good", ranks=2).communicate(timeout=120)
+    told = [line for line in said.splitlines() if line.startswith("done")]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert told[0].startswith("done 9 12 ")  # every held-out image is scored once
+    _, errors = launch(tmp_path / "bad", "--poison", ranks=2).communicate(timeout=120)  # one of them breaks
+    assert errors.count("NonFiniteError: mimic/feature became NaN") >= 2
+
+
 def test_batchnorm_and_dropout_are_in_the_stand_in():  # else the tests above would prove less than they say
-    kinds = {type(part) for part in Student().modules()}
-    assert {nn.BatchNorm2d, nn.Dropout} <= kinds
-    assert_close(Mimic().project.weight.shape, torch.Size([4, 8]))
+    assert {nn.BatchNorm2d, nn.Dropout} <= {type(part) for part in Student().modules()}

@@ -244,7 +244,7 @@ def test_scoring_refuses_what_it_cannot_score():
         evaluate(logits, batches(targets=False))
     with pytest.raises(MissingFeatureError, match="loader of labelled images is empty"):
         evaluate(logits, [])
-    with pytest.raises(MissingFeatureError, match="scoring needs features.logits"):
+    with pytest.raises(MissingFeatureError, match=r"scoring needs features\.logits"):
         evaluate(lambda images: Features(embedding=images[..., 0, 0]), batches())
     with pytest.raises(ShapeError, match="labels 1 to 3 do not fit 3 logits"):
         evaluate(logits, batches(offset=1))
