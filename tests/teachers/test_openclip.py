@@ -132,7 +132,9 @@ def test_unknown_names(classes):
         CLIPTeacher("ViT-B/32", pretrained="opnai", classes=classes)
 
 
-def test_a_name_without_weights(classes):
+def test_a_model_without_weights(config, classes):
+    with pytest.raises(TeacherError, match=r"the given configuration has no weights yet: .* the path of a checkpoint"):
+        CLIPTeacher(config, classes=classes)
     with pytest.raises(TeacherError, match=r"'RN101' has no weights yet: give pretrained= a tag \(openai, yfcc15m\)"):
         CLIPTeacher("RN101", classes=classes)
 
