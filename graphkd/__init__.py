@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from graphkd.distillers.base import Distiller as Distiller
     from graphkd.distillers.prg import PRGDistiller as PRGDistiller
     from graphkd.edges import Edges as Edges
+    from graphkd.embedding_head import EmbeddingHead as EmbeddingHead
     from graphkd.errors import GraphKDError as GraphKDError
     from graphkd.features import Features as Features
     from graphkd.graph import Graph as Graph
@@ -40,6 +41,7 @@ _HOME = {
     "Views": "graphkd.data.views",
     "CLIPTeacher": "graphkd.teachers.clip",
     "ClassifierTeacher": "graphkd.teachers.classifier",
+    "EmbeddingHead": "graphkd.embedding_head",
     "EmbeddingStore": "graphkd.data.store",
     "embed": "graphkd.data.embed",
     "open_folder": "graphkd.data.folders",

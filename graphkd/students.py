@@ -33,7 +33,9 @@ def create_student(
     if not from_timm and bare not in list_models():
         near = get_close_matches(name, [*timm.list_models(), *list_models()], n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
-        raise UnknownNameError(f"unknown student {name!r}{hint} See timm.list_models(), torchvision.models.list_models()")
+        raise UnknownNameError(
+            f"unknown student {name!r}{hint} See timm.list_models(), torchvision.models.list_models()"
+        )
     try:
         if from_timm:
             model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
@@ -42,7 +44,9 @@ def create_student(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise TapError(f"the weights of {name} could not be had ({error}): without network use pretrained=False") from None
+        raise TapError(
+            f"the weights of {name} could not be had ({error}): without network use pretrained=False"
+        ) from None
     config = getattr(model, "pretrained_cfg", {})
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     return Tap(model, maps=maps, tokens=tokens, mean=mean, std=std)

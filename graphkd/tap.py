@@ -25,7 +25,7 @@ class _Slot:
         self.seen: tuple[Tensor, ...] = ()
         module.register_forward_hook(self.see)
 
-    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG002
+    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if self.open:
             self.seen = (output,)
 
@@ -41,7 +41,7 @@ class _ClassifierSlot(_Slot):
     The rows are cloned here, inside forward, because only here FSDP2 has them whole: outside they are a DTensor.
     """
 
-    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG002
+    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if self.open:
             assert isinstance(module, Classifier)
             bias = () if module.bias is None else (module.bias.clone(),)

@@ -50,9 +50,12 @@ class MimicDistiller(Distiller):
         self.terms = self.table(ce=(ce_weight, self._ce), feature=feature)
 
     @classmethod
-    def between(cls, student: Sized, teacher: Sized, **options: float) -> "MimicDistiller":
+    def between(
+        cls, student: Sized, teacher: Sized, *, feature_weight: float = 1.0, ce_weight: float = 1.0
+    ) -> "MimicDistiller":
         """A distiller of the right size. Raises: TeacherError, ShapeError."""
-        return cls(*widths("mimicking", student, teacher), **options)
+        sizes = widths("mimicking", student, teacher)
+        return cls(*sizes, feature_weight=feature_weight, ce_weight=ce_weight)
 
     def build(self, features: Features, side: Side) -> Graph:
         """One node for each sample, of unit length, without edges."""
