@@ -80,13 +80,13 @@ def main() -> None:
     for seed in range(args.seed, args.seed + args.seeds):
         here = folder / f"seed{seed}" if args.seeds > 1 else folder
         job = digits_job(args, here, seed) if args.data is None and args.dataset is None else user_job(args, here, seed)
+        for name, top1 in job.teacher_scores.items():
+            tops.setdefault(name, []).append(top1)
         results = {name: train(name, job, args, here / name, seed) for name in wanted(args, job)}
         for name, result in results.items():
             seconds.setdefault(METHODS[name], []).append(result.seconds)
             if result.scores is not None:
                 tops.setdefault(METHODS[name], []).append(result.scores.top1)
-        for name, top1 in job.teacher_scores.items():
-            tops.setdefault(name, []).append(top1)
         pictures = draw(job, results, here)
         print(f"seed {seed}: teacher forwards: {job.teacher.forwards}, students in {here}")
     models = {METHODS[name]: result.model for name, result in results.items()}

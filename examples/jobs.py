@@ -136,7 +136,7 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         classes=train.classes,
         teacher=teacher,
         student_view=RandomCropView(args.size) if small else RandomResizedCropView(args.size),
-        teacher_view=CenterView(teacher.preprocess.size),
+        teacher_view=CenterView(max(teacher.preprocess.size)),
         plain_view=CenterView(args.size),
         student="resnet18",
         epochs=100,
