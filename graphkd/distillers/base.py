@@ -75,6 +75,7 @@ class Distiller(nn.Module, ABC):
     global_batch: ClassVar[str] = "exact"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
+    _name: str | None = None
 
     @abstractmethod
     def build(self, features: Features, side: Side) -> Graph:
@@ -115,8 +116,12 @@ class Distiller(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What its terms are called by: ``prg`` for ``PRGDistiller``."""
-        return type(self).__name__.removesuffix("Distiller").lower()
+        """What its terms are called by: ``prg`` for ``PRGDistiller``, unless another name was set."""
+        return self._name or type(self).__name__.removesuffix("Distiller").lower()
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
 
     @staticmethod
     def table(**terms: tuple[float, Term | None]) -> dict[str, tuple[float, Term]]:
@@ -157,9 +162,11 @@ def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
 def widths(method: str, student: Sized, teacher: Sized) -> tuple[int, int, int]:
     """Student's and teacher's embedding width and their common number of classes.
 
-    Raises: TeacherError for a teacher without classes, ShapeError for different numbers of classes.
+    Raises: TeacherError for a teacher without classes; ShapeError for a student without, or with another number.
     """
-    if teacher.num_classes is None or student.num_classes is None:
+    if student.num_classes is None:
+        raise ShapeError(f"{method} needs the student's class scores, and this student has no classifier: give it one")
+    if teacher.num_classes is None:
         raise TeacherError(
             f"{method} needs classes, and this teacher has neither text tower nor classifier: "
             "use a CLIP-like teacher with class names, or a distiller of embeddings alone"
