@@ -1,9 +1,15 @@
-"""Shape checks at the door of a loss; each message names both shapes and the remedy."""
+"""Checks at the door of a loss; each message says what was found and the remedy."""
 
 from torch.nn.functional import adaptive_avg_pool2d
 
-from graphkd.errors import ShapeError
+from graphkd.errors import OptionError, ShapeError
 from graphkd.typing import Float, Tensor
+
+
+def positive_temperature(temperature: float) -> None:
+    """Raises: OptionError for a temperature of 0 or less."""
+    if temperature <= 0:
+        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
 
 
 def same_samples(student: Tensor, teacher: Tensor, ndim: int | None = None) -> None:

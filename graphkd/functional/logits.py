@@ -1,21 +1,16 @@
-"""Losses of logits: KD, DKD and DIST."""
+"""Losses of logits: KD, DKD, DIST, and the similarities of a CLIP."""
 
 import torch
 
 from graphkd import ops
-from graphkd.alignments import KL
-from graphkd.errors import OptionError, ShapeError
+from graphkd.alignments import CROSS_ENTROPY, KL
+from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import labels_of, same_logits
+from graphkd.functional._shapes import labels_of, positive_temperature, same_logits, same_samples, same_shape
+from graphkd.relations import cosine
 from graphkd.typing import Float, Int, Tensor
 
 _DIST_EPS = 1e-8
-
-
-def positive_temperature(temperature: float) -> None:
-    """Raises: OptionError for a temperature of 0 or less."""
-    if temperature <= 0:
-        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
 
 
 @graph_loss
@@ -198,3 +193,33 @@ def dist_parts(
     inter = 1 - ops.damped_row_pearson(student, teacher, _DIST_EPS)
     intra = 1 - ops.damped_row_pearson(student.mT, teacher.mT, _DIST_EPS)
     return temperature**2 * inter, temperature**2 * intra
+
+
+@graph_loss
+def clip_distillation(
+    student_images: Float[Tensor, "b d"],
+    teacher_images: Float[Tensor, "b e"],
+    student_texts: Float[Tensor, "b d"],
+    teacher_texts: Float[Tensor, "b e"],
+    student_scale: float = 100.0,
+    teacher_scale: float = 100.0,
+) -> Float[Tensor, ""]:
+    r"""Distillation of a CLIP's image-text similarities, as in open_clip.
+
+    .. math:: L = \tfrac12 \bigl[\mathrm{CE}(\mathrm{softmax}(l^T), l^S) + \mathrm{CE}(\mathrm{softmax}(l^{T\top}),
+              l^{S\top})\bigr], \qquad l = s \cos(x, t)
+
+    Source: mlfoundations/open_clip@89fb801. The teacher's entropy is not subtracted: the least value is not 0.
+    Args:
+        student_images, teacher_images, student_texts, teacher_texts: embeddings of b image-text pairs, any length.
+        student_scale, teacher_scale: logit scales (not their logarithms); default 100.
+    Shapes: (b, d), (b, e), (b, d), (b, e) -> scalar.
+    Raises: ShapeError for other samples, or images and texts of unequal width.
+    Example: ``clip_distillation(x, x, x, x)`` is the mean entropy of the similarities.
+    """
+    same_samples(student_images, teacher_images, 2)
+    same_samples(student_texts, teacher_texts, 2)
+    student = student_scale * cosine(student_images, student_texts)
+    teacher = teacher_scale * cosine(teacher_images, teacher_texts)
+    same_shape(student, teacher, "similarities", "give the same pairs to both networks")
+    return (CROSS_ENTROPY.local(student, teacher) + CROSS_ENTROPY.local(student.mT, teacher.mT)) / 2

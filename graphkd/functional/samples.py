@@ -196,8 +196,8 @@ def gkd(
     if neighbors is not None and neighbors < len(student):
         mask = _strongest(graph_t, neighbors)
         graph_s, graph_t = torch.where(mask, graph_s, 0.0), torch.where(mask, graph_t, 0.0)
-    powers = (torch.linalg.matrix_power(graph, power) for graph in (graph_s, graph_t))
-    return (next(powers) - next(powers)).square().sum()
+    difference: Tensor = torch.linalg.matrix_power(graph_s, power) - torch.linalg.matrix_power(graph_t, power)
+    return difference.square().sum()
 
 
 def _normalised_graph(x: Tensor) -> Tensor:
