@@ -1,4 +1,4 @@
-"""The golden format: values that the original implementations gave, the recipe of their inputs, and our counterparts."""
+"""The golden format: values of the original implementations, the recipe of their inputs, and our counterparts."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -210,7 +210,10 @@ def _weights(golden: dict[str, Any]) -> Iterator[Expected]:
 def _inputs(case: dict[str, Any], teacher: str, student: str) -> Inputs:
     generator = torch.Generator().manual_seed(case["seed"])
     n, d = case["N"], case["D"]
-    draw = lambda: torch.randn(n, d, generator=generator, dtype=torch.float64)  # noqa: E731
+
+    def draw() -> Tensor:
+        return torch.randn(n, d, generator=generator, dtype=torch.float64)
+
     f_t, f_s = draw(), draw()
     if case.get("correlated"):
         f_s = 0.5 * f_t + 0.5 * f_s
