@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 from graphkd import distributed
+from graphkd.distillers.sizes import measure
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -57,12 +58,29 @@ class Distiller(nn.Module, ABC):
             ``"undefined: reason"``.
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
         needs: which of ``target``, ``index``, ``boxes`` must be given.
+        sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
+            ``num_classes``, ``channels``, ``token_dims``.
     """
 
     terms: Mapping[str, tuple[float, Term]]
     global_batch: ClassVar[str] = "exact"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
+    sized_by: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def between(cls, student: Any, teacher: Any, **options: Any) -> Self:
+        """A distiller of the right size.
+
+        Args:
+            student: a Tap, or the :class:`~graphkd.features.Features` of one batch (which also tell channels).
+            teacher: a Teacher, a store, or Features.
+            options: as of the constructor; a size given here is not asked for.
+
+        Raises: MissingFeatureError for a size that neither tells.
+        """
+        asked = [name for name in cls.sized_by if name not in options]
+        return cls(**measure(student, teacher, asked, cls.__name__, options), **options)
 
     @abstractmethod
     def build(self, features: Features, side: Side) -> Graph:
@@ -71,6 +89,9 @@ class Distiller(nn.Module, ABC):
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records before graphs are built; a method may complete one by the other."""
         return student, teacher
+
+    def finish(self, pair: Pair) -> None:
+        """After the terms of a batch, without gradient; a method with a memory updates it here."""
 
     def forward(
         self,
@@ -99,7 +120,16 @@ class Distiller(nn.Module, ABC):
                 teacher_graph = self.build(teacher, "teacher").gather(list(sizes))
             student_graph = self.build(student, "student").gather(list(sizes))
             pair = Pair(student_graph, teacher_graph, student, teacher, target, index, boxes, sizes)
-            return Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in self.terms.items()})
+            terms = self.terms.items()
+            losses = Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in terms})
+            with torch.no_grad():
+                self.finish(pair)
+            return losses
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What of ``needs`` the options of this instance leave."""
+        return self.needs
 
     @property
     def name(self) -> str:
@@ -125,7 +155,7 @@ class Distiller(nn.Module, ABC):
                 f"student features are on {student.device}, teacher features on {teacher.device}: "
                 f"call teacher_features.to('{student.device}')"
             )
-        for name in self.needs:
+        for name in sorted(self.needed):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
 
