@@ -71,7 +71,7 @@ class Distiller(nn.Module, ABC):
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
         needs: which of ``target``, ``index``, ``boxes`` must be given.
         sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
-            ``num_classes``, ``channels``, ``token_dims``.
+            ``num_classes``, ``num_samples``, ``channels``, ``token_dims``.
     """
 
     terms: Mapping[str, tuple[float, Term]]
