@@ -1,7 +1,7 @@
 """A small CLIP-like model trained on a few labelled images: stands in for a foundation model where none can be loaded.
 
-Two towers of open_clip, a convolutional timm network for images and a small transformer for prompts, are trained so that
-an image matches the prompts of its class. Afterwards the model is a zero-shot classifier like any other of open_clip.
+Two towers of open_clip, a convolutional timm network for images and a small transformer for prompts, are trained so
+that an image matches the prompts of its class. Afterwards the model classifies zero-shot like any other of open_clip.
 """
 
 import json

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from graphkd.losses import Losses as Losses
     from graphkd.ops import backend as backend
     from graphkd.step import Step as Step
+    from graphkd.students import create_student as create_student
     from graphkd.tap import Tap as Tap
     from graphkd.teachers.classifier import ClassifierTeacher as ClassifierTeacher
     from graphkd.teachers.clip import CLIPTeacher as CLIPTeacher
+    from graphkd.training.config import TrainConfig as TrainConfig
+    from graphkd.training.loop import Trainer as Trainer
 
 __version__ = "0.1.0"
 
@@ -38,6 +41,9 @@ _HOME = {
     "PRGDistiller": "graphkd.distillers.prg",
     "Step": "graphkd.step",
     "Tap": "graphkd.tap",
+    "TrainConfig": "graphkd.training.config",
+    "Trainer": "graphkd.training.loop",
+    "create_student": "graphkd.students",
     "Views": "graphkd.data.views",
     "CLIPTeacher": "graphkd.teachers.clip",
     "ClassifierTeacher": "graphkd.teachers.classifier",

@@ -139,7 +139,8 @@ class Trainer:
                 yield wrapped
         finally:
             self.display.close()
-            vars(self.step).pop("forward", None)  # accelerate's autocast: a bound method, which a copy would share
+            for left in ("forward", "_original_forward"):  # accelerate's autocast, around a module of the user's
+                vars(self.step).pop(left, None)
 
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
@@ -178,8 +179,7 @@ class Trainer:
 
     def _everywhere(self, flag: Tensor) -> Tensor:
         """True where all processes say so, without asking the device."""
-        agreed: Tensor = flag if self.world == 1 else self._sum(flag.float()) == self.world
-        return agreed
+        return flag if self.world == 1 else torch.eq(self._sum(flag.float()), self.world)
 
     def _sum(self, value: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(value, reduction="sum")

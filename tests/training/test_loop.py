@@ -132,7 +132,7 @@ def test_fit_leaves_the_step_in_training_mode_and_unwrapped(tmp_path, scored):
     made = trainer(tmp_path, epochs=1, precision="bf16", scored=scored)
     made.fit()
     assert all(part.training for part in made.step.modules())
-    assert "forward" not in vars(made.step)  # no autocast of ours left around a model of the user's
+    assert not vars(made.step).keys() & {"forward", "_original_forward"}  # no autocast left around the user's module
 
 
 def test_two_runs_of_one_process_may_differ_in_precision(tmp_path):
@@ -140,6 +140,11 @@ def test_two_runs_of_one_process_may_differ_in_precision(tmp_path):
     assert exact.fit().updates == rounded.fit().updates
     with pytest.raises(OptionError, match="'fp16' needs a GPU") if not torch.cuda.is_available() else pytest.warns():
         trainer(tmp_path / "c", precision="fp16")
+
+
+def test_a_deterministic_run_gives_the_setting_back(tmp_path):
+    assert trainer(tmp_path, epochs=1, deterministic=True).fit().updates == 5
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_tensorboard_files_are_written(tmp_path):
