@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from graphkd import functional as F  # noqa: N812
+from graphkd import functional as F
 from graphkd.typing import Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -7,7 +7,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from graphkd import functional as F  # noqa: N812
+from graphkd import functional as F
 from graphkd import ops
 
 HALF = log(0.5)

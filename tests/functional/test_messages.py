@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphkd import functional as F  # noqa: N812
+from graphkd import functional as F
 from graphkd.errors import OptionError, ShapeError
 
 ROWS = [F.rkd_distance, F.rkd_angle, F.pkt, F.correlation_congruence, F.ega_edge, F.trg_local, F.implicit_relations]

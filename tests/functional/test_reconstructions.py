@@ -5,7 +5,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from graphkd import functional as F  # noqa: N812
+from graphkd import functional as F
 from graphkd.alignments import FROBENIUS
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 
