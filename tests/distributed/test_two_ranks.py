@@ -38,9 +38,7 @@ def losses_and_gradients(name: str, chosen: slice) -> dict[str, Any]:
 
 def _work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
-    )
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timedelta(seconds=120))
     for split, sizes in SPLITS.items():
         start = sum(sizes[:rank])
         for name in KEPT:
@@ -67,7 +65,9 @@ def test_two_ranks_equal_one_process(ranks, name, split):
     for rank in two:
         assert_close(rank["values"], one["values"], rtol=1e-6, atol=1e-9)
     # Each rank's gradient is W dL/d(own rows): the averaging of DDP over W ranks makes it dL/d(theta).
-    for leaf, expected in zip(_names(), zip(one["features"], *(each["features"] for each in two), strict=True), strict=True):
+    for leaf, expected in zip(
+        _names(), zip(one["features"], *(each["features"] for each in two), strict=True), strict=True
+    ):
         whole, *parts = expected
         found = torch.cat(parts) / 2 if leaf not in ("proxies", "proxy_logits") else sum(parts) / 2
         assert_close(found, whole, rtol=1e-6, atol=1e-9, msg=lambda text, leaf=leaf: f"{leaf}: {text}")
