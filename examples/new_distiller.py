@@ -10,10 +10,9 @@ registered, it is a name for ``create_distiller`` and subject to the laws in ``t
 import torch
 from torch import nn
 
-from graphkd import ClassifierTeacher, Distiller, Features, Graph, Losses, Step, Tap
+from graphkd import ClassifierTeacher, Distiller, Features, Graph, Losses, Step, Tap, create_distiller
 from graphkd.alignments import kl
 from graphkd.distillers.base import DISTILLERS
-from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.terms import EdgeTerm
 from graphkd.typing import Side
 

@@ -12,7 +12,7 @@ def test_new_method_trains_and_is_created_by_name():
     from graphkd.distillers.factory import create_distiller
 
     try:
-        first, *_, last = train(steps=40, report=20)
+        first, *_, last = train(steps=60, report=20)
         assert last["neighborhood/edge"] < 0.5 * first["neighborhood/edge"]
         student, teacher = networks(6)
         assert create_distiller("neighborhood", student, teacher)(student, teacher).total.isfinite()
