@@ -9,7 +9,11 @@ names = ZipFile(sys.argv[1]).namelist()
 tops = {name.split("/")[0] for name in names}
 expected = {"graphkd", "graphkd_kernels", f"graphkd-{graphkd.__version__}.dist-info"}
 assert tops == expected, f"top-level names of the wheel: expected {expected}, found {tops}"
-for needed in ("graphkd/py.typed", "graphkd_kernels/py.typed", f"graphkd-{graphkd.__version__}.dist-info/licenses/LICENSE"):
+for needed in (
+    "graphkd/py.typed",
+    "graphkd_kernels/py.typed",
+    f"graphkd-{graphkd.__version__}.dist-info/licenses/LICENSE",
+):
     assert needed in names, f"the wheel lacks {needed}"
 assert "PRGDistiller" in dir(graphkd)
 assert "torch" not in sys.modules
