@@ -18,6 +18,7 @@ def markdown(text: str) -> str:
     text = MATH.sub(lambda found: "".join(f"$$\n{each}\n$$\n\n" for each in cleandoc(found[1]).split("\n\n")), text)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = ROLE.sub(lambda found: f"`{found[1].rpartition('.')[2]}`", text)
+    text = re.sub(r"^(Args|Attributes):$", r"\n\1:", text.replace("(*b", r"(\*b"), flags=re.MULTILINE)
     text = re.sub(r"^(\w+)::$", r"**\1:**", text, flags=re.MULTILINE)
     return LABEL.sub(r"\n**\1:** ", text.replace("``", "`"))
 
