@@ -14,7 +14,7 @@ def maps(x: Tensor, channels: int = 8) -> Tensor:
 
 def two_maps(x: Tensor) -> tuple[Tensor, Tensor]:
     """A map of 4 channels and a smaller one of 8, neither of them constant."""
-    return maps(x, 4), maps(x)
+    return maps(x, 4), maps(x).flip(1)
 
 
 def _dsig(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ LOSSES: dict[str, Loss] = {
     "clip_distillation": lambda s, t, y: F.clip_distillation(s, t, s.flip(1), t.flip(1)),
     "ickd": lambda s, t, y: F.ickd(maps(s), maps(t)),
     "fsp": lambda s, t, y: F.fsp(two_maps(s), two_maps(t)),
-    "nst": lambda s, t, y: F.nst(maps(s), maps(t, 4)),
+    "nst": lambda s, t, y: F.nst(maps(s), maps(t)),
     "attention_transfer": lambda s, t, y: F.attention_transfer(maps(s), maps(t)),
     "fitnet": lambda s, t, y: F.fitnet(s, t),
     "explicit_features": lambda s, t, y: F.explicit_features(s, t),
@@ -67,5 +67,13 @@ LOSSES: dict[str, Loss] = {
     "prg_edge": lambda s, t, y: F.prg_edge(s, t, s[:2], t[:2], s, t, s[:2], t[:2]),
 }
 
-NOT_ZERO_AT_TEACHER = {"ega", "ega_node", "prg_node_identity", "trg", "trg_global", "clip_distillation"}
+NOT_ZERO_AT_TEACHER = {
+    "ega",
+    "ega_node",
+    "prg_node_identity",
+    "trg",
+    "trg_global",
+    "clip_distillation",
+    "class_dropped_teacher_only",
+}
 ORDERED = {"correlation_congruence_adjacent", "prg_edge"}  # their first samples are special here
