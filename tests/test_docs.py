@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import graphkd
 from graphkd.alignments import ALIGNMENTS
 from graphkd.distillers.base import DISTILLERS
 from graphkd.relations import RELATIONS
@@ -65,3 +66,11 @@ def test_the_pages_have_blocks():
 def test_every_file_a_page_points_to_exists(page):
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_public_name_stands_in_the_reference():
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    modules = re.findall(r"^::: (\S+)$", reference, flags=re.MULTILINE)
+    listed = {path.rpartition(".")[2] for path in modules}
+    inside = {name for name in graphkd.__all__ if getattr(getattr(graphkd, name), "__module__", None) in modules}
+    assert set(graphkd.__all__) - listed - inside - {"functional"} == set()
