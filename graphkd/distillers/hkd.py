@@ -19,6 +19,18 @@ from graphkd.typing import Float, Int, Side, Tensor
 _SIDES: Final = (("student", "teacher"), ("teacher", "student"))
 
 
+@torch.library.custom_op("graphkd::recall", mutates_args=())
+def recall(memory: Tensor, index: Tensor) -> Tensor:
+    """Rows of a memory. An op of its own, because a compiled backward pass may compute plain indexing once more, and
+    would then read what the memory has become in the meantime."""
+    return memory[index]
+
+
+@recall.register_fake
+def _(memory: Tensor, index: Tensor) -> Tensor:
+    return memory.new_empty(*index.shape, memory.shape[1])
+
+
 @final
 @DISTILLERS.register("hkd")
 class HKDDistiller(Distiller):
@@ -109,13 +121,13 @@ class HKDDistiller(Distiller):
         index = self._index(pair)
         for side, _ in _SIDES:
             memory, nodes = self._memory(side), self._everyone(pair, side, "sample")
-            memory[index] = self._smooth(memory[index], nodes, self.momentum).to(memory)
+            memory[index] = self._smooth(recall(memory, index), nodes, self.momentum).to(memory)
         self.get_buffer("cursor").add_(self.negatives).remainder_(len(self.get_buffer("order")))
 
     def _instance(self, pair: Pair) -> Float[Tensor, ""]:
         index = self._index(pair)
         terms = [
-            self._contrast(self._everyone(pair, side, "sample"), self._memory(other)[index], index, other)
+            self._contrast(self._everyone(pair, side, "sample"), recall(self._memory(other), index), index, other)
             for side, other in _SIDES
         ]
         return torch.stack(terms).sum()
@@ -129,14 +141,16 @@ class HKDDistiller(Distiller):
             neighbors, _ = Edges(prediction, prediction, cosine).topk(self.neighbors)
             messages = neighbors.flip(0)  # PyG's edges point to the receiver
             nodes[side] = ops.unit_rows(self.convolve[side](self._everyone(pair, side, "sample"), messages))
-        smooth = {side: self._smooth(self._memory(side)[index], nodes[side].detach(), 0.75) for side, _ in _SIDES}
+        smooth = {
+            side: self._smooth(recall(self._memory(side), index), nodes[side].detach(), 0.75) for side, _ in _SIDES
+        }
         return torch.stack([self._contrast(nodes[a], smooth[b], index, b) for a, b in _SIDES]).sum()
 
     def _contrast(self, x: Tensor, positive: Tensor, index: Int[Tensor, " b"], other: str) -> Float[Tensor, ""]:
         order = self.get_buffer("order")
         steps = torch.arange(self.negatives, device=order.device)
         chosen = order[(self.get_buffer("cursor") + steps) % len(order)]
-        scores = ops.gram(x, self._memory(other)[chosen].to(x))
+        scores = ops.gram(x, recall(self._memory(other), chosen).to(x))
         scores = scores.masked_fill(index.unsqueeze(1) == chosen, -torch.inf)
         own = (x * positive.to(x)).sum(-1, keepdim=True)
         return -(torch.cat([own, scores], 1) / self.temperature).log_softmax(-1)[:, 0].mean()
