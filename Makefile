@@ -19,7 +19,7 @@ demo-seeds: $(READY)  ## the same over three seeds
 	$(BIN)/python examples/imagenet_prg.py --seeds 3
 
 test: $(READY)   ## all tests but the slow ones and those that need a GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)   ## style and types
 	$(BIN)/ruff check .
