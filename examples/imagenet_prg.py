@@ -16,9 +16,7 @@ import torch
 from jobs import ZERO_SHOT, Job, digits_job, user_job
 from torch import nn
 
-from graphkd import PRGDistiller, Step, TrainConfig, Trainer, Views, create_student
-from graphkd.distillers.base import Distiller
-from graphkd.distillers.mimic import MimicDistiller
+from graphkd import Distiller, PRGDistiller, Step, TrainConfig, Trainer, Views, create_distiller, create_student
 from graphkd.errors import GraphKDError
 from graphkd.step import labelled_cross_entropy
 from graphkd.training.plots import plot_confusion, plot_curves, plot_edges
@@ -89,6 +87,9 @@ def main() -> None:
                 tops.setdefault(METHODS[name], []).append(result.scores.top1)
         pictures = draw(job, results, here)
         print(f"seed {seed}: teacher forwards: {job.teacher.forwards}, students in {here}")
+    if not tops:
+        print("no labelled images to score on: give some with --val DIR, one folder a class")
+        return
     models = {METHODS[name]: result.model for name, result in results.items()}
     rows = [Row(name, top1, seconds.get(name), *measure(models.get(name))) for name, top1 in tops.items()]
     print(
@@ -150,11 +151,8 @@ def train(name: str, job: Job, args: argparse.Namespace, run: Path, seed: int) -
 
 def distiller(name: str, student: nn.Module, job: Job, options: list[str]) -> Distiller:
     """The method of that name between student and teacher."""
-    if name == "mimic":
-        return MimicDistiller.between(student, job.teacher)
-    if name == "kd":
-        return PRGDistiller.between(student, job.teacher, ce_weight=0, node_weight=0, edge_weight=0, kl_weight=1)
-    return PRGDistiller.between(student, job.teacher, **{**job.prg, **dict(map(option, options))})
+    chosen = {"prg": {**job.prg, **dict(map(option, options))}, "kd": {"weight": 1.0}}.get(name, {})
+    return create_distiller(name, student, job.teacher, **chosen)
 
 
 def option(text: str) -> tuple[str, object]:

@@ -39,7 +39,9 @@ def test_loose_images_need_class_names_and_no_labels(run_job, flat_folder, teach
     job = ["--data", root, "--teacher", teacher_checkpoint, "--templates", "photo", "--store", tmp_path / "features"]
     with pytest.raises(DataError, match="loose images need class names for the prompts: --classes"):
         run_job(*job)
-    assert forwards(run_job(*job, "--classes", names, "--methods", "prg,kd,mimic")) == [1]
+    printed = run_job(*job, "--classes", names, "--methods", "prg,kd,mimic")
+    assert forwards(printed) == [1]
+    assert "no labelled images to score on: give some with --val" in printed
     assert forwards(run_job(*job, "--classes", names, "--methods", "prg")) == [0]
     config = json.loads((tmp_path / "runs" / "loose-2" / "prg" / "config.json").read_text())
     assert config["images"] == 60
@@ -95,6 +97,8 @@ def test_wrong_names_are_answered(run_job, class_folders, teacher_checkpoint, tm
     job = ["--data", class_folders, "--teacher", teacher_checkpoint, "--templates", "photo"]
     with pytest.raises(UnknownNameError, match="unknown student 'resnet81'; did you mean .*resnet"):
         run_job(*job, "--student", "resnet81")
+    with pytest.raises(UnknownNameError, match="unknown option of 'prg' 'node_wieght'; did you mean 'node_weight'"):
+        run_job(*job, "--methods", "prg", "--prg", "node_wieght=2")
     with pytest.raises(SystemExit, match="unknown method 'prq': choose among prg, kd, mimic, labels"):
         run_job(*job, "--methods", "prq")
     with pytest.raises(SystemExit, match="--prg takes OPTION=VALUE, found 'rho'"):
