@@ -32,7 +32,7 @@ def features(samples: int, seed: int, width: int = 6, small: int = 2, dtype: tor
         logits=draw(samples, CLASSES),
         proxies=draw(CLASSES, width),
         proxy_logits=draw(CLASSES, CLASSES),
-        maps={"layer1": draw(samples, 4, 4, 4), "layer2": draw(samples, 8, small, small)},
+        maps={"layer1": draw(samples, 10, 4, 4), "layer2": draw(samples, 20, small, small)},
         tokens={"blocks": draw(samples, 5, width)},
     )
 
