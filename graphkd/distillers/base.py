@@ -10,12 +10,13 @@ from torch import nn
 
 from graphkd import distributed
 from graphkd.distillers.sizes import Sizes, measure
+from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import Registry
-from graphkd.typing import Float, Int, Side, Tensor
+from graphkd.typing import Int, Side, Tensor
 
 DISTILLERS: Registry[type["Distiller"]] = Registry("distiller")
 
@@ -181,12 +182,6 @@ def _same_precision(student: Features, teacher: Features) -> tuple[Features, Fea
     """float32, or float64 where the student is; the teacher follows the student and loses its history."""
     student = student.compute()
     return student, teacher.detach().compute().map_tensors(lambda value: value.to(student.dtype))
-
-
-def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Mean of one number per sample, over the samples of all ranks."""
-    both = distributed.total(torch.stack([values.sum(), values.new_tensor(float(len(values)))]))
-    return both[0] / both[1].detach()
 
 
 def widths(method: str, student: Sized | Features, teacher: Sized | Features) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ class MimicDistiller(Distiller):
     Args:
         student_dim, teacher_dim: widths of the embeddings.
         num_classes: of the pseudo-labels.
-        feature_weight: a; default 1. Twice this is the largest value that the term takes.
+        feature_weight: a; default 1. Four times this is the largest value that the term takes.
         ce_weight: of the pseudo-label term; default 1.
 
     Shapes: student embedding (b, student_dim), teacher embedding (b, teacher_dim), logits (b, num_classes).

@@ -1,4 +1,5 @@
 import json
+import re
 from math import log
 from pathlib import Path
 
@@ -283,7 +284,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("batch", [B, 1])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: re.sub(r" at 0x\w+", "", str(options)))
 def test_every_option_gives_finite_values_and_gradients(options, batch):
     distiller, s = make(**options), student(batch=batch)
     losses = distiller(s, teacher(batch=batch), target=torch.arange(batch) % C)

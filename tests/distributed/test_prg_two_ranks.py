@@ -18,7 +18,7 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize(("kind", "name", "split"), CASES, ids=" / ".join)
+@pytest.mark.parametrize(("kind", "name", "split"), CASES)
 def test_two_ranks_are_one_process(ranks, kind, name, split):
     outcome, cases = next((outcome, cases) for each, outcome, cases in OUTCOMES if each == kind)
     whole = outcome(cases[name], slice(None))
