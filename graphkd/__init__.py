@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from graphkd.distillers.base import Distiller as Distiller
     from graphkd.distillers.prg import PRGDistiller as PRGDistiller
     from graphkd.edges import Edges as Edges
+    from graphkd.embedding_head import EmbeddingHead as EmbeddingHead
     from graphkd.errors import GraphKDError as GraphKDError
     from graphkd.features import Features as Features
     from graphkd.graph import Graph as Graph
     from graphkd.losses import Losses as Losses
     from graphkd.ops import backend as backend
     from graphkd.step import Step as Step
+    from graphkd.students import create_student as create_student
     from graphkd.tap import Tap as Tap
     from graphkd.teachers.classifier import ClassifierTeacher as ClassifierTeacher
     from graphkd.teachers.clip import CLIPTeacher as CLIPTeacher
+    from graphkd.training.config import TrainConfig as TrainConfig
+    from graphkd.training.loop import Trainer as Trainer
 
 __version__ = "0.1.0"
 
@@ -37,9 +41,13 @@ _HOME = {
     "PRGDistiller": "graphkd.distillers.prg",
     "Step": "graphkd.step",
     "Tap": "graphkd.tap",
+    "TrainConfig": "graphkd.training.config",
+    "Trainer": "graphkd.training.loop",
+    "create_student": "graphkd.students",
     "Views": "graphkd.data.views",
     "CLIPTeacher": "graphkd.teachers.clip",
     "ClassifierTeacher": "graphkd.teachers.classifier",
+    "EmbeddingHead": "graphkd.embedding_head",
     "EmbeddingStore": "graphkd.data.store",
     "embed": "graphkd.data.embed",
     "open_folder": "graphkd.data.folders",

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
 from graphkd import distributed
-from graphkd.errors import MissingFeatureError, OptionError, ShapeError
+from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.losses import Losses
@@ -17,6 +17,18 @@ from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Side, Tensor
 
 DISTILLERS: Registry[type["Distiller"]] = Registry("distiller")
+
+
+class Sized(Protocol):
+    """What has an embedding and classes: a Tap, a Teacher, a store."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the embedding."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of logits, or ``None`` without a head."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class Distiller(nn.Module, ABC):
     global_batch: ClassVar[str] = "exact"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
+    _name: str | None = None
 
     @abstractmethod
     def build(self, features: Features, side: Side) -> Graph:
@@ -103,8 +116,12 @@ class Distiller(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What its terms are called by: ``prg`` for ``PRGDistiller``."""
-        return type(self).__name__.removesuffix("Distiller").lower()
+        """What its terms are called by: ``prg`` for ``PRGDistiller``, unless another name was set."""
+        return self._name or type(self).__name__.removesuffix("Distiller").lower()
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
 
     @staticmethod
     def table(**terms: tuple[float, Term | None]) -> dict[str, tuple[float, Term]]:
@@ -140,3 +157,23 @@ def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
     """Mean of one number per sample, over the samples of all ranks."""
     both = distributed.total(torch.stack([values.sum(), values.new_tensor(float(len(values)))]))
     return both[0] / both[1].detach()
+
+
+def widths(method: str, student: Sized, teacher: Sized) -> tuple[int, int, int]:
+    """Student's and teacher's embedding width and their common number of classes.
+
+    Raises: TeacherError for a teacher without classes; ShapeError for a student without, or with another number.
+    """
+    if student.num_classes is None:
+        raise ShapeError(f"{method} needs the student's class scores, and this student has no classifier: give it one")
+    if teacher.num_classes is None:
+        raise TeacherError(
+            f"{method} needs classes, and this teacher has neither text tower nor classifier: "
+            "use a CLIP-like teacher with class names, or a distiller of embeddings alone"
+        )
+    if student.num_classes != teacher.num_classes:
+        raise ShapeError(
+            f"the student has {student.num_classes} classes, the teacher {teacher.num_classes}: build the student "
+            f"with num_classes={teacher.num_classes}, in the order of teacher.classes"
+        )
+    return student.embedding_dim, teacher.embedding_dim, student.num_classes

@@ -1,31 +1,19 @@
 """Proxy relational graph: a student learns from a CLIP-like teacher by samples and class proxies, without labels."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol, Unpack, final
+from typing import ClassVar, Final, Unpack, final
 
 from graphkd import ops
 from graphkd.alignments import Alignment
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
 from graphkd.distillers.proxy_graph import GraphOptions, ProxyGraph
 from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
-from graphkd.errors import OptionError, ShapeError, TeacherError
+from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.pseudo_labels import PseudoLabels
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
-
-
-class Sized(Protocol):
-    """What has an embedding and classes: a Tap, a Teacher, a store."""
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the embedding."""
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of logits, or ``None`` without a head."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +113,7 @@ class PRGDistiller(Distiller):
         edge_weight = given.edge_weight if edge_weight is None else edge_weight
         self.kl_temperature = kl_temperature
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
-        used = {"with_nodes": node_weight > 0, "with_edges": edge_weight > 0}
+        used = {"with_nodes": node_weight != 0, "with_edges": edge_weight != 0}  # a negative one is refused by table()
         self.graph = ProxyGraph(student_dim, teacher_dim, num_classes, **used, **graph)
         node = NODE_TARGETS.get(node_target or given.node_target)
         terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce), "kl": (kl_weight, self._kl)}
@@ -149,17 +137,7 @@ class PRGDistiller(Distiller):
 
         Raises: TeacherError for a teacher without classes, ShapeError for different numbers of classes.
         """
-        if teacher.num_classes is None or student.num_classes is None:
-            raise TeacherError(
-                "PRG needs class proxies, and this teacher has neither text tower nor classifier: "
-                "use a CLIP-like teacher with class names, or a distiller of embeddings alone"
-            )
-        if student.num_classes != teacher.num_classes:
-            raise ShapeError(
-                f"the student has {student.num_classes} classes, the teacher {teacher.num_classes}: build the student "
-                f"with num_classes={teacher.num_classes}, in the order of teacher.classes"
-            )
-        return cls(student.embedding_dim, teacher.embedding_dim, student.num_classes, **options)  # type: ignore[arg-type]
+        return cls(*widths("PRG", student, teacher), **options)  # type: ignore[arg-type]
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the proxies that the options ask for."""

@@ -15,14 +15,12 @@ from graphkd.registry import unknown
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.digests import json_digest, structure_digest, tensor_digest, weight_digest
 from graphkd.teachers.openclip import LoadedCLIP, Tokenizer, default_preprocess, load_clip
+from graphkd.teachers.precision import Precision, autocast, checked
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.teachers.prompts import LogWeight, PromptWeighting, Score, prompt_logits, prompt_scores, weighted_texts
 from graphkd.teachers.templates import resolve_classes, resolve_templates
 from graphkd.teachers.text_cache import TextCache, text_bank
 from graphkd.typing import Float, Tensor
-
-Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class CLIPTeacher(Teacher):
@@ -31,10 +29,10 @@ class CLIPTeacher(Teacher):
     .. math:: \bar z_{ic} = s \sum_p w_{pi} \langle f_i, t_{pc} \rangle, \qquad
               \bar t_c = \mathrm{unit}(\mathrm{mean}_p t_{pc}), \qquad G_t = s \bar T \bar T^\top
 
-    Paper: Xu, Liu, Wei, Li, "PRG", arXiv 2408.12248 (reconstruction; see ``prompt_logits``).
+    Paper: Xu et al., "PRG", arXiv 2408.12248 (reconstruction; see ``prompt_logits``).
     ``Features``: embedding f of unit length, logits :math:`\bar z`, proxies :math:`\bar t`, proxy_logits :math:`G_t`,
-    all float32. SigLIP's logit bias is kept in ``logit_bias`` and enters none of them: it is the same for all classes and
-    prompts, so it changes no softmax, argmax or correlation, but would make the maxima in the weights negative.
+    all float32. SigLIP's logit bias is kept in ``logit_bias`` and enters none of them: it is the same for all classes
+    and prompts, so it changes no softmax, argmax or correlation, but would make the maxima in the weights negative.
 
     Args:
         model: open_clip name, JSON configuration (dictionary or path), or a built open_clip model (with ``tokenizer``).
@@ -86,7 +84,7 @@ class CLIPTeacher(Teacher):
         self.classes, self.templates = resolve_classes(classes), resolve_templates(templates)
         self.num_classes = len(self.classes)
         self.weighting = PromptWeighting(weight, scope, score, tau)
-        self._proxy, self._precision = proxy, precision
+        self._proxy, self._precision = proxy, checked(precision)
         self._image_batch, self._text_batch = image_batch, text_batch
         self._check_options()
         if isinstance(model, nn.Module):
@@ -196,8 +194,7 @@ class CLIPTeacher(Teacher):
 
     def _tower(self, encode: Any, batch: Tensor) -> Tensor:
         """Unit vectors in float32; towers that also return tokens give a tuple, vector first."""
-        dtype = _DTYPES[self._precision]
-        with torch.autocast(self._device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with autocast(self._device, self._precision):
             output = encode(batch)
         return normalize((output[0] if isinstance(output, tuple) else output).float(), dim=-1)
 
@@ -205,7 +202,7 @@ class CLIPTeacher(Teacher):
         self._proxies, self._proxy_logits = proxies, self._logits(proxies, proxies)
 
     def _logits(self, vectors: Tensor, texts: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, enabled=False):
+        with autocast(self._device, "fp32"):
             return self.logit_scale * vectors.float() @ texts.T
 
     def _fitted(self) -> Tensor:
@@ -220,8 +217,6 @@ class CLIPTeacher(Teacher):
         return tensor_digest([("tokens", self._tokenizer(list(self.classes)))])
 
     def _check_options(self) -> None:
-        if self._precision not in _DTYPES:
-            raise unknown("precision", self._precision, list(_DTYPES))
         if self._proxy not in ("mean", "weighted"):
             raise unknown("proxy", self._proxy, ["mean", "weighted"])
         if self._proxy == "weighted" and self.weighting.scope != "dataset":

@@ -158,7 +158,7 @@ def test_own_weight_function(make_teacher, images):
     own = make_teacher(weight=named)
     assert_close(own(images).logits, make_teacher(weight="softmax", tau=0.5)(images).logits)
     assert own.fingerprint() != make_teacher().fingerprint()
-    with pytest.raises(OptionError, match="has no name of its own.*define the function with def"):
+    with pytest.raises(OptionError, match=r"has no name of its own.*define the function with def"):
         make_teacher(weight=lambda m: m)
 
 

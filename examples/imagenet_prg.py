@@ -1,0 +1,207 @@
+"""Distil a CLIP model into a small classifier without a single label.
+
+    python examples/imagenet_prg.py                     # embedded default: real handwritten digits, a stand-in teacher
+    python examples/imagenet_prg.py --data DIR --teacher ViT-L-14-quickgelu --pretrained openai \\
+        --student resnet18 --store features/            # your images: class folders, or loose ones with --classes
+
+Labels, where the images have them, are used to score and for the reference trained on labels; PRG never sees one.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from statistics import mean
+
+import torch
+from jobs import ZERO_SHOT, Job, digits_job, user_job
+from torch import nn
+
+from graphkd import PRGDistiller, Step, TrainConfig, Trainer, Views, create_student
+from graphkd.distillers.base import Distiller
+from graphkd.distillers.mimic import MimicDistiller
+from graphkd.errors import GraphKDError
+from graphkd.step import labelled_cross_entropy
+from graphkd.training.plots import plot_confusion, plot_curves, plot_edges
+from graphkd.training.report import Row, write_report
+from graphkd.training.state import Result
+
+METHODS = {
+    "prg": "student, PRG",
+    "kd": "student, plain KD",
+    "mimic": "student, feature mimicking",
+    "labels": "student, labels",
+}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("images (none: the digits that ship inside scikit-learn)")
+    data.add_argument("--data", type=Path, help="class folders, loose images, or a folder with train/ and val/")
+    data.add_argument("--val", type=Path, help="labelled class folders to score on; default: a fifth of --data")
+    data.add_argument("--classes", type=Path, help="class names, one a line, or 'folder<TAB>name' lines")
+    data.add_argument("--dataset", help="a torchvision data set instead: cifar100, imagenet, food101 ...")
+    data.add_argument("--root", type=Path, default=Path("data"), help="where torchvision keeps it")
+    data.add_argument("--size", type=int, default=224, help="side of the student's images, pixels")
+    data.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="for an image that cannot be read")
+    teacher = parser.add_argument_group("teacher")
+    teacher.add_argument("--teacher", default="ViT-L-14-quickgelu", help="open_clip name or JSON configuration")
+    teacher.add_argument("--pretrained", default="openai", help="tag, or the path of a checkpoint")
+    teacher.add_argument("--templates", help="imagenet (80), cifar (18), photo (1); default: by the data set")
+    teacher.add_argument("--prompt-weight", default="ratio", help="ratio, softmax, uniform")
+    teacher.add_argument("--store", type=Path, help="keep the teacher's features here and never compute them again")
+    run = parser.add_argument_group("training")
+    run.add_argument("--student", help="any timm or torchvision name; default resnet18 (digits: test_efficientnet)")
+    run.add_argument("--methods", default="prg,kd,mimic,labels", help="which students to train, by comma")
+    run.add_argument(
+        "--prg", action="append", default=[], metavar="OPTION=VALUE", help="option of PRGDistiller; repeat"
+    )
+    run.add_argument("--epochs", type=int)
+    run.add_argument("--batch", type=int)
+    run.add_argument("--lr", type=float)
+    run.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no")
+    run.add_argument("--workers", type=int, default=0)
+    run.add_argument("--checkpoint-every", type=int, default=0, help="updates; each epoch ends with one anyway")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seeds", type=int, default=1, help="repeat with this many seeds")
+    run.add_argument("--run", type=Path, help="run folder; default runs/<job>-<number>")
+    run.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Teacher, students, table and pictures."""
+    args = arguments()
+    logging.basicConfig(format="%(message)s")
+    folder = run_folder(args)
+    tops: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
+    for seed in range(args.seed, args.seed + args.seeds):
+        here = folder / f"seed{seed}" if args.seeds > 1 else folder
+        job = digits_job(args, here, seed) if args.data is None and args.dataset is None else user_job(args, here, seed)
+        for name, top1 in job.teacher_scores.items():
+            tops.setdefault(name, []).append(top1)
+        results = {name: train(name, job, args, here / name, seed) for name in wanted(args, job)}
+        for name, result in results.items():
+            seconds.setdefault(METHODS[name], []).append(result.seconds)
+            if result.scores is not None:
+                tops.setdefault(METHODS[name], []).append(result.scores.top1)
+        pictures = draw(job, results, here)
+        print(f"seed {seed}: teacher forwards: {job.teacher.forwards}, students in {here}")
+    models = {METHODS[name]: result.model for name, result in results.items()}
+    rows = [Row(name, top1, seconds.get(name), *measure(models.get(name))) for name, top1 in tops.items()]
+    print(
+        write_report(folder / "report.md", rows, ZERO_SHOT, f"Distilled without labels: {job.name}", pictures=pictures)
+    )
+    print(f"report and pictures: {folder / 'report.md'}")
+    for name, each in tops.items():
+        if name == METHODS["prg"]:
+            print(f"PRG reaches {100 * mean(each) / mean(tops[ZERO_SHOT]):.1f} % of its teacher")
+
+
+def run_folder(args: argparse.Namespace) -> Path:
+    """The folder asked for; else the newest of this job's to resume, or a new one."""
+    if args.run is not None:
+        return args.run
+    name = args.dataset or (args.data.name if args.data else "digits")
+    made = sorted(Path("runs").glob(f"{name}-[0-9]*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    if args.resume and made:
+        return made[-1]
+    return Path("runs") / f"{name}-{int(made[-1].name.rpartition('-')[2]) + 1 if made else 1}"
+
+
+def wanted(args: argparse.Namespace, job: Job) -> list[str]:
+    """Methods asked for that this job allows: training on labels needs labels."""
+    asked = args.methods.split(",")
+    for name in asked:
+        if name not in METHODS:
+            raise SystemExit(f"unknown method {name!r}: choose among {', '.join(METHODS)}")
+    return [name for name in asked if name != "labels" or job.labelled]
+
+
+def train(name: str, job: Job, args: argparse.Namespace, run: Path, seed: int) -> Result:
+    """One student by one method; only ``labels`` is given labels."""
+    torch.manual_seed(seed)
+    student = create_student(args.student or job.student, len(job.classes))
+    uses_labels = name == "labels"
+    views = Views(job.train, student=job.student_view, teacher=job.teacher_view, seed=seed, labels=uses_labels)
+    scored = None if job.scored is None else Views(job.scored, student=job.plain_view, labels=True)
+    config = TrainConfig(
+        epochs=args.epochs or job.epochs,
+        batch_size=min(args.batch or job.batch, len(job.train)),
+        lr=args.lr or job.lr,
+        warmup_epochs=min(5, (args.epochs or job.epochs) / 10),
+        precision=args.precision,
+        workers=args.workers,
+        checkpoint_every=args.checkpoint_every,
+        evaluate_every=max(1, (args.epochs or job.epochs) // 10),
+        log_every=10,
+        seed=seed,
+        progress=not args.quiet,
+    )
+    if uses_labels:
+        step, features = Step(student, task=labelled_cross_entropy), None
+    else:
+        step, features = Step(student, distiller(name, student, job, args.prg)), job.features
+    print(f"{METHODS[name]}: {config.epochs} epochs of {len(job.train)} images")
+    return Trainer(step, views, features, config, run, scored=scored).fit(resume=args.resume)
+
+
+def distiller(name: str, student: nn.Module, job: Job, options: list[str]) -> Distiller:
+    """The method of that name between student and teacher."""
+    if name == "mimic":
+        return MimicDistiller.between(student, job.teacher)
+    if name == "kd":
+        return PRGDistiller.between(student, job.teacher, ce_weight=0, node_weight=0, edge_weight=0, kl_weight=1)
+    return PRGDistiller.between(student, job.teacher, **dict(option(each) for each in options))
+
+
+def option(text: str) -> tuple[str, object]:
+    """``rho=0.7`` as a keyword argument."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SystemExit(f"--prg takes OPTION=VALUE, found {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, {"true": True, "false": False}.get(value.lower(), value)
+
+
+@torch.no_grad()
+def draw(job: Job, results: dict[str, Result], folder: Path) -> dict[str, Path]:
+    """Curves, edge matrices and confusion of the PRG student: caption -> file."""
+    result = results.get("prg")
+    if result is None:
+        return {}
+    teacher = job.teacher_scores.get(ZERO_SHOT)
+    pictures = {"Loss and accuracy": plot_curves(result.run / "metrics.jsonl", folder / "curves.png", teacher)}
+    if job.scored is None or result.scores is None:
+        return pictures
+    batch = next(iter(Views(job.scored, student=job.plain_view, labels=True).loader(512, drop_last=False)))
+    prg = PRGDistiller.between(result.model, job.teacher)
+    own, given = prg.prepare(result.model.eval()(batch.student.to(job.device)), job.scored_features(batch))
+    sides = [
+        prg.build(each, side).edges("sample", "gram", "class").dense()
+        for each, side in ((given.to(job.device), "teacher"), (own, "student"))
+    ]
+    pictures["Sample-proxy edges"] = plot_edges(*sides, batch.target, job.classes, folder / "edges.png")
+    pictures["Confusion of the student"] = plot_confusion(
+        result.scores.confusion, job.classes, folder / "confusion.png"
+    )
+    return pictures
+
+
+def measure(model: nn.Module | None) -> tuple[int | None, float | None]:
+    """Parameters, and MiB of weights."""
+    if model is None:
+        return None, None
+    row = Row.of("", model, 0.0)
+    return row.parameters, row.size
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except GraphKDError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None

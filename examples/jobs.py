@@ -1,0 +1,182 @@
+"""What a distillation job needs: images, views, a teacher with its features, and how it scores."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from stand_in_teacher import train_stand_in
+
+from graphkd import Batch, CLIPTeacher, Features, Views, embed, open_folder
+from graphkd.data.class_names import read_class_names
+from graphkd.data.datasets import digits_source, torchvision_source
+from graphkd.data.source import ImageSource, Transform
+from graphkd.data.sources import readable, source_subset
+from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView
+from graphkd.errors import DataError
+from graphkd.training.metrics import Counts
+
+ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
+TEMPLATES = (
+    "a photo of the digit {}.",
+    "a handwritten {}.",
+    "a scan of the digit {}.",
+    "the number {}.",
+    "a blurry photo of a {}.",
+    "a small picture of the digit {}.",
+    "a digit {} in pencil.",
+    "an image of the figure {}.",
+)
+
+
+@dataclass
+class Job:
+    """Images, views and teacher of one run, and the defaults of its training."""
+
+    name: str
+    train: ImageSource
+    scored: ImageSource | None
+    classes: Sequence[str]
+    teacher: CLIPTeacher
+    student_view: Transform
+    teacher_view: Transform
+    plain_view: Transform
+    student: str
+    epochs: int
+    batch: int
+    lr: float
+    device: str
+    store: Path | None
+    teacher_scores: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.features = self._features(self.train, "train")
+        if self.scored is not None:
+            self.scored_features = self._features(self.scored, "scored")
+            self._score_teacher()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the training images have labels, for the reference that is trained on them."""
+        return self.train.target(0) is not None
+
+    def _features(self, source: ImageSource, part: str) -> Callable[[Batch], Features]:
+        """The teacher itself, or its features on disk, computed at the first run only."""
+        if self.store is None:
+            return lambda batch: self.teacher(batch.teacher.to(self.device))
+        store = embed(self.teacher, source, self.store / part, transform=self.teacher_view, device=self.device)
+        return lambda batch: store[batch.index]
+
+    def _score_teacher(self) -> None:
+        """Zero-shot accuracy by mean text embeddings and by weighted prompt logits, printed before distilling."""
+        views = Views(self.scored, student=self.plain_view, teacher=self.teacher_view, labels=True)
+        counts = {name: Counts(len(self.classes), self.device) for name in (ZERO_SHOT, WEIGHTED)}
+        for batch in views.loader(256, shuffle=False, drop_last=False):
+            given = self.scored_features(batch).to(self.device)
+            counts[ZERO_SHOT].update(self.teacher.zero_shot(given.embedding), batch.target)
+            counts[WEIGHTED].update(given.logits, batch.target)
+        for name, count in counts.items():
+            self.teacher_scores[name] = count.scores().top1
+            print(f"{name}: {100 * self.teacher_scores[name]:.2f} % of {len(self.scored)} held-out images")
+
+
+def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
+    """The embedded default: a stand-in teacher learns one third with labels, the student another without.
+
+    Images: 1,797 real handwritten digits, 8 x 8 pixels, from scikit-learn. The last third is only scored on.
+    """
+    digits = digits_source()
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed)).tolist()
+    taught, unlabelled, held_out = (source_subset(digits, order[part::3]) for part in range(3))
+    print(f"training a stand-in for a foundation model on {len(taught)} labelled digits and {len(TEMPLATES)} prompts")
+    config, checkpoint = train_stand_in(taught, TEMPLATES, folder / "teacher", seed=seed)
+    texts = folder / "text"
+    options = {"templates": TEMPLATES, "weight": args.prompt_weight, "cache_dir": texts}
+    return Job(
+        name="handwritten digits",
+        train=unlabelled,
+        scored=held_out,
+        classes=digits.classes,
+        teacher=CLIPTeacher(config, pretrained=checkpoint, classes=digits.classes, **options),
+        student_view=RandomCropView(32, padding=4, flip=False),
+        teacher_view=ResizeView(32),
+        plain_view=ResizeView(32),
+        student="test_efficientnet",
+        epochs=60,
+        batch=64,
+        lr=3e-3,
+        device="cpu",
+        store=args.store or folder / "store",
+    )
+
+
+def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
+    """Your images and an open_clip teacher."""
+    train, scored = _images(args)
+    if train.classes is None:
+        raise DataError("loose images need class names for the prompts: --classes names.txt, one name a line")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, pretrained = _teacher_files(args.teacher, args.pretrained)
+    teacher = CLIPTeacher(
+        model,
+        pretrained=pretrained,
+        classes=train.classes,
+        templates=args.templates or ("cifar" if (args.dataset or "").startswith("cifar") else "imagenet"),
+        weight=args.prompt_weight,
+        precision="fp32" if device == "cpu" else "fp16",
+        device=device,
+        cache_dir=(args.store or folder) / "text",
+    )
+    small = args.size <= 64
+    return Job(
+        name=args.dataset or args.data.name,
+        train=train,
+        scored=scored,
+        classes=train.classes,
+        teacher=teacher,
+        student_view=RandomCropView(args.size) if small else RandomResizedCropView(args.size),
+        teacher_view=CenterView(max(teacher.preprocess.size)),
+        plain_view=CenterView(args.size),
+        student="resnet18",
+        epochs=100,
+        batch=256,
+        lr=1e-3,
+        device=device,
+        store=args.store,
+    )
+
+
+def _images(args: argparse.Namespace) -> tuple[ImageSource, ImageSource | None]:
+    """Images to train on, and labelled ones to score on if there are any."""
+    if args.dataset is not None:
+        return tuple(torchvision_source(args.dataset, args.root, split) for split in ("train", "test"))
+    names = None if args.classes is None else read_class_names(args.classes)
+    inner = args.data / "train" if (args.data / "train").is_dir() else args.data
+    val = args.val or (args.data / "val" if inner != args.data and (args.data / "val").is_dir() else None)
+    train, skipped = open_folder(inner, names), []
+    if args.on_error == "skip":
+        train, skipped = readable(train, on_error="skip")
+    if skipped:
+        print(f"left out {len(skipped)} images that cannot be read: {', '.join(skipped[:5])} ...")
+    if val is not None:
+        return train, open_folder(val, names or train.classes)
+    if train.target(0) is None:
+        return train, None
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
+    held_out = len(order) // 5
+    return source_subset(train, sorted(order[held_out:])), source_subset(train, sorted(order[:held_out]))
+
+
+def _teacher_files(teacher: str, pretrained: str) -> tuple[str | Path, str | Path]:
+    """Model and weights; a checkpoint brings its configuration in a file beside it."""
+    path = Path(teacher)
+    if not path.is_file() or path.suffix == ".json":
+        return teacher, pretrained
+    for name in ("open_clip_config.json", "config.json"):
+        if (path.parent / name).is_file():
+            return path.parent / name, path
+    raise DataError(
+        f"{path} is a checkpoint and there is no open_clip_config.json or config.json beside it: "
+        f"say what model it is, --teacher ViT-B-32 --pretrained {path}"
+    )

@@ -1,0 +1,111 @@
+"""What a run of training is made of, checked before anything starts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from graphkd.errors import CheckpointError, OptionError
+from graphkd.registry import unknown
+
+PRECISIONS = ("no", "bf16", "fp16")
+_FREE = {"workers", "evaluate_every", "log_every", "checkpoint_every", "progress", "trackers"}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of a run; together with the seed they determine its result.
+
+    Args:
+        epochs: passes over the data, >= 1.
+        batch_size: images of one graph, over all devices, >= 2.
+        lr: highest learning rate, > 0.
+        weight_decay: for weights only; biases, norms, scalars and what a model excludes are not decayed.
+        optimizer: a name of ``timm.optim.list_optimizers()``.
+        warmup_epochs: epochs of linear warm-up, may be a fraction, < epochs.
+        min_lr: learning rate at the end of the cosine.
+        accumulate: forward passes per update, >= 1. Graphs do not grow by it: each pass aligns its own.
+        clip: largest gradient norm, or ``None``.
+        ema: decay of the student's moving average in (0, 1), or ``None``; it is warmed up, and it is what is scored.
+        precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Graphs run in float32 whatever it says.
+        mixup, cutmix: alpha of the Beta distribution, 0 for none; see :class:`graphkd.data.mixing.Mixing`.
+        evaluate_every: epochs between two scorings; the last epoch is always scored.
+        log_every: updates between two readings of the loss terms, each a wait for the device.
+        checkpoint_every: updates between two checkpoints inside an epoch, 0 for none; each epoch ends with one.
+        seed: of mixing and dropout; the order of samples and their augmentation have the views' own.
+        workers: processes that load images.
+        deterministic: only deterministic CUDA kernels; slower. A CPU run is deterministic anyway.
+        progress: show a progress bar on a terminal.
+        trackers: names of accelerate's trackers; ``"tensorboard"`` writes into the run folder.
+
+    Raises: OptionError, UnknownNameError.
+
+    Example: ``TrainConfig(epochs=30, batch_size=256, lr=1e-3, ema=0.999)``
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    optimizer: str = "adamw"
+    warmup_epochs: float = 0.0
+    min_lr: float = 0.0
+    accumulate: int = 1
+    clip: float | None = None
+    ema: float | None = None
+    precision: str = "no"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    evaluate_every: int = 1
+    log_every: int = 50
+    checkpoint_every: int = 0
+    seed: int = 0
+    workers: int = 0
+    deterministic: bool = False
+    progress: bool = True
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trackers", tuple(self.trackers))
+        at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
+        at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
+        at_least |= {"warmup_epochs": 0, "seed": 0}
+        for name, least in at_least.items():
+            self._require(name, getattr(self, name) >= least, f">= {least}")
+        self._require("lr", self.lr > 0, "> 0")
+        self._require("min_lr", self.min_lr <= self.lr, f"<= lr = {self.lr}")
+        self._require("warmup_epochs", self.warmup_epochs < self.epochs, f"< epochs = {self.epochs}")
+        self._require("clip", self.clip is None or self.clip > 0, "> 0, or None for no clipping")
+        self._require("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or None for no moving average")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, list(PRECISIONS))
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise OptionError(f"{name} must be {rule}, found {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON-ready data."""
+        return asdict(self) | {"trackers": list(self.trackers)}
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> "TrainConfig":
+        """The reverse of :meth:`to_dict`. Raises: UnknownNameError for an option that does not exist."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise unknown("training option", name, known)
+        return cls(**options)
+
+    @staticmethod
+    def check_resume(earlier: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
+        """Refuse to go on with options that would give another result than those the run was started with.
+
+        Raises: CheckpointError that names each difference.
+        """
+        differ = [name for name in now if name not in _FREE and earlier.get(name) != now[name]]
+        if differ:
+            changes = ", ".join(f"{name} was {earlier.get(name)}, now {now[name]}" for name in differ)
+            raise CheckpointError(
+                f"the run in {run} was started with other options: {changes}. "
+                "Resume with the same ones, or choose another run folder"
+            )

@@ -1,0 +1,250 @@
+"""The training loop: views and teacher features in, a trained student and a run folder out."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphkd.data.batch import Batch
+from graphkd.data.mixing import Mixing, mixing_generator
+from graphkd.data.seeds import derived_seed
+from graphkd.data.views import Views
+from graphkd.errors import CheckpointError, OptionError
+from graphkd.features import Features
+from graphkd.losses import Losses
+from graphkd.training.config import TrainConfig
+from graphkd.training.devices import deterministic, make_accelerator, tracking
+from graphkd.training.meter import Meter, check_finite
+from graphkd.training.metrics import Scores, evaluate
+from graphkd.training.record import RunFolder
+from graphkd.training.show import Display
+from graphkd.training.state import Progress, Result, random_state, restore_random_state
+from graphkd.training.updater import Updater
+from graphkd.typing import Tensor
+
+log = logging.getLogger("graphkd")
+
+
+class Trainer:
+    """Distil into a student: :meth:`fit` trains, writes the run folder, and goes on where an earlier run was killed.
+
+    No step waits for the device: terms are summed there and read every ``log_every`` updates, and an update whose
+    loss or gradient is not finite is refused there. Checkpoints are taken between updates only.
+
+    Args:
+        step: ``Step(student, *distillers)``: all that has a gradient.
+        views: training images; the order and the augmentation come from their seed. They should carry no labels
+            (``labels=False``, the default) unless a task is to learn from them.
+        features: the teacher's features of a batch on the student's device: ``lambda batch: teacher(batch.teacher)``,
+            or ``lambda batch: store[batch.index]``; ``None`` for a task alone. Where images are mixed, it sees the
+            unmixed ones, and the mixture is passed on in ``Features.mixture``.
+        config: the options.
+        run: the run folder.
+        scored: labelled images to score on, ``Views(..., labels=True)``; never trained on.
+        accelerator: your own ``accelerate.Accelerator``; by default one is made from the options.
+
+    Raises: DataError if the images do not fill a batch; OptionError for options that cannot run here.
+
+    Example::
+
+        result = Trainer(Step(student, prg), views, lambda batch: teacher(batch.teacher), config, "runs/one").fit()
+    """
+
+    def __init__(
+        self,
+        step: nn.Module,
+        views: Views,
+        features: Callable[[Batch], Features] | None,
+        config: TrainConfig,
+        run: Path | str,
+        *,
+        scored: Views | None = None,
+        accelerator: Any = None,
+    ) -> None:
+        if (config.mixup or config.cutmix) and getattr(step, "task", None) is not None:
+            raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
+        self.config, self.features, self.run = config, features, RunFolder(run)
+        self.accelerator = accelerator or make_accelerator(config, Path(run))
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
+        share: dict[str, Any] = {"rank": self.rank, "world": self.world, "workers": config.workers}
+        share["pin_memory"] = self.device.type == "cuda"
+        # Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
+        self.loader: Any = views.loader(config.batch_size, **share)
+        self.scored: Any = scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
+        self.mixing = Mixing(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
+        self.per_epoch = len(self.loader)
+        self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
+        self.step: Any = step.to(self.device)
+        self.updater = Updater(self.step, config, self.updates)
+        self.meter, self.at = Meter(self.device), Progress()
+        self.scores: Scores | None = None
+        self.options = {**config.to_dict(), "images": len(views), "views_seed": views.seed}
+
+    @property
+    def model(self) -> nn.Module:
+        """The student that is scored: the moving average where there is one."""
+        average = self.updater.average
+        model: nn.Module = self.step.student if average is None else average.module
+        return model
+
+    def fit(self, resume: bool = False) -> Result:
+        """Train to the end.
+
+        Args:
+            resume: go on from the newest undamaged checkpoint of the run folder; from the start if there is none.
+
+        Raises: NonFiniteError if a loss or gradient becomes NaN or infinite; CheckpointError if the run folder
+            holds another run, or holds one and ``resume`` is false.
+        """
+        torch.manual_seed(self.config.seed + self.rank)
+        self._begin(resume)
+        self.step.train()
+        with self._session() as wrapped:
+            while self.at.epoch < self.config.epochs:
+                self._epoch(wrapped)
+        if self.scores is None and self.scored:  # resumed after its end
+            self.scores = self._score()
+        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.at.best_score, self.run.path)
+
+    def _begin(self, resume: bool) -> None:
+        if not resume and self.run.checkpoints.updates():
+            raise CheckpointError(f"{self.run.path} holds a run already: resume it, or choose another run folder")
+        found = self.run.checkpoints.newest() if resume else None
+        if found is not None:
+            self._restore(found[1], str(self.run.checkpoints.path(found[0])))
+            log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
+        if self.accelerator.is_main_process:
+            self.run.open(self.options, self.at.update)
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _session(self) -> Iterator[Any]:
+        """Wrapped step, trackers and progress bar, undone at the end whatever happens."""
+        wrapped = self.accelerator.prepare_model(self.step)
+        size, done = self.config.batch_size, self.at.epoch * self.per_epoch + self.at.batch
+        hidden = not (self.config.progress and self.accelerator.is_main_process)
+        self.display = Display(self.config.epochs, self.per_epoch * size, done * size, hidden)
+        try:
+            with (
+                deterministic(self.config.deterministic),
+                tracking(self.accelerator, self.run.path.name, self.at.update),
+            ):
+                yield wrapped
+        finally:
+            self.display.close()
+            for left in ("forward", "_original_forward"):  # accelerate's autocast, around a module of the user's
+                vars(self.step).pop(left, None)
+
+    def _epoch(self, wrapped: Any) -> None:
+        config, at = self.config, self.at
+        self.loader.batch_sampler.set_epoch(at.epoch, at.batch)
+        self._mark = time.perf_counter()
+        for number, batch in enumerate(self.loader, start=at.batch):
+            first = number - number % config.accumulate
+            size = min(config.accumulate, self.per_epoch - first)  # the epoch's last update may be made of fewer
+            last = number + 1 == first + size
+            with nullcontext() if last else self.accelerator.no_sync(wrapped):
+                self._backward(wrapped, batch, number, size)
+            if not last:
+                continue
+            self.updater.update(at.update, self.meter, self._everywhere)
+            at.update, at.batch = at.update + 1, number + 1
+            self.display.advance(size * config.batch_size)
+            if at.update % config.log_every == 0 or at.batch == self.per_epoch:
+                self._read()
+            if config.checkpoint_every and at.update % config.checkpoint_every == 0 and at.batch < self.per_epoch:
+                self._save()
+        self._tick()
+        at.epoch, at.batch = at.epoch + 1, 0
+        self._end_epoch()
+
+    def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
+        """Gradient of one batch, as a ``size``-th part of the update."""
+        batch = batch.to(self.device)
+        images, teacher = batch.student, self.features and self.features(batch).to(self.device)
+        if self.mixing is not None and teacher is not None:
+            luck = mixing_generator(self.config.seed, self.at.epoch, number, self.rank)
+            images, mixture = self.mixing(images, luck)
+            teacher = replace(teacher, mixture=mixture)
+        losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
+        self.meter.add(losses)
+        self.updater.backward(losses.total / size)
+
+    def _everywhere(self, flag: Tensor) -> Tensor:
+        """True where all processes say so, without asking the device."""
+        return flag if self.world == 1 else torch.eq(self._sum(flag.float()), self.world)
+
+    def _sum(self, value: Tensor) -> Tensor:
+        total: Tensor = self.accelerator.reduce(value, reduction="sum")
+        return total
+
+    def _mean(self, values: Tensor) -> Tensor:
+        return torch.div(self._sum(values), self.world)
+
+    def _check(self, means: dict[str, float]) -> None:
+        saved = self.run.checkpoints.updates()
+        last = str(self.run.checkpoints.path(saved[-1])) if saved else None
+        check_finite(means, self.updater.collapsed(), self.at.update, last)
+
+    def _read(self) -> None:
+        """Bring the window's means to the host, check and record them."""
+        means = self.meter.read(self._mean)
+        self._check(means)
+        extra: dict[str, float] = {key: means[key] for key in ("gradient", "skipped") if key in means}
+        terms = {name: value for name, value in means.items() if name not in extra}
+        rate = self.display.show(self.at, terms)
+        extra |= {"lr": self.updater.lr, "images_per_second": rate}
+        self._record({"loss": sum(terms.values()), **terms, **extra})
+
+    def _record(self, values: dict[str, float]) -> None:
+        epoch = self.at.epoch + self.at.batch / self.per_epoch
+        if self.accelerator.is_main_process:
+            self.run.add({"update": self.at.update, "epoch": epoch, **values})
+        self.accelerator.log(values, step=self.at.update)
+
+    def _score(self) -> Scores:
+        with self.accelerator.autocast():
+            return evaluate(self.model, self.scored, self.device, self._sum)
+
+    def _end_epoch(self) -> None:
+        """Score where it is due, tell, and save."""
+        at = self.at
+        if self.scored and (at.epoch % self.config.evaluate_every == 0 or at.epoch == self.config.epochs):
+            self.scores = self._score()
+            at.score = self.scores.top1
+            if at.best_score is None or at.score > at.best_score:
+                at.best_score, at.best_update = at.score, at.update
+            self._record(self.scores.numbers())
+        self.display.epoch(at, self.meter.read_epoch())
+        self._mark = time.perf_counter()
+        self._save()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.at.seconds, self._mark = self.at.seconds + now - self._mark, now
+
+    def _save(self) -> None:
+        self._check(self.meter.peek(self._mean))
+        self._tick()
+        state: dict[str, Any] = {"options": self.options, "progress": asdict(self.at), **self.updater.state()}
+        state |= {"meter": self.meter.state(), "random": random_state(self.device)}
+        if self.accelerator.is_main_process:
+            self.run.checkpoints.save(self.at.update, state, best=self.at.best_update)
+        self.accelerator.wait_for_everyone()
+
+    def _restore(self, state: dict[str, Any], where: str) -> None:
+        self.config.check_resume(state["options"], self.options, str(self.run.path))
+        self.updater.restore(state, where)
+        self.meter.restore(state["meter"])
+        self.at = Progress(**state["progress"])
+        if self.rank == 0:
+            restore_random_state(state["random"], self.device)
+        else:  # only the first process's generators are saved
+            torch.manual_seed(derived_seed(self.config.seed, self.rank, self.at.update))

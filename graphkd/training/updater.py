@@ -1,0 +1,90 @@
+"""One update: unscale, clip, let the device decide, step, average."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphkd.training.config import TrainConfig
+from graphkd.training.meter import Meter
+from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
+from graphkd.training.state import restore_module, restore_optimizer
+from graphkd.typing import Float, Tensor
+
+
+class Updater:
+    """Optimiser, schedule, loss scale and moving average of one run, moved on together.
+
+    Args:
+        step: all that has a gradient; ``step.student`` is what is averaged. On its device already.
+        config: the options.
+        updates: of the whole run.
+    """
+
+    def __init__(self, step: Any, config: TrainConfig, updates: int) -> None:
+        self.step, self.clip = step, config.clip
+        self.optimizer = make_optimizer(step, config)
+        self.schedule = make_schedule(self.optimizer, config, updates)
+        self.average = None if config.ema is None else make_average(step.student, config.ema)
+        device = next(step.parameters()).device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the latest update."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        """Add the gradient of a loss."""
+        scaled: Tensor = self.scaler.scale(loss)
+        torch.autograd.backward(scaled)
+
+    def update(self, number: int, meter: Meter, everywhere: Callable[[Tensor], Tensor]) -> None:
+        """Make update ``number`` (from 0), unless a term since ``meter.start`` or the gradient is not finite.
+
+        Args:
+            everywhere: whether a flag holds on all processes.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = self._norm()
+        finite = everywhere(meter.ok) & norm.isfinite()
+        if self.scaler.is_enabled():  # an overflow of fp16 is no error: the update is left out and the scale halved
+            meter.add({"skipped": (~finite).float()}, gate=False)
+            norm = torch.where(norm.isfinite(), norm, 0)
+        meter.add({"gradient": norm}, gate=False)
+        self.schedule.step_update(number)
+        gated_step(self.optimizer, finite)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        meter.start()
+        if self.average is not None:
+            self.average.update(self.step.student, step=number + 1)
+
+    def _norm(self) -> Float[Tensor, ""]:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.clip is not None:
+            return nn.utils.clip_grad_norm_(parameters, self.clip)
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+    def collapsed(self) -> bool:
+        """Whether fp16 gradients overflow even unscaled, which halving the scale does not cure."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < 1
+
+    def state(self) -> dict[str, Any]:
+        """All of it, for a checkpoint; the schedule is a function of the update's number and has no state."""
+        return {
+            "step": self.step.state_dict(),
+            "ema": None if self.average is None else self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any], where: str) -> None:
+        """The reverse of :meth:`state`. Raises: CheckpointError for another model."""
+        restore_module(self.step, state["step"], where)
+        if self.average is not None:
+            restore_module(self.average.module, state["ema"], where)
+        restore_optimizer(self.optimizer, state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])

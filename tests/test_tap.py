@@ -1,0 +1,276 @@
+"""Tap over the model families of timm and torchvision, copies, torch.compile, and what it refuses."""
+
+import copy
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from graphkd.errors import OptionError, TapError
+from graphkd.features import Features
+from graphkd.tap import Tap
+
+CLASSES = 7
+
+# name, image size, classifier width, keywords; torchvision names begin with "tv:"
+FAMILIES: list[tuple[str, int, int, dict[str, Any]]] = [
+    ("resnet10t", 64, 512, {}),
+    ("vgg11", 32, 4096, {"mlp_ratio": 0.05}),
+    ("mobilenetv2_035", 64, 1280, {}),
+    ("mobilenetv3_small_050", 64, 1024, {}),
+    ("efficientnet_b0", 64, 1280, {}),
+    ("convnext_atto", 64, 320, {}),
+    ("vit_tiny_patch16_224", 32, 192, {"img_size": 32, "depth": 2}),
+    ("dla46_c", 64, 256, {}),
+    ("dpn48b", 64, 832, {}),
+    ("regnetx_002", 64, 368, {}),
+    ("densenet121", 64, 32, {"growth_rate": 8, "block_config": (2, 2, 2, 2)}),
+    ("inception_v3", 96, 2048, {}),
+    ("swin_tiny_patch4_window7_224", 56, 768, {"img_size": 56, "depths": (1, 1, 1, 1)}),
+    ("maxvit_rmlp_pico_rw_256", 64, 256, {"img_size": 64}),
+    ("ghostnet_050", 64, 1280, {}),
+    ("nfnet_l0", 64, 2304, {}),
+    ("xception41", 64, 2048, {}),
+    ("hrnet_w18_small", 64, 2048, {}),
+    ("coat_tiny", 32, 152, {"img_size": 32}),
+    ("edgenext_xx_small", 64, 168, {}),
+    ("mixer_s32_224", 32, 512, {"img_size": 32}),
+    ("eva02_tiny_patch14_224", 28, 192, {"img_size": 28, "depth": 2}),
+    ("beit_base_patch16_224", 32, 768, {"img_size": 32, "depth": 1}),
+    ("mobilevit_xxs", 64, 320, {}),
+    ("poolformer_s12", 64, 512, {}),
+    ("resmlp_12_224", 32, 384, {"img_size": 32}),
+    ("fastvit_t8", 64, 768, {}),
+    ("repvgg_a0", 64, 1280, {}),
+    ("tv:shufflenet_v2_x0_5", 64, 1024, {}),
+    ("tv:squeezenet1_1", 64, 512, {}),
+    ("tv:mnasnet0_5", 64, 1280, {}),
+    ("tv:alexnet", 64, 4096, {}),
+    ("tv:mobilenet_v3_small", 64, 1024, {}),
+    ("tv:googlenet", 64, 1024, {"aux_logits": False, "init_weights": False}),
+]
+COMPILED = {"resnet10t", "vit_tiny_patch16_224", "dpn48b", "tv:squeezenet1_1"}
+
+
+def make(name: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    if name.startswith("tv:"):
+        model: nn.Module = torchvision.models.get_model(name[3:], num_classes=CLASSES, **options)
+    else:
+        model = timm.create_model(name, pretrained=False, num_classes=CLASSES, **options)
+    return model.eval()
+
+
+def assert_right(tap: Tap, images: torch.Tensor, width: int, name: str = "") -> Features:
+    seen: Features = tap(images)
+    weight = tap.classifier.weight.flatten(1)
+    bias = torch.zeros(CLASSES) if tap.classifier.bias is None else tap.classifier.bias
+    assert (tap.embedding_dim, tap.num_classes) == (width, CLASSES)
+    assert seen.tensor("embedding", "test").shape == (len(images), width)
+    torch.testing.assert_close(seen.logits, tap.model(images), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen.proxies, weight)
+    torch.testing.assert_close(seen.proxy_logits, weight @ weight.T + bias, rtol=1e-4, atol=1e-5)
+    if "squeezenet" not in name:  # a ReLU and a pooling follow its convolution
+        again = seen.embedding @ weight.T + bias
+        torch.testing.assert_close(seen.logits, again, rtol=1e-3, atol=1e-4)
+    return seen
+
+
+@pytest.mark.parametrize(("name", "size", "width", "options"), FAMILIES, ids=[each[0] for each in FAMILIES])
+def test_family(name: str, size: int, width: int, options: dict[str, Any]) -> None:
+    tap = Tap(make(name, **options))
+    images = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        seen = assert_right(tap, images, width, name)
+        assert seen.embedding is not None
+        assert seen.embedding.std() > 0
+        twin = copy.deepcopy(tap)
+        twin.classifier.weight.mul_(2)
+        assert_right(twin, images, width, name)  # the copy reads its own weight ...
+        assert_right(tap, images, width, name)  # ... and the original still its own
+        if name in COMPILED:
+            compiled = torch.compile(twin, fullgraph=True, backend="eager")(images)
+            torch.testing.assert_close(compiled.proxies, 2 * seen.proxies)
+            torch.testing.assert_close(compiled.embedding, seen.embedding, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("deit_tiny_distilled_patch16_224", 32, {"img_size": 32, "depth": 2}),
+        ("levit_128s", 64, {"img_size": 64}),
+        ("efficientformer_l1", 224, {}),
+    ],
+)
+def test_two_averaged_heads_are_named_and_one_can_be_chosen(name: str, size: int, options: dict[str, Any]) -> None:
+    model = make(name, **options)
+    with pytest.raises(TapError, match=r"several classifiers \(head[.\w]*, head_dist[.\w]*\).*head='head"):
+        Tap(model)
+    tap = Tap(model, head="head_dist")
+    images = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        seen = tap(images)
+        torch.testing.assert_close(seen.logits, model(images))  # the average of both heads
+        torch.testing.assert_close(seen.proxies, dict(model.named_modules())[tap._head.path].weight)
+    assert "head_dist" in tap._head.path
+    assert seen.embedding.shape == (2, tap.embedding_dim)
+
+
+class Plain(nn.Module):
+    """A network with names that nobody knows."""
+
+    def __init__(self, rows: int = CLASSES, spare: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.first = nn.Linear(5, rows)
+        self.second = nn.Linear(5, spare)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.first(self.body(images))
+        return out
+
+
+def sequence() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, CLASSES, bias=False))
+
+
+def test_a_plain_sequence_without_bias() -> None:
+    assert_right(Tap(sequence()), torch.rand(2, 3, 8, 8), 5)
+
+
+def test_head_by_path() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    assert_right(Tap(Plain(), head="first"), images, 5)
+    with pytest.raises(TapError, match=r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"):
+        Tap(Plain())(images)
+    with pytest.raises(TapError, match=r"module 'second' was not called"):
+        Tap(Plain(spare=CLASSES), head="second")(images)
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "message"),
+    [
+        (Plain(spare=CLASSES), None, r"several classifiers \(first, second\)"),
+        (Plain(), "frist", r"no module 'frist'; near it: first"),
+        (Plain(), "body", r"no classifier at 'body': expected a Linear"),
+        (nn.Sequential(nn.Flatten()), None, r"Sequential has no classifier: expected a Linear"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), None, r"no width yet: run the model once"),
+        (timm.create_model("resnet10t", num_classes=0), None, r"ResNet has no classifier.*num_classes > 0"),
+    ],
+)
+def test_what_is_no_classifier(model: nn.Module, head: str | None, message: str) -> None:
+    with pytest.raises(TapError, match=message):
+        Tap(model, head=head)
+
+
+def test_auxiliary_outputs_are_refused() -> None:
+    tap = Tap(make("tv:googlenet", aux_logits=True, init_weights=False))
+    images = torch.rand(2, 3, 64, 64)
+    assert tap(images).logits.shape == (2, CLASSES)
+    with pytest.raises(TapError, match=r"return a tensor of logits, found GoogLeNetOutputs: switch auxiliary"):
+        tap.train()(images)
+
+
+def test_a_classifier_per_position_has_no_embedding() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, CLASSES)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc(images.flatten(2).transpose(1, 2)).mean(1)
+            return out
+
+    with pytest.raises(TapError, match=r"\(2, 3\), one vector per image, found \(2, 16, 3\)"):
+        Tap(Dense())(torch.rand(2, 3, 4, 4))
+
+
+def test_maps_and_tokens() -> None:
+    images = torch.rand(2, 3, 64, 64)
+    seen = Tap(make("resnet10t"), maps=["layer1", "layer4"])(images)
+    assert {name: tuple(each.shape) for name, each in seen.maps.items()} == {
+        "layer1": (2, 64, 16, 16),
+        "layer4": (2, 512, 2, 2),
+    }
+    assert seen.tokens is None
+    vit = make("vit_tiny_patch16_224", img_size=64, depth=2)
+    assert Tap(vit, tokens=["blocks.1"])(images).tokens["blocks.1"].shape == (2, 17, 192)
+    with pytest.raises(TapError, match=r"a map \(b, c, h, w\) from module 'blocks.1', found \(2, 17, 192\)"):
+        Tap(vit, maps=["blocks.1"])(images)
+    with pytest.raises(TapError, match=r"tokens \(b, n, d\) from module 'layer4', found \(2, 512, 2, 2\)"):
+        Tap(make("resnet10t"), tokens=["layer4"])(images)
+    with pytest.raises(TapError, match=r"no module 'layer9'; near it: .*layer"):
+        Tap(make("resnet10t"), maps=["layer9"])
+    with pytest.raises(OptionError, match=r"sequence of module paths, found the string 'layer4'"):
+        Tap(make("resnet10t"), maps="layer4")
+
+
+def test_maps_of_a_channels_last_model_are_turned() -> None:
+    swin = make("swin_tiny_patch4_window7_224", img_size=56, depths=(1, 1, 1, 1))
+    assert Tap(swin, maps=["layers.1"])(torch.rand(2, 3, 56, 56)).maps["layers.1"].shape == (2, 192, 7, 7)
+
+
+def test_a_copy_hears_itself_only() -> None:
+    tap = Tap(sequence(), maps=["0"])
+    twin = copy.deepcopy(tap)
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.zero_()
+    assert not twin(images).maps["0"].any()
+    assert not twin(images).proxies.any()
+    assert tap(images).proxies.any()
+    assert twin.classifier is twin.model[3]
+
+
+def test_nothing_stays_after_a_call_even_after_an_error() -> None:
+    model = sequence()
+    taps = Tap(model, maps=["0"]), Tap(model, maps=["0"], tokens=["1"])
+    seen = taps[0](torch.rand(2, 3, 8, 8))
+    alive = [weakref.ref(each) for each in (seen.embedding, seen.proxies, seen.maps["0"])]
+    with pytest.raises(TapError):
+        taps[1](torch.rand(2, 3, 8, 8))
+    model(torch.rand(2, 3, 8, 8))
+    del seen
+    gc.collect()
+    assert all(each() is None for each in alive)
+    assert all(not slot.seen for tap in taps for slot in (tap._head, *tap._maps, *tap._tokens))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_equals_eager_in_values_and_gradients(backend: str) -> None:
+    tap = Tap(make("resnet10t"), maps=["layer2"], mean=[0.5] * 3, std=[0.2] * 3)
+    images = torch.rand(2, 3, 32, 32)
+    gradients = []
+    for run in (tap, torch.compile(tap, fullgraph=True, backend=backend)):
+        tap.zero_grad()
+        seen = run(images)
+        parts = (seen.embedding, seen.logits, seen.proxies, seen.proxy_logits, seen.maps["layer2"])
+        sum(each.square().mean() for each in parts).backward()
+        gradients.append([weight.grad.clone() for weight in tap.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_reach_the_rows_through_proxies_and_their_logits() -> None:
+    for part in ("proxies", "proxy_logits"):
+        tap = Tap(sequence())
+        tap(torch.rand(2, 3, 8, 8)).tensor(part, "test").sum().backward()
+        assert float(tap.classifier.weight.grad.abs().sum()) > 0
+        assert tap.model[0].weight.grad is None or not tap.model[0].weight.grad.any()
+
+
+def test_normalization_and_state_dict() -> None:
+    model = sequence()
+    tap = Tap(model, mean=[0.1, 0.2, 0.3], std=[0.5, 1.0, 2.0])
+    images = torch.rand(2, 3, 8, 8)
+    scaled = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+    torch.testing.assert_close(tap(images).logits, model(scaled))
+    assert list(tap.state_dict()) == [f"model.{name}" for name in model.state_dict()]
+    for wrong in ({"mean": [0.5]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}):
+        with pytest.raises(OptionError, match="mean and std need one value per channel"):
+            Tap(model, **wrong)

@@ -1,0 +1,141 @@
+import json
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from graphkd.errors import CheckpointError
+from graphkd.training.checkpoint import Checkpoints, check_weights, pack, student_weights, unpack, write_json
+
+STATE = {
+    "step": {"student.w": torch.arange(6.0).view(2, 3), "project.b": torch.ones(2, dtype=torch.bfloat16)},
+    "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+    "ema": None,
+    "progress": {"best_update": None, "seconds": 0.1 + 0.2},
+}
+
+
+def folder(tmp_path):
+    return Checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    folder(tmp_path).save(7, STATE)
+    update, state = folder(tmp_path).newest()
+    assert update == 7
+    assert torch.equal(state["step"]["student.w"], STATE["step"]["student.w"])
+    assert state["step"]["project.b"].dtype == torch.bfloat16
+    assert state["optimizer"]["state"]["0"]["step"] == 3
+    assert state["progress"] == STATE["progress"]
+    assert state["ema"] is None
+
+
+def test_tied_weights_and_transposed_ones_are_saved(tmp_path):
+    w = torch.rand(2, 3)
+    folder(tmp_path).save(1, {"a": w, "b": w, "c": w.T})
+    state = folder(tmp_path).load(1)
+    assert torch.equal(state["a"], w)
+    assert torch.equal(state["b"], w)
+    assert torch.equal(state["c"], w.T)
+
+
+def test_pack_names_tensors_by_their_path():
+    packed, tensors = pack({"a": [1, {"b": torch.zeros(1)}]})
+    assert list(tensors) == ["a/1/b"]
+    assert unpack(json.loads(json.dumps(packed)), tensors) == {"a": [1, {"b": torch.zeros(1)}]}
+
+
+def test_only_safetensors_and_json_are_on_disk(tmp_path):
+    path = folder(tmp_path).save(1, STATE)
+    assert sorted(p.name for p in path.iterdir()) == ["manifest.json", "state.json", "tensors.safetensors"]
+
+
+def test_the_last_two_and_the_best_stay(tmp_path):
+    kept = folder(tmp_path)
+    for update in range(1, 7):
+        kept.save(update, STATE, best=min(update, 3))
+    assert kept.updates() == [3, 5, 6]
+
+
+def test_what_a_kill_left_half_written_is_ignored_and_removed(tmp_path):
+    kept = folder(tmp_path)
+    kept.save(1, STATE)
+    (kept.folder / ".update-00000002.tmp").mkdir()
+    assert kept.newest()[0] == 1
+    kept.save(3, STATE)
+    assert sorted(p.name for p in kept.folder.iterdir()) == ["update-00000001", "update-00000003"]
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "flipped": flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
+def test_damage_is_noticed_said_and_the_one_before_is_used(tmp_path, caplog, how, file):
+    kept = folder(tmp_path)
+    kept.save(1, STATE)
+    DAMAGE[how](kept.save(2, STATE) / file)
+    with caplog.at_level(logging.WARNING, "graphkd"):
+        assert kept.newest()[0] == 1
+    assert "update-00000002" in caplog.text
+    assert "going back to the checkpoint before it" in caplog.text
+    kept.save(2, STATE)  # the run comes by here again
+    assert kept.newest()[0] == 2
+
+
+def test_every_checkpoint_damaged_is_an_error(tmp_path):
+    flip(folder(tmp_path).save(1, STATE) / "state.json")
+    with pytest.raises(CheckpointError, match=r"every checkpoint in .* is damaged: choose another run folder"):
+        folder(tmp_path).newest()
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert folder(tmp_path).newest() is None
+
+
+def test_weights_of_another_model_are_named():
+    expected, found = nn.Linear(2, 3).state_dict(), {"weight": torch.zeros(3, 4), "scale": torch.zeros(1)}
+    shape = r"1 of another shape \(weight \(3, 4\) instead of \(3, 2\)\)"
+    message = rf"1 missing \(bias\); 1 unexpected \(scale\); {shape}\. Build"
+    with pytest.raises(CheckpointError, match=message):
+        check_weights(expected, found, "run/update-1")
+
+
+def test_only_the_first_of_many_names_are_listed():
+    with pytest.raises(CheckpointError, match=r"9 missing \(0, 1, 2, \.\.\.\)"):
+        check_weights({str(i): torch.zeros(1) for i in range(9)}, {}, "here")
+
+
+def test_student_weights_prefers_the_average_and_knows_the_best(tmp_path):
+    kept = folder(tmp_path)
+    kept.save(1, STATE)
+    assert list(student_weights(tmp_path)) == ["w"]
+    with pytest.raises(CheckpointError, match="never scored on labelled images; ask for 'last'"):
+        student_weights(tmp_path, "best")
+    kept.save(2, STATE | {"ema": {"w": torch.zeros(1)}, "progress": {"best_update": 1}})
+    assert student_weights(tmp_path)["w"].shape == (1,)
+    assert student_weights(tmp_path, "best")["w"].shape == (2, 3)
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        student_weights(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="unknown checkpoint 'bets'; did you mean 'best'"):
+        student_weights(tmp_path, "bets")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "config.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}

@@ -1,0 +1,318 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from graphkd.errors import CheckpointError, DataError, NonFiniteError, OptionError
+from graphkd.step import Step
+from graphkd.training.checkpoint import Checkpoints, student_weights
+from graphkd.training.loop import Trainer
+from graphkd.training.metrics import evaluate
+from graphkd.training.record import read_metrics
+from tests.training.tiny import HARD, Student, config, teacher, trainer, views
+
+ROOT = Path(__file__).parents[2]
+CLOCK = {"images_per_second"}
+
+
+def weights(run):
+    """Every tensor of the newest checkpoint: weights, moments, average, generators."""
+    return Checkpoints(run / "checkpoints").newest()[1]
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        if isinstance(value, dict):
+            assert_same_state(value, b[key])
+        elif isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[key]), key
+        elif key != "seconds":
+            assert value == b[key], key
+
+
+def lines(run):
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
+
+
+class StopError(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(made, batches):
+    """Let the run die at the start of a batch, as a kill would."""
+    features, seen = made.features, []
+
+    def counted(batch):
+        seen.append(0)
+        if len(seen) > batches:
+            raise StopError
+        return features(batch)
+
+    made.features = counted
+    with pytest.raises(StopError):
+        made.fit(resume=True)
+
+
+def test_the_student_learns_and_the_run_folder_holds_everything(tmp_path):
+    made = trainer(tmp_path, scored=True, epochs=12, lr=0.03)
+    before = evaluate(made.step.student, made.scored).top1
+    result = made.fit()
+    assert result.scores.top1 > max(before, 0.9)
+    assert result.updates == 12 * 5
+    assert json.loads((tmp_path / "config.json").read_text())["lr"] == 0.03
+    assert "torch" in json.loads((tmp_path / "environment.json").read_text())["versions"]
+    logged = lines(tmp_path)
+    losses = [line for line in logged if "loss" in line]
+    assert losses[0].keys() == {"update", "epoch", "loss", "mimic/ce", "mimic/feature", "gradient", "lr"}
+    assert losses[-1]["loss"] == pytest.approx(losses[-1]["mimic/ce"] + losses[-1]["mimic/feature"])
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert [line["epoch"] for line in logged if "top1" in line] == list(range(1, 13))
+
+
+def test_projectors_of_distillers_are_trained_too(tmp_path):
+    made = trainer(tmp_path, epochs=1)
+    before = made.step.distillers[0].project.weight.clone()
+    made.fit()
+    assert not torch.equal(before, made.step.distillers[0].project.weight)
+
+
+def test_training_without_labels_never_sees_one(tmp_path):
+    made = trainer(tmp_path, epochs=1, scored=True)
+    made.fit()
+    assert set(made.step.distillers[0].targets) == {None}
+
+
+def test_a_task_alone_needs_no_teacher(tmp_path):
+    torch.manual_seed(0)
+    step = Step(Student(), task=nn.functional.cross_entropy)
+    options = config(epochs=12, lr=0.03)
+    result = Trainer(step, views(labels=True), None, options, tmp_path, scored=views(12, labels=True)).fit()
+    assert result.scores.top1 > 0.9
+    with pytest.raises(OptionError, match="labels of unmixed images"):
+        Trainer(step, views(labels=True), None, config(mixup=0.2), tmp_path)
+
+
+def test_accumulation_averages_the_batches_of_an_update_even_when_an_epoch_ends_early(tmp_path):
+    made = trainer(tmp_path, epochs=1, accumulate=3, log_every=1)  # 5 batches: 3 and 2
+    twin = trainer(tmp_path, epochs=1)
+    twin.step.student.drop.p = made.step.student.drop.p = 0.0
+    batches = list(twin.loader)[:3]
+    sum(twin.step(b.student, teacher(b)).total / 3 for b in batches).backward()
+    norm = nn.utils.get_total_norm([p.grad for p in twin.step.parameters()])
+    assert made.fit().updates == 2
+    assert lines(tmp_path)[0]["gradient"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_mixing_passes_the_mixture_to_the_distiller(tmp_path):
+    made = trainer(tmp_path, epochs=1, mixup=0.4, cutmix=1.0)
+    made.fit()
+    assert all(((m.share >= 0) & (m.share <= 1)).all() for m in made.step.distillers[0].mixtures)
+
+
+def test_the_moving_average_is_what_is_scored_and_saved(tmp_path):
+    made = trainer(tmp_path, ema=0.9, scored=True)
+    result = made.fit()
+    assert result.model is made.updater.average.module
+    assert not torch.equal(result.model.head.weight, made.step.student.head.weight)
+    assert torch.equal(student_weights(tmp_path)["head.weight"], result.model.head.weight)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_fit_leaves_the_step_in_training_mode_and_unwrapped(tmp_path, scored):
+    made = trainer(tmp_path, epochs=1, precision="bf16", scored=scored)
+    made.fit()
+    assert all(part.training for part in made.step.modules())
+    assert not vars(made.step).keys() & {"forward", "_original_forward"}  # no autocast left around the user's module
+
+
+def test_two_runs_of_one_process_may_differ_in_precision(tmp_path):
+    exact, rounded = trainer(tmp_path / "a", epochs=1), trainer(tmp_path / "b", epochs=1, precision="bf16")
+    assert exact.fit().updates == rounded.fit().updates
+    with pytest.raises(OptionError, match="'fp16' needs a GPU") if not torch.cuda.is_available() else pytest.warns():
+        trainer(tmp_path / "c", precision="fp16")
+
+
+def test_a_deterministic_run_gives_the_setting_back(tmp_path):
+    assert trainer(tmp_path, epochs=1, deterministic=True).fit().updates == 5
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_tensorboard_files_are_written(tmp_path):
+    trainer(tmp_path, epochs=1, trackers=("tensorboard",)).fit()
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+
+
+def test_progress_tells_every_term_per_epoch(tmp_path, capsys):
+    trainer(tmp_path, progress=True, scored=True).fit()
+    said = capsys.readouterr().out
+    assert "epoch 2/2  mimic/ce" in said
+    assert "mimic/feature" in said
+    assert "top-1" in said
+
+
+def test_too_few_images_for_a_batch(tmp_path):
+    with pytest.raises(DataError, match="40 samples make no batch of 64"):
+        trainer(tmp_path, batch_size=64)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lamb"])
+def test_a_loss_of_nan_changes_no_parameter_and_stops_with_the_term_named(tmp_path, optimizer):
+    made = trainer(tmp_path, poison=8, checkpoint_every=2, log_every=4, optimizer=optimizer)
+    with pytest.raises(NonFiniteError, match=r"mimic/feature became NaN.*by update 8.*update-00000006"):
+        made.fit()
+    again = trainer(tmp_path, optimizer=optimizer, checkpoint_every=2, log_every=4)  # no poison: from the last good one
+    assert again.fit(resume=True).updates == 10
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_refused_update_leaves_the_parameters(tmp_path, optimizer):
+    made = trainer(tmp_path, poison=1, log_every=1, optimizer=optimizer)
+    before = [p.clone() for p in made.step.parameters()]
+    with pytest.raises(NonFiniteError):
+        made.fit()
+    assert all(map(torch.equal, before, made.step.parameters()))
+    assert not Checkpoints(tmp_path / "checkpoints").updates()
+
+
+@pytest.mark.parametrize("batches", [1, 4, 6, 11])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, batches):
+    options = HARD | {"workers": 0}
+    trainer(tmp_path / "whole", **options).fit()
+    stop_after(trainer(tmp_path / "broken", **options), batches)
+    trainer(tmp_path / "broken", **options).fit(resume=True)
+    assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+
+
+def test_resuming_a_finished_run_trains_nothing_and_scores_it(tmp_path):
+    first = trainer(tmp_path, scored=True).fit()
+    again = trainer(tmp_path, scored=True).fit(resume=True)
+    assert again.updates == first.updates
+    assert again.scores.top1 == first.scores.top1
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(CheckpointError, match="holds a run already: resume it"):
+        trainer(tmp_path, epochs=1).fit()
+
+
+def test_resuming_with_other_options_names_them(tmp_path):
+    trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(CheckpointError, match=r"lr was 0.01, now 0.5"):
+        trainer(tmp_path, epochs=1, lr=0.5).fit(resume=True)
+
+
+def test_resuming_another_model_names_the_tensors(tmp_path):
+    trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(CheckpointError, match=r"of another shape.*\(8, 4\)|\(4, 8\) instead of \(4, 6\)"):
+        trainer(tmp_path, epochs=1, width=6).fit(resume=True)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog):
+    options = {"epochs": 2, "checkpoint_every": 2}
+    trainer(tmp_path / "whole", **options).fit()
+    shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
+    newest = Checkpoints(tmp_path / "damaged/checkpoints").updates()[-1]
+    file = Checkpoints(tmp_path / "damaged/checkpoints").path(newest) / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+    trainer(tmp_path / "damaged", **options).fit(resume=True)
+    assert "is damaged" in caplog.text
+    assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "damaged"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "damaged")
+
+
+def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
+    made = trainer(tmp_path, epochs=1, log_every=5, ema=0.9, clip=1.0, accumulate=2)
+    inside, asked = [False], []
+
+    def watch(owner, name):
+        plain = getattr(owner, name)
+
+        def watched(*args, **options):
+            inside[0] = True
+            try:
+                return plain(*args, **options)
+            finally:
+                inside[0] = False
+
+        monkeypatch.setattr(owner, name, watched)
+
+    def spy(name):
+        plain = getattr(torch.Tensor, name)
+
+        def spied(tensor, *args):
+            if inside[0]:
+                asked.append(name)
+            return plain(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, spied)
+
+    watch(made, "_backward")
+    watch(made.updater, "update")
+    for name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__"):
+        spy(name)
+    made.fit()
+    assert asked == []
+    inside[0] = True  # the spies do work
+    assert bool(torch.ones(1))
+    inside[0] = False
+    assert asked == ["__bool__"]
+
+
+def launch(run, *flags, ranks=1):
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *start, "-m", "tests.training.tiny", str(run), *flags]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.slow
+def test_sigkill_in_the_middle_of_an_epoch_with_two_workers_then_resume(tmp_path):
+    whole = launch(tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.stderr.read()
+    chance, killed = random.Random(0), 0
+    for _ in range(4):
+        process = launch(tmp_path / "broken", "--slow")
+        waited = time.monotonic()
+        done = len(lines(tmp_path / "broken"))
+        while process.poll() is None and len(lines(tmp_path / "broken")) <= done and time.monotonic() < waited + 60:
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.1)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    assert killed >= 3
+    process = launch(tmp_path / "broken")
+    assert process.wait(120) == 0, process.stderr.read()
+    assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_student_and_stop_together(tmp_path):
+    said, _ = launch(tmp_path / "good", ranks=2).communicate(timeout=120)
+    told = [line for line in said.splitlines() if line.startswith("done")]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert told[0].startswith("done 9 12 ")  # every held-out image is scored once
+    _, errors = launch(tmp_path / "bad", "--poison", ranks=2).communicate(timeout=120)  # one of them breaks
+    assert errors.count("NonFiniteError: mimic/feature became NaN") >= 2
+
+
+def test_batchnorm_and_dropout_are_in_the_stand_in():  # else the tests above would prove less than they say
+    assert {nn.BatchNorm2d, nn.Dropout} <= {type(part) for part in Student().modules()}

@@ -1,0 +1,270 @@
+import json
+
+import pytest
+import torch
+from torch import nn, tensor
+from torch.testing import assert_close
+
+from graphkd.data.batch import Batch
+from graphkd.errors import CheckpointError, MissingFeatureError, NonFiniteError, OptionError, ShapeError
+from graphkd.features import Features
+from graphkd.training.config import TrainConfig
+from graphkd.training.meter import Meter, check_finite
+from graphkd.training.metrics import Counts, evaluate, score_teacher
+from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
+from graphkd.training.record import RunFolder, read_metrics
+
+# config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be >= 1, found 0"),
+        ({"batch_size": 1}, "batch_size must be >= 2, found 1"),
+        ({"lr": 0}, "lr must be > 0, found 0"),
+        ({"lr": 0.1, "min_lr": 0.2}, "min_lr must be <= lr = 0.1, found 0.2"),
+        ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs must be < epochs = 5, found 5"),
+        ({"ema": 1.0}, r"ema must be in \(0, 1\), or None for no moving average, found 1.0"),
+        ({"clip": 0.0}, "clip must be > 0, or None for no clipping, found 0.0"),
+        ({"mixup": -1.0}, "mixup must be >= 0, found -1.0"),
+        ({"precision": "bf61"}, "unknown precision 'bf61'; did you mean 'bf16'"),
+    ],
+)
+def test_options_that_make_no_sense(changes, message):
+    with pytest.raises(OptionError, match=message):
+        TrainConfig(**changes)
+
+
+def test_options_survive_json():
+    config = TrainConfig(epochs=3, ema=0.9, trackers=())
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(OptionError, match="unknown training option 'epoch'; did you mean 'epochs'"):
+        TrainConfig.from_dict({"epoch": 3})
+
+
+def test_only_options_that_change_the_result_stop_a_resumed_run():
+    first = TrainConfig().to_dict()
+    TrainConfig.check_resume(first, TrainConfig(workers=4, log_every=1).to_dict(), "run")
+    with pytest.raises(CheckpointError, match="run was started with other options: epochs was 100, now 3"):
+        TrainConfig.check_resume(first, TrainConfig(epochs=3).to_dict(), "run")
+
+
+# optimiser
+
+
+class WithException(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.position, self.head = nn.Parameter(torch.ones(1, 4, 4)), nn.Linear(4, 2)
+
+    def no_weight_decay(self):
+        return {"position"}
+
+
+def test_what_is_not_decayed():
+    module = nn.ModuleDict({"student": WithException(), "project": nn.Linear(2, 2)})
+    groups = make_optimizer(module, TrainConfig(weight_decay=0.1)).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(module["student"].head.weight), id(module["project"].weight)}
+    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+
+
+def test_an_unknown_optimizer_gets_a_suggestion():
+    with pytest.raises(OptionError, match="unknown optimizer 'adamww'; did you mean 'adamw"):
+        make_optimizer(nn.Linear(1, 1), TrainConfig(optimizer="adamww"))
+
+
+def test_schedule_by_hand():  # 10 updates, 2 of warm-up: thirds up to 0.3, then half a cosine over 8
+    config = TrainConfig(epochs=10, warmup_epochs=2, lr=0.3, min_lr=0.1)
+    optimizer = make_optimizer(nn.Linear(1, 1), config)
+    schedule, rates = make_schedule(optimizer, config, updates=10), []
+    for number in range(10):
+        schedule.step_update(number)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[6] == pytest.approx(0.2)  # half way
+    assert rates[9] == pytest.approx(0.2 + 0.1 * torch.tensor(7 * torch.pi / 8).cos().item())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "momentum", "lamb", "lion", "rmsprop", "nadamw"])
+def test_an_update_is_made_or_refused(name):
+    torch.manual_seed(0)
+    model, twin = nn.Linear(4, 3), nn.Linear(4, 3)
+    twin.load_state_dict(model.state_dict())
+    config = TrainConfig(optimizer=name, lr=0.1, weight_decay=0.1)
+    gated, plain = make_optimizer(model, config), make_optimizer(twin, config)
+    before = model.weight.clone()
+    for p in model.parameters():
+        p.grad = torch.full_like(p, torch.nan)
+    gated_step(gated, tensor(False))
+    assert torch.equal(model.weight, before)
+    assert all(s.isfinite().all() for state in gated.state.values() for s in state.values() if torch.is_tensor(s))
+    gated = make_optimizer(model, config)  # from here on both start alike
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        a.grad = torch.randn_like(a)
+        b.grad = a.grad.clone()
+    gated_step(gated, tensor(True))
+    plain.step()
+    assert not torch.equal(model.weight, before)
+    assert_close(model.weight, twin.weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+def test_training_goes_on_after_a_refused_first_update(name):
+    model = nn.Linear(4, 3)
+    optimizer = make_optimizer(model, TrainConfig(optimizer=name))
+    for finite in (False, True, True):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 1.0 if finite else torch.inf)
+        before = model.weight.clone()
+        gated_step(optimizer, tensor(finite))
+        assert model.weight.isfinite().all()
+        assert torch.equal(before, model.weight) != finite
+        assert (model.weight - before).abs().max() < 0.1  # no garbage as momentum
+
+
+def test_the_average_holds_batchnorm_statistics_too():
+    model = nn.BatchNorm1d(2)
+    average = make_average(model, 0.5)
+    average.update(model, step=1)
+    model.running_mean.fill_(4.0)
+    average.update(model, step=50)
+    assert 0 < average.module.running_mean[0] < 4
+
+
+# meter
+
+
+def test_meter_means_over_window_and_epoch():
+    meter = Meter("cpu")
+    for value in (1.0, 3.0):
+        meter.add({"a": tensor(value)})
+    assert meter.peek(lambda values: values) == {"a": 2.0}
+    assert meter.read(lambda values: values) == {"a": 2.0}
+    meter.add({"a": tensor(8.0)})
+    restored = Meter("cpu")
+    restored.restore(json_like(meter.state()))
+    assert restored.read(lambda values: values) == {"a": 8.0}
+    assert restored.read_epoch() == {"a": 4.0}
+    assert meter.read(lambda values: values) == {"a": 8.0}
+
+
+def json_like(state):
+    return {"sums": state["sums"], **json.loads(json.dumps({k: state[k] for k in ("counts", "epoch")}))}
+
+
+def test_one_bad_term_closes_the_gate_until_the_next_update():
+    meter = Meter("cpu")
+    meter.add({"a": tensor(1.0), "b": tensor(torch.inf)})
+    meter.add({"a": tensor(1.0), "b": tensor(1.0)})
+    assert not meter.ok
+    meter.start()
+    assert meter.ok
+
+
+def test_the_broken_term_is_named_and_the_gradient_only_if_no_term_is():
+    nan = float("nan")
+    with pytest.raises(NonFiniteError, match=r"^prg/edge became NaN.* update 9\..*is run/x\."):
+        check_finite({"prg/ce": 1.0, "prg/edge": nan, "gradient": nan}, False, 9, "run/x")
+    with pytest.raises(NonFiniteError, match=r"^gradient became NaN.*no checkpoint was due yet"):
+        check_finite({"prg/ce": 1.0, "gradient": nan}, False, 9, None)
+    with pytest.raises(NonFiniteError, match=r"^gradient became"):
+        check_finite({"prg/ce": 1.0, "gradient": 0.0}, True, 9, None)
+    check_finite({"prg/ce": 1.0, "gradient": 2.0}, False, 9, None)
+
+
+# metrics
+
+
+def test_scores_by_hand():
+    logits = torch.eye(7)[[0, 1, 2, 2]] * 50.0
+    logits[3, 6] = 49.0  # second of seven
+    counts = Counts(7)
+    counts.update(logits[:2], tensor([0, 1]))
+    counts.update(logits[2:], tensor([2, 6]))
+    scores = counts.scores()
+    assert (scores.top1, scores.top5, scores.images) == (0.75, 1.0, 4)
+    assert scores.mean_class == 0.75  # classes 0, 1, 2 right, 6 wrong, the others never occur
+    assert scores.confusion[6, 2] == 1
+    assert scores.confusion.sum() == 4
+    # three at confidence 1 and right, one at 1 / (1 + 1/e) and wrong
+    assert scores.calibration_error == pytest.approx(0.7310586 / 4, abs=1e-6)
+    assert scores.numbers().keys() == {"top1", "top5", "mean_class", "calibration_error"}
+
+
+def test_few_classes_have_no_top5():
+    counts = Counts(3)
+    counts.update(torch.eye(3), torch.arange(3))
+    assert counts.scores().top5 is None
+    assert "top5" not in counts.scores().numbers()
+
+
+def batches(targets=True, offset=0):
+    for start in range(0, 6, 4):
+        index = torch.arange(start, min(start + 4, 6))
+        images = torch.nn.functional.one_hot(index % 3, 3).float()[..., None, None]
+        yield Batch(images, images, index, index % 3 + offset if targets else None)
+
+
+def test_evaluate_scores_in_eval_mode_and_gives_every_mode_back():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.frozen = nn.BatchNorm2d(3), nn.Dropout()
+
+        def forward(self, images):
+            assert not self.training
+            assert not torch.is_grad_enabled()
+            return Features(logits=self.norm(images)[..., 0, 0])
+
+    net = Net()
+    net.frozen.eval()
+    scores = evaluate(net, batches())
+    assert scores.top1 == 1.0
+    assert scores.images == 6
+    assert net.training
+    assert net.norm.training
+    assert not net.frozen.training
+    assert net.norm.running_mean.abs().max() == 0
+    with pytest.raises(MissingFeatureError):
+        evaluate(net, batches(targets=False))
+    assert net.training
+
+
+def test_score_teacher_asks_as_training_does():
+    assert score_teacher(lambda batch: Features(logits=-batch.teacher[..., 0, 0]), batches()).top1 == 0.0
+
+
+def test_scoring_refuses_what_it_cannot_score():
+    def logits(images):
+        return images[..., 0, 0]
+
+    with pytest.raises(MissingFeatureError, match=r"Views\(..., labels=True\)"):
+        evaluate(logits, batches(targets=False))
+    with pytest.raises(MissingFeatureError, match="loader of labelled images is empty"):
+        evaluate(logits, [])
+    with pytest.raises(MissingFeatureError, match=r"scoring needs features\.logits"):
+        evaluate(lambda images: Features(embedding=images[..., 0, 0]), batches())
+    with pytest.raises(ShapeError, match="labels 1 to 3 do not fit 3 logits"):
+        evaluate(logits, batches(offset=1))
+    with pytest.raises(ShapeError, match=r"expected logits \(4, 3\) for 4 labels, found \(2, 3\)"):
+        Counts(3).update(torch.zeros(2, 3), torch.zeros(4))
+    with pytest.raises(NonFiniteError, match="6 of 6 rows of logits are not finite"):
+        evaluate(lambda images: logits(images) / 0.0, batches())
+
+
+# run folder
+
+
+def test_metrics_after_an_update_are_forgotten_and_a_cut_line_too(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.open({"lr": 0.1}, 0)
+    for update in (2, 4, 4, 6):
+        run.add({"update": update})
+    run.metrics.write_text(run.metrics.read_text() + '{"upda')
+    assert len(read_metrics(run.metrics)) == 4
+    run.open({"lr": 0.1}, 4)
+    assert [line["update"] for line in read_metrics(run.metrics)] == [2, 4, 4]
+    run.open({"lr": 0.1}, 0)
+    assert read_metrics(run.metrics) == []

@@ -1,0 +1,113 @@
+"""A run small enough for tests; as a script, ``python -m tests.training.tiny RUN [--slow] [--poison]``, one to kill."""
+
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from graphkd.data.sources import ArraySource
+from graphkd.data.transforms import RandomCropView
+from graphkd.data.views import Views
+from graphkd.features import Features
+from graphkd.losses import Losses
+from graphkd.step import Step
+from graphkd.training.config import TrainConfig
+from graphkd.training.loop import Trainer
+
+CLASSES = 3
+
+
+class Student(nn.Module):
+    """Convolution, BatchNorm, dropout, classifier: what a checkpoint must not lose is all here."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.drop = nn.Dropout(0.2)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> Features:
+        embedding = self.drop(self.body(images).mean((2, 3)))
+        return Features(embedding=embedding, logits=self.head(embedding))
+
+
+class Mimic(nn.Module):
+    """A stand-in distiller with a projector; counts what it was given."""
+
+    name = "mimic"
+
+    def __init__(self, width: int = 8, poison: int | None = None) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, 4)
+        self.poison, self.calls = poison, 0
+        self.targets: list[Any] = []
+        self.mixtures: list[Any] = []
+
+    def forward(self, student: Features, teacher: Features, **given: Any) -> Losses:
+        self.calls += 1
+        self.targets.append(given["target"])
+        self.mixtures.append(teacher.mixture)
+        teacher = teacher.blended()
+        soft = -(teacher.logits.softmax(1) * student.logits.log_softmax(1)).sum(1).mean()
+        feature = (self.project(student.embedding) - teacher.embedding).square().mean()
+        if self.calls == self.poison:
+            feature = feature + float("nan")  # its gradient is finite: only the loss tells
+        return Losses({"mimic/ce": soft, "mimic/feature": feature})
+
+
+def views(count: int = 40, labels: bool = False, seed: int = 3) -> Views:
+    """Noisy colours: class c is bright in channel c."""
+    draw = np.random.default_rng(seed)
+    targets = np.arange(count) % CLASSES
+    images = draw.integers(0, 120, (count, 8, 8, 3))
+    images[np.arange(count), :, :, targets] += 100
+    source = ArraySource(images.astype(np.uint8), targets=targets.tolist(), classes=["red", "green", "blue"])
+    return Views(source, student=RandomCropView(8, padding=1), seed=seed, labels=labels)
+
+
+def teacher(batch: Any) -> Features:
+    colour = batch.teacher.mean((2, 3))
+    return Features(embedding=torch.cat([colour, colour[:, :1]], 1), logits=20 * colour)
+
+
+def config(**changes: Any) -> TrainConfig:
+    base = {"epochs": 2, "batch_size": 8, "lr": 0.01, "log_every": 2, "progress": False, "trackers": ()}
+    return TrainConfig(**base | changes)
+
+
+def trainer(run: Any, *, poison: int | None = None, width: int = 8, scored: bool = False, **changes: Any) -> Trainer:
+    torch.manual_seed(0)
+    step = Step(Student(width), Mimic(width, poison))
+    labelled = views(12, labels=True, seed=4) if scored else None
+    return Trainer(step, views(), teacher, config(**changes), run, scored=labelled)
+
+
+HARD: dict[str, Any] = {
+    "epochs": 3, "accumulate": 2, "ema": 0.9, "mixup": 0.4, "clip": 1.0, "warmup_epochs": 1, "checkpoint_every": 2,
+    "log_every": 4,  # a checkpoint falls into an open window
+    "workers": 2, "scored": True,
+}  # fmt: skip
+
+
+def main(run: str, *flags: str) -> None:
+    broken = "--poison" in flags and os.environ["RANK"] == "1"
+    made = trainer(run, poison=8 if broken else None, **HARD)
+    if "--slow" in flags:
+        features = made.features
+
+        def delayed(batch: Any) -> Features:
+            time.sleep(0.05)
+            return features(batch)
+
+        made.features = delayed
+    result = made.fit(resume=True)
+    print("done", result.updates, result.scores.images, float(made.step.student.head.weight.detach().double().sum()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*sys.argv[1:])
