@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple, TypedDict
+from typing import Final, TypedDict
 
 from torch import nn
 from torch.func import functional_call
 
 from graphkd.channels import AFFINITIES, GRAPH_SCOPES, RESIZES, VERTICES, Affinity, Resize, Vertices
+from graphkd.distillers.channel_levels import Level
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import EdgeType, Graph
@@ -17,15 +18,6 @@ from graphkd.typing import Float, Side, Tensor
 Adapter = Callable[[int, int], nn.Module]
 ADAPTERS: Registry[Adapter] = Registry("adapter")
 SHARING: Final = ("shared", "separate", "vertex")
-
-
-class Level(NamedTuple):
-    """One pair of maps: their names and numbers of channels."""
-
-    student: str
-    teacher: str
-    student_channels: int
-    teacher_channels: int
 
 
 @ADAPTERS.register("auto")

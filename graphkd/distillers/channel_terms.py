@@ -10,7 +10,8 @@ from graphkd.alignments import Alignment
 from graphkd.attention import ATTENTION, Attention, Masks, attention_transfer
 from graphkd.channels import VertexLoss, entry_weight
 from graphkd.distillers.base import Pair, mean_over_batch
-from graphkd.distillers.channel_graph import ChannelGraph, Level
+from graphkd.distillers.channel_graph import ChannelGraph
+from graphkd.distillers.channel_levels import Level
 from graphkd.errors import OptionError
 from graphkd.spectral import Operator, SpectralGraph
 from graphkd.spectral_filters import Scaling

@@ -1,20 +1,20 @@
 """Channel relational graph: a student learns how the channels of a teacher's feature maps relate to each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Unpack, final
 
 import torch
-from torch import nn
 
 from graphkd import ops
 from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.attention import ATTENTION, Attention
 from graphkd.channels import VERTEX_LOSSES, VertexLoss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.channel_graph import ChannelGraph, GraphOptions, Level
+from graphkd.distillers.channel_graph import ChannelGraph, GraphOptions
+from graphkd.distillers.channel_levels import Level, Probed, pair_levels, share_of_levels
 from graphkd.distillers.channel_terms import WEIGHED, AttentionTerm, ChannelEdgeTerm, SpectralTerm, VertexTerm
-from graphkd.errors import MissingFeatureError, OptionError
+from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.registry import unknown
@@ -22,9 +22,6 @@ from graphkd.spectral import SpectralGraph
 from graphkd.spectral_filters import SCALINGS, Scaling
 from graphkd.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.typing import Float, Side, Tensor
-
-Channels = Mapping[str, int]
-Probed = Features | Channels | Callable[[Tensor], Features]
 
 
 @final
@@ -133,7 +130,7 @@ class CRGDistiller(Distiller):
         used = {"vertex": alpha + attention_weight, "edge": beta, "spectral": gamma}
         compared = ["vertex", "edge", *(["spectral"] if compares_nodes(form) else [])]
         self.graph = ChannelGraph(levels, [name for name, weight in used.items() if weight], compared, **graph)
-        each = _level_weights(levels, reduction, level_weights or {})
+        each = share_of_levels(levels, reduction, level_weights or {})
         at_vertex, at_edge, at_spectrum = (
             _tempered(a, tau) for a in (vertex_attention, edge_attention, spectral_attention)
         )
@@ -172,19 +169,7 @@ class CRGDistiller(Distiller):
 
         Raises: OptionError for maps that do not pair or a network without probe; MissingFeatureError for an absent map.
         """
-        ours, theirs = _channels(student, "student", probe), _channels(teacher, "teacher", probe)
-        if maps is None:
-            if len(ours) != len(theirs):
-                raise OptionError(
-                    f"the student has the maps {', '.join(ours)}, the teacher {', '.join(theirs)}: "
-                    "pair them, maps={...}"
-                )
-            maps = dict(zip(ours, theirs, strict=True))
-        for side, known, names in (("student", ours, maps.keys()), ("teacher", theirs, maps.values())):
-            if absent := [name for name in names if name not in known]:
-                raise MissingFeatureError(f"the {side} has no map {absent[0]!r}: name one of {', '.join(known)}")
-        levels = [Level(s, t, ours[s], theirs[t]) for s, t in maps.items()]
-        return cls(levels, **options)  # type: ignore[arg-type]
+        return cls(pair_levels(student, teacher, maps, probe), **options)  # type: ignore[arg-type]
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Records whose maps are resized and, the student's, adapted."""
@@ -210,29 +195,3 @@ class CRGDistiller(Distiller):
 def _tempered(attention: str | Attention, tau: float | None) -> Attention:
     function = ATTENTION.resolve(attention)
     return function if tau is None or attention == "off" else partial(function, tau=tau)
-
-
-def _level_weights(levels: list[Level], reduction: str, extra: Mapping[str, float]) -> dict[Level, float]:
-    if reduction not in ("mean", "sum"):
-        raise unknown("reduction over levels", reduction, ["mean", "sum"])
-    if not levels:
-        raise OptionError("CRG needs a level or more: maps={student's map: teacher's map}")
-    if strange := sorted(extra.keys() - {level.student for level in levels}):
-        raise unknown("level", strange[0], [level.student for level in levels])
-    share = 1 / len(levels) if reduction == "mean" else 1.0
-    return {level: share * extra.get(level.student, 1.0) for level in levels}
-
-
-def _channels(side: Probed, name: str, probe: Tensor | None) -> dict[str, int]:
-    if isinstance(side, Features):
-        return {key: x.shape[1] for key, x in side.need("maps", f"CRG ({name})").items()}
-    if isinstance(side, Mapping):
-        return dict(side)
-    if probe is None:
-        raise OptionError(f"give the {name}'s Features of a batch, its channels by map, or probe=images to run it with")
-    training = isinstance(side, nn.Module) and side.training
-    with torch.no_grad():
-        features = (side.eval() if isinstance(side, nn.Module) else side)(probe)
-    if isinstance(side, nn.Module):
-        side.train(training)
-    return _channels(features, name, None)
