@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphkd import functional as functional
     from graphkd.alignments import Alignment as Alignment
     from graphkd.data.batch import Batch as Batch
     from graphkd.data.embed import embed as embed
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from graphkd.data.store import EmbeddingStore as EmbeddingStore
     from graphkd.data.views import Views as Views
     from graphkd.distillers.base import Distiller as Distiller
+    from graphkd.distillers.factory import create_distiller as create_distiller
     from graphkd.distillers.prg import PRGDistiller as PRGDistiller
     from graphkd.edges import Edges as Edges
     from graphkd.embedding_head import EmbeddingHead as EmbeddingHead
@@ -32,8 +34,12 @@ __version__ = "0.1.0"
 _HOME = {
     "Alignment": "graphkd.alignments",
     "Batch": "graphkd.data.batch",
+    "CLIPTeacher": "graphkd.teachers.clip",
+    "ClassifierTeacher": "graphkd.teachers.classifier",
     "Distiller": "graphkd.distillers.base",
     "Edges": "graphkd.edges",
+    "EmbeddingHead": "graphkd.embedding_head",
+    "EmbeddingStore": "graphkd.data.store",
     "Features": "graphkd.features",
     "Graph": "graphkd.graph",
     "GraphKDError": "graphkd.errors",
@@ -43,26 +49,27 @@ _HOME = {
     "Tap": "graphkd.tap",
     "TrainConfig": "graphkd.training.config",
     "Trainer": "graphkd.training.loop",
-    "create_student": "graphkd.students",
     "Views": "graphkd.data.views",
-    "CLIPTeacher": "graphkd.teachers.clip",
-    "ClassifierTeacher": "graphkd.teachers.classifier",
-    "EmbeddingHead": "graphkd.embedding_head",
-    "EmbeddingStore": "graphkd.data.store",
+    "backend": "graphkd.ops",
+    "create_distiller": "graphkd.distillers.factory",
+    "create_student": "graphkd.students",
     "embed": "graphkd.data.embed",
     "open_folder": "graphkd.data.folders",
-    "backend": "graphkd.ops",
 }
 
-__all__ = sorted(_HOME)
+_MODULES = ("functional",)
+
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that ``import graphkd`` costs nothing."""
+    if name in _MODULES:
+        return import_module(f"graphkd.{name}")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'graphkd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *__all__})

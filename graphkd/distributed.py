@@ -46,6 +46,12 @@ def total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return result
 
 
+def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Mean of one number per sample, over the samples of all ranks."""
+    both = total(torch.stack([values.sum(), values.new_tensor(float(len(values)))]))
+    return both[0] / both[1].detach()
+
+
 class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import torch
 from graphkd_kernels import dispatch
+from torch.utils.checkpoint import checkpoint
 
 from graphkd.errors import BackendError, ShapeError
 from graphkd.typing import Float, Int, Tensor
+
+_ANGLES = 2**22  # entries of one block of angles: 16 MiB in float32
 
 
 class EdgesLike(Protocol):
@@ -108,6 +112,58 @@ def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tens
         raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
     indices, distances = dispatch.run("knn", x, k)
     return indices, distances
+
+
+def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
+    """Inner products of a node set, each row of the matrix scaled to unit length (SP, ICKD)."""
+    result: Tensor = dispatch.run("unit_gram", x)
+    return result
+
+
+def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
+    result: Tensor = dispatch.run("pair_squares", x)
+    return result
+
+
+def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Distances within a node set divided by their mean over the pairs (RKD)."""
+    result: Tensor = dispatch.run("rkd_distances", x)
+    return result
+
+
+def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
+    """Mean smooth-L1 difference of both sides' :func:`rkd_distances`; the widths may differ."""
+    result: Tensor = dispatch.run("rkd_distance", student, teacher)
+    return result
+
+
+def rkd_angle(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], first: int = 0, last: int | None = None
+) -> Float[Tensor, ""]:
+    """Smooth-L1 differences of the angles at the nodes in [first, last), summed; divide by n^3 for RKD's mean.
+
+    Angles are cosines; those at two coincident nodes are 0, without gradient. The widths may differ.
+    Large graphs are taken in blocks of nodes that the backward pass computes again, so memory does not grow with n^3.
+    """
+    last = len(student) if last is None else last
+    rows = max(1, _ANGLES // len(student) ** 2)
+    if last - first <= rows:
+        whole: Tensor = dispatch.run("rkd_angle", student, teacher, first, last)
+        return whole
+    blocks = [
+        checkpoint(dispatch.run, "rkd_angle", student, teacher, start, min(start + rows, last), use_reentrant=False)
+        for start in range(first, last, rows)
+    ]
+    return torch.stack(blocks).sum()
+
+
+def damped_row_pearson(
+    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
+) -> Float[Tensor, "*b n"]:
+    """Correlation of corresponding rows with eps added to the denominator (DIST)."""
+    result: Tensor = dispatch.run("damped_row_pearson", student, teacher, eps)
+    return result
 
 
 def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Float[Tensor, ""]:

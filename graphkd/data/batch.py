@@ -26,7 +26,7 @@ class Batch:
     target: Int[Tensor, " b"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
+        """The same batch on another device; the index stays on the host, where a store reads it."""
         student = self.student.to(device, non_blocking=True)
         shared = self.teacher is self.student
         return replace(

@@ -3,18 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import nn
 
 from graphkd import distributed
+from graphkd.distillers.sizes import Sizes, measure
+from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import Registry
-from graphkd.typing import Float, Int, Side, Tensor
+from graphkd.typing import Int, Side, Tensor
 
 DISTILLERS: Registry[type["Distiller"]] = Registry("distiller")
 
@@ -69,13 +71,30 @@ class Distiller(nn.Module, ABC):
             ``"undefined: reason"``.
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
         needs: which of ``target``, ``index``, ``boxes`` must be given.
+        sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
+            ``num_classes``, ``num_samples``, ``channels``, ``token_dims``.
     """
 
     terms: Mapping[str, tuple[float, Term]]
     global_batch: ClassVar[str] = "exact"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
+    sized_by: ClassVar[tuple[str, ...]] = ()
     _name: str | None = None
+
+    @classmethod
+    def between(cls, student: Any, teacher: Any, **options: Any) -> Self:
+        """A distiller of the right size.
+
+        Args:
+            student: a Tap, or the :class:`~graphkd.features.Features` of one batch (which also tell channels).
+            teacher: a Teacher, a store, or Features.
+            options: as of the constructor; a size given here is not asked for.
+
+        Raises: MissingFeatureError for a size that neither tells.
+        """
+        asked = [name for name in cls.sized_by if name not in options]
+        return cls(**measure(student, teacher, asked, cls.__name__, options), **options)
 
     @abstractmethod
     def build(self, features: Features, side: Side) -> Graph:
@@ -84,6 +103,9 @@ class Distiller(nn.Module, ABC):
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records before graphs are built; a method may complete one by the other."""
         return student, teacher
+
+    def finish(self, pair: Pair) -> None:
+        """After the terms of a batch, without gradient; a method with a memory updates it here."""
 
     def forward(
         self,
@@ -112,7 +134,16 @@ class Distiller(nn.Module, ABC):
                 teacher_graph = self.build(teacher, "teacher").gather(list(sizes))
             student_graph = self.build(student, "student").gather(list(sizes))
             pair = Pair(student_graph, teacher_graph, student, teacher, target, index, boxes, sizes)
-            return Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in self.terms.items()})
+            terms = self.terms.items()
+            losses = Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in terms})
+            with torch.no_grad():
+                self.finish(pair)
+            return losses
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What of ``needs`` the options of this instance leave."""
+        return self.needs
 
     @property
     def name(self) -> str:
@@ -142,7 +173,7 @@ class Distiller(nn.Module, ABC):
                 f"student features are on {student.device}, teacher features on {teacher.device}: "
                 f"call teacher_features.to('{student.device}')"
             )
-        for name in self.needs:
+        for name in sorted(self.needed):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
 
@@ -153,27 +184,23 @@ def _same_precision(student: Features, teacher: Features) -> tuple[Features, Fea
     return student, teacher.detach().compute().map_tensors(lambda value: value.to(student.dtype))
 
 
-def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Mean of one number per sample, over the samples of all ranks."""
-    both = distributed.total(torch.stack([values.sum(), values.new_tensor(float(len(values)))]))
-    return both[0] / both[1].detach()
-
-
-def widths(method: str, student: Sized, teacher: Sized) -> tuple[int, int, int]:
+def widths(method: str, student: Sized | Features, teacher: Sized | Features) -> tuple[int, int, int]:
     """Student's and teacher's embedding width and their common number of classes.
 
     Raises: TeacherError for a teacher without classes; ShapeError for a student without, or with another number.
     """
-    if student.num_classes is None:
+    s, t = Sizes.of(student), Sizes.of(teacher)
+    if s.num_classes is None:
         raise ShapeError(f"{method} needs the student's class scores, and this student has no classifier: give it one")
-    if teacher.num_classes is None:
+    if t.num_classes is None:
         raise TeacherError(
             f"{method} needs classes, and this teacher has neither text tower nor classifier: "
             "use a CLIP-like teacher with class names, or a distiller of embeddings alone"
         )
-    if student.num_classes != teacher.num_classes:
+    if s.num_classes != t.num_classes:
         raise ShapeError(
-            f"the student has {student.num_classes} classes, the teacher {teacher.num_classes}: build the student "
-            f"with num_classes={teacher.num_classes}, in the order of teacher.classes"
+            f"the student has {s.num_classes} classes, the teacher {t.num_classes}: build the student "
+            f"with num_classes={t.num_classes}, in the order of teacher.classes"
         )
-    return student.embedding_dim, teacher.embedding_dim, student.num_classes
+    found = measure(student, teacher, ("student_dim", "teacher_dim"), method, {})
+    return found["student_dim"], found["teacher_dim"], s.num_classes

@@ -1,6 +1,6 @@
 """Feature mimicking: the student's projected embedding follows the teacher's, its head the teacher's pseudo-labels."""
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -25,7 +25,7 @@ class MimicDistiller(Distiller):
     Args:
         student_dim, teacher_dim: widths of the embeddings.
         num_classes: of the pseudo-labels.
-        feature_weight: a; default 1. Twice this is the largest value that the term takes.
+        feature_weight: a; default 1. Four times this is the largest value that the term takes.
         ce_weight: of the pseudo-label term; default 1.
 
     Shapes: student embedding (b, student_dim), teacher embedding (b, teacher_dim), logits (b, num_classes).
@@ -50,12 +50,9 @@ class MimicDistiller(Distiller):
         self.terms = self.table(ce=(ce_weight, self._ce), feature=feature)
 
     @classmethod
-    def between(
-        cls, student: Sized, teacher: Sized, *, feature_weight: float = 1.0, ce_weight: float = 1.0
-    ) -> "MimicDistiller":
+    def between(cls, student: Sized, teacher: Sized, **options: Any) -> "MimicDistiller":
         """A distiller of the right size. Raises: TeacherError, ShapeError."""
-        sizes = widths("mimicking", student, teacher)
-        return cls(*sizes, feature_weight=feature_weight, ce_weight=ce_weight)
+        return cls(*widths("mimicking", student, teacher), **options)
 
     def build(self, features: Features, side: Side) -> Graph:
         """One node for each sample, of unit length, without edges."""
@@ -66,7 +63,7 @@ class MimicDistiller(Distiller):
 
     def _feature(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = pair.student["sample"].x, pair.teacher["sample"].x
-        return mean_over_batch((student - ops.same_width(teacher, student)).square().sum(-1))
+        return mean_over_batch((student - ops.same_width(student, teacher)).square().sum(-1))
 
     def _ce(self, pair: Pair) -> Float[Tensor, ""]:
         return mean_over_batch(self.labels(pair.student_features, pair.teacher_features, pair.target))

@@ -21,6 +21,12 @@ _BACKENDS: dict[str, dict[str, Operation]] = {
             "row_kl",
             "row_pearson",
             "knn",
+            "unit_gram",
+            "pair_squares",
+            "rkd_distances",
+            "rkd_distance",
+            "rkd_angle",
+            "damped_row_pearson",
         )
     }
 }

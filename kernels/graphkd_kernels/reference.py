@@ -44,7 +44,7 @@ def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor
 
 
 def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
-    """|x_i - y_j|^2 from a Gram matrix. What is within its rounding is 0, without gradient: equal rows are at distance 0.
+    """|x_i - y_j|^2 from a Gram matrix; what is within its rounding is 0, without gradient, so equal rows are at 0.
 
     Rows are centred first: distances do not change, and the cancellation of large offsets disappears.
     """
@@ -82,3 +82,62 @@ def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Tensor, Tensor]:
     distances = squared_distances(x, x).fill_diagonal_(float("inf"))
     values, indices = distances.topk(k, dim=-1, largest=False)
     return indices, values
+
+
+def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
+    """Inner products of the rows with each other, each row of the result scaled to unit length (SP, ICKD)."""
+    return unit_rows(x @ x.mT)
+
+
+def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """|x_i - x_j|^2, at least 1e-12 off the diagonal (as RKD and IRG have it; no gradient there) and 0 on it."""
+    diagonal = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    return torch.where(diagonal, 0.0, squared_distances(x, x).clamp_min(1e-12))
+
+
+def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """|x_i - x_j| divided by the mean of the positive ones; a single row has distance 0."""
+    distances = safe_sqrt(pair_squares(x))
+    pairs = max(len(x) * (len(x) - 1), 1)  # off the diagonal all are positive: at least 1e-6
+    mean = distances.sum() / pairs
+    return distances / torch.where(mean == 0, 1.0, mean)
+
+
+def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
+    """Mean smooth-L1 difference of all n^2 distances, each side divided by its mean distance."""
+    return torch.nn.functional.smooth_l1_loss(rkd_distances(student), rkd_distances(teacher))
+
+
+def rkd_angles(x: Float[Tensor, "n d"], first: int, last: int) -> Float[Tensor, "m n n"]:
+    """cos of the angle at node i between nodes j and k, for i in [first, last); 0 where two nodes coincide.
+
+    From the Gram matrix: <x_j - x_i, x_k - x_i> = g_jk - g_ij - g_ik + g_ii, without the feature dimension.
+    """
+    x = x - x.mean(dim=0, keepdim=True).detach()
+    products = x @ x.mT
+    sizes, own = products.diagonal(), products[first:last]
+    squares = sizes[first:last, None] + sizes - 2 * own
+    rounding = 4 * torch.finfo(x.dtype).eps * (sizes[first:last, None] + sizes)
+    coincide = squares.detach() <= rounding.detach()
+    inverse = torch.where(coincide, 0.0, torch.where(coincide, 1.0, squares).rsqrt())
+    spans = products - own[:, :, None] - own[:, None, :] + sizes[first:last, None, None]
+    return spans * inverse[:, :, None] * inverse[:, None, :]
+
+
+def rkd_angle(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], first: int, last: int) -> Float[Tensor, ""]:
+    """Sum of the smooth-L1 differences of all angles at the nodes in [first, last)."""
+    angles = rkd_angles(student, first, last), rkd_angles(teacher, first, last)
+    return torch.nn.functional.smooth_l1_loss(*angles, reduction="sum")
+
+
+def damped_row_pearson(
+    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
+) -> Float[Tensor, "*b n"]:
+    """Correlation of corresponding rows with eps added to the denominator (DIST); 0 where a row is constant."""
+    x, y = (each - each.mean(dim=-1, keepdim=True) for each in (student, teacher))
+    tiny = 4 * torch.finfo(x.dtype).eps
+    dead = _length(x.detach()) <= tiny * _length(student.detach())
+    dead = dead | (_length(y.detach()) <= tiny * _length(teacher.detach()))
+    x, y = torch.where(dead, 1.0, x), torch.where(dead, 1.0, y)
+    cosines = (x * y).sum(-1, keepdim=True) / (_length(x) * _length(y) + eps)
+    return torch.where(dead, 0.0, cosines).squeeze(-1)

@@ -73,3 +73,9 @@ def test_knn_says_how_many_neighbours_there_are():
 def test_pair_operations_name_both_widths(operation):
     with pytest.raises(ShapeError, match="source nodes have 4 features, target nodes 5: project one side first"):
         getattr(graphkd.ops, operation)(torch.zeros(2, 4), torch.zeros(2, 5))
+
+
+def test_knn_through_the_door():
+    indices, distances = graphkd.ops.knn(torch.tensor([[0.0], [1.0], [3.0]]), 1)
+    assert indices.tolist() == [[1], [0], [1]]
+    assert_close(distances, torch.tensor([[1.0], [1.0], [4.0]]))

@@ -1,0 +1,39 @@
+# Each target makes what it needs: .venv from pyproject.toml and constraints.txt, once, and again when they change.
+PYTHON ?= python3
+EXTRAS := train,detection,report,test,bench,docs,dev
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo demo-seeds test lint bench docs
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv: $(READY)   ## the environment alone
+
+demo: $(READY)   ## the main job on real images that ship with a dependency, one seed
+	$(BIN)/python examples/imagenet_prg.py
+
+demo-seeds: $(READY)  ## the same over three seeds
+	$(BIN)/python examples/imagenet_prg.py --seeds 3
+
+test: $(READY)   ## all tests but the slow ones and those that need a GPU
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY)   ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## every benchmark; add ARGS="-m quick" for the short sizes
+	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+
+docs: $(READY)   ## the documentation, into site/
+	$(BIN)/mkdocs build --strict
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("graphkd needs Python >= 3.11: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@

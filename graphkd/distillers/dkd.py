@@ -1,0 +1,60 @@
+"""Decoupled knowledge distillation: the target class and the other classes as two terms."""
+
+from typing import ClassVar, final
+
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
+from graphkd.distillers.parts import same_samples, sample_graph
+from graphkd.errors import OptionError
+from graphkd.features import Features
+from graphkd.functional.logits import dkd_parts
+from graphkd.graph import Graph
+from graphkd.typing import Float, Side, Tensor
+
+
+@final
+@DISTILLERS.register("dkd")
+class DKDDistiller(Distiller):
+    r"""Match how sure the networks are of the label, and apart from it how they rank the other classes.
+
+    .. math::
+        L = \alpha \frac{T^2}{N} \sum_i \mathrm{KL}(b^T_i \| b^S_i)
+          + \beta \frac{T^2}{N} \sum_i \mathrm{KL}(q^T_i \| q^S_i),
+
+    with :math:`p = \mathrm{softmax}(z/T)`, :math:`b = (p_y, 1 - p_y)` and q the softmax over the classes other than y.
+
+    Paper: Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", CVPR 2022.
+    Args:
+        alpha: weight of the target term; default 1.
+        beta: weight of the non-target term; default 8.
+        temperature: softmax temperature, > 0; default 4.
+    Shapes: logits (b, c) with c >= 2, target (b,) with labels in [0, c).
+    Raises: OptionError; ShapeError for other classes or a single one; MissingFeatureError without ``target``.
+    Example: ``DKDDistiller()(student(images), teacher(images), target=labels).total``
+    Differs from the official code (megvii-research/mdistiller@a08d46f): there the label is masked by -1000 and the
+    logarithm taken of a probability that underflows; here logarithms come from logsumexp and stay finite. The warm-up
+    min(epoch / 20, 1) is the training loop's.
+    """
+
+    zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"target", "non_target"})
+    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+
+    def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
+        self.temperature = temperature
+        self.terms = self.table(target=(alpha, self._target_term), non_target=(beta, self._non_target_term))
+
+    def build(self, features: Features, side: Side) -> Graph:
+        """Samples by their logits."""
+        return sample_graph(features, "logits", "DKD")
+
+    def _target_term(self, pair: Pair) -> Float[Tensor, ""]:
+        return mean_over_batch(self._parts(pair)[0])
+
+    def _non_target_term(self, pair: Pair) -> Float[Tensor, ""]:
+        return mean_over_batch(self._parts(pair)[1])
+
+    def _parts(self, pair: Pair) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        assert pair.target is not None
+        return dkd_parts(*same_samples(pair, "logits"), pair.target, self.temperature)

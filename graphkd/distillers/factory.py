@@ -1,0 +1,51 @@
+"""Distillers by name."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from inspect import Parameter, signature
+from pkgutil import iter_modules
+from typing import Any, get_args
+
+import graphkd.distillers
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.registry import Registry, unknown
+
+
+def distillers() -> Registry[type[Distiller]]:
+    """The registry with every method of the library, and those that were registered elsewhere."""
+    for module in iter_modules(graphkd.distillers.__path__):
+        import_module(f"graphkd.distillers.{module.name}")
+    return DISTILLERS
+
+
+def create_distiller(name: str, student: Any, teacher: Any, **options: Any) -> Distiller:
+    """The method of that name between two networks.
+
+    Args:
+        name: such as ``"prg"``, ``"ega"``, ``"rkd"``.
+        student: a Tap, or the Features of one batch (methods on maps and tokens learn their channels from them).
+        teacher: a Teacher, a store, or Features.
+        options: of the method; its docstring lists them.
+
+    Raises: UnknownNameError for an unknown method or option, with a suggestion and the list.
+    Example: ``create_distiller("rkd", student, teacher, angle_weight=0)``
+    """
+    method = distillers().get(name)
+    known = option_names(method)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name!r}", option, known)
+    return method.between(student, teacher, **options)
+
+
+def option_names(method: type[Distiller]) -> list[str]:
+    """Names of everything that its constructor, or its own ``between``, takes."""
+    functions = [method.__init__, *([method.__dict__["between"].__func__] if "between" in method.__dict__ else [])]
+    found = {name for function in functions for each in signature(function).parameters.values() for name in _of(each)}
+    return sorted(found - {"self", "cls", "student", "teacher"})
+
+
+def _of(parameter: Parameter) -> Iterable[str]:
+    if parameter.kind is not Parameter.VAR_KEYWORD:
+        return [parameter.name]
+    return [name for each in get_args(parameter.annotation) for name in getattr(each, "__annotations__", {})]

@@ -1,0 +1,113 @@
+"""Graph knowledge distillation (Lassance et al.): the normalised graph of the samples follows the teacher's."""
+
+from typing import ClassVar, Final, final
+
+import torch
+
+from graphkd import distributed
+from graphkd.alignments import MSE
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair
+from graphkd.distillers.parts import flat_graph, maps_of, matched
+from graphkd.distillers.sizes import Pairs
+from graphkd.edges import Edges
+from graphkd.errors import MissingFeatureError, OptionError
+from graphkd.features import Features
+from graphkd.graph import Graph
+from graphkd.registry import unknown
+from graphkd.typing import Bool, Float, Side, Tensor
+
+LEAST_DEGREE: Final = 0.1
+
+
+@final
+@DISTILLERS.register("gkd")
+class GKDDistiller(Distiller):
+    r"""Match powers of the normalised adjacency matrix of the samples, in several layers.
+
+    .. math:: L = w\, \mathrm{mean}_l \sum_{ij} \big((A^S)^p - (A^T)^p\big)_{ij}^2, \quad
+        A = D^{-1/2} C D^{-1/2}, \quad C_{ij} = \cos(f_i, f_j), \; C_{ii} = 0
+
+    Paper: Lassance et al., "Deep geometric knowledge distillation with graphs", ICASSP 2020 (arXiv 1911.03080).
+    Args:
+        weight: lambda; default 25.
+        power: p >= 1; default 1.
+        neighbors: k, the teacher's strongest edges of each sample (and their reverses) that both sides keep; default
+            all.
+        among: ``"all"`` (default), or ``"same"`` or ``"other"``: edges within or between the classes of ``target``.
+        maps: student's map -> teacher's map; default: all, in order.
+    Shapes: maps (b, c, h, w), flattened, of any size on either side; N x N edges over the samples of all ranks.
+    Raises: OptionError, UnknownNameError; MissingFeatureError without ``target`` where ``among`` needs it.
+    Example: ``GKDDistiller(power=2)(student(images), teacher(images)).total``
+    Differs from the official code (cadurosar/graph_kd@4e52ed2): degrees below 0.1 are clamped there, because cosines
+    have signs and the code's root of a degree <= 0 is NaN.
+    """
+
+    zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"adjacency"})
+
+    def __init__(
+        self,
+        *,
+        weight: float = 25.0,
+        power: int = 1,
+        neighbors: int | None = None,
+        among: str = "all",
+        maps: Pairs = None,
+    ) -> None:
+        super().__init__()
+        if power < 1 or (neighbors is not None and neighbors < 1):
+            raise OptionError(f"power and neighbors are whole numbers >= 1, found {power} and {neighbors}")
+        if among not in ("all", "same", "other"):
+            raise unknown("set of edges", among, ["all", "other", "same"])
+        self.power, self.neighbors, self.among, self.pairs = power, neighbors, among, maps
+        self.terms = self.table(adjacency=(weight, self._adjacency))
+
+    def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
+        """Both records with the compared maps."""
+        return matched(student, teacher, self.pairs, "maps", "GKD")
+
+    def build(self, features: Features, side: Side) -> Graph:
+        """Samples and their cosines, one node type for each map."""
+        graph = flat_graph(maps_of(features))
+        for name in graph.node_types:
+            graph.connect(name, "cosine", name)
+        return graph
+
+    def _adjacency(self, pair: Pair) -> Float[Tensor, ""]:
+        kinds, sizes = pair.student.edge_types, list(pair.sizes)
+        distances = []
+        for each in kinds:
+            student, teacher = (_normalised(graph.edges(*each), sizes) for graph in (pair.student, pair.teacher))
+            kept = self._kept(teacher, pair)
+            powers = [self._power(torch.where(kept, rows, 0.0), sizes) for rows in (student, teacher)]
+            distances.append(MSE.penalty(*powers).sum())
+        return distributed.total(torch.stack(distances).mean())
+
+    def _power(self, rows: Float[Tensor, "n m"], sizes: list[int]) -> Float[Tensor, "n m"]:
+        result = rows
+        for _ in range(self.power - 1):
+            result = result @ distributed.gather(rows, sizes)
+        return result
+
+    def _kept(self, teacher: Float[Tensor, "n m"], pair: Pair) -> Bool[Tensor, "n m"]:
+        sizes = list(pair.sizes)
+        kept = torch.ones_like(teacher, dtype=torch.bool)
+        if self.neighbors is not None and self.neighbors < teacher.shape[1]:
+            strongest = torch.zeros_like(teacher).scatter(1, teacher.topk(self.neighbors, dim=1).indices, 1.0)
+            start = sum(sizes[: distributed.rank()])
+            reverse = distributed.gather(strongest, sizes)[:, start : start + len(teacher)].mT
+            kept = (strongest + reverse) > 0
+        if self.among == "all":
+            return kept
+        if pair.target is None:
+            raise MissingFeatureError(f"GKD with among={self.among!r} needs target=...: give it beside the features")
+        same = pair.target.unsqueeze(1) == distributed.gather(pair.target, sizes)
+        return kept & (same if self.among == "same" else ~same)
+
+
+def _normalised(edges: Edges, sizes: list[int]) -> Float[Tensor, "n m"]:
+    """This rank's rows of the adjacency matrix, without self-loops, over the roots of both degrees."""
+    own = torch.arange(len(edges.source), device=edges.source.device) + edges.offset
+    loops = own.unsqueeze(1) == torch.arange(len(edges.target), device=own.device)
+    cosines = torch.where(loops, 0.0, edges.dense())
+    scale = cosines.sum(-1).clamp_min(LEAST_DEGREE).rsqrt()
+    return scale.unsqueeze(1) * cosines * distributed.gather(scale, sizes)

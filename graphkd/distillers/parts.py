@@ -1,0 +1,136 @@
+"""What the graphs of several methods are made of: samples, and maps of both networks in one size."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from graphkd.distillers.base import Pair
+from graphkd.distillers.sizes import Pairs, pair_names
+from graphkd.errors import OptionError, ShapeError
+from graphkd.features import Features
+from graphkd.graph import Graph
+from graphkd.registry import Registry
+from graphkd.typing import Float, Tensor
+
+
+def sample_graph(features: Features, part: str, reader: str) -> Graph:
+    """A graph of samples alone, by their ``embedding`` or ``logits``."""
+    return Graph().add("sample", features.blended().tensor(part, reader))
+
+
+def same_samples(pair: Pair, what: str) -> tuple[Tensor, Tensor]:
+    """Sample nodes of both graphs, once they are known to have the same width. Raises: ShapeError."""
+    student, teacher = pair.student["sample"].x, pair.teacher["sample"].x
+    if student.shape != teacher.shape:
+        remedy = (
+            "both heads need the same classes in the same order"
+            if what == "logits"
+            else "project one side to the width of the other"
+        )
+        raise ShapeError(f"student {what} {tuple(student.shape)}, teacher {what} {tuple(teacher.shape)}: {remedy}")
+    return student, teacher
+
+
+def matched(student: Features, teacher: Features, pairs: Pairs, part: str, reader: str) -> tuple[Features, Features]:
+    """Both records with the compared maps (or tokens) only, under the student's names.
+
+    Raises: MissingFeatureError without maps; OptionError for maps of images that were blended after the teacher saw
+        them: those of the blend cannot be made from them.
+    """
+    found: list[Mapping[str, Tensor]] = [each.need(part, reader) for each in (student, teacher)]
+    if student.mixture is not None or teacher.mixture is not None:
+        raise OptionError(
+            f"{reader} compares {part}, and those of blended images are no blend of {part}: "
+            "give the teacher the blended images instead of a store, or train without mixup and cutmix"
+        )
+    names = pair_names(pairs, found[0], found[1], part, reader)
+    s, t = {a: found[0][a] for a, _ in names}, {a: found[1][b] for a, b in names}
+    return replace(student, **{part: s}), replace(teacher, **{part: t})  # type: ignore[arg-type]
+
+
+def matched_maps(student: Features, teacher: Features, pairs: Pairs, reader: str) -> tuple[Features, Features]:
+    """Both records with the compared maps only, each pair averaged down to the smaller height and width."""
+    student, teacher = matched(student, teacher, pairs, "maps", reader)
+    both = [to_smaller(a, b) for a, b in zip(maps_of(student), maps_of(teacher), strict=True)]
+    names = list(student.maps or {})
+    s, t = (dict(zip(names, side, strict=True)) for side in zip(*both, strict=True))
+    return replace(student, maps=s), replace(teacher, maps=t)
+
+
+def maps_of(features: Features) -> list[Float[Tensor, "b c h w"]]:
+    """The maps in order."""
+    return list((features.maps or {}).values())
+
+
+def to_smaller(
+    x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c2 h2 w2"]
+) -> tuple[Float[Tensor, "b c h3 w3"], Float[Tensor, "b c2 h3 w3"]]:
+    """Two maps, averaged down to the smaller height and width of both."""
+    size = min(x.shape[2], y.shape[2]), min(x.shape[3], y.shape[3])
+    smaller = [each if each.shape[2:] == size else adaptive_avg_pool2d(each, size) for each in (x, y)]
+    return smaller[0], smaller[1]
+
+
+Adapter = Callable[[int, int], nn.Module]
+ADAPTERS: Registry[Adapter] = Registry("adapter")
+
+
+@ADAPTERS.register("conv")
+def _conv(student: int, teacher: int) -> nn.Module:
+    return nn.Conv2d(student, teacher, 1)
+
+
+@ADAPTERS.register("conv_bn")
+def _conv_bn(student: int, teacher: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(student, teacher, 1), nn.BatchNorm2d(teacher))
+
+
+@ADAPTERS.register("conv_bn_relu")
+def _conv_bn_relu(student: int, teacher: int) -> nn.Module:
+    return nn.Sequential(_conv_bn(student, teacher), nn.ReLU())
+
+
+@ADAPTERS.register("none")
+def _none(student: int, teacher: int) -> nn.Module:
+    if student != teacher:
+        raise ShapeError(
+            f"student maps have {student} channels, teacher maps {teacher}, and adapter='none' leaves them so: "
+            "use adapter='conv_bn'"
+        )
+    return nn.Identity()
+
+
+def adapt(adapters: nn.ModuleList, features: Features, reader: str) -> list[Float[Tensor, "b c h w"]]:
+    """The student's maps in the teacher's channels. Raises: ShapeError for maps of other channels or number."""
+    maps = maps_of(features)
+    if len(maps) != len(adapters):
+        raise ShapeError(f"{reader} was built for {len(adapters)} maps, found {len(maps)}: name them, maps={{...}}")
+    return [_checked(adapter, each, reader)(each) for adapter, each in zip(adapters, maps, strict=True)]
+
+
+def _checked(adapter: nn.Module, each: Tensor, reader: str) -> nn.Module:
+    for module in adapter.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels != each.shape[1]:
+            raise ShapeError(
+                f"{reader} was built for a student map of {module.in_channels} channels, found {each.shape[1]}: "
+                "between(student(images), teacher(images)) sizes itself"
+            )
+    return adapter
+
+
+def channel_graph(maps: list[Float[Tensor, "b c h w"]]) -> Graph:
+    """A graph of channels: node types ``channel0``, ``channel1``, ... of one image each, positions as features."""
+    graph = Graph()
+    for i, each in enumerate(maps):
+        graph.add(f"channel{i}", each.flatten(2), "image")
+    return graph
+
+
+def flat_graph(maps: list[Float[Tensor, "b c h w"]]) -> Graph:
+    """A graph of samples by whole maps: node types ``map0``, ``map1``, ..."""
+    graph = Graph()
+    for i, each in enumerate(maps):
+        graph.add(f"map{i}", each.flatten(1))
+    return graph

@@ -1,0 +1,82 @@
+"""Every published loss as a pure function: student first, teacher second, a scalar out.
+
+They see the samples they are given, never another rank's, compute in float32 or float64 whatever autocast says, and
+give the teacher no gradient. Distillers add what is between samples of several ranks.
+"""
+
+from graphkd.functional.ega import ega, ega_edge, ega_node
+from graphkd.functional.instances import dsig, irg, irg_edge, irg_transformation
+from graphkd.functional.logits import (
+    clip_distillation,
+    dist,
+    dist_inter,
+    dist_intra,
+    dkd,
+    dkd_non_target,
+    dkd_target,
+    kd,
+)
+from graphkd.functional.maps import attention_transfer, fitnet, fsp, ickd, nst
+from graphkd.functional.proxies import prg_edge, prg_node
+from graphkd.functional.samples import (
+    correlation_congruence,
+    correlation_congruence_adjacent,
+    gkd,
+    pkt,
+    rkd_angle,
+    rkd_distance,
+    similarity_preserving,
+)
+from graphkd.functional.tokens import trg, trg_global, trg_inner, trg_local
+from graphkd.functional.unlabeled import (
+    class_dropped_kd,
+    dataset_classes,
+    explicit_features,
+    implicit_relations,
+    mass_classes,
+    random_classes,
+    top_classes,
+)
+
+__all__ = [
+    "attention_transfer",
+    "class_dropped_kd",
+    "clip_distillation",
+    "correlation_congruence",
+    "correlation_congruence_adjacent",
+    "dataset_classes",
+    "dist",
+    "dist_inter",
+    "dist_intra",
+    "dkd",
+    "dkd_non_target",
+    "dkd_target",
+    "dsig",
+    "ega",
+    "ega_edge",
+    "ega_node",
+    "explicit_features",
+    "fitnet",
+    "fsp",
+    "gkd",
+    "ickd",
+    "implicit_relations",
+    "irg",
+    "irg_edge",
+    "irg_transformation",
+    "kd",
+    "mass_classes",
+    "nst",
+    "pkt",
+    "prg_edge",
+    "prg_node",
+    "random_classes",
+    "rkd_angle",
+    "rkd_distance",
+    "similarity_preserving",
+    "top_classes",
+    "trg",
+    "trg_global",
+    "trg_inner",
+    "trg_local",
+]

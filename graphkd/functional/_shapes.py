@@ -1,0 +1,78 @@
+"""Checks at the door of a loss; each message says what was found and the remedy."""
+
+from torch.nn.functional import adaptive_avg_pool2d
+
+from graphkd.errors import OptionError, ShapeError
+from graphkd.typing import Float, Tensor
+
+
+def positive_temperature(temperature: float) -> None:
+    """Raises: OptionError for a temperature of 0 or less."""
+    if temperature <= 0:
+        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
+
+
+def same_samples(student: Tensor, teacher: Tensor, ndim: int | None = None) -> None:
+    """Both sides hold the same samples, at least one, in tensors of ``ndim`` dimensions."""
+    if ndim is not None and not student.ndim == teacher.ndim == ndim:
+        raise ShapeError(
+            f"expected {ndim} dimensions, found student {_show(student)} and teacher {_show(teacher)}: "
+            + ("flatten each sample to one row" if ndim == 2 else "maps are (batch, channels, height, width)")
+        )
+    if len(student) != len(teacher) or len(student) == 0:
+        raise ShapeError(
+            f"student {_show(student)} and teacher {_show(teacher)} differ in samples (or have none): "
+            "give both sides the same batch in the same order"
+        )
+
+
+def same_shape(student: Tensor, teacher: Tensor, what: str, remedy: str) -> None:
+    """Both sides have one shape."""
+    if student.shape != teacher.shape:
+        raise ShapeError(f"student {what} {_show(student)} and teacher {what} {_show(teacher)} differ: {remedy}")
+
+
+def same_logits(student: Tensor, teacher: Tensor) -> None:
+    """Logits (b, c) of the same samples over the same classes."""
+    same_samples(student, teacher, 2)
+    same_shape(student, teacher, "logits", "both networks need the same classes in the same order")
+
+
+def same_embeddings(student: Tensor, teacher: Tensor) -> None:
+    """Embeddings (b, d) of the same samples in the same space."""
+    same_samples(student, teacher, 2)
+    same_shape(student, teacher, "embeddings", f"project the student to width {teacher.shape[-1]}")
+
+
+def labels_of(logits: Float[Tensor, "b c"], target: Tensor) -> None:
+    """One integer label for each sample."""
+    if target.shape != logits.shape[:1] or target.is_floating_point():
+        raise ShapeError(
+            f"target {_show(target)} ({target.dtype}) and logits {_show(logits)} do not fit: "
+            "give one integer label for each sample"
+        )
+
+
+def same_maps(student: Tensor, teacher: Tensor, channels: bool = False) -> tuple[Tensor, Tensor]:
+    """Maps (b, c, h, w) of the same samples, the larger pooled to the smaller; ``channels``: equal ones are needed."""
+    same_samples(student, teacher, 4)
+    if channels and student.shape[1] != teacher.shape[1]:
+        raise ShapeError(
+            f"student maps {_show(student)} and teacher maps {_show(teacher)} differ in channels: "
+            f"adapt the student by a 1x1 convolution to {teacher.shape[1]} channels"
+        )
+    return pooled(student, teacher)
+
+
+def pooled(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b k h2 w2"]) -> tuple[Tensor, Tensor]:
+    """Two maps averaged to the smaller height and the smaller width."""
+    size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+    return _to(first, size), _to(second, size)
+
+
+def _to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return maps if maps.shape[2:] == size else adaptive_avg_pool2d(maps, size)
+
+
+def _show(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,51 @@
+import pytest
+from torch.testing import assert_close
+
+from graphkd.distillers.combined import CombinedDistiller
+from graphkd.distillers.dkd import DKDDistiller
+from graphkd.distillers.factory import create_distiller
+from graphkd.distillers.kd import KDDistiller
+from graphkd.distillers.rkd import RKDDistiller
+from graphkd.errors import GraphError, OptionError, UnknownNameError
+from tests.distiller_laws import beside, networks
+
+
+def test_weighted_sum_under_the_names_of_the_parts():
+    student, teacher = networks(9)
+    combined = CombinedDistiller({"soft": KDDistiller(), "pairs": RKDDistiller()}, weights={"pairs": 0.5})
+    losses = combined(student, teacher)
+    assert set(losses) == {"soft/kl", "pairs/distance", "pairs/angle"}
+    expected = KDDistiller()(student, teacher).total + 0.5 * RKDDistiller()(student, teacher).total
+    assert_close(losses.total, expected)
+
+
+def test_one_method_may_occur_twice():
+    student, teacher = networks(9)
+    twice = CombinedDistiller({"cold": KDDistiller(temperature=1.0), "warm": KDDistiller(temperature=8.0)})
+    assert set(twice(student, teacher)) == {"cold/kl", "warm/kl"}
+
+
+def test_by_name_with_options():
+    student, teacher = networks(9)
+    parts = {"dkd": {"beta": 2.0}, "rkd": {"angle_weight": 0.0}}
+    combined = create_distiller("combined", student, teacher, parts=parts, weights={"rkd": 3.0})
+    assert combined.needed == {"target"}
+    losses = combined(student, teacher, **beside(9))
+    expected = DKDDistiller(beta=2.0)(student, teacher, **beside(9)).total
+    assert_close(losses.total, expected + 3 * RKDDistiller(angle_weight=0.0)(student, teacher).total)
+
+
+def test_a_part_of_weight_zero_is_left_out():
+    parts = {"kd": KDDistiller(), "rkd": RKDDistiller()}
+    assert list(CombinedDistiller(parts, weights={"rkd": 0.0}).parts) == ["kd"]
+
+
+def test_bad_input_is_named():
+    with pytest.raises(OptionError, match="needs a part of weight > 0"):
+        CombinedDistiller({})
+    with pytest.raises(OptionError, match="part 'kd' is a finite number >= 0, found -1"):
+        CombinedDistiller({"kd": KDDistiller()}, weights={"kd": -1.0})
+    with pytest.raises(UnknownNameError, match="unknown part 'kdd'; did you mean 'kd'"):
+        CombinedDistiller({"kd": KDDistiller()}, weights={"kdd": 1.0})
+    with pytest.raises(GraphError, match=r"a graph for each part \(kd\)"):
+        CombinedDistiller({"kd": KDDistiller()}).build(networks(2)[0], "student")
