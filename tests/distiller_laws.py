@@ -15,6 +15,7 @@ CLASSES, SAMPLES = 5, 32
 NAMES = distillers().names()
 # Only what a method cannot be built without.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "crg": {"k": 3},  # of 4 channels
     "hkd": {"num_samples": SAMPLES, "negatives": 8, "width": 8},
     "combined": {"parts": {"kd": {}, "rkd": {}}, "weights": {"rkd": 0.5}},
 }

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from graphkd.errors import MissingFeatureError, OptionError
+from graphkd.distillers.sizes import Pairs, Sizes, pair_names
+from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.registry import unknown
 from graphkd.typing import Float, Tensor
@@ -26,30 +27,18 @@ class Level(NamedTuple):
 def pair_levels(
     student: Probed,
     teacher: Probed,
-    maps: Mapping[str, str] | None = None,
+    maps: Pairs = None,
     probe: Float[Tensor, "b 3 h w"] | None = None,
 ) -> list[Level]:
     """Levels with their numbers of channels; arguments and errors as of ``CRGDistiller.between``."""
     ours, theirs = _channels(student, "student", probe), _channels(teacher, "teacher", probe)
-    if maps is None:
-        if len(ours) != len(theirs):
-            raise OptionError(
-                f"the student has the maps {', '.join(ours)}, the teacher {', '.join(theirs)}: "
-                "pair them, maps={student's map: teacher's map}"
-            )
-        maps = dict(zip(ours, theirs, strict=True))
-    for side, known, names in (("student", ours, maps.keys()), ("teacher", theirs, maps.values())):
-        if absent := [name for name in names if name not in known]:
-            raise MissingFeatureError(f"the {side} has no map {absent[0]!r}: name one of {', '.join(known)}")
-    return [Level(s, t, ours[s], theirs[t]) for s, t in maps.items()]
+    return [Level(s, t, ours[s], theirs[t]) for s, t in pair_names(maps, ours, theirs, "maps", "CRG")]
 
 
 def share_of_levels(levels: Sequence[Level], reduction: str, extra: Mapping[str, float]) -> dict[Level, float]:
     """Weight of each level: an equal share of a mean, or 1 of a sum, times what was given for the student's map."""
     if reduction not in ("mean", "sum"):
         raise unknown("reduction over levels", reduction, ["mean", "sum"])
-    if not levels:
-        raise OptionError("CRG needs a level or more: maps={student's map: teacher's map}")
     if strange := sorted(extra.keys() - {level.student for level in levels}):
         raise unknown("level", strange[0], [level.student for level in levels])
     share = 1 / len(levels) if reduction == "mean" else 1.0
@@ -58,7 +47,8 @@ def share_of_levels(levels: Sequence[Level], reduction: str, extra: Mapping[str,
 
 def _channels(side: Probed, name: str, probe: Tensor | None) -> dict[str, int]:
     if isinstance(side, Features):
-        return {key: x.shape[1] for key, x in side.need("maps", f"CRG ({name})").items()}
+        side.need("maps", f"CRG ({name})")
+        return dict(Sizes.of(side).maps)
     if isinstance(side, Mapping):
         return dict(side)
     if probe is None:

@@ -14,6 +14,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.channel_graph import ChannelGraph, GraphOptions
 from graphkd.distillers.channel_levels import Level, Probed, pair_levels, share_of_levels
 from graphkd.distillers.channel_terms import WEIGHED, AttentionTerm, ChannelEdgeTerm, SpectralTerm, VertexTerm
+from graphkd.distillers.sizes import Pairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -155,7 +156,7 @@ class CRGDistiller(Distiller):
         student: Probed,
         teacher: Probed,
         *,
-        maps: Mapping[str, str] | None = None,
+        maps: Pairs = None,
         probe: Float[Tensor, "b 3 h w"] | None = None,
         **options: object,
     ) -> "CRGDistiller":
@@ -167,7 +168,8 @@ class CRGDistiller(Distiller):
             probe: images to run a network with, where one was given.
             options: as of the constructor.
 
-        Raises: OptionError for maps that do not pair or a network without probe; MissingFeatureError for an absent map.
+        Raises: UnknownNameError for an absent map, ShapeError for maps that do not pair, OptionError for a network
+            without probe.
         """
         return cls(pair_levels(student, teacher, maps, probe), **options)  # type: ignore[arg-type]
 

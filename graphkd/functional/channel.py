@@ -8,11 +8,9 @@ from functools import partial
 
 import torch
 
-from graphkd import ops
 from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.attention import ATTENTION, Attention, Masks
 from graphkd.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
-from graphkd.distillers.base import mean_over_batch
 from graphkd.edges import Edges
 from graphkd.errors import ShapeError
 from graphkd.features import as_compute
@@ -46,7 +44,7 @@ def crg_vertex(
     with torch.autocast(student.device.type, enabled=False):
         student, teacher = _nodes(student, teacher)
         masks = _masks(student, teacher, attention, tau)
-        return mean_over_batch(VERTEX_LOSSES.resolve(loss)(student, teacher, masks))
+        return VERTEX_LOSSES.resolve(loss)(student, teacher, masks).mean()
 
 
 def crg_edge(
@@ -82,8 +80,8 @@ def crg_edge(
         weight = None
         if attention != "off" or not diagonal:
             weight = entry_weight(_masks(student, teacher, attention, tau).channel, diagonal)
-        target = Edges(teacher, teacher, relation, normalise, weight)
-        return ops.align(Edges(student, student, relation, normalise), target, ALIGNMENTS.resolve(alignment))
+        ours, theirs = (Edges(x, x, relation, normalise).dense() for x in (student, teacher))
+        return ALIGNMENTS.resolve(alignment).local(ours, theirs, weight)
 
 
 def crg_spectral(
@@ -115,9 +113,9 @@ def crg_spectral(
     with torch.autocast(student.device.type, enabled=False):
         student, teacher = _nodes(student, teacher, compares_nodes(compare))
         relation, normalise = AFFINITIES.resolve(affinity)
-        edges = [Edges(x, x, relation, normalise).dense() for x in (student, teacher)]
-        operators = (graph or SpectralGraph())(edges[0], edges[1])
-        return mean_over_batch(compare(*operators, k, SCALINGS.resolve(scaling)))
+        ours, theirs = (Edges(x, x, relation, normalise).dense() for x in (student, teacher))
+        operators = (graph or SpectralGraph())(ours, theirs)
+        return compare(*operators, k, SCALINGS.resolve(scaling)).mean().to(student.dtype)
 
 
 def _nodes(student: Tensor, teacher: Tensor, compared: bool = True) -> tuple[Tensor, Tensor]:

@@ -395,9 +395,9 @@ def test_two_ranks_of_uneven_batches_equal_one_process(tmp_path):
         ({"adapter": "none"}, ShapeError, "'m0' has 6 channels, 'm0' 10, and the terms edge, spectral, vertex compare"),
         ({"edge_alignment": "kl"}, OptionError, "'kl' compares whole rows .* edge_attention='off'"),
         ({"k": 10}, OptionError, "a graph of 10 nodes has 9 non-trivial eigenvectors, 10 were asked for: lower k"),
-        ({"maps": {"layer9": "m0"}}, MissingFeatureError, "the student has no map 'layer9': name one of m0"),
-        ({"maps": {"m0": "layer9"}}, MissingFeatureError, "the teacher has no map 'layer9'"),
-        ({"maps": {}}, OptionError, "CRG needs a level or more"),
+        ({"maps": {"layer9": "m0"}}, UnknownNameError, "unknown one of the maps 'layer9'. Known: m0"),
+        ({"maps": {"m0": "layer9"}}, UnknownNameError, "unknown one of the maps 'layer9'"),
+        ({"maps": {}}, OptionError, "CRG has no maps to compare"),
         ({"scope": "imge"}, UnknownNameError, "unknown graph scope 'imge'; did you mean 'image'"),
         ({"adapter_sharing": "share"}, UnknownNameError, "unknown way of sharing adapters 'share'"),
         ({"adapter_sharing": "vertex", "alpha": 0}, OptionError, "by the vertex term alone: give it a weight"),
@@ -422,7 +422,7 @@ def test_maps_that_do_not_fit_are_named():
         distiller(features(maps(7)), t)
     with pytest.raises(MissingFeatureError, match=r"CRG \(teacher\) needs features.maps"):
         distiller(s, Features(logits=torch.zeros(3, 2, dtype=F64)))
-    with pytest.raises(OptionError, match="the student has the maps m0, the teacher m0, m1: pair them"):
+    with pytest.raises(ShapeError, match=r"student has 1 \(m0\), the teacher 2 \(m0, m1\): name the pairs"):
         CRGDistiller.between(s, features(maps(), maps()))
     with pytest.raises(OptionError, match="give the student's Features of a batch"):
         CRGDistiller.between(lambda images: s, t)
