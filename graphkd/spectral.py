@@ -1,19 +1,212 @@
-r"""Laplacians and their smoothest eigenvectors, for graphs given as affinity matrices."""
+r"""Laplacians and their smoothest eigenvectors, for graphs given as affinity matrices.
+
+The trivial eigenvector (constant, or :math:`D^{1/2} 1`) is moved out of the way by deflation: a multiple of
+:math:`u_1 u_1^\top` puts it last. Picking by index would fail for a graph of several components, where eigenvalue 0
+has one copy for each.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
 from graphkd import ops
-from graphkd.errors import OptionError
-from graphkd.typing import Float, Tensor
+from graphkd.errors import OptionError, ShapeError
+from graphkd.registry import Registry
+from graphkd.typing import Bool, Float, Tensor
 
 _LEAST_DEGREE = 1e-6  # degrees are clamped, not shifted: connected nodes keep Lap u_1 = 0 exactly
 
+NonNegative = Callable[[Tensor], Tensor]
+NON_NEGATIVE: Registry[NonNegative] = Registry("rule of non-negativity")
 
-def clean_affinity(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
-    """Non-negative, symmetric, without self-loops: what a Laplacian is made of."""
-    kept = edges.clamp_min(0)
-    kept = (kept + kept.mT) / 2
-    return kept - torch.diag_embed(kept.diagonal(dim1=-2, dim2=-1))
+
+@NON_NEGATIVE.register("relu")
+def relu(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """Drop negative affinities: the best-conditioned spectrum for Pearson correlations."""
+    return edges.clamp_min(0)
+
+
+NON_NEGATIVE.register("abs")(torch.abs)
+
+
+@NON_NEGATIVE.register("shift")
+def shift(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """(1 + e) / 2: from [-1, 1] to [0, 1]; squashes most eigenvalues together."""
+    return (1 + edges) / 2
+
+
+@NON_NEGATIVE.register("exp")
+def exponential(edges: Float[Tensor, "*b n n"], tau: float = 0.5) -> Float[Tensor, "*b n n"]:
+    """exp(e / tau); ``tau``: temperature, > 0; default 0.5."""
+    return (edges / tau).exp()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A graph's Laplacian, and the symmetric matrix whose lowest eigenvectors embed the graph.
+
+    Args:
+        laplacian: what forms without eigenvectors compare.
+        symmetric: symmetric matrix of the same eigenvalues, the trivial one (if dropped) moved to the end.
+        rank: eigenvectors that may be asked for.
+        back: factor from the symmetric matrix's eigenvectors to the Laplacian's where they differ (random walk).
+        rows: weight of each node in a spectral form; default 1.
+
+    Shapes: laplacian, symmetric (*b, n, n); back, rows (*b, n, 1).
+    """
+
+    laplacian: Float[Tensor, "*b n n"]
+    symmetric: Float[Tensor, "*b n n"]
+    rank: int
+    back: Float[Tensor, "*b n 1"] | None = None
+    rows: Float[Tensor, "*b n 1"] | None = None
+
+    def lowest(self, k: int) -> tuple[Float[Tensor, "*b n k"], Float[Tensor, "*b k"]]:
+        """The k smoothest eigenvectors as orthonormal columns, and their eigenvalues; without gradient.
+
+        Raises: OptionError if the graph has fewer than k of them.
+        """
+        self.check(k)
+        values, vectors = torch.linalg.eigh(self.symmetric.detach())
+        vectors = vectors[..., :k]
+        if self.back is not None:
+            vectors = torch.linalg.qr(self.back.detach() * vectors).Q
+        return vectors, values[..., :k]
+
+    def check(self, k: int) -> None:
+        """Raises: OptionError if the graph has fewer than k eigenvectors to offer."""
+        if not 0 < k <= self.rank:
+            n = self.symmetric.shape[-1]
+            kind = "non-trivial eigenvectors" if self.rank < n else "eigenvectors"
+            raise OptionError(f"a graph of {n} nodes has {self.rank} {kind}, {k} were asked for: lower k")
+
+    def weigh(self, difference: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+        """Rows of a difference times the weights of the nodes."""
+        return difference if self.rows is None else self.rows * difference
+
+
+LaplacianRule = Callable[[Tensor, bool], Operator]
+LAPLACIANS: Registry[LaplacianRule] = Registry("Laplacian")
+
+
+def _operator(laplacian: Tensor, symmetric: Tensor, trivial: Tensor | None, top: Tensor | float) -> Operator:
+    n = symmetric.shape[-1]
+    if trivial is None:
+        return Operator(laplacian, symmetric, n)
+    return Operator(laplacian, symmetric + top * trivial @ trivial.mT, n - 1)
+
+
+def _root_degrees(weights: Tensor) -> Tensor:
+    return ops.unit_rows(ops.safe_sqrt(weights.sum(-2, keepdim=True))).mT
+
+
+def _inverse_roots(weights: Tensor) -> Tensor:
+    return weights.sum(-1, keepdim=True).clamp_min(_LEAST_DEGREE).rsqrt()
+
+
+def _identity(weights: Tensor) -> Tensor:
+    return torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
+
+
+@LAPLACIANS.register("sym")
+def symmetric_operator(weights: Float[Tensor, "*b n n"], drop_trivial: bool = True) -> Operator:
+    r""":math:`I - D^{-1/2} W D^{-1/2}`; eigenvalues in [0, 2], trivial eigenvector :math:`D^{1/2} 1`."""
+    scale = _inverse_roots(weights)
+    laplacian = _identity(weights) - scale * weights * scale.mT
+    return _operator(laplacian, laplacian, _root_degrees(weights) if drop_trivial else None, 3.0)
+
+
+@LAPLACIANS.register("unnormalised")
+def unnormalised_operator(weights: Float[Tensor, "*b n n"], drop_trivial: bool = True) -> Operator:
+    r""":math:`D - W`; eigenvalues in [0, 2 max d], trivial eigenvector 1."""
+    degrees = weights.sum(-1)
+    laplacian = torch.diag_embed(degrees) - weights
+    constant = ops.unit_rows(torch.ones_like(weights[..., :1, :])).mT
+    top = 2 * degrees.detach().amax(-1)[..., None, None] + 1
+    return _operator(laplacian, laplacian, constant if drop_trivial else None, top)
+
+
+@LAPLACIANS.register("random_walk")
+def random_walk_operator(weights: Float[Tensor, "*b n n"], drop_trivial: bool = True) -> Operator:
+    r""":math:`I - D^{-1} W`; the symmetric Laplacian's eigenvalues, its eigenvectors times :math:`D^{-1/2}`."""
+    like, scale = symmetric_operator(weights, drop_trivial), _inverse_roots(weights)
+    return replace(like, laplacian=_identity(weights) - scale.square() * weights, back=scale)
+
+
+def knn_mask(weights: Float[Tensor, "*b n n"], k: int) -> Bool[Tensor, "*b n n"]:
+    """Edges among the k strongest of either end, and self-loops.
+
+    Raises: OptionError if there are fewer than k other nodes.
+    """
+    n = weights.shape[-1]
+    if not 0 < k < n:
+        raise OptionError(f"a graph of {n} nodes has {n - 1} neighbours for each, {k} were asked for: lower neighbours")
+    loops = torch.eye(n, dtype=torch.bool, device=weights.device)
+    nearest = weights.masked_fill(loops, -torch.inf).topk(k, dim=-1).indices
+    kept = torch.zeros_like(weights, dtype=torch.bool).scatter(-1, nearest, True)
+    return kept | kept.mT | loops
+
+
+@dataclass(frozen=True)
+class SpectralGraph:
+    """How two affinity matrices become two operators that can be compared.
+
+    Args:
+        nonnegative: ``"relu"`` (default), ``"abs"``, ``"shift"``, ``"exp"``, or a function.
+        laplacian: ``"sym"`` (default), ``"unnormalised"``, ``"random_walk"``, or a function.
+        self_loops: keep the diagonal of the affinities; default off.
+        neighbours: keep the edges among each node's strongest in the teacher's graph, for both; default all edges.
+        drop_trivial: leave the trivial eigenvector out of the embedding; default on.
+        dtype: precision of Laplacian and eigenvectors, such as ``torch.float64``; default that of the affinities.
+
+    Shapes: student, teacher (*b, n, n), attention (*b, n) -> two operators.
+    Raises: UnknownNameError; ShapeError where a mask is shared by graphs of different size.
+    Example: ``SpectralGraph(neighbours=8)(student_edges, teacher_edges)``
+    """
+
+    nonnegative: str | NonNegative = "relu"
+    laplacian: str | LaplacianRule = "sym"
+    self_loops: bool = False
+    neighbours: int | None = None
+    drop_trivial: bool = True
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        NON_NEGATIVE.resolve(self.nonnegative)
+        LAPLACIANS.resolve(self.laplacian)
+
+    def weights(self, edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+        """Non-negative and symmetric affinities."""
+        kept = NON_NEGATIVE.resolve(self.nonnegative)(edges if self.dtype is None else edges.to(self.dtype))
+        kept = (kept + kept.mT) / 2
+        return kept if self.self_loops else kept - torch.diag_embed(kept.diagonal(dim1=-2, dim2=-1))
+
+    def operator(self, weights: Float[Tensor, "*b n n"]) -> Operator:
+        """The Laplacian of non-negative symmetric weights."""
+        return LAPLACIANS.resolve(self.laplacian)(weights, self.drop_trivial)
+
+    def __call__(
+        self,
+        student: Float[Tensor, "*b n n"],
+        teacher: Float[Tensor, "*b m m"],
+        attention: Float[Tensor, "*b n"] | None = None,
+    ) -> tuple[Operator, Operator]:
+        r"""Both operators; the teacher's without gradient. ``attention`` A turns W_ij into sqrt(A_i A_j) W_ij."""
+        student, teacher = self.weights(student), self.weights(teacher.detach())
+        if self.neighbours is not None:
+            if student.shape[-1] != teacher.shape[-1]:
+                raise ShapeError(
+                    f"the teacher's graph of {teacher.shape[-1]} nodes gives no neighbours to the student's "
+                    f"{student.shape[-1]}: neighbours=None, or an adapter to as many channels"
+                )
+            mask = knn_mask(teacher, self.neighbours)
+            student, teacher = (torch.where(mask, weights, 0.0) for weights in (student, teacher))
+        if attention is not None:
+            root = attention.to(teacher.dtype).sqrt()
+            factor = root.unsqueeze(-1) * root.unsqueeze(-2)
+            student, teacher = student * factor, teacher * factor
+        return self.operator(student), self.operator(teacher)
 
 
 def laplacian(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
@@ -26,17 +219,12 @@ def laplacian(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
     Shapes: (*b, n, n) -> (*b, n, n), eigenvalues in [0, 2].
     Example: ``laplacian(torch.ones(2, 2))`` is ``[[1, -1], [-1, 1]]``.
     """
-    weights = clean_affinity(edges)
-    scale = weights.sum(-1).clamp_min(_LEAST_DEGREE).rsqrt()
-    identity = torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
-    return identity - scale.unsqueeze(-1) * weights * scale.unsqueeze(-2)
+    graph = SpectralGraph()
+    return graph.operator(graph.weights(edges)).laplacian
 
 
 def spectral_embedding(edges: Float[Tensor, "*b n n"], k: int) -> Float[Tensor, "*b n k"]:
-    r"""The k eigenvectors of the Laplacian with the smallest eigenvalues, after the trivial one.
-
-    The trivial one, :math:`u_1 = D^{1/2} 1 / |D^{1/2} 1|`, is moved out of the way by deflation (the spectrum lies in
-    [0, 2], so :math:`+ 3 u_1 u_1^T` puts it last); picking by index would fail for a graph of several components.
+    r"""The k eigenvectors of the Laplacian with the smallest eigenvalues, after the trivial one; without gradient.
 
     Args:
         edges: affinities; negative ones and self-loops are dropped.
@@ -44,11 +232,5 @@ def spectral_embedding(edges: Float[Tensor, "*b n n"], k: int) -> Float[Tensor, 
     Shapes: (*b, n, n) -> (*b, n, k), orthonormal columns; their signs are arbitrary.
     Raises: OptionError if the graph has fewer than k non-trivial eigenvectors.
     """
-    n = edges.shape[-1]
-    if not 0 < k < n:
-        raise OptionError(f"a graph of {n} nodes has {n - 1} non-trivial eigenvectors, {k} were asked for: lower k")
-    root = ops.safe_sqrt(clean_affinity(edges).sum(-1, keepdim=True))
-    trivial = ops.unit_rows(root.mT).mT
-    deflated = laplacian(edges) + 3 * trivial @ trivial.mT
-    vectors: Tensor = torch.linalg.eigh(deflated).eigenvectors
-    return vectors[..., :k]
+    graph = SpectralGraph()
+    return graph.operator(graph.weights(edges)).lowest(k)[0]

@@ -15,6 +15,7 @@ CLASSES, SAMPLES = 5, 32
 NAMES = distillers().names()
 # Only what a method cannot be built without.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "crg": {"k": 3},  # of 4 channels
     "hkd": {"num_samples": SAMPLES, "negatives": 8, "width": 8},
     "combined": {"parts": {"kd": {}, "rkd": {}}, "weights": {"rkd": 0.5}},
 }
@@ -32,7 +33,7 @@ def features(samples: int, seed: int, width: int = 6, small: int = 2, dtype: tor
         logits=draw(samples, CLASSES),
         proxies=draw(CLASSES, width),
         proxy_logits=draw(CLASSES, CLASSES),
-        maps={"layer1": draw(samples, 4, 4, 4), "layer2": draw(samples, 8, small, small)},
+        maps={"layer1": draw(samples, 10, 4, 4), "layer2": draw(samples, 20, small, small)},
         tokens={"blocks": draw(samples, 5, width)},
     )
 

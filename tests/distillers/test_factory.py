@@ -35,7 +35,7 @@ def test_a_size_given_is_not_asked_for():
 
 def test_sizes_of_features():
     student, _ = networks(4)
-    assert Sizes.of(student) == Sizes(6, 5, {"layer1": 4, "layer2": 8}, {"blocks": 6})
+    assert Sizes.of(student) == Sizes(6, 5, {"layer1": 10, "layer2": 20}, {"blocks": 6})
 
 
 def test_unknown_names_are_suggested_and_listed():

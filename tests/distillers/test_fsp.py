@@ -21,6 +21,6 @@ def test_bad_input_is_named():
     student, teacher = networks(4)
     with pytest.raises(ShapeError, match="two maps or more, found 1"):
         FSPDistiller(maps={"layer1": "layer1"})(student, teacher)
-    wide = Features(maps={"layer1": torch.zeros(4, 6, 4, 4), "layer2": torch.zeros(4, 8, 2, 2)})
-    with pytest.raises(ShapeError, match="found 6 of the student and 4 of the teacher.*NST"):
+    wide = Features(maps={"layer1": torch.zeros(4, 6, 4, 4), "layer2": torch.zeros(4, 20, 2, 2)})
+    with pytest.raises(ShapeError, match="found 6 of the student and 10 of the teacher.*NST"):
         FSPDistiller()(wide, teacher)

@@ -39,7 +39,7 @@ def test_bad_input_is_named():
         ICKDDistiller([(2, 3)], adapter="none")
     with pytest.raises(UnknownNameError, match="unknown adapter 'conv_nb'; did you mean 'conv_bn'"):
         ICKDDistiller([(2, 3)], adapter="conv_nb")
-    with pytest.raises(ShapeError, match="built for a student map of 9 channels, found 4"):
+    with pytest.raises(ShapeError, match="built for a student map of 9 channels, found 10"):
         ICKDDistiller([(9, 4)], maps={"layer1": "layer1"})(student, teacher)
     with pytest.raises(ShapeError, match="built for 1 maps, found 2"):
         ICKDDistiller([(4, 4)])(student, teacher)

@@ -25,5 +25,5 @@ def test_bad_input_is_named():
     with pytest.raises(ShapeError, match="IRG compares two maps, found 1"):
         IRGDistiller(maps={"layer1": "layer1"})(student, teacher)
     odd = replace(student, maps={"layer1": student.maps["layer1"], "layer2": student.maps["layer2"][:, :7]})
-    with pytest.raises(ShapeError, match="found 7 and 4: choose maps whose channels divide"):
+    with pytest.raises(ShapeError, match="found 7 and 10: choose maps whose channels divide"):
         IRGDistiller()(odd, teacher)

@@ -43,8 +43,8 @@ def test_prefix_and_spacing_choose_tokens():
 def test_positions_of_maps_are_tokens():
     student, teacher = networks(4)
     distiller = TRGDistiller.between(student, teacher, on="maps", pairs={"layer1": "layer2"}).double()
-    assert distiller.projectors[0].weight.shape == (8, 4)
-    assert distiller.build(distiller.prepare(student, teacher)[0], "student")["token0"].x.shape == (4, 16, 4)
+    assert distiller.projectors[0].weight.shape == (20, 10)
+    assert distiller.build(distiller.prepare(student, teacher)[0], "student")["token0"].x.shape == (4, 16, 10)
     assert distiller(student, teacher).total.isfinite()
 
 
