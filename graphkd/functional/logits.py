@@ -1,6 +1,7 @@
 """Losses of logits: KD, DKD, DIST, and the similarities of a CLIP."""
 
 import torch
+from torch.nn.functional import logsigmoid
 
 from graphkd import ops
 from graphkd.alignments import CROSS_ENTROPY, KL
@@ -121,10 +122,9 @@ def dkd_parts(
 
 def _split(logits: Tensor, label: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
     """log [p_y, 1 - p_y], and the log-softmax over the other classes (0 at the label)."""
-    total = logits.logsumexp(-1, keepdim=True)
     rest = logits.masked_fill(label, float("-inf")).logsumexp(-1, keepdim=True)
-    own = torch.where(label, logits, 0.0).sum(-1, keepdim=True)
-    return torch.cat([own - total, rest - total], -1), torch.where(label, 0.0, logits - rest)
+    odds = torch.where(label, logits, 0.0).sum(-1, keepdim=True) - rest  # log p_y / (1 - p_y): exact for small p_y
+    return torch.cat([logsigmoid(odds), logsigmoid(-odds)], -1), torch.where(label, 0.0, logits - rest)
 
 
 @graph_loss

@@ -114,8 +114,8 @@ def mass_classes(teacher_logits: Float[Tensor, "b c"], share: float) -> Bool[Ten
         raise OptionError(f"the share of probability is in (0, 1], found {share}")
     if share == 1:
         return torch.ones_like(teacher_logits, dtype=torch.bool)
-    probabilities = teacher_logits.detach().float().softmax(-1)
-    ranked, order = probabilities.sort(-1, descending=True, stable=True)
+    probabilities = teacher_logits.detach().softmax(-1, torch.promote_types(teacher_logits.dtype, torch.float32))
+    ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ranked.cumsum(-1) - ranked  # what better classes hold
     return torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before < share)
 
@@ -144,4 +144,4 @@ def random_classes(
 
 def _rank(logits: Tensor) -> Tensor:
     """Place of each class, 0 the best; equal logits in class order."""
-    return logits.detach().sort(-1, descending=True, stable=True).indices.argsort(-1)
+    return logits.detach().argsort(dim=-1, descending=True, stable=True).argsort(-1)
