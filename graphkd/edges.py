@@ -8,7 +8,7 @@ import torch
 from graphkd import distributed, ops, spectral
 from graphkd.errors import GraphError, OptionError
 from graphkd.registry import Registry
-from graphkd.relations import Relation
+from graphkd.relations import RELATIONS, Relation
 from graphkd.typing import Float, Int, Scope, Tensor
 
 Normalise = Callable[[Tensor], Tensor]
@@ -24,8 +24,9 @@ def _center(edges: Tensor) -> Tensor:
 
 @NORMALISERS.register("sum")
 def _sum(edges: Tensor) -> Tensor:
-    """PKT: rows as distributions."""
-    return edges / edges.sum(-1, keepdim=True)
+    """PKT: rows as distributions; a row of zeros stays as it is."""
+    total = edges.sum(-1, keepdim=True)
+    return edges / torch.where(total == 0, 1.0, total)
 
 
 @NORMALISERS.register("mean")
@@ -80,8 +81,9 @@ class Edges:
     @property
     def key(self) -> str:
         """Names the computation for fused forms; weighted edges have a key of their own."""
+        ours = self.name in RELATIONS and RELATIONS.get(self.name) is self.relation
         rule = "" if self.normalise is None else getattr(self.normalise, "__name__", "custom")
-        return f"{self.name}/{rule}{'/weighted' if self.weight is not None else ''}"
+        return f"{self.name if ours else 'custom'}/{rule}{'/weighted' if self.weight is not None else ''}"
 
     def dense(self) -> Float[Tensor, "*b n m"]:
         """The matrix, without weights. Costs its full size in memory."""
@@ -96,8 +98,14 @@ class Edges:
         offset = sum(rows[: distributed.rank()])
         return replace(self, target=distributed.gather(self.target, rows), offset=offset)
 
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Edges":
+        """The same edges with every tensor changed; a node set related to itself stays one."""
+        source = change(self.source)
+        target = source if self.target is self.source else change(self.target)
+        return replace(self, source=source, target=target, weight=None if self.weight is None else change(self.weight))
+
     def topk(self, k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
-        """Each source's k strongest edges, in PyG's format (edge_index, edge_attr).
+        """Each source's k largest edges (for a distance, the farthest), in PyG's format (edge_index, edge_attr).
 
         Raises: OptionError if there are fewer than k targets; GraphError for batched graphs.
         """
@@ -123,7 +131,7 @@ class Edges:
         return spectral.spectral_embedding(self._square(), k)
 
     def _square(self) -> Tensor:
-        if self.source.shape != self.target.shape:
+        if self.source is not self.target:
             raise GraphError(f"a Laplacian needs edges of a node set with itself, found {self}")
         return self.dense()
 

@@ -1,9 +1,11 @@
 """A graph with typed nodes and implicit edges, on PyG's HeteroData."""
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 
 from graphkd.edges import NORMALISERS, Edges, Normalise
 from graphkd.errors import GraphError, ShapeError
@@ -13,6 +15,20 @@ from graphkd.typing import Float, Scope, Tensor
 
 EdgeType = tuple[str, str, str]
 _NEED_A_MATRIX = {"edge_index", "edge_attr", "edge_weight", "adj", "adj_t"}
+
+
+def _needs_a_matrix(key: str) -> GraphError:
+    return GraphError(
+        f"{key} needs a matrix and these edges are implicit: use graph.edges(...).topk(k) for PyG's "
+        "edge_index and edge_attr, or .dense() for the whole matrix"
+    )
+
+
+class _ImplicitStorage(EdgeStorage):  # type: ignore[misc]
+    def __getattr__(self, key: str) -> Any:
+        if key in _NEED_A_MATRIX:
+            raise _needs_a_matrix(key)
+        return super().__getattr__(key)
 
 
 class Graph(HeteroData):  # type: ignore[misc]
@@ -64,7 +80,7 @@ class Graph(HeteroData):  # type: ignore[misc]
         Raises: GraphError for a node type that is absent, ShapeError for different widths, UnknownNameError.
         """
         nodes = self._nodes(source), self._nodes(target)
-        name = relation if isinstance(relation, str) else relation.__name__
+        name = relation if isinstance(relation, str) else getattr(relation, "__name__", type(relation).__name__)
         function = RELATIONS.resolve(relation)
         x, y = (store.x for store in nodes)
         if x.shape[-1] != y.shape[-1] and function in (RELATIONS.get(each) for each in RELATIONS):
@@ -110,8 +126,25 @@ class Graph(HeteroData):  # type: ignore[misc]
     def collect(self, key: str, allow_empty: bool = False) -> Any:
         """PyG's ``<key>_dict``; a key that needs a matrix raises, because the edges here are implicit."""
         if key in _NEED_A_MATRIX and self.edge_types:
-            raise GraphError(
-                f"{key} needs a matrix and these edges are implicit: use graph.edges(...).topk(k) for PyG's "
-                "edge_index and edge_attr, or .dense() for the whole matrix"
-            )
+            raise _needs_a_matrix(key)
         return super().collect(key, allow_empty)
+
+    def get_edge_store(self, src: str, rel: str, dst: str) -> "_ImplicitStorage":
+        """PyG's store of one edge type."""
+        key = (src, rel, dst)
+        if key not in self._edge_store_dict:
+            self._edge_store_dict[key] = _ImplicitStorage(_parent=self, _key=key)
+        store: _ImplicitStorage = self._edge_store_dict[key]
+        return store
+
+    def apply(self, func: Callable[[Tensor], Tensor], *args: str) -> "Graph":
+        """PyG's change of every tensor (``to``, ``clone``, ...); the edges follow their nodes."""
+        super().apply(func, *args)
+        if not args or "x" in args:
+            for store in self.edge_stores:
+                store.implicit = store.implicit.map_tensors(func)
+        return self
+
+    def subgraph(self, subset_dict: dict[str, Tensor]) -> "Graph":
+        """Not for implicit edges. Raises: GraphError."""
+        raise GraphError("PyG cuts a subgraph out of edge_index: select rows of the nodes and connect a new Graph")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from graphkd.errors import MissingFeatureError
+from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.typing import Tensor
 
 
@@ -28,8 +28,10 @@ class Losses(dict[str, Tensor]):
         return torch.stack(list(self.values())).sum()
 
     def joined(self, other: Mapping[str, Tensor]) -> "Losses":
-        """Both sets of terms; a name may occur in one of them only."""
+        """Both sets of terms. Raises: OptionError for a name that occurs in both."""
         twice = sorted(self.keys() & other.keys())
         if twice:
-            raise MissingFeatureError(f"two distillers give the terms {', '.join(twice)}: name one of them, name='...'")
+            raise OptionError(
+                f"two distillers give the terms {', '.join(twice)}: rename one of them, distiller.name = 'another'"
+            )
         return Losses({**self, **other})

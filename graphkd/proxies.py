@@ -81,6 +81,7 @@ class ClassMeans(nn.Module):
 
     def means(self, own: Features, teacher: Features) -> tuple[Tensor, Tensor, Tensor]:
         """Mean embeddings (c, d), mean logits (c, c) and sample counts (c, 1)."""
+        own, teacher = own.blended(), teacher.blended()
         logits = own.tensor("logits", "class means")
         labels = teacher.tensor("logits", "class means").argmax(-1)
         member = one_hot(labels, self.num_classes).to(logits.dtype)
@@ -137,6 +138,12 @@ def _one_hot(features: Features) -> Features:
     """Proxy c is of class c and nothing else."""
     proxies = features.tensor("proxies", "one-hot proxy logits")
     return replace(features, proxy_logits=torch.eye(len(proxies), dtype=proxies.dtype, device=proxies.device))
+
+
+@PROXY_LOGITS.register("none")
+def _none(features: Features) -> Features:
+    """Edges are of features only: the logits of proxies are not read."""
+    return features
 
 
 def class_means(

@@ -69,7 +69,7 @@ class PseudoLabels(nn.Module):
         momentum: float = 0.99,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not temperature > 0:
             raise OptionError(f"the calibration temperature is > 0, found {temperature}")
         if not 0 <= threshold < 1:
             raise OptionError(f"the confidence threshold is in [0, 1), found {threshold}: nothing passes 1")
@@ -80,16 +80,17 @@ class PseudoLabels(nn.Module):
         self.register_buffer("prior", torch.full((num_classes,), 1 / num_classes))
 
     def forward(self, student: Features, teacher: Features, labels: Int[Tensor, " b"] | None) -> Float[Tensor, " b"]:
-        """Loss of each sample; 0 for one that is not confident enough."""
+        """Loss of each sample; one that is not confident enough teaches nothing, also where it was blended in."""
         logits = teacher.tensor("logits", "the pseudo-label term")
         probabilities = self.probabilities(logits)
         targets = self.target(probabilities, labels)
-        kept = (probabilities.amax(-1) >= self.threshold).to(logits.dtype)
+        best = probabilities.amax(-1)
+        kept = torch.where(best.isnan(), best, (best >= self.threshold).to(best))  # a NaN is never hidden
+        targets = targets * kept.unsqueeze(-1)
         if teacher.mixture is not None:
-            blend = teacher.mixture.blend
-            targets, kept = blend(targets), blend(kept)
+            targets = teacher.mixture.blend(targets)
         log_likelihood = student.tensor("logits", "the pseudo-label term").log_softmax(-1)
-        return -kept * (targets * log_likelihood).sum(-1)
+        return -(targets * log_likelihood).sum(-1)
 
     def probabilities(self, logits: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Calibrated probabilities; in training mode the class prior follows the batches seen."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, overload
 
-from graphkd.errors import UnknownNameError
+from graphkd.errors import OptionError, UnknownNameError
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -12,7 +12,7 @@ P = TypeVar("P")
 
 def unknown(kind: str, name: str, known: list[str]) -> UnknownNameError:
     """The error for a name that is not known: the nearest one, then the list."""
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known) or 'none'}")
 
@@ -50,7 +50,7 @@ class Registry(Generic[T]):
 
     def _add(self, name: str, part: Any) -> Any:
         if name in self._parts:
-            raise ValueError(f"{self.kind} {name!r} is registered already: choose another name")
+            raise OptionError(f"{self.kind} {name!r} is registered already: choose another name")
         self._parts[name] = part
         return part
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from graphkd import distributed
 from graphkd.distillers.base import Distiller
 from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError
-from graphkd.features import Features
+from graphkd.features import Features, as_compute
 from graphkd.losses import Losses
 from graphkd.typing import Float, Int, Tensor
 
@@ -28,7 +28,7 @@ def labelled_cross_entropy(logits: Float[Tensor, "b c"], target: Int[Tensor, " b
     Example: ``Step(student, prg, task=labelled_cross_entropy)``
     """
     known = target >= 0
-    losses = cross_entropy(logits.float(), target.clamp_min(0), reduction="none")
+    losses = cross_entropy(as_compute(logits), target.clamp_min(0), reduction="none")
     both = torch.stack([torch.where(known, losses, 0.0).sum(), known.sum().to(losses.dtype)])
     both = distributed.total(both)
     return both[0] / both[1].detach().clamp_min(1)
@@ -89,17 +89,21 @@ class Step(nn.Module):
         """Once: a head without gradient would be exported untrained, and would stall the gradient sync of DDP."""
         if self._head_checked or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return
-        self._head_checked = True
+        if features.proxies is not None and not features.proxies.requires_grad:
+            return  # a frozen classifier; its outputs still carry the gradient of the embedding
         head = [each for each in (features.logits, features.proxies, features.proxy_logits) if each is not None]
         head = [each for each in head if each.requires_grad]
         total = losses.total
-        if not head or not total.requires_grad:
-            return
-        if all(grad is None for grad in torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)):
+        unused = False
+        if head and total.requires_grad:
+            grads = torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)
+            unused = all(grad is None for grad in grads)
+        if unused:
             raise GraphKDError(
                 f"no term of {', '.join(losses)} reaches the student's classifier: it would stay untrained and stall "
                 "distributed training. Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head"
             )
+        self._head_checked = True
 
     def _replicate_for_data_parallel(self) -> Any:
         raise DistributedError(

@@ -20,7 +20,8 @@ from graphkd.typing import Float, Side, Tensor
 class ATDistiller(Distiller):
     r"""Match the mean power of a map at each position.
 
-    .. math:: L = w\, \mathrm{mean}_{b,p} (Q^S_{bp} - Q^T_{bp})^2, \quad Q = q / |q|, \quad q_p = \mathrm{mean}_c F_{cp}^k
+    .. math:: L = w\, \mathrm{mean}_{b,p} (Q^S_{bp} - Q^T_{bp})^2, \quad
+        Q = q / |q|, \quad q_p = \mathrm{mean}_c F_{cp}^k
 
     summed over the pairs of maps. As a graph: the edges from an image to its positions are Q.
 

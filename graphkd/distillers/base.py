@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graphkd import distributed
-from graphkd.distillers.sizes import measure
+from graphkd.distillers.sizes import Sizes, measure
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -71,7 +71,7 @@ class Distiller(nn.Module, ABC):
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
         needs: which of ``target``, ``index``, ``boxes`` must be given.
         sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
-            ``num_classes``, ``channels``, ``token_dims``.
+            ``num_classes``, ``num_samples``, ``channels``, ``token_dims``.
     """
 
     terms: Mapping[str, tuple[float, Term]]
@@ -79,6 +79,7 @@ class Distiller(nn.Module, ABC):
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
     sized_by: ClassVar[tuple[str, ...]] = ()
+    _name: str | None = None
 
     @classmethod
     def between(cls, student: Any, teacher: Any, **options: Any) -> Self:
@@ -145,8 +146,12 @@ class Distiller(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What its terms are called by: ``prg`` for ``PRGDistiller``."""
-        return type(self).__name__.removesuffix("Distiller").lower()
+        """What its terms are called by: ``prg`` for ``PRGDistiller``, unless another name was set."""
+        return self._name or type(self).__name__.removesuffix("Distiller").lower()
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
 
     @staticmethod
     def table(**terms: tuple[float, Term | None]) -> dict[str, tuple[float, Term]]:
@@ -184,19 +189,23 @@ def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
     return both[0] / both[1].detach()
 
 
-def widths(method: str, student: Sized, teacher: Sized) -> tuple[int, int, int]:
+def widths(method: str, student: Sized | Features, teacher: Sized | Features) -> tuple[int, int, int]:
     """Student's and teacher's embedding width and their common number of classes.
 
-    Raises: TeacherError for a teacher without classes, ShapeError for different numbers of classes.
+    Raises: TeacherError for a teacher without classes; ShapeError for a student without, or with another number.
     """
-    if teacher.num_classes is None or student.num_classes is None:
+    s, t = Sizes.of(student), Sizes.of(teacher)
+    if s.num_classes is None:
+        raise ShapeError(f"{method} needs the student's class scores, and this student has no classifier: give it one")
+    if t.num_classes is None:
         raise TeacherError(
             f"{method} needs classes, and this teacher has neither text tower nor classifier: "
             "use a CLIP-like teacher with class names, or a distiller of embeddings alone"
         )
-    if student.num_classes != teacher.num_classes:
+    if s.num_classes != t.num_classes:
         raise ShapeError(
-            f"the student has {student.num_classes} classes, the teacher {teacher.num_classes}: build the student "
-            f"with num_classes={teacher.num_classes}, in the order of teacher.classes"
+            f"the student has {s.num_classes} classes, the teacher {t.num_classes}: build the student "
+            f"with num_classes={t.num_classes}, in the order of teacher.classes"
         )
-    return student.embedding_dim, teacher.embedding_dim, student.num_classes
+    found = measure(student, teacher, ("student_dim", "teacher_dim"), method, {})
+    return found["student_dim"], found["teacher_dim"], s.num_classes

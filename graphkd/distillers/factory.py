@@ -8,8 +8,6 @@ from typing import Any, get_args
 
 import graphkd.distillers
 from graphkd.distillers.base import DISTILLERS, Distiller
-from graphkd.distillers.sizes import Sizes
-from graphkd.features import Features
 from graphkd.registry import Registry, unknown
 
 
@@ -37,8 +35,7 @@ def create_distiller(name: str, student: Any, teacher: Any, **options: Any) -> D
     for option in options:
         if option not in known:
             raise unknown(f"option of {name!r}", option, known)
-    s, t = (Sizes.of(each) if isinstance(each, Features) else each for each in (student, teacher))
-    return method.between(s, t, **options)
+    return method.between(student, teacher, **options)
 
 
 def option_names(method: type[Distiller]) -> list[str]:

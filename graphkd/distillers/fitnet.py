@@ -20,7 +20,8 @@ from graphkd.typing import Float, Side, Tensor
 class FitNetDistiller(Distiller):
     r"""Match the teacher's maps themselves.
 
-    .. math:: L = w\, \mathrm{mean} \big(\phi(F^S) - F^T\big)^2, \quad \phi = \mathrm{ReLU} \circ \mathrm{BN} \circ \mathrm{conv}
+    .. math:: L = w\, \mathrm{mean} \big(\phi(F^S) - F^T\big)^2, \quad
+        \phi = \mathrm{ReLU} \circ \mathrm{BN} \circ \mathrm{conv}
 
     summed over the pairs of maps. As a graph: nodes without edges.
 

@@ -1,4 +1,4 @@
-"""Graph knowledge distillation (Lassance et al.): the normalised similarity graph of the samples follows the teacher's."""
+"""Graph knowledge distillation (Lassance et al.): the normalised graph of the samples follows the teacher's."""
 
 from typing import ClassVar, Final, final
 

@@ -24,7 +24,8 @@ SQUARES_OF_ROWS: Final = Alignment("squares_of_rows", MSE.penalty, KL.outer)
 class ICKDDistiller(Distiller):
     r"""Match the Gram matrices of the channels of each image, with rows of unit length (ICKD-C).
 
-    .. math:: L = \frac{w}{C B} \sum_b \lVert \hat G^S_b - \hat G^T_b \rVert_F^2, \quad G = F F^T, \quad F \in R^{C \times HW}
+    .. math:: L = \frac{w}{C B} \sum_b \lVert \hat G^S_b - \hat G^T_b \rVert_F^2, \quad
+        G = F F^T, \quad F \in R^{C \times HW}
 
     summed over the pairs of maps; the student passes through an adapter to the teacher's channels.
 

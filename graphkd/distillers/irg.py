@@ -86,7 +86,8 @@ def _change(lower: Float[Tensor, "b c h w"], upper: Float[Tensor, "b c2 h2 w2"])
             f"IRG averages neighbouring channels of the deeper map to those of the other, found {deeper} and "
             f"{channels}: choose maps whose channels divide"
         )
-    return (lower - upper.unflatten(1, (channels, deeper // channels)).mean(2)).flatten(1)
+    neighbours = upper.view(len(upper), channels, deeper // channels, *upper.shape[2:])
+    return (lower - neighbours.mean(2)).flatten(1)
 
 
 def _vertex(pair: Pair) -> Float[Tensor, ""]:

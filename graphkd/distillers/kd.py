@@ -15,7 +15,8 @@ from graphkd.typing import Float, Side, Tensor
 class KDDistiller(Distiller):
     r"""Match the softened class scores of each sample.
 
-    .. math:: L = w\, \frac{T^2}{N} \sum_i \mathrm{KL}\big(\mathrm{softmax}(z^T_i / T)\,\|\,\mathrm{softmax}(z^S_i / T)\big)
+    .. math:: L = w\, \frac{T^2}{N} \sum_i
+        \mathrm{KL}\big(\mathrm{softmax}(z^T_i / T)\,\|\,\mathrm{softmax}(z^S_i / T)\big)
 
     As a graph: the edges from a sample to the classes are its logits, compared by their row softmax.
 

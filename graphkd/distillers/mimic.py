@@ -1,6 +1,6 @@
 """Feature mimicking: the student's projected embedding follows the teacher's, its head the teacher's pseudo-labels."""
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -50,7 +50,7 @@ class MimicDistiller(Distiller):
         self.terms = self.table(ce=(ce_weight, self._ce), feature=feature)
 
     @classmethod
-    def between(cls, student: Sized, teacher: Sized, **options: float) -> "MimicDistiller":
+    def between(cls, student: Sized, teacher: Sized, **options: Any) -> "MimicDistiller":
         """A distiller of the right size. Raises: TeacherError, ShapeError."""
         return cls(*widths("mimicking", student, teacher), **options)
 
@@ -63,7 +63,7 @@ class MimicDistiller(Distiller):
 
     def _feature(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = pair.student["sample"].x, pair.teacher["sample"].x
-        return mean_over_batch((student - ops.same_width(teacher, student)).square().sum(-1))
+        return mean_over_batch((student - ops.same_width(student, teacher)).square().sum(-1))
 
     def _ce(self, pair: Pair) -> Float[Tensor, ""]:
         return mean_over_batch(self.labels(pair.student_features, pair.teacher_features, pair.target))

@@ -55,7 +55,9 @@ class NSTDistiller(Distiller):
 
 
 def _selectivity(pair: Pair) -> Float[Tensor, ""]:
-    return torch.stack([_discrepancy(pair.student[name].x, pair.teacher[name].x) for name in pair.student.node_types]).sum()
+    return torch.stack(
+        [_discrepancy(pair.student[name].x, pair.teacher[name].x) for name in pair.student.node_types]
+    ).sum()
 
 
 def _discrepancy(student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c2 n"]) -> Float[Tensor, ""]:

@@ -45,7 +45,7 @@ def matched(student: Features, teacher: Features, pairs: Pairs, part: str, reade
             f"{reader} compares {part}, and those of blended images are no blend of {part}: "
             "give the teacher the blended images instead of a store, or train without mixup and cutmix"
         )
-    names = pair_names(pairs, *found, part, reader)
+    names = pair_names(pairs, found[0], found[1], part, reader)
     s, t = {a: found[0][a] for a, _ in names}, {a: found[1][b] for a, b in names}
     return replace(student, **{part: s}), replace(teacher, **{part: t})  # type: ignore[arg-type]
 
@@ -68,8 +68,9 @@ def to_smaller(
     x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c2 h2 w2"]
 ) -> tuple[Float[Tensor, "b c h3 w3"], Float[Tensor, "b c2 h3 w3"]]:
     """Two maps, averaged down to the smaller height and width of both."""
-    size = [min(x.shape[2], y.shape[2]), min(x.shape[3], y.shape[3])]
-    return tuple(m if list(m.shape[2:]) == size else adaptive_avg_pool2d(m, size) for m in (x, y))  # type: ignore[return-value]
+    size = min(x.shape[2], y.shape[2]), min(x.shape[3], y.shape[3])
+    smaller = [each if each.shape[2:] == size else adaptive_avg_pool2d(each, size) for each in (x, y)]
+    return smaller[0], smaller[1]
 
 
 Adapter = Callable[[int, int], nn.Module]

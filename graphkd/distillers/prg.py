@@ -113,7 +113,7 @@ class PRGDistiller(Distiller):
         edge_weight = given.edge_weight if edge_weight is None else edge_weight
         self.kl_temperature = kl_temperature
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
-        used = {"with_nodes": node_weight > 0, "with_edges": edge_weight > 0}
+        used = {"with_nodes": node_weight != 0, "with_edges": edge_weight != 0}  # a negative one is refused by table()
         self.graph = ProxyGraph(student_dim, teacher_dim, num_classes, **used, **graph)
         node = NODE_TARGETS.get(node_target or given.node_target)
         terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce), "kl": (kl_weight, self._kl)}

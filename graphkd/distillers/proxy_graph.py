@@ -11,7 +11,7 @@ from graphkd.features import Features
 from graphkd.graph import EdgeType, Graph
 from graphkd.nodes import NODES, Parts
 from graphkd.projectors import PROJECTORS, Projector
-from graphkd.proxies import PROXIES, PROXY_LOGITS
+from graphkd.proxies import PROXIES, PROXY_LOGITS, OwnProxies
 from graphkd.registry import unknown
 from graphkd.relations import ROW_MAPS, RowMap
 from graphkd.typing import Side, Tensor
@@ -22,6 +22,8 @@ EDGE_SETS: Final = {
     "both": (("sample", "class"), ("sample", "sample")),
     "full": (("vertex", "vertex"),),
 }
+
+TEACHER_PROXIES: Final = ("own", "class_mean", "class_mean_ema")  # a teacher has no gradient to learn others by
 
 
 class GraphOptions(TypedDict, total=False):
@@ -73,24 +75,32 @@ class ProxyGraph(nn.Module):
         super().__init__()
         if logit_temperature is not None and logit_temperature <= 0:
             raise OptionError(f"logit_temperature is a softmax temperature > 0 or None, found {logit_temperature}")
+        if logit_temperature is not None and nodes == "fused":
+            raise OptionError("nodes='fused' has no logit block and a softmax of its own: leave logit_temperature out")
         if edges not in EDGE_SETS:
             raise unknown("edge set", edges, sorted(EDGE_SETS))
         row_map = ROW_MAPS.resolve(relation)
         self._widths = {"student": student_dim, "teacher": teacher_dim}
         self._num_classes, self._logit_temperature = num_classes, logit_temperature
-        self._node_parts = NODES.get("logits" if projector == "none" else nodes)(rho, row_map)
-        self._edge_parts = NODES.get("features" if proxy_logits == "none" else nodes)(rho, row_map)
+        parts, make_projector = NODES.get(nodes), PROJECTORS.get(projector)
+        self._node_parts = (NODES.get("logits") if projector == "none" else parts)(rho, row_map)
+        self._edge_parts = (NODES.get("features") if proxy_logits == "none" else parts)(rho, row_map)
         self._with_nodes, self._normalise = with_nodes, "center" if center_edges else None
         self._edge_set = EDGE_SETS[edges] if with_edges else ()
-        self._proxy_logits = PROXY_LOGITS.get("own" if proxy_logits == "none" else proxy_logits)
-        self.teacher_proxies = PROXIES.get(teacher_proxy)(num_classes, teacher_dim)
-        self.student_proxies = PROXIES.get(student_proxy)(num_classes, student_dim)
+        self._proxy_logits = PROXY_LOGITS.get(proxy_logits)
+        if teacher_proxy not in TEACHER_PROXIES:
+            raise unknown("teacher proxy", teacher_proxy, list(TEACHER_PROXIES))
+        sources = PROXIES.get(teacher_proxy), PROXIES.get(student_proxy)
+        if not self.needs_proxies:  # parameters that no term reaches would stall distributed training
+            sources = OwnProxies, OwnProxies
+        self.teacher_proxies = sources[0](num_classes, teacher_dim)
+        self.student_proxies = sources[1](num_classes, student_dim)
         self._through_projector = student_proxy == "text" and self.needs_proxies
         if self._through_projector and projector == "none":
             raise OptionError("student_proxy='text' meets the teacher's text by a projector: projector='none' has none")
         self.projector: Projector | None = None
         if self._through_projector or (with_nodes and "embedding" in self._node_parts.reads):
-            self.projector = PROJECTORS.get(projector)(student_dim, teacher_dim, num_classes)
+            self.projector = make_projector(student_dim, teacher_dim, num_classes)
 
     @property
     def node_shares(self) -> dict[str, float]:
@@ -105,19 +115,24 @@ class ProxyGraph(nn.Module):
 
     @property
     def needs_proxies(self) -> bool:
-        """Whether any edge leads to a class proxy."""
+        """Whether any edge leads to a class proxy, or a node is made with the proxies."""
+        used = [self._node_parts] * self._with_nodes + [self._edge_parts] * bool(self._edge_set)
+        return self._has_classes or any("proxies" in parts.reads for parts in used)
+
+    @property
+    def _has_classes(self) -> bool:
         return any(target != "sample" for _, target in self._edge_set)
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the proxies that the options ask for."""
         if not self.needs_proxies:
             return student, teacher
-        for features in (student, teacher):
-            features.need("proxies", "PRG")
-            features.need("proxy_logits", "PRG")
-        teacher = self.teacher_proxies(teacher, teacher)
-        student = self.student_proxies(student, teacher)
-        return self._proxy_logits(student), self._proxy_logits(teacher)
+        teacher = self._proxy_logits(self.teacher_proxies(teacher, teacher))
+        student = self._proxy_logits(self.student_proxies(student, teacher))
+        for side, features in (("teacher", teacher), ("student", student)):
+            features.need("proxies", f"PRG ({side})")
+            features.need("proxy_logits", f"PRG ({side})")
+        return student, teacher
 
     def build(self, features: Features, side: Side) -> Graph:
         """The graph of one side."""
@@ -151,14 +166,14 @@ class ProxyGraph(nn.Module):
         logits = self._block(features.tensor("logits", "PRG"))
         samples = self._edge_parts(embedding, logits, proxies)
         classes: Parts = {}
-        if self.needs_proxies:
+        if self._has_classes:
             classes = self._edge_parts(proxies, self._block(features.tensor("proxy_logits", "PRG")), proxies)
         for part, x in samples.items():
             graph.add(f"sample{part}", x)
         for part, x in classes.items():
             graph.add(f"class{part}", x, "shared")
-            vertices = torch.cat([x, samples[part]]) if distributed.rank() == 0 else samples[part]
-            graph.add(f"vertex{part}", vertices, shared_nodes=len(x))
+            held = x if distributed.rank() == 0 else x[:0]  # no rows: learnt proxies get their (zero) gradient here too
+            graph.add(f"vertex{part}", torch.cat([held, samples[part]]), shared_nodes=len(x))
 
     def _side_of_proxies(self, side: Side) -> Side:
         return "teacher" if self._through_projector else side
@@ -167,7 +182,7 @@ class ProxyGraph(nn.Module):
         if self.projector is None:
             return embedding
         projected: Tensor = self.projector(embedding, side)
-        return projected
+        return projected.detach() if side == "teacher" else projected  # a teacher's head learns by its own loss only
 
     def _block(self, logits: Tensor) -> Tensor:
         return logits if self._logit_temperature is None else (logits / self._logit_temperature).softmax(-1)

@@ -20,12 +20,14 @@ class Sizes:
         num_classes: number of logits.
         maps: channels of each map, known only from a batch.
         tokens: width of the tokens of each sequence, known only from a batch.
+        samples: length of a store.
     """
 
     embedding_dim: int | None = None
     num_classes: int | None = None
     maps: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
+    samples: int | None = None
 
     @classmethod
     def of(cls, source: Any) -> "Sizes":
@@ -33,33 +35,38 @@ class Sizes:
         if isinstance(source, Sizes):
             return source
         if not isinstance(source, Features):
-            return cls(getattr(source, "embedding_dim", None), getattr(source, "num_classes", None))
+            samples = len(source) if hasattr(source, "__len__") else None
+            return cls(getattr(source, "embedding_dim", None), getattr(source, "num_classes", None), samples=samples)
         width, classes = (None if x is None else x.shape[-1] for x in (source.embedding, source.logits))
         maps = {name: each.shape[1] for name, each in (source.maps or {}).items()}
         return cls(width, classes, maps, {name: each.shape[2] for name, each in (source.tokens or {}).items()})
 
 
-def measure(student: Any, teacher: Any, names: Sequence[str], reader: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def measure(
+    student: Any, teacher: Any, names: Sequence[str], reader: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """The sizes of those names.
 
     Args:
         student, teacher: a Tap, a Teacher, a store, or Features.
         names: arguments of a constructor.
         reader: who asks, for the message.
-        options: other arguments; ``maps`` and ``tokens`` say which of them are paired.
+        options: other arguments; ``maps`` or ``pairs`` say which of them are compared.
 
     Raises: MissingFeatureError for a size that neither tells.
     """
     s, t = Sizes.of(student), Sizes.of(teacher)
-    found = {
+    found: dict[str, Any] = {
         "student_dim": s.embedding_dim,
         "teacher_dim": t.embedding_dim,
         "num_classes": s.num_classes if s.num_classes is not None else t.num_classes,
+        "num_samples": t.samples,
     }
-    for name, given, part in (("channels", "maps", (s.maps, t.maps)), ("token_dims", "tokens", (s.tokens, t.tokens))):
-        if name in names and all(part):
-            pairs = pair_names(options.get(given), *part, given, reader)
-            found[name] = [(part[0][a], part[1][b]) for a, b in pairs]  # type: ignore[assignment]
+    for name, part in (("channels", "maps"), ("token_dims", options.get("on", "tokens"))):
+        widths = getattr(s, part), getattr(t, part)
+        if name in names and all(widths):
+            pairs = pair_names(options.get(part, options.get("pairs")), *widths, part, reader)
+            found[name] = [(widths[0][a], widths[1][b]) for a, b in pairs]
     for name in names:
         if found.get(name) is None:
             raise MissingFeatureError(

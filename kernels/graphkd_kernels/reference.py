@@ -44,19 +44,23 @@ def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor
 
 
 def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
-    """|x_i - y_j|^2 from one Gram matrix of both sets, so that equal rows are at distance exactly 0.
+    """|x_i - y_j|^2 from a Gram matrix. What is within its rounding is 0, without gradient: equal rows are at distance 0.
 
     Rows are centred first: distances do not change, and the cancellation of large offsets disappears.
     """
-    if x is y:
-        x = x - x.mean(dim=-2, keepdim=True).detach()
-        products = x @ x.mT
-        sizes = products.diagonal(dim1=-2, dim2=-1)
-        return (sizes.unsqueeze(-1) + sizes.unsqueeze(-2) - 2 * products).clamp_min(0)
     shift = y.mean(dim=-2, keepdim=True).detach()
-    x, y = x - shift, y - shift
-    sizes_x, sizes_y = x.square().sum(-1), y.square().sum(-1)
-    return (sizes_x.unsqueeze(-1) + sizes_y.unsqueeze(-2) - 2 * x @ y.mT).clamp_min(0)
+    if x is y:  # sizes from the same product as the rest
+        x = y = x - shift
+        products = x @ x.mT
+        sizes_x = sizes_y = products.diagonal(dim1=-2, dim2=-1)
+    else:
+        x, y = x - shift, y - shift
+        products = x @ y.mT
+        sizes_x, sizes_y = x.square().sum(-1), y.square().sum(-1)
+    sizes = sizes_x.unsqueeze(-1) + sizes_y.unsqueeze(-2)
+    squares = sizes - 2 * products
+    rounding = squares <= 16 * torch.finfo(squares.dtype).eps * sizes  # a NaN is not, and passes
+    return torch.where(rounding, 0.0, squares)
 
 
 def row_kl(

@@ -1,0 +1,91 @@
+"""Several methods at once: their terms, weighted."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+from torch import nn
+
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.factory import create_distiller
+from graphkd.errors import GraphError, OptionError
+from graphkd.features import Features
+from graphkd.graph import Graph
+from graphkd.losses import Losses
+from graphkd.registry import unknown
+from graphkd.typing import Int, Side, Tensor
+
+
+@final
+@DISTILLERS.register("combined")
+class CombinedDistiller(Distiller):
+    r"""A weighted sum of methods, :math:`L = \sum_k w_k L_k`.
+
+    Paper: every paper that combines; such as CRD + KD (Tian, Krishnan, Isola, ICLR 2020).
+    Args:
+        parts: name -> distiller. A name is free, so that one method may occur twice; terms are called
+            ``<name>/<term>``.
+        weights: name -> factor >= 0 on all terms of a part; default 1 each. 0 leaves the part out.
+    Shapes: those of the parts.
+    Raises: OptionError without parts or for a weight < 0, UnknownNameError for the weight of no part.
+    Example: ``CombinedDistiller({"kd": KDDistiller(), "rkd": RKDDistiller()}, weights={"rkd": 0.5})``, or
+        ``create_distiller("combined", student, teacher, parts={"kd": {}, "rkd": {"angle_weight": 0}})``
+    """
+
+    def __init__(self, parts: Mapping[str, Distiller], *, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        weights = {**dict.fromkeys(parts, 1.0), **(weights or {})}
+        for name, weight in weights.items():
+            if name not in parts:
+                raise unknown("part", name, sorted(parts))
+            if not 0 <= weight < float("inf"):
+                raise OptionError(f"the weight of part {name!r} is a finite number >= 0, found {weight}")
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        if not self.weights:
+            raise OptionError("a combination needs a part of weight > 0: give parts={'kd': KDDistiller(), ...}")
+        self.parts = nn.ModuleDict({name: parts[name] for name in self.weights})
+        self.terms = {}
+
+    @classmethod
+    def between(cls, student: Any, teacher: Any, **options: Any) -> "CombinedDistiller":
+        """A combination of the right size.
+
+        Args:
+            student, teacher: as of ``create_distiller``.
+            options: ``parts``, name of a method -> its options (or a distiller), and ``weights``.
+        """
+        parts = {
+            name: part if isinstance(part, Distiller) else create_distiller(name, student, teacher, **part)
+            for name, part in options.pop("parts", {}).items()
+        }
+        return cls(parts, **options)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What any part needs."""
+        return frozenset().union(*(part.needed for part in self._each().values()))
+
+    def build(self, features: Features, side: Side) -> Graph:
+        """Raises: GraphError, since each part has a graph of its own."""
+        raise GraphError(
+            f"a combination has a graph for each part ({', '.join(self.parts)}): ask one, distiller.parts['...'].build"
+        )
+
+    def forward(
+        self,
+        student: Features,
+        teacher: Features,
+        *,
+        target: Int[Tensor, " b"] | None = None,
+        index: Int[Tensor, " b"] | None = None,
+        boxes: Any = None,
+    ) -> Losses:
+        """The terms of all parts; the one method that has no graph of its own, and so a forward of its own."""
+        losses = Losses()
+        for name, part in self._each().items():
+            found = part(student, teacher, target=target, index=index, boxes=boxes)
+            weight = self.weights[name]
+            losses.update({f"{name}/{key.partition('/')[2]}": weight * value for key, value in found.items()})
+        return losses
+
+    def _each(self) -> dict[str, Distiller]:
+        return {name: part for name, part in self.parts.items() if isinstance(part, Distiller)}

@@ -1,0 +1,75 @@
+import threading
+
+import graphkd_kernels
+import pytest
+import torch
+from graphkd_kernels import dispatch, reference
+from torch.testing import assert_close
+
+import graphkd
+from graphkd.errors import BackendError, ShapeError
+
+
+def test_auto_and_eager_are_always_there():
+    assert {"auto", "eager"} <= set(graphkd_kernels.available())
+
+
+@pytest.mark.parametrize("operation", sorted(dispatch._BACKENDS["eager"]))
+def test_eager_is_the_reference(operation):
+    with dispatch.backend("eager"):
+        assert dispatch.find(operation) is getattr(reference, operation)
+
+
+def test_a_backend_rules_inside_its_block_only():
+    before = dispatch._ASKED.get()
+    with graphkd.backend("eager"):
+        assert dispatch._ASKED.get() == "eager"
+        with graphkd.backend("auto"):
+            assert dispatch._ASKED.get() == "auto"
+        assert dispatch._ASKED.get() == "eager"
+    assert dispatch._ASKED.get() == before
+
+
+def test_a_backend_is_left_after_an_error():
+    before = dispatch._ASKED.get()
+    with pytest.raises(RuntimeError, match="mine"), graphkd.backend("eager"):
+        raise RuntimeError("mine")
+    assert dispatch._ASKED.get() == before
+
+
+def test_a_backend_holds_for_its_own_thread():
+    seen = []
+    with graphkd.backend("eager"):
+        thread = threading.Thread(target=lambda: seen.append(dispatch._ASKED.get()))
+        thread.start()
+        thread.join()
+    assert seen == ["auto"]
+
+
+def test_the_backend_asked_for_runs(monkeypatch):
+    monkeypatch.setitem(dispatch._BACKENDS, "mine", {"gram": lambda x, y: torch.zeros(1)})
+    x = torch.ones(2, 2)
+    with graphkd.backend("mine"):
+        assert_close(graphkd.ops.gram(x, x), torch.zeros(1))
+    assert_close(graphkd.ops.gram(x, x), 2 * torch.ones(2, 2))
+
+
+def test_an_unknown_backend_says_what_there_is():
+    with (
+        pytest.raises(BackendError, match="'tritn' cannot run: no such backend is known; available here: auto,.*eager"),
+        graphkd.backend("tritn"),
+    ):
+        pass
+
+
+def test_knn_says_how_many_neighbours_there_are():
+    with pytest.raises(ShapeError, match="3 nodes has 2 neighbours for each, 3 were asked for: lower k"):
+        graphkd.ops.knn(torch.zeros(3, 2), 3)
+    with pytest.raises(ShapeError, match="0 were asked for"):
+        graphkd.ops.knn(torch.zeros(3, 2), 0)
+
+
+@pytest.mark.parametrize("operation", ["gram", "squared_distances"])
+def test_pair_operations_name_both_widths(operation):
+    with pytest.raises(ShapeError, match="source nodes have 4 features, target nodes 5: project one side first"):
+        getattr(graphkd.ops, operation)(torch.zeros(2, 4), torch.zeros(2, 5))

@@ -1,0 +1,68 @@
+import pytest
+
+from graphkd.errors import GraphKDError, OptionError, UnknownNameError
+from graphkd.registry import Registry, unknown
+
+
+@pytest.fixture
+def fruit():
+    registry = Registry("fruit")
+
+    @registry.register
+    def apple():
+        return "apple"
+
+    registry.register("pear")(lambda: "pear")
+    return registry
+
+
+def test_parts_are_found_under_their_own_or_a_given_name(fruit):
+    assert fruit.get("apple")() == "apple"
+    assert fruit.get("pear")() == "pear"
+
+
+def test_registering_returns_the_part():
+    def plum(): ...
+
+    registry = Registry("fruit")
+    assert registry.register(plum) is plum
+    assert registry.register("prune")(plum) is plum
+
+
+def test_a_registry_is_a_sorted_collection_of_names(fruit):
+    assert list(fruit) == fruit.names() == ["apple", "pear"]
+    assert len(fruit) == 2
+    assert "apple" in fruit
+    assert "plum" not in fruit
+
+
+def test_resolve_turns_names_into_parts_and_passes_parts(fruit):
+    assert fruit.resolve("apple") is fruit.get("apple")
+    assert fruit.resolve(len) is len
+
+
+def test_a_name_is_taken_once(fruit):
+    with pytest.raises(OptionError, match="fruit 'pear' is registered already: choose another name"):
+        fruit.register("pear")(len)
+
+
+def test_a_miss_gets_a_suggestion_and_the_list(fruit):
+    with pytest.raises(UnknownNameError, match="unknown fruit 'aple'; did you mean 'apple'. Known: apple, pear"):
+        fruit.get("aple")
+
+
+@pytest.mark.parametrize("name", ["xyz", None, 3])
+def test_a_far_miss_gets_the_list(fruit, name):
+    with pytest.raises(UnknownNameError, match=rf"unknown fruit {name!r}\. Known: apple, pear"):
+        fruit.get(name)
+
+
+def test_nothing_known():
+    assert str(unknown("fruit", "fig", [])) == "unknown fruit 'fig'. Known: none"
+
+
+def test_every_error_of_a_registry_is_a_graphkd_error(fruit):
+    with pytest.raises(GraphKDError):
+        fruit.get("fig")
+    with pytest.raises(ValueError):
+        fruit.get("fig")
