@@ -154,7 +154,7 @@ def distiller(name: str, student: nn.Module, job: Job, options: list[str]) -> Di
         return MimicDistiller.between(student, job.teacher)
     if name == "kd":
         return PRGDistiller.between(student, job.teacher, ce_weight=0, node_weight=0, edge_weight=0, kl_weight=1)
-    return PRGDistiller.between(student, job.teacher, **dict(option(each) for each in options))
+    return PRGDistiller.between(student, job.teacher, **{**job.prg, **dict(map(option, options))})
 
 
 def option(text: str) -> tuple[str, object]:

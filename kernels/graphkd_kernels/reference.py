@@ -44,7 +44,7 @@ def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor
 
 
 def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
-    """|x_i - y_j|^2 from a Gram matrix. What is within its rounding is 0, without gradient: equal rows are at distance 0.
+    """|x_i - y_j|^2 from a Gram matrix; what is within its rounding is 0, without gradient, so equal rows are at 0.
 
     Rows are centred first: distances do not change, and the cancellation of large offsets disappears.
     """

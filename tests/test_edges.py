@@ -1,0 +1,146 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from graphkd.edges import NORMALISERS, Edges
+from graphkd.errors import GraphError, OptionError, UnknownNameError
+from graphkd.relations import cosine, gram, rbf
+
+F64 = torch.float64
+MATRIX = tensor([[1.0, 3.0], [0.0, 2.0]])
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("unit", [[1 / 10**0.5, 3 / 10**0.5], [0, 1]]),
+        ("center", [[-1, 1], [-1, 1]]),
+        ("sum", [[0.25, 0.75], [0, 1]]),
+        ("mean", [[0.5, 1.5], [0, 1]]),  # mean of the positive entries: 2
+        ("max", [[1 / 3, 1], [0, 2 / 3]]),
+    ],
+)
+def test_normalisers_by_hand(name, expected):
+    assert_close(NORMALISERS.get(name)(MATRIX), tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("name", list(NORMALISERS))
+def test_normalisers_gradcheck(name):
+    assert torch.autograd.gradcheck(NORMALISERS.get(name), (randn(3, 4).abs() + 0.1).requires_grad_())
+
+
+@pytest.mark.parametrize("name", list(NORMALISERS))
+def test_all_zero_edges_stay_zero_and_finite(name):
+    edges = torch.zeros(2, 3, dtype=F64, requires_grad=True)
+    result = NORMALISERS.get(name)(edges)
+    result.sum().backward()
+    assert (result == 0).all()
+    assert edges.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", list(NORMALISERS))
+def test_a_nan_goes_out(name):
+    edges = randn(3, 4).abs()
+    edges[1, 2] = torch.nan
+    assert NORMALISERS.get(name)(edges)[1, 2].isnan()
+
+
+def test_dense_by_hand():
+    edges = Edges(tensor([[3.0, 4.0]]), tensor([[1.0, 0.0], [0.0, 2.0]]), cosine, NORMALISERS.get("center"))
+    assert_close(edges.dense(), tensor([[-0.1, 0.1]]))
+
+
+@pytest.mark.parametrize(("source", "target"), [((1, 4), (1, 4)), ((3, 4), (5, 4)), ((2, 3, 4), (2, 5, 4))])
+def test_shape_is_that_of_the_matrix(source, target):
+    edges = Edges(randn(*source), randn(*target), gram)
+    assert edges.shape == tuple(edges.dense().shape)
+
+
+def test_topk_by_hand():
+    edges = Edges(tensor([[1.0], [-1.0]]), tensor([[1.0], [3.0], [2.0]]), gram)
+    index, values = edges.topk(2)
+    assert index.tolist() == [[0, 0, 1, 1], [1, 2, 0, 2]]
+    assert values.tolist() == [3, 2, -1, -2]
+
+
+def test_topk_of_everything_is_the_matrix():
+    edges = Edges(randn(3, 4), randn(5, 4, seed=1), cosine)
+    (rows, columns), values = edges.topk(5)
+    assert_close(values, edges.dense()[rows, columns])
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 15
+
+
+def test_laplacian_and_embedding_of_a_path():  # 1 - 2 - 3, by squared hand: I - D^-1/2 W D^-1/2
+    x = tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    edges = Edges(x, x, gram)
+    r = 2**-0.5
+    assert_close(edges.laplacian(), tensor([[1, -r, 0], [-r, 1, -r], [0, -r, 1]]))
+    assert_close(edges.spectral_embedding(1).abs(), tensor([[r], [0], [r]]), atol=1e-6, rtol=0)
+
+
+def test_map_tensors_keeps_a_node_set_one():
+    x = randn(3, 4)
+    same = Edges(x, x, gram, weight=torch.ones(3, 3)).map_tensors(torch.clone)
+    assert same.source is same.target
+    assert same.source is not x
+    other = Edges(x, randn(2, 4), gram).map_tensors(lambda value: 2 * value)
+    assert_close(other.source, 2 * x)
+    assert other.weight is None
+
+
+def test_gathering_in_one_process_changes_nothing():
+    edges = Edges(randn(3, 4), randn(3, 4), gram)
+    assert edges.gathered([3]) is edges
+
+
+def test_keys_tell_computations_apart():
+    x = randn(2, 3)
+    assert Edges(x, x, cosine, name="cosine").key == "cosine/"
+    unit = NORMALISERS.get("unit")
+    assert Edges(x, x, cosine, unit, name="cosine").key == f"cosine/{unit.__name__}"
+    assert Edges(x, x, cosine, weight=x, name="cosine").key == "cosine//weighted"
+
+
+@pytest.mark.parametrize("name", ["cosine", "", "mine"])
+def test_a_relation_of_ones_own_never_gets_the_fused_form_of_ours(name):
+    x = randn(2, 3)
+    assert Edges(x, x, lambda a, b: a @ b.mT, name=name).key == "custom/"
+    assert Edges(x, x, partial(rbf, gamma=2.0), name="rbf").key == "custom/"
+
+
+def test_nothing_is_computed_until_asked():
+    def never(x, y):
+        raise AssertionError
+
+    edges = Edges(randn(3, 4), randn(2, 4), never, name="never")
+    assert edges.shape == (3, 2)
+    assert repr(edges) == "Edges(never, 3 x 2, implicit)"
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_topk_says_how_many_there_are(k):
+    with pytest.raises(OptionError, match=f"each source has 3 edges, {k} were asked for: lower k"):
+        Edges(randn(2, 4), randn(3, 4), gram).topk(k)
+
+
+def test_topk_is_of_one_graph():
+    with pytest.raises(GraphError, match=r"expected one graph \(n, d\), found a batch \(2, 3, 4\): take one"):
+        Edges(randn(2, 3, 4), randn(2, 3, 4), gram).topk(1)
+
+
+@pytest.mark.parametrize("ask", [lambda e: e.laplacian(), lambda e: e.spectral_embedding(1)])
+def test_a_laplacian_is_of_one_node_set(ask):  # as many samples as classes are still two sets
+    with pytest.raises(GraphError, match="needs edges of a node set with itself, found Edges\\(gram, 3 x 3"):
+        ask(Edges(randn(3, 4), randn(3, 4, seed=1), gram, name="gram"))
+
+
+def test_a_miss_is_suggested():
+    with pytest.raises(UnknownNameError, match="unknown edge normaliser 'centre'; did you mean 'center'"):
+        NORMALISERS.get("centre")

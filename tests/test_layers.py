@@ -1,0 +1,87 @@
+"""Dependencies point downward only: the arrows of the design, from the imports in the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
+    "graphkd_kernels",
+    "errors typing",
+    "registry",
+    "features losses distributed",
+    "ops",
+    "relations spectral spectral_filters alignments attention",
+    "edges",
+    "graph nodes proxies projectors pseudo_labels channels functional",
+    "golden conformance _classifier class_dropping spectral_losses noise_matrix",
+    "tap embedding_head students teachers",
+    "data",
+    "distillers",
+    "step",
+    "training",
+    "cli",
+    "examples benchmarks",
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+
+
+def layer(module: str) -> str:
+    """The name by which the table knows a module."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "graphkd" and len(parts) > 1 else parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Our modules that a file imports anywhere, also inside functions; those for types only do not count."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    for block in [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    ]:
+        block.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "graphkd":  # a module, or a name of the public surface
+            found |= {f"graphkd.{alias.name}" for alias in node.names if alias.name in LEVEL}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return {name for name in found if name.split(".")[0] in ("graphkd", "graphkd_kernels") and name != "graphkd"}
+
+
+FILES = {
+    path.relative_to(base): path
+    for base, folder in (
+        (ROOT, "graphkd"),
+        (ROOT / "kernels", "graphkd_kernels"),
+        (ROOT, "examples"),
+        (ROOT, "benchmarks"),
+    )
+    for path in sorted((base / folder).rglob("*.py"))
+    if path.parts[-2:] != ("graphkd", "__init__.py")
+}
+
+
+@pytest.mark.parametrize("name", FILES, ids=str)
+def test_imports_point_downward(name):
+    own = layer(".".join(name.with_suffix("").parts))
+    assert own in LEVEL, f"{name}: place {own!r} in LAYERS"
+    for module in imports(FILES[name]):
+        other = layer(module)
+        assert other in LEVEL, f"{name} imports {module}: place {other!r} in LAYERS"
+        assert LEVEL[other] <= LEVEL[own], f"{name} imports {module}, which is a layer above it"
+        assert own != "graphkd_kernels" or other == own, f"{name} imports {module}: the kernels know nothing of graphkd"
+
+
+@pytest.mark.parametrize(("source", "expected"), [
+    ("def f():\n    from graphkd.step import Step", {"graphkd.step"}),
+    ("from graphkd import ops, Tap", {"graphkd.ops"}),
+    ("import graphkd_kernels.dispatch", {"graphkd_kernels.dispatch"}),
+    ("if TYPE_CHECKING:\n    from graphkd.step import Step", set()),
+    ("import torch", set()),
+])  # fmt: skip
+def test_what_counts_as_an_import(tmp_path, source, expected):
+    (tmp_path / "some.py").write_text(source)
+    assert imports(tmp_path / "some.py") == expected
