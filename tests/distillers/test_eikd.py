@@ -76,7 +76,9 @@ def test_pearson_relation_is_egas_edge_matrix():
     eikd = EIKDDistiller(case["D"], case["D"], case["D"], relation="pearson", **ONLY_IMPLICIT)
     edges = eikd.build(teacher, "teacher").edges("relation", "pearson", "relation").dense()
     assert_close(edges[0, 1].item(), case["probe"]["Et[0,1]"], rtol=1e-9, atol=0)
-    assert_close(eikd(student, teacher).total.item(), case["alternatives_not_official"]["edge_mean_square"], rtol=1e-9, atol=0)
+    assert_close(
+        eikd(student, teacher).total.item(), case["alternatives_not_official"]["edge_mean_square"], rtol=1e-9, atol=0
+    )
     frobenius = EIKDDistiller(
         case["D"], case["D"], case["D"], relation=Within("pearson", None, FROBENIUS), **ONLY_IMPLICIT
     )
@@ -146,7 +148,8 @@ def test_a_dropped_diagonal_plays_no_part():
     assert_close(found, (rows[0] - rows[1]).square().mean())
     softmax = EIKDDistiller(5, 5, 12, keep_diagonal=False, relation="softmax", **ONLY_IMPLICIT)(student, teacher).total
     others = [
-        (each.embedding / each.embedding.norm(dim=1, keepdim=True)) @ (each.embedding / each.embedding.norm(dim=1, keepdim=True)).T
+        (each.embedding / each.embedding.norm(dim=1, keepdim=True))
+        @ (each.embedding / each.embedding.norm(dim=1, keepdim=True)).T
         for each in (student, teacher)
     ]
     off = ~torch.eye(6, dtype=torch.bool)
