@@ -1,0 +1,251 @@
+r"""Class dropping: which classes of a sample the teacher is believed on, and the KD loss over those only.
+
+On images from another domain the tail of the teacher's probabilities is noise. Each part here chooses the kept classes
+:math:`K_i` of sample i from the teacher's logits and gives, for each sample,
+
+.. math:: l_i = T^2\, \mathrm{KL}\big(\mathrm{softmax}_{K_i}(z^T_i / T) \,\|\, \mathrm{softmax}_{K_i}(z^S_i / T)\big)
+
+The teacher's best class is always kept, equal logits are ranked by class index, and a class outside :math:`K_i` gets a
+gradient of exactly 0 (but for ``teacher_only``).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, final
+
+import torch
+from torch import nn
+
+from graphkd import ops
+from graphkd.errors import MissingFeatureError, OptionError, ShapeError
+from graphkd.functional.unlabeled import class_dropped_parts, dataset_classes, mass_classes, top_classes
+from graphkd.registry import Registry
+from graphkd.typing import Bool, Float, Int, Tensor
+
+_BITS = 0xFFFFFFFF
+
+
+class Dropped(NamedTuple):
+    """Loss of each sample, whether it counts (1 or 0), and how many classes it kept."""
+
+    losses: Float[Tensor, " b"]
+    counted: Float[Tensor, " b"]
+    classes: Int[Tensor, " b"]
+
+
+class ClassDropping(nn.Module, ABC):
+    """One way to choose the kept classes.
+
+    ``needs_index``: the samples' positions in the data set must be given. ``student_keeps_all``: its softmax runs over
+    all classes. Shapes: logits (b, c) twice, rows (b,) -> one loss for each sample.
+    """
+
+    needs_index = False
+    student_keeps_all = False
+
+    @abstractmethod
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """Which classes each sample keeps; none for a sample that leaves the loss.
+
+        Args:
+            teacher: logits.
+            rows: what names a sample: its position in the data set, or else in the global batch.
+        """
+
+    def forward(
+        self, student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"], temperature: float, rows: Int[Tensor, " b"]
+    ) -> Dropped:
+        """KD over the kept classes at temperature T > 0, times T^2."""
+        kept = self.kept(teacher, rows)
+        losses, counted = class_dropped_parts(student, teacher, kept, temperature, self.student_keeps_all)
+        return Dropped(losses, counted, kept.sum(-1))
+
+    def advance(self) -> None:
+        """One training step is over; a random choice draws anew."""
+
+
+@final
+class AllClasses(ClassDropping):
+    """Nothing is dropped: plain KD."""
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """Every class."""
+        return torch.ones_like(teacher, dtype=torch.bool)
+
+
+@final
+class TopK(ClassDropping):
+    """The k best classes of each sample, gathered: no masked logit exists that could make a NaN.
+
+    Args: k: classes kept, >= 1; all of them where there are fewer.
+    """
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = _positive(k)
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """The k best classes."""
+        return top_classes(teacher, self.k)
+
+    def forward(
+        self, student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"], temperature: float, rows: Int[Tensor, " b"]
+    ) -> Dropped:
+        """KD over the gathered classes."""
+        best = top_class_indices(ops.same_width(student, teacher), self.k)
+        losses = temperature**2 * ops.row_kl(student.gather(1, best), teacher.gather(1, best), temperature)
+        return Dropped(losses, torch.ones_like(losses), torch.full_like(best[:, 0], best.shape[1]))
+
+
+@final
+class TopKOnce(ClassDropping):
+    """The k best classes as they were when the sample was selected, whatever the teacher says of today's view.
+
+    Args:
+        classes: kept classes of each sample of the data set, best first, such as
+            ``top_class_indices(logits_at_selection, k)``.
+
+    Shapes: classes (n, k).
+    """
+
+    needs_index = True
+    classes: Tensor
+
+    def __init__(self, classes: Int[Tensor, "n k"]) -> None:
+        super().__init__()
+        if classes.ndim != 2 or classes.dtype != torch.int64 or not classes.numel():
+            raise ShapeError(
+                f"expected class indices (samples, k) as int64, found {tuple(classes.shape)} {classes.dtype}"
+            )
+        self.register_buffer("classes", classes)
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """The remembered classes."""
+        return torch.zeros_like(teacher, dtype=torch.bool).scatter(1, self.classes[rows], True)
+
+
+@final
+class Mass(ClassDropping):
+    r"""The smallest set of best classes with probability >= share, or every class with probability >= floor.
+
+    Args:
+        share: rho in (0, 1], of softmax(z) at temperature 1; 1 keeps all.
+        floor: eps in [0, 1); in place of share.
+    """
+
+    def __init__(self, share: float | None = None, floor: float | None = None) -> None:
+        super().__init__()
+        if (share is None) == (floor is None):
+            raise OptionError("Mass takes either share=... or floor=...: a cumulative probability, or one of a class")
+        if not 0 < (1 if share is None else share) <= 1 or not 0 <= (floor or 0) < 1:
+            raise OptionError(f"share is in (0, 1] and floor in [0, 1), found {share} and {floor}")
+        self.share, self.floor = share, floor
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """The classes that hold the mass, the best in any case."""
+        if self.share is not None:
+            return mass_classes(teacher, self.share)
+        assert self.floor is not None
+        return (teacher.detach().softmax(-1) >= self.floor) | top_classes(teacher, 1)
+
+
+@final
+class DatasetClasses(ClassDropping):
+    """Some classes of the whole data set; a sample whose best class is not among them leaves the loss.
+
+    Args: classes (c,): which to keep, such as ``selection.trusted_classes(min_samples=10)``.
+    """
+
+    classes: Tensor
+
+    def __init__(self, classes: Bool[Tensor, " c"]) -> None:
+        super().__init__()
+        self.register_buffer("classes", classes)
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """The trusted classes, or none."""
+        return dataset_classes(teacher, self.classes)
+
+
+@final
+class RandomClasses(ClassDropping):
+    r"""Every class but the best is dropped with probability ``rate``, anew in each training step.
+
+    The draw is a hash of (seed, step, sample, class): no generator object, so it compiles, resumes with its buffer, and
+    does not depend on the batch's order or on the number of ranks.
+
+    Args:
+        rate: in [0, 1].
+        seed: of the hash.
+    """
+
+    step: Tensor
+
+    def __init__(self, rate: float, seed: int = 0) -> None:
+        super().__init__()
+        if not 0 <= rate <= 1:
+            raise OptionError(f"the rate of dropping is in [0, 1], found {rate}")
+        self.rate, self._key = rate, (seed * 0x9E3779B97F4A7C15 >> 32) & _BITS
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """The best class, and the others that chance leaves."""
+        state = _mix(self.step + _mix(rows + self._key))
+        draws = _mix(state.unsqueeze(1) + torch.arange(teacher.shape[1], device=teacher.device))
+        return (draws >= self.rate * (_BITS + 1)) | top_classes(teacher, 1)
+
+    def advance(self) -> None:
+        """Draw anew."""
+        self.step += 1
+
+
+@final
+class TeacherOnly(ClassDropping):
+    """The teacher's tail is zeroed and the rest renormalised; the student is compared over all classes.
+
+    Args: k: classes of the teacher kept, >= 1.
+    """
+
+    student_keeps_all = True
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = _positive(k)
+
+    def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
+        """The k best classes."""
+        return top_classes(teacher, self.k)
+
+
+CLASS_DROPPINGS: Registry[Callable[[int], ClassDropping]] = Registry("class dropping")
+CLASS_DROPPINGS.register("off")(lambda num_classes: AllClasses())
+CLASS_DROPPINGS.register("topk")(lambda num_classes: TopK(min(num_classes, 10)))
+CLASS_DROPPINGS.register("mass")(lambda num_classes: Mass(share=0.95))
+CLASS_DROPPINGS.register("stochastic")(lambda num_classes: RandomClasses(0.5))
+CLASS_DROPPINGS.register("teacher_only")(lambda num_classes: TeacherOnly(min(num_classes, 10)))
+
+
+@CLASS_DROPPINGS.register("dataset")
+def _dataset(num_classes: int) -> ClassDropping:
+    raise MissingFeatureError(
+        "drop='dataset' needs to know the classes: drop=DatasetClasses(selection.trusted_classes(min_samples=...))"
+    )
+
+
+def top_class_indices(logits: Float[Tensor, "n c"], k: int) -> Int[Tensor, "n k"]:
+    """The k best classes of each sample, best first; equal logits in class order."""
+    return logits.detach().argsort(dim=-1, descending=True, stable=True)[:, : _positive(k)]
+
+
+def _positive(k: int) -> int:
+    if k < 1:
+        raise OptionError(f"at least 1 class is kept, k = {k} was asked for")
+    return k
+
+
+def _mix(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+    """Integers to well-mixed ones in [0, 2^32); the products stay below 2^63."""
+    x = x & _BITS
+    for _ in range(2):
+        x = ((x ^ (x >> 16)) * 0x45D9F3B) & _BITS
+    return x ^ (x >> 16)
