@@ -5,7 +5,10 @@
 
 EIKD-style: reconstructed from the abstract and the DFND protocol; not a reproduction.
 
-COST
+Cost: 10 to 50 s for each of six students, 30 s or more for the teacher, on 2 CPU cores shared with other jobs.
+Measured (seed 0, one run, teacher 99.33 %, top-1 of 599 images, where one image is 0.17): of the 500 selected images
+76 % are digits, of 500 random ones 18 %; KD on random 95.49, on selected 95.49; with the top 5 classes 94.99, and with
+explicit features 95.99. One run cannot rank rows this close: repeat with other seeds before drawing a conclusion.
 """
 
 import argparse
