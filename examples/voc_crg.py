@@ -5,7 +5,11 @@
     python examples/voc_crg.py --data DIR                       # Pascal VOC 2007 in DIR/VOCdevkit, ResNet-50 to -18
     python examples/voc_crg.py --data DIR --dataset coco        # COCO 2017 in DIR
 
-@RESULT@
+Embedded default: the teacher learns from 400 drawn images, the students from 64 others; every student starts with the
+teacher's heads. Cost: 2.2 minutes on one CPU core. Result, mean over 3 seeds on 120 images: teacher mAP 63.3, student by
+its task alone 32.7 (37.3 29.2 31.6), with CRG 44.2 (45.9 43.6 43.0). It is the scarce labels that CRG makes up for: with
+400 images and a student half as wide, a run of 250 steps gave 54.9 without CRG and 50.5 with it.
+
 CRG/SEKD-style: follows the abstract and the loss decomposition L_origin + alpha L_V + beta L_E + gamma L_S; not a
 reproduction.
 """
@@ -36,7 +40,8 @@ from graphkd.features import Features
 class Job:
     """What is trained on what, for how long."""
 
-    train: Any
+    teacher_images: Any
+    images: Any
     test: Any
     teacher: Callable[[], FasterRCNN]
     student: Callable[[], FasterRCNN]
@@ -103,11 +108,11 @@ def task_and_maps(model: FasterRCNN, batch: list[Sample]) -> tuple[Tensor, Tenso
 # Training and scoring
 
 
-def batches(job: Job, steps: int, seed: int) -> Iterator[list[Sample]]:
+def batches(job: Job, images: Any, steps: int, seed: int) -> Iterator[list[Sample]]:
     """As many batches as there are steps, on the device."""
     order = torch.Generator().manual_seed(seed)
     loader = DataLoader(
-        job.train, job.batch, shuffle=True, generator=order, collate_fn=list, drop_last=True, num_workers=job.workers
+        images, job.batch, shuffle=True, generator=order, collate_fn=list, drop_last=True, num_workers=job.workers
     )
     done = 0
     while done < steps:
@@ -126,7 +131,7 @@ def guide(student: FasterRCNN, teacher: FasterRCNN, job: Job) -> CRGDistiller:
     return CRGDistiller.between(ours, theirs, **job.crg).to(job.device)
 
 
-def train(model: FasterRCNN, job: Job, steps: int, seed: int, teacher: FasterRCNN | None = None) -> float:
+def train(model: FasterRCNN, job: Job, images: Any, steps: int, seed: int, teacher: FasterRCNN | None = None) -> float:
     """Train by the task, and by CRG where there is a teacher; returns seconds."""
     start, losses = time.perf_counter(), {}
     model.to(job.device)
@@ -135,11 +140,11 @@ def train(model: FasterRCNN, job: Job, steps: int, seed: int, teacher: FasterRCN
     parameters = [*model.parameters(), *([] if crg is None else crg.parameters())]
     optimizer = torch.optim.AdamW(parameters, lr=job.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, job.lr, total_steps=steps)
-    for batch in batches(job, steps, seed):
-        loss, images, features = task_and_maps(model, batch)
+    for batch in batches(job, images, steps, seed):
+        loss, inputs, features = task_and_maps(model, batch)
         if crg is not None and teacher is not None:
             with torch.no_grad():
-                theirs = Features(maps=teacher.backbone(images))
+                theirs = Features(maps=teacher.backbone(inputs))
             losses = crg(features, theirs)
             loss = loss + losses.total
         optimizer.zero_grad()
@@ -169,7 +174,7 @@ def run(job: Job) -> None:
     """Teacher, then the student without and with CRG from the same seeds; prints the table."""
     torch.manual_seed(0)
     teacher = job.teacher()
-    seconds = train(teacher, job, job.teacher_steps, 0)
+    seconds = train(teacher, job, job.teacher_images, job.teacher_steps, 0)
     rows = [("teacher", teacher, [score(teacher, job)], seconds)]
     teacher.eval().requires_grad_(False)
     for name, guiding in (("student, task only", None), ("student, task + CRG", teacher)):
@@ -177,7 +182,7 @@ def run(job: Job) -> None:
         for seed in range(job.seeds):
             torch.manual_seed(100 + seed)
             student = inheriting(job.student(), teacher)
-            seconds += train(student, job, job.steps, seed, guiding) / job.seeds
+            seconds += train(student, job, job.images, job.steps, seed, guiding) / job.seeds
             scores.append(score(student, job))
         rows.append((name, student, scores, seconds))
     print(f"\n{'':22}{'parameters':>11}{'mAP':>8}{'mAP50':>8}{'seconds':>9}   mAP of each seed")
@@ -192,14 +197,14 @@ def make_job(args: argparse.Namespace) -> Job:
     """The embedded default, or real images."""
     weights = {"alpha": args.alpha, "beta": args.beta, "gamma": args.gamma}
     if args.data is None:
-        steps = (400, 120, 1) if args.quick else (900, 250, 3)
+        steps = (400, 120, 1) if args.quick else (700, 200, 3)
         teacher_steps, student_steps, seeds = (
             given or default for given, default in zip((args.teacher_steps, args.steps, args.seeds), steps, strict=True)
         )
         crg = {**weights, "warmup_steps": student_steps // 5}
-        data = DrawnShapes(400, seed=0), DrawnShapes(120, seed=1)
+        data = DrawnShapes(400, seed=0), DrawnShapes(64, seed=2), DrawnShapes(120, seed=1)
         return Job(
-            *data, lambda: tiny_detector(24), lambda: tiny_detector(8), teacher_steps, student_steps, seeds, 3e-3, crg
+            *data, lambda: tiny_detector(24), lambda: tiny_detector(16), teacher_steps, student_steps, seeds, 3e-3, crg
         )
     data = [Real(args.dataset, args.data, training) for training in (True, False)]
     classes, steps = len(data[0].classes), args.steps or 20_000
@@ -207,7 +212,9 @@ def make_job(args: argparse.Namespace) -> Job:
         lambda name=name: resnet_detector(name, classes, args.weights) for name in ("resnet50", "resnet18")
     )
     crg = {**weights, "warmup_steps": steps // 5}
-    return Job(*data, teacher, student, args.teacher_steps or steps, steps, args.seeds or 1, 1e-4, crg, workers=4)
+    return Job(
+        data[0], *data, teacher, student, args.teacher_steps or steps, steps, args.seeds or 1, 1e-4, crg, workers=4
+    )
 
 
 def main() -> None:
@@ -216,8 +223,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of Pascal VOC or COCO; default: drawn shapes")
     parser.add_argument("--dataset", choices=("voc", "coco"), default="voc")
     parser.add_argument("--weights", help="torchvision's weights of the ResNets, such as DEFAULT (downloads them)")
-    parser.add_argument("--teacher-steps", type=int, help="default: 900 on shapes, else as many as the student's")
-    parser.add_argument("--steps", type=int, help="of each student; default: 250 on shapes, else 20000")
+    parser.add_argument("--teacher-steps", type=int, help="default: 700 on shapes, else as many as the student's")
+    parser.add_argument("--steps", type=int, help="of each student; default: 200 on shapes, else 20000")
     parser.add_argument("--seeds", type=int, help="students of each kind; default: 3 on shapes, else 1")
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the vertex term")
     parser.add_argument("--beta", type=float, default=0.5, help="weight of the edge term")

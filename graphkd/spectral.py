@@ -209,6 +209,11 @@ class SpectralGraph:
         return self.operator(student), self.operator(teacher)
 
 
+def clean_affinity(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """Non-negative, symmetric, without self-loops: what a Laplacian is made of."""
+    return SpectralGraph().weights(edges)
+
+
 def laplacian(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
     r"""Symmetric normalised Laplacian.
 
@@ -219,8 +224,7 @@ def laplacian(edges: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
     Shapes: (*b, n, n) -> (*b, n, n), eigenvalues in [0, 2].
     Example: ``laplacian(torch.ones(2, 2))`` is ``[[1, -1], [-1, 1]]``.
     """
-    graph = SpectralGraph()
-    return graph.operator(graph.weights(edges)).laplacian
+    return SpectralGraph().operator(clean_affinity(edges)).laplacian
 
 
 def spectral_embedding(edges: Float[Tensor, "*b n n"], k: int) -> Float[Tensor, "*b n k"]:
@@ -232,5 +236,4 @@ def spectral_embedding(edges: Float[Tensor, "*b n n"], k: int) -> Float[Tensor, 
     Shapes: (*b, n, n) -> (*b, n, k), orthonormal columns; their signs are arbitrary.
     Raises: OptionError if the graph has fewer than k non-trivial eigenvectors.
     """
-    graph = SpectralGraph()
-    return graph.operator(graph.weights(edges)).lowest(k)[0]
+    return SpectralGraph().operator(clean_affinity(edges)).lowest(k)[0]
