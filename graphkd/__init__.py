@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from graphkd.data.store import EmbeddingStore as EmbeddingStore
     from graphkd.data.views import Views as Views
     from graphkd.distillers.base import Distiller as Distiller
+    from graphkd.distillers.crg import CRGDistiller as CRGDistiller
+    from graphkd.distillers.ega import EGADistiller as EGADistiller
+    from graphkd.distillers.eikd import EIKDDistiller as EIKDDistiller
     from graphkd.distillers.factory import create_distiller as create_distiller
     from graphkd.distillers.prg import PRGDistiller as PRGDistiller
     from graphkd.edges import Edges as Edges
@@ -35,8 +38,11 @@ _HOME = {
     "Alignment": "graphkd.alignments",
     "Batch": "graphkd.data.batch",
     "CLIPTeacher": "graphkd.teachers.clip",
+    "CRGDistiller": "graphkd.distillers.crg",
     "ClassifierTeacher": "graphkd.teachers.classifier",
     "Distiller": "graphkd.distillers.base",
+    "EGADistiller": "graphkd.distillers.ega",
+    "EIKDDistiller": "graphkd.distillers.eikd",
     "Edges": "graphkd.edges",
     "EmbeddingHead": "graphkd.embedding_head",
     "EmbeddingStore": "graphkd.data.store",
