@@ -4,6 +4,7 @@ They see the samples they are given, never another rank's, compute in float32 or
 give the teacher no gradient. Distillers add what is between samples of several ranks.
 """
 
+from graphkd.functional.channel import crg_edge, crg_spectral, crg_vertex
 from graphkd.functional.ega import ega, ega_edge, ega_node
 from graphkd.functional.instances import dsig, irg, irg_edge, irg_transformation
 from graphkd.functional.logits import (
@@ -44,6 +45,9 @@ __all__ = [
     "clip_distillation",
     "correlation_congruence",
     "correlation_congruence_adjacent",
+    "crg_edge",
+    "crg_spectral",
+    "crg_vertex",
     "dataset_classes",
     "dist",
     "dist_inter",

@@ -244,7 +244,11 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(
-    "options", OPTIONS, ids=lambda o: ",".join(f"{k}={getattr(v, '__name__', v)}" for k, v in o.items())
+    "options",
+    OPTIONS,
+    ids=lambda o: ",".join(
+        f"{k}={getattr(v, '__name__', type(v).__name__ if callable(v) else v)}" for k, v in o.items()
+    ),
 )
 def test_every_option_trains_the_student(options):
     s = [maps(6, 8).requires_grad_(), maps(12, 4).requires_grad_()]
