@@ -13,6 +13,7 @@ import torch
 import graphkd
 from graphkd.alignments import ALIGNMENTS
 from graphkd.distillers.base import DISTILLERS
+from graphkd.distillers.factory import distillers
 from graphkd.relations import RELATIONS
 from tests.main_job import digits, teacher_checkpoint
 
@@ -29,7 +30,8 @@ def blocks(page):
 
 @pytest.fixture
 def own_registries(monkeypatch):
-    """What a page registers is forgotten afterwards."""
+    """What a page registers is forgotten afterwards; what the library registers is there before."""
+    distillers()
     for registry in (ALIGNMENTS, DISTILLERS, RELATIONS):
         monkeypatch.setattr(registry, "_parts", dict(registry._parts))
 
