@@ -48,6 +48,7 @@ class Job:
     lr: float
     device: str
     store: Path | None
+    progress: bool
     prg: dict[str, object] = field(default_factory=dict)
     teacher_scores: dict[str, float] = field(default_factory=dict)
 
@@ -66,7 +67,8 @@ class Job:
         """The teacher itself, or its features on disk, computed at the first run only."""
         if self.store is None:
             return lambda batch: self.teacher(batch.teacher.to(self.device))
-        store = embed(self.teacher, source, self.store / part, transform=self.teacher_view, device=self.device)
+        how = {"transform": self.teacher_view, "device": self.device, "progress": self.progress}
+        store = embed(self.teacher, source, self.store / part, **how)
         return lambda batch: store[batch.index]
 
     def _score_teacher(self) -> None:
@@ -109,6 +111,7 @@ def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         lr=3e-3,
         device="cpu",
         store=args.store or folder / "store",
+        progress=not args.quiet,
         # With a teacher that is 99 % right, cross-entropy of full weight teaches mostly its few wrong labels.
         prg={"ce_weight": 0.1, "node_weight": 6.4, "edge_weight": 12.3},
     )
@@ -147,6 +150,7 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         lr=1e-3,
         device=device,
         store=args.store,
+        progress=not args.quiet,
     )
 
 
