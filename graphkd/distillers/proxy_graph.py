@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from graphkd import distributed
+from graphkd.distillers.proxy_pair import ProxyPair
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import EdgeType, Graph
 from graphkd.nodes import NODES, Parts
 from graphkd.projectors import PROJECTORS, Projector
-from graphkd.proxies import PROXIES, PROXY_LOGITS, OwnProxies
 from graphkd.registry import unknown
 from graphkd.relations import ROW_MAPS, RowMap
 from graphkd.typing import Side, Tensor
@@ -22,8 +22,6 @@ EDGE_SETS: Final = {
     "both": (("sample", "class"), ("sample", "sample")),
     "full": (("vertex", "vertex"),),
 }
-
-TEACHER_PROXIES: Final = ("own", "class_mean", "class_mean_ema")  # a teacher has no gradient to learn others by
 
 
 class GraphOptions(TypedDict, total=False):
@@ -87,14 +85,8 @@ class ProxyGraph(nn.Module):
         self._edge_parts = (NODES.get("features") if proxy_logits == "none" else parts)(rho, row_map)
         self._with_nodes, self._normalise = with_nodes, "center" if center_edges else None
         self._edge_set = EDGE_SETS[edges] if with_edges else ()
-        self._proxy_logits = PROXY_LOGITS.get(proxy_logits)
-        if teacher_proxy not in TEACHER_PROXIES:
-            raise unknown("teacher proxy", teacher_proxy, list(TEACHER_PROXIES))
-        sources = PROXIES.get(teacher_proxy), PROXIES.get(student_proxy)
-        if not self.needs_proxies:  # parameters that no term reaches would stall distributed training
-            sources = OwnProxies, OwnProxies
-        self.teacher_proxies = sources[0](num_classes, teacher_dim)
-        self.student_proxies = sources[1](num_classes, student_dim)
+        sizes = num_classes, student_dim, teacher_dim
+        self.proxies = ProxyPair(*sizes, student_proxy, teacher_proxy, proxy_logits, used=self.needs_proxies)
         self._through_projector = student_proxy == "text" and self.needs_proxies
         if self._through_projector and projector == "none":
             raise OptionError("student_proxy='text' meets the teacher's text by a projector: projector='none' has none")
@@ -125,14 +117,7 @@ class ProxyGraph(nn.Module):
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the proxies that the options ask for."""
-        if not self.needs_proxies:
-            return student, teacher
-        teacher = self._proxy_logits(self.teacher_proxies(teacher, teacher))
-        student = self._proxy_logits(self.student_proxies(student, teacher))
-        for side, features in (("teacher", teacher), ("student", student)):
-            features.need("proxies", f"PRG ({side})")
-            features.need("proxy_logits", f"PRG ({side})")
-        return student, teacher
+        return self.proxies(student, teacher) if self.needs_proxies else (student, teacher)
 
     def build(self, features: Features, side: Side) -> Graph:
         """The graph of one side."""

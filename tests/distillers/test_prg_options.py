@@ -139,7 +139,7 @@ def test_terms_by_name(options, terms):
         ({"nodes": "logits"}, set()),
         ({"projector": "none"}, set()),
         ({"node_weight": 0, "projector": "shared"}, set()),
-        ({"node_weight": 0, "student_proxy": "learnable"}, {"graph.student_proxies.vectors"}),
+        ({"node_weight": 0, "student_proxy": "learnable"}, {"graph.proxies.student.vectors"}),
         ({"node_weight": 0, "student_proxy": "learnable", "edge_weight": 0}, set()),
         ({"node_weight": 0, "student_proxy": "learnable", "edges": "sample"}, set()),
         ({"node_weight": 0, "student_proxy": "text", "edge_weight": 0}, set()),
