@@ -5,43 +5,17 @@ from dataclasses import replace
 from typing import Final, TypedDict
 
 from torch import nn
-from torch.func import functional_call
 
 from graphkd.channels import AFFINITIES, GRAPH_SCOPES, RESIZES, VERTICES, Affinity, Resize, Vertices
+from graphkd.distillers.channel_adapters import ADAPTERS, Adapter, frozen_output
 from graphkd.distillers.channel_levels import Level
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import EdgeType, Graph
-from graphkd.registry import Registry, unknown
+from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
 
-Adapter = Callable[[int, int], nn.Module]
-ADAPTERS: Registry[Adapter] = Registry("adapter")
 SHARING: Final = ("shared", "separate", "vertex")
-
-
-@ADAPTERS.register("auto")
-def adapter_if_needed(student: int, teacher: int) -> nn.Module:
-    """1x1 convolution without bias and BatchNorm if the numbers of channels differ."""
-    return nn.Identity() if student == teacher else adapter_always(student, teacher)
-
-
-@ADAPTERS.register("always")
-def adapter_always(student: int, teacher: int) -> nn.Module:
-    """1x1 convolution without bias and BatchNorm in every case (ICKD)."""
-    return nn.Sequential(nn.Conv2d(student, teacher, 1, bias=False), nn.BatchNorm2d(teacher))
-
-
-@ADAPTERS.register("conv")
-def adapter_convolution(student: int, teacher: int) -> nn.Module:
-    """The convolution alone, if the numbers of channels differ."""
-    return nn.Identity() if student == teacher else nn.Conv2d(student, teacher, 1, bias=False)
-
-
-@ADAPTERS.register("none")
-def no_adapter(student: int, teacher: int) -> nn.Module:
-    """The student's maps as they are."""
-    return nn.Identity()
 
 
 class GraphOptions(TypedDict, total=False):
@@ -123,7 +97,7 @@ class ChannelGraph(nn.Module):
                 owner, frozen = self._owner(purpose)
                 key = f"{owner}/{frozen}"
                 if key not in shared:
-                    shared[key] = _frozen(self.adapters[owner][i], x) if frozen else self.adapters[owner][i](x)  # type: ignore[index]
+                    shared[key] = frozen_output(self.adapters[owner][i], x) if frozen else self.adapters[owner][i](x)  # type: ignore[index]
                 ours[f"{purpose}:{level.student}"], theirs[f"{purpose}:{level.student}"] = shared[key], y
         return replace(student, maps=ours), replace(teacher, maps=theirs)
 
@@ -162,14 +136,6 @@ def _chain(
     if first is None or second is None:
         return first or second
     return lambda edges: second(first(edges))
-
-
-def _frozen(module: nn.Module, x: Tensor) -> Tensor:
-    """The module's output without gradient for its parameters, and without a second update of its statistics."""
-    state: dict[str, Tensor] = {name: each.detach() for name, each in module.named_parameters()}
-    state |= {name: each.clone() for name, each in module.named_buffers()}
-    output: Tensor = functional_call(module, state, (x,))
-    return output
 
 
 def _map(features: Features, name: str, channels: int, side: Side) -> Float[Tensor, "b c h w"]:
