@@ -6,7 +6,7 @@
 EIKD-style: reconstructed from the abstract and the DFND protocol; not a reproduction.
 
 Cost: 110 s on one CPU core, teacher included. Measured, mean ± standard deviation of seeds 0 to 2, top-1 of 599 images
-(teacher 99.2), 500 of 2,995 pool images; 75 % of the selected ones are digits, 18 % of the random ones:
+(teacher 99.0), 500 of 2,995 pool images; 75 % of the selected ones are digits, 18 % of the random ones:
 
     random    all     KD                          95.1 ± 0.8
     selected  all     KD                          94.0 ± 4.1
@@ -16,7 +16,7 @@ Cost: 110 s on one CPU core, teacher included. Measured, mean ± standard deviat
     selected  all     KD + explicit + implicit    93.2 ± 5.6
 
 Selection finds the digits, and does not pay here: the confident ones are the easy ones, and a random stranger teaches
-too. Dropping classes cost 1.7 points in the mean (1.3 to 2.2), explicit features gave back 1.1 (0.7 to 1.8).
+too. Dropping classes cost 1.7 points in the mean (1.5 to 2.2), explicit features gave back 1.1 (0.7 to 1.8).
 """
 
 import argparse
