@@ -34,10 +34,9 @@ class Dropped(NamedTuple):
 
 
 class ClassDropping(nn.Module, ABC):
-    """One way to choose the kept classes.
+    """One way to choose the kept classes. Shapes: logits (b, c) twice, rows (b,) -> one loss for each sample.
 
-    ``needs_index``: the samples' positions in the data set must be given. ``student_keeps_all``: its softmax runs over
-    all classes. Shapes: logits (b, c) twice, rows (b,) -> one loss for each sample.
+    ``needs_index``: samples' positions in the data set are needed; ``student_keeps_all``: its softmax has all classes.
     """
 
     needs_index = False

@@ -16,8 +16,8 @@ from graphkd.teachers.base import Teacher
 from graphkd.teachers.digests import json_digest, structure_digest, tensor_digest, weight_digest
 from graphkd.teachers.openclip import LoadedCLIP, Tokenizer, default_preprocess, load_clip
 from graphkd.teachers.precision import Precision, autocast, checked
-from graphkd.teachers.preprocess import Preprocess
-from graphkd.teachers.prompts import LogWeight, PromptWeighting, Score, prompt_logits, prompt_scores, weighted_texts
+from graphkd.teachers.prompt_parts import LogWeight, PromptWeighting, Score
+from graphkd.teachers.prompts import prompt_logits, prompt_scores, weighted_texts
 from graphkd.teachers.templates import resolve_classes, resolve_templates
 from graphkd.teachers.text_cache import TextCache, text_bank
 from graphkd.typing import Float, Tensor
@@ -97,7 +97,7 @@ class CLIPTeacher(Teacher):
         self.logit_scale = float(self._model.logit_scale.exp())
         bias = getattr(self._model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias)
-        self.preprocess = _preprocess(loaded, preprocess or {}).to(self._device)
+        self.preprocess = loaded.preprocessing(preprocess or {}).to(self._device)
         self.text_forwards = 0
         self._digests: dict[str, str] = {}
         self._fixed_texts: Tensor | None = None
@@ -243,12 +243,3 @@ def _built(model: nn.Module, tokenizer: Tokenizer | None, pretrained: object, qu
     said = getattr(getattr(model, "visual", None), "preprocess_cfg", {})
     preprocess = default_preprocess()
     return LoadedCLIP(model, tokenizer, {key: said.get(key, value) for key, value in preprocess.items()})
-
-
-def _preprocess(loaded: LoadedCLIP, changes: Mapping[str, Any]) -> Preprocess:
-    settings = loaded.preprocess
-    for name in changes:
-        if name not in settings:
-            raise unknown("preprocessing value", name, sorted(settings))
-    size = settings["size"] or getattr(getattr(loaded.model, "visual", None), "image_size", None)
-    return Preprocess(**{**settings, "size": size, **changes})

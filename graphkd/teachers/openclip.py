@@ -12,6 +12,7 @@ from torch import nn
 
 from graphkd.errors import TeacherError
 from graphkd.registry import unknown
+from graphkd.teachers.preprocess import Preprocess
 from graphkd.typing import Int, Tensor
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,14 @@ class LoadedCLIP:
     model: Any  # open_clip's classes are untyped
     tokenizer: Tokenizer
     preprocess: dict[str, Any]
+
+    def preprocessing(self, changes: Mapping[str, Any]) -> Preprocess:
+        """The preprocessing with single values replaced. Raises: UnknownNameError for a value that does not exist."""
+        for name in changes:
+            if name not in self.preprocess:
+                raise unknown("preprocessing value", name, sorted(self.preprocess))
+        size = self.preprocess["size"] or getattr(getattr(self.model, "visual", None), "image_size", None)
+        return Preprocess(**{**self.preprocess, "size": size, **changes})
 
 
 def load_clip(

@@ -1,53 +1,18 @@
-"""CRG: the ten invariants of its specification, its options, degenerate maps, and messages."""
+"""CRG: its equations, and the invariants of its specification."""
 
 import json
-import os
-import subprocess
-import sys
-from copy import deepcopy
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
-from graphkd import relations
-from graphkd.channels import AFFINITIES, GRAPH_SCOPES, VERTEX_LOSSES, bilinear_to_teacher, cells, pool_to_smaller
 from graphkd.distillers.crg import CRGDistiller
-from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
-from graphkd.features import Features
 from graphkd.functional.channel import crg_edge, crg_spectral, crg_vertex
-from graphkd.spectral import SpectralGraph
 from graphkd.spectral_losses import SPECTRAL_FORMS
+from tests.distillers.crg_case import F64, crg, features, maps, of_maps
 
-F64 = torch.float64
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "relational.json").read_text())
-
-
-def maps(channels=10, size=5, batch=3, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, channels, size, size, dtype=F64, generator=g).relu()
-
-
-def features(*values, logits=False):
-    g = torch.Generator().manual_seed(7)
-    scores = torch.randn(len(values[0]), 4, dtype=F64, generator=g) if logits else None
-    return Features(maps={f"m{i}": value for i, value in enumerate(values)}, logits=scores)
-
-
-def crg(student, teacher, **options):
-    torch.manual_seed(0)
-    return CRGDistiller.between(student, teacher, **{"k": 4, **options}).double()
-
-
-def of_maps(student, teacher, **options):
-    s, t = features(student), features(teacher)
-    return crg(s, t, **options)(s, t)
-
-
-# --- values ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_terms_by_the_slow_obvious_loop():
@@ -101,9 +66,6 @@ def test_row_normalised_gram_without_attention_is_ickd(case):
         assert_close(value.item(), expected["value"], rtol=1e-9, atol=1e-12)
         assert_close(grad.norm().item(), expected["grad_norm"], rtol=1e-9, atol=1e-12)
         assert_close(grad.flatten()[:4].tolist(), expected["grad_first4"], rtol=1e-9, atol=1e-12)
-
-
-# --- the invariants -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", sorted(SPECTRAL_FORMS))
@@ -213,224 +175,3 @@ def test_an_adapter_is_built_only_where_channels_differ_and_is_trainable():
 
 
 # --- options --------------------------------------------------------------------------------------------------------
-
-OPTIONS = [
-    *({"edge_affinity": name} for name in sorted(AFFINITIES)),
-    *({"spectral_affinity": name} for name in ("edge", "cosine", "rbf")),
-    *({"scope": name} for name in sorted(GRAPH_SCOPES)),
-    *({"vertex_loss": name} for name in sorted(VERTEX_LOSSES)),
-    *({"adapter": name} for name in ("always", "conv", lambda student, teacher: nn.Conv2d(student, teacher, 1))),
-    *({"adapter_sharing": name} for name in ("separate", "vertex")),
-    {"resize": "bilinear"},
-    {"vertices": "cells"},
-    {"vertices": "gap", "edge_affinity": "euclidean", "gamma": 0},
-    {"vertex_attention": "mean", "edge_attention": "mean"},
-    {"vertex_attention": "mean", "edge_attention": "off", "tau": 0.3},
-    {"spectral_attention": "teacher"},
-    {"spectral_attention": "mean", "spectral_attention_on": "rows"},
-    {"spectral_attention": "teacher", "scope": "mean"},
-    {"edge_alignment": "huber"},
-    {"edge_alignment": "graph_squares", "diagonal": False},
-    {"edge_alignment": "kl", "edge_attention": "off"},
-    {"spectral_form": partial(SPECTRAL_FORMS.get("heat"), time=4.0)},
-    {"spectral_form": "projector", "scaling": "diffusion"},
-    {"spectral_form": "procrustes", "scaling": "commute"},
-    *({"spectral_graph": SpectralGraph(nonnegative=name)} for name in ("abs", "shift", "exp")),
-    *({"spectral_graph": SpectralGraph(laplacian=name)} for name in ("unnormalised", "random_walk")),
-    {"spectral_graph": SpectralGraph(neighbours=3, self_loops=True, drop_trivial=False, dtype=F64)},
-    {"attention_weight": 1.0, "kd_weight": 1.0, "warmup_steps": 5},
-    {"reduction": "sum", "level_weights": {"m0": 2.0}},
-]
-
-
-@pytest.mark.parametrize(
-    "options",
-    OPTIONS,
-    ids=lambda o: ",".join(
-        f"{k}={getattr(v, '__name__', type(v).__name__ if callable(v) else v)}" for k, v in o.items()
-    ),
-)
-def test_every_option_trains_the_student(options):
-    s = [maps(6, 8).requires_grad_(), maps(12, 4).requires_grad_()]
-    student, teacher = features(*s, logits=True), features(maps(10, 8, seed=2), maps(12, 4, seed=3), logits=True)
-    losses = crg(student, teacher, **options)(student, teacher)
-    losses.total.backward()
-    for each in s:
-        assert torch.isfinite(each.grad).all()
-        assert each.grad.abs().sum() > 0
-
-
-def test_levels_are_averaged_summed_and_weighed():
-    student, teacher = features(maps(seed=0), maps(8, 4, seed=1)), features(maps(seed=2), maps(8, 4, seed=3))
-    single = [crg(student, teacher, maps={name: name})(student, teacher) for name in ("m0", "m1")]
-    for options, expected in (
-        ({}, (0.5, 0.5)),
-        ({"reduction": "sum"}, (1, 1)),
-        ({"reduction": "sum", "level_weights": {"m1": 3}}, (1, 3)),
-    ):
-        for name, value in crg(student, teacher, **options)(student, teacher).items():
-            assert_close(value, expected[0] * single[0][name] + expected[1] * single[1][name])
-
-
-def test_the_warm_up_counts_training_steps_on_the_device():
-    student, teacher = features(maps(seed=0)), features(maps(seed=1))
-    distiller = crg(student, teacher, warmup_steps=4)
-    full = crg(student, teacher)(student, teacher)["crg/spectral"]
-    for expected in (0.25, 0.5, 0.75, 1.0, 1.0):
-        assert_close(distiller(student, teacher)["crg/spectral"], expected * full)
-    again = crg(student, teacher, warmup_steps=4)
-    again.load_state_dict({**again.state_dict(), "steps": torch.tensor(2)})
-    assert_close(again.eval()(student, teacher)["crg/spectral"], 0.5 * full)  # evaluation does not count
-    assert_close(again(student, teacher)["crg/spectral"], 0.5 * full)
-
-
-def test_graph_scopes_by_hand():
-    s, t = maps(seed=0), maps(seed=1)
-    mean = of_maps(s, t, scope="mean", edge_attention="off", beta=1.0)["crg/edge"]
-    s_edges, t_edges = (relations.cosine(x.flatten(2), x.flatten(2)).mean(0) for x in (s, t))
-    assert_close(mean, (s_edges - t_edges).square().mean())
-    joined = of_maps(s, t, scope="concatenated", edge_attention="off", beta=1.0)["crg/edge"]
-    wide = [x.flatten(2).transpose(0, 1).flatten(1) for x in (s, t)]
-    assert_close(joined, (relations.cosine(wide[0], wide[0]) - relations.cosine(wide[1], wide[1])).square().mean())
-
-
-def test_the_vertex_term_alone_trains_a_shared_adapter_that_the_others_use():
-    narrow, wide = features(maps(6)), features(maps(10, seed=1))
-    alone, both = crg(narrow, wide, beta=0, gamma=0), crg(narrow, wide, adapter_sharing="vertex")
-    both.load_state_dict(both.state_dict() | {k: v for k, v in alone.state_dict().items() if k != "steps"})
-    for each in (alone, both):
-        each(narrow, wide).total.backward()
-    for a, b in zip(alone.parameters(), both.parameters(), strict=True):
-        assert_close(a.grad, b.grad)
-    batch_norms = [next(m for m in each.modules() if isinstance(m, nn.BatchNorm2d)) for each in (alone, both)]
-    assert batch_norms[1].num_batches_tracked == 1  # used three times, counted once
-    assert_close(batch_norms[0].running_mean, batch_norms[1].running_mean)
-
-
-def test_a_weight_of_zero_removes_term_and_adapter():
-    narrow, wide = features(maps(6)), features(maps(10, seed=1))
-    distiller = crg(narrow, wide, adapter_sharing="separate", beta=0, gamma=0)
-    assert set(distiller(narrow, wide)) == {"crg/vertex"}
-    assert list(distiller.graph.adapters) == ["vertex"]
-
-
-def test_spatial_alignment_and_cells_by_shape():
-    s, t = maps(4, 30), maps(4, 40)
-    assert [x.shape[-1] for x in pool_to_smaller(s, t)] == [28, 28]
-    assert [x.shape[-1] for x in pool_to_smaller(maps(4, 6), t)] == [6, 6]
-    assert [x.shape[-1] for x in bilinear_to_teacher(maps(4, 6), maps(4, 12))] == [12, 12]
-    assert cells(maps(4, 5)).shape == (12, 4, 4)
-    assert_close(cells(maps(4, 4))[1], maps(4, 4)[0, :, :2, 2:].flatten(1))
-    with pytest.raises(ShapeError, match=r"a map of \(1, 1\) positions has no 2 x 2 cells"):
-        cells(maps(4, 1))
-
-
-# --- wiring ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_graph_holds_channels_of_an_image():
-    student, teacher = features(maps(6)), features(maps(10, seed=1))
-    distiller = crg(student, teacher)
-    graph = distiller.build(distiller.prepare(student, teacher)[0], "student")
-    assert graph["edge:m0"].x.shape == (3, 10, 25)
-    assert graph["edge:m0"].scope == "image"
-    assert graph.edges("spectral:m0", "pearson", "spectral:m0").dense().shape == (3, 10, 10)
-
-
-def test_nothing_reaches_the_teacher():
-    t = maps(seed=1).requires_grad_()
-    s = maps(seed=0).requires_grad_()
-    of_maps(s, t, vertex_attention="mean", spectral_form="projector").total.backward()
-    assert t.grad is None
-    assert s.grad.abs().sum() > 0
-
-
-def test_between_takes_features_channels_or_networks():
-    class Net(nn.Module):
-        def forward(self, images):
-            assert not self.training
-            return features(images.repeat(1, 4, 1, 1))
-
-    given = {"maps": {"m0": "m0"}, "k": 4}
-    from_features = CRGDistiller.between(features(maps(6)), features(maps(10)), **given)
-    from_sizes = CRGDistiller.between({"m0": 6}, {"m0": 10}, **given)
-    assert [p.shape for p in from_features.parameters()] == [p.shape for p in from_sizes.parameters()]
-    net = Net().train()
-    probed = CRGDistiller.between(net, {"m0": 10}, probe=torch.zeros(1, 3, 8, 8))
-    assert probed.graph.levels[0].student_channels == 12
-    assert net.training
-
-
-def test_compiled_equals_eager_and_a_copy_equals_its_original():
-    s, t = features(maps(6)), features(maps(10, seed=1))
-    distiller = crg(s, t).eval()
-    expected = distiller(s, t)
-    compiled = torch.compile(distiller, backend="aot_eager", fullgraph=True)(s, t)
-    for name, value in deepcopy(distiller)(s, t).items():
-        assert_close(value, expected[name])
-        assert_close(compiled[name], expected[name])
-
-
-@pytest.mark.slow
-def test_two_ranks_of_uneven_batches_equal_one_process(tmp_path):
-    root = Path(__file__).parents[2]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    script = [sys.executable, str(Path(__file__).with_name("crg_ranks.py"))]
-    ranks = [
-        subprocess.Popen(
-            [*script, str(rank), str(tmp_path / "group")], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
-
-
-# --- messages -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"adapter": "none"}, ShapeError, "'m0' has 6 channels, 'm0' 10, and the terms edge, spectral, vertex compare"),
-        ({"edge_alignment": "kl"}, OptionError, "'kl' compares whole rows .* edge_attention='off'"),
-        ({"k": 10}, OptionError, "a graph of 10 nodes has 9 non-trivial eigenvectors, 10 were asked for: lower k"),
-        ({"maps": {"layer9": "m0"}}, UnknownNameError, "unknown one of the maps 'layer9'. Known: m0"),
-        ({"maps": {"m0": "layer9"}}, UnknownNameError, "unknown one of the maps 'layer9'"),
-        ({"maps": {}}, OptionError, "CRG has no maps to compare"),
-        ({"scope": "imge"}, UnknownNameError, "unknown graph scope 'imge'; did you mean 'image'"),
-        ({"adapter_sharing": "share"}, UnknownNameError, "unknown way of sharing adapters 'share'"),
-        ({"adapter_sharing": "vertex", "alpha": 0}, OptionError, "by the vertex term alone: give it a weight"),
-        ({"spectral_attention_on": "cols"}, UnknownNameError, "unknown place of the spectral attention 'cols'"),
-        ({"reduction": "max"}, UnknownNameError, "unknown reduction over levels 'max'"),
-        ({"level_weights": {"m7": 1.0}}, UnknownNameError, "unknown level 'm7'. Known: m0"),
-        ({"kd_temperature": 0.0}, OptionError, "kd_temperature is > 0"),
-        ({"alpha": -1.0}, OptionError, "the weight of the vertex term is a finite number >= 0, found -1"),
-        ({"kd_weight": 1.0}, MissingFeatureError, "CRG's kd term needs features.logits"),
-    ],
-)
-def test_bad_options_are_named(options, error, message):
-    student, teacher = features(maps(6)), features(maps(10, seed=1))
-    with pytest.raises(error, match=message):
-        crg(student, teacher, **options)(student, teacher)
-
-
-def test_maps_that_do_not_fit_are_named():
-    s, t = features(maps(6)), features(maps(10, seed=1))
-    distiller = crg(s, t)
-    with pytest.raises(ShapeError, match=r"student map 'm0': found \(3, 7, 5, 5\), expected \(b, 6, h, w\)"):
-        distiller(features(maps(7)), t)
-    with pytest.raises(MissingFeatureError, match=r"CRG \(teacher\) needs features.maps"):
-        distiller(s, Features(logits=torch.zeros(3, 2, dtype=F64)))
-    with pytest.raises(ShapeError, match=r"student has 1 \(m0\), the teacher 2 \(m0, m1\): name the pairs"):
-        CRGDistiller.between(s, features(maps(), maps()))
-    with pytest.raises(OptionError, match="give the student's Features of a batch"):
-        CRGDistiller.between(lambda images: s, t)
-    with pytest.raises(ShapeError, match=r"student maps \(3, 6, 5, 5\) and teacher maps \(3, 10, 5, 5\) differ"):
-        crg_edge(maps(6), maps(10))
-    with pytest.raises(ShapeError, match="expected maps .* of the same images"):
-        crg_spectral(maps(6, batch=2), maps(6, batch=3))
