@@ -1,0 +1,82 @@
+"""Run a study, or what is left of it, and print its tables.
+
+    python -m benchmarks.accuracy caltech              # six methods, PRG's two terms alone, five paired seeds
+    python -m benchmarks.accuracy caltech-prg          # ablation of PRG, three paired seeds
+    python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number
+    python -m benchmarks.accuracy report STUDY         # tables of what is there
+
+Results are kept, a JSON a run, and never computed twice. ``GRAPHKD_DATA`` names the folder of data (docs/evidence.md).
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.accuracy import studies
+from benchmarks.accuracy.config import Config, grid
+from benchmarks.accuracy.one import measure
+from benchmarks.accuracy.report import hardware, pairs_table, picture, read, table
+from benchmarks.accuracy.study import finish
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report"])
+    parser.add_argument("name", nargs="?", help="of the study to report, or the file to run again")
+    parser.add_argument("--seeds", type=int, help="paired seeds; default: the study's")
+    parser.add_argument("--methods", help="some of its methods, by comma; 'all' for those by flag too")
+    parser.add_argument("--student", help="another student, such as small_vit")
+    parser.add_argument("--epochs", type=int, help="another length")
+    parser.add_argument("--processes", type=int, default=2, help="runs side by side, a core each")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run and report."""
+    args = arguments()
+    if args.what == "rerun":
+        rerun(Path(args.name))
+        return
+    name = args.name if args.what == "report" else args.what
+    if name not in studies.STUDIES:
+        raise SystemExit(f"no study {name!r}: choose among {', '.join(studies.STUDIES)}")
+    study = studies.STUDIES[name]
+    configs = grid(name, study.chosen(args.methods), study.recipe(args.student, args.epochs), args.seeds or study.seeds)
+    if args.what != "report":
+        finish(configs, args.results, args.processes)
+    tell(study, configs, args.results)
+
+
+def tell(study: studies.Study, configs: list[Config], results: Path) -> None:
+    """Print the tables and draw the picture."""
+    scores, records = read(configs, results)
+    if not scores:
+        raise SystemExit("no results yet: run the study first")
+    text = [f"## {study.title}", table(scores, records, study.against)]
+    if study.ours:
+        text.append(pairs_table(scores, study.ours, study.theirs))
+    text.append(f"Measured with: {hardware(records)}")
+    page = "\n\n".join(text)
+    print(page)
+    folder = results / configs[0].study
+    (folder / "README.md").write_text(page + "\n")
+    picture(scores, folder / "scores.svg", study.title)
+
+
+def rerun(path: Path) -> None:
+    """Exit 1 unless the number comes out exactly as in the file."""
+    kept = json.loads(path.read_text())
+    again = measure(Config.of(kept["config"]))["result"]
+    assert isinstance(again, dict)
+    same = again["scores"] == kept["result"]["scores"]
+    print(f"{path}: {kept['result']['top1']!r} then, {again['top1']!r} now: {'the same' if same else 'DIFFERENT'}")
+    sys.exit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    main()

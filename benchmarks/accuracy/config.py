@@ -1,0 +1,78 @@
+"""One run as plain data: what it trains, how, and with which seed; its name and its file follow from that."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every student of a study is trained.
+
+    Args:
+        student: name of a model of :mod:`benchmarks.accuracy.students`.
+        epochs: passes over the images.
+        batch: images of one graph.
+        lr: highest learning rate of AdamW; linear warm-up, then a cosine to zero.
+        warmup: epochs of warm-up.
+        weight_decay: of AdamW.
+        limit: training images, a fixed random subset, or ``None`` for all.
+    """
+
+    student: str
+    epochs: int
+    batch: int = 64
+    lr: float = 3e-3
+    warmup: float = 0.0
+    weight_decay: float = 0.05
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Args:
+        study: name of the study.
+        label: what the tables call the method.
+        method: name of a distiller, or ``"labels"`` for the reference trained on true labels.
+        options: of the distiller.
+        seed: of the student's weights, the order of the images and their augmentation: pairs share it.
+        recipe: common to the study.
+    """
+
+    study: str
+    label: str
+    method: str
+    seed: int
+    recipe: Recipe
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        """Where its result lies, relative to the folder of results; another option is another file."""
+        plain = "".join(each if each.isalnum() else "-" for each in self.label.lower())
+        return Path(self.study) / f"{plain}-s{self.seed}-{self.digest}.json"
+
+    @property
+    def digest(self) -> str:
+        """Names everything that determines the run."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Config":
+        """The reverse of ``dataclasses.asdict``."""
+        return cls(**{**data, "recipe": Recipe(**data["recipe"])})
+
+
+Method = tuple[str, str, Mapping[str, Any]]
+"""(label, distiller's name, its options)"""
+
+
+def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:
+    """Every method with every seed, seed by seed, so that an interrupted study has whole pairs."""
+    return [Config(study, label, name, seed, recipe, options) for seed in range(seeds) for label, name, options in methods]

@@ -1,0 +1,124 @@
+"""Data of the studies: Caltech-101 and CIFAR-100 with what CLIP says of them, from a folder given by ``GRAPHKD_DATA``."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from graphkd import Batch, Features
+from graphkd.data.sources import ArraySource
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+
+
+class DataMissingError(SystemExit):
+    """The folder of data is not there."""
+
+
+def folder() -> Path:
+    """Where the arrays are. Raises: DataMissingError that says what to set."""
+    path = Path(os.environ.get("GRAPHKD_DATA", "data"))
+    if not (path / "caltech101_classes.json").is_file():
+        raise DataMissingError(f"no study data in {path}: set GRAPHKD_DATA to the folder that docs/evidence.md describes")
+    return path
+
+
+@dataclass(frozen=True)
+class StoredTeacher:
+    """What a teacher said of every image, by index: embedding, logits, proxies.
+
+    Args:
+        embedding: one row an image, of unit length.
+        texts: class proxies, of unit length.
+        scale: logits are scale * cosine.
+        extra: maps by name, one row an image (a convolutional teacher's).
+    """
+
+    embedding: Tensor
+    texts: Tensor
+    scale: float = 100.0
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.embedding.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.texts)
+
+    def __call__(self, batch: Batch) -> Features:
+        return self.at(batch.index)
+
+    def at(self, index: Tensor) -> Features:
+        """Features of those images."""
+        x = self.embedding[index]
+        return Features(x, self.scale * x @ self.texts.T, self.texts, self.scale * self.texts @ self.texts.T)
+
+    def top1(self, labels: Any) -> float:
+        """Zero-shot accuracy."""
+        return (self.at(torch.arange(len(self.embedding))).logits.argmax(1) == torch.as_tensor(labels)).float().mean().item()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and the teacher's features of them."""
+
+    source: ArraySource
+    teacher: StoredTeacher
+
+
+@cache
+def caltech() -> tuple[Split, Split]:
+    """(trained on, scored on): the 41 classes whose names CLIP's text bank covers; 1,058 and 705 images."""
+    root = folder()
+    names = json.loads((root / "caltech101_classes.json").read_text())
+    with np.load(root / "clip_vitb32_text_bank_detic.npz") as bank:
+        rows = {_bare(name): row for name, row in reversed(list(zip(bank["names"].tolist(), bank["emb"], strict=True)))}
+    kept = [label for label, name in enumerate(names) if _bare(name) in rows]
+    texts = _unit(np.stack([rows[_bare(names[label])] for label in kept]))
+    classes = [names[label] for label in kept]
+    return _caltech_split(root, "test", kept, classes, texts), _caltech_split(root, "val", kept, classes, texts)
+
+
+def _caltech_split(root: Path, name: str, kept: list[int], classes: list[str], texts: Tensor) -> Split:
+    with np.load(root / f"caltech101_{name}_64px_clip_vitb32.npz") as data:
+        chosen = np.isin(data["labels"], kept)
+        labels = np.searchsorted(kept, data["labels"][chosen])
+        return Split(
+            ArraySource(data["images"][chosen], labels, classes), StoredTeacher(_unit(data["clip"][chosen]), texts)
+        )
+
+
+@cache
+def cifar100(part: str) -> ArraySource:
+    """``"train"`` (50,000) or ``"test"`` (10,000) images of 32 x 32."""
+    root = folder()
+    with np.load(root / f"cifar100_{part}_webp90.npz") as data:
+        raw, at, labels = data["webp"].tobytes(), data["offsets"].tolist(), data["labels"]
+    pixels = [np.asarray(Image.open(BytesIO(raw[a:b])).convert("RGB")) for a, b in zip(at, at[1:], strict=False)]
+    return ArraySource(np.stack(pixels), labels, json.loads((root / "cifar100_classes.json").read_text()))
+
+
+def cifar100_texts() -> Tensor:
+    """CLIP's vector of each class name, of unit length (100, 512)."""
+    with np.load(folder() / "cifar100_clip_vitb32_text.npz") as data:
+        return _unit(data["text"])
+
+
+def _unit(rows: "np.ndarray[Any, Any]") -> Tensor:
+    return torch.nn.functional.normalize(torch.from_numpy(rows.astype(np.float32)), dim=1)
+
+
+def _bare(name: str) -> str:
+    """A name without its parenthesised part, underscores and case."""
+    return re.sub(r"\s+", " ", re.sub(r"\(.*?\)", "", name.replace("_", " "))).strip().lower()

@@ -1,0 +1,85 @@
+"""All results of a study as one table of means and one of paired differences, in Markdown, and a picture."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.accuracy.config import Config
+from benchmarks.accuracy.stats import Difference, mean_std, paired
+
+Scores = dict[str, dict[int, float]]
+"""label -> seed -> top-1 in per cent"""
+
+
+def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[dict[str, Any]]]:
+    """Scores of the configurations that have a result, and their whole records."""
+    scores: Scores = {}
+    records = []
+    for config in configs:
+        path = results / config.file
+        if path.is_file():
+            record = json.loads(path.read_text())
+            scores.setdefault(config.label, {})[config.seed] = record["result"]["top1"]
+            records.append(record)
+    return scores, records
+
+
+def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
+    """Over the seeds that both have."""
+    common = sorted(scores.get(ours, {}).keys() & scores.get(theirs, {}).keys())
+    return paired([scores[ours][s] for s in common], [scores[theirs][s] for s in common]) if common else None
+
+
+def table(scores: Scores, records: Sequence[dict[str, Any]], against: str) -> str:
+    """Mean of each method, and its paired difference from one of them with the 95 % interval."""
+    seconds = {label: mean(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores}
+    lines = [f"| method | top-1, % | seeds | minus {against} [95 %] | s a run |", "|---|---|---|---|---|"]
+    for label, each in scores.items():
+        gap = None if label == against else difference(scores, label, against)
+        lines.append(
+            f"| {label} | {mean_std(list(each.values()))} | {len(each)} | {gap if gap else ''} | {seconds[label]:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def pairs_table(scores: Scores, ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Paired differences, ours in rows and theirs in columns; bold where the interval lies above 0."""
+    lines = ["| minus | " + " | ".join(theirs) + " |", "|---" * (len(theirs) + 1) + "|"]
+    for label in ours:
+        cells = [difference(scores, label, other) for other in theirs]
+        lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(gap: Difference | None) -> str:
+    if gap is None:
+        return ""
+    return f"**{gap}**" if gap.above_zero else str(gap)
+
+
+def hardware(records: Sequence[dict[str, Any]]) -> str:
+    """On what the results were measured: one line for each combination of versions."""
+    return "; ".join(sorted({", ".join(f"{k} {v}" for k, v in record["versions"].items()) for record in records}))
+
+
+def picture(scores: Scores, path: Path, title: str) -> Path:
+    """Every seed as a dot, the mean as a bar, sorted as in the table."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 0.42 * len(scores) + 1.2), layout="constrained")
+    for row, each in enumerate(scores.values()):
+        axes.plot(list(each.values()), [row] * len(each), "o", color="#3b6ea5", alpha=0.6)
+        axes.plot([mean(each.values())] * 2, [row - 0.3, row + 0.3], color="#b3402e", linewidth=2.5)
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.invert_yaxis()
+    axes.set_xlabel("top-1, %")
+    axes.set_title(title)
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path)
+    plt.close(figure)
+    return path

@@ -1,0 +1,78 @@
+"""The studies by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from benchmarks.accuracy import caltech
+from benchmarks.accuracy.config import Config, Method, Recipe
+from benchmarks.accuracy.study import Problem
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared with what.
+
+    Args:
+        title: of tables and pictures.
+        problem: images, teacher and student of a configuration.
+        base: how students are trained.
+        methods, more: those run by default, and those by flag.
+        seeds: paired seeds by default.
+        against: method whose paired differences stand in the table.
+        ours, theirs: rows and columns of a second table of paired differences.
+    """
+
+    title: str
+    problem: Callable[[Config], Problem]
+    base: Recipe
+    methods: list[Method]
+    seeds: int
+    against: str
+    more: tuple[Method, ...] = ()
+    ours: tuple[str, ...] = ()
+    theirs: tuple[str, ...] = ()
+
+    def chosen(self, names: str | None) -> list[Method]:
+        """Methods by label, comma-separated; ``None`` for the default ones, ``"all"`` for all."""
+        every = {label.lower(): method for method in [*self.methods, *self.more] for label in (method[0],)}
+        if names is None:
+            return self.methods
+        if names == "all":
+            return list(every.values())
+        wanted = [name.strip().lower() for name in names.split(",")]
+        for name in wanted:
+            if name not in every:
+                raise SystemExit(f"no method {name!r} in this study: choose among {'; '.join(every)}")
+        return [every[name] for name in wanted]
+
+    def recipe(self, student: str | None, epochs: int | None) -> Recipe:
+        """The base recipe, or another student or length."""
+        found = replace(self.base, student=student or self.base.student)
+        if epochs is None:
+            return found
+        return replace(found, epochs=epochs, warmup=self.base.warmup * epochs / self.base.epochs)
+
+
+BASELINES = ("KD", "mimicking + CE", "KD + mimicking + CE")
+STUDIES: dict[str, Study] = {
+    "caltech": Study(
+        title="Caltech-101 (41 classes), CLIP ViT-B/32 teacher, no labels",
+        problem=caltech.problem,
+        base=caltech.RECIPE,
+        methods=[*caltech.METHODS, *caltech.MORE[:2]],
+        more=tuple(caltech.MORE[2:]),
+        seeds=5,
+        against="KD",
+        ours=("PRG", "PRG, node only", "PRG, edge only"),
+        theirs=("pseudo-label CE", *BASELINES),
+    ),
+    "caltech-prg": Study(
+        title="Ablation of PRG on Caltech-101 (41 classes)",
+        problem=caltech.problem,
+        base=caltech.RECIPE,
+        methods=caltech.ABLATION,
+        seeds=3,
+        against="PRG",
+    ),
+}
+PROBLEMS: dict[str, Callable[[Config], Problem]] = {name: study.problem for name, study in STUDIES.items()}

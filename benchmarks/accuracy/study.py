@@ -1,0 +1,121 @@
+"""Run one configuration by the product's training loop and keep its result as JSON; run many side by side."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.accuracy.config import Config
+from graphkd import Distiller, Step, TrainConfig, Trainer, Views, create_distiller
+from graphkd.data.source import ImageSource, Transform
+from graphkd.step import labelled_cross_entropy
+from graphkd.tap import Tap
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a study trains on.
+
+    Args:
+        train, scored: images; labels of the former are read by ``"labels"`` and by methods that need them only.
+        teacher: sizes and proxies for ``create_distiller``, and features of a batch when called.
+        student: makes a student from scratch.
+        view, plain: augmented and plain view of an image.
+        with_labels: every method also learns from true labels (cross-entropy), as the published tables have it.
+    """
+
+    train: ImageSource
+    scored: ImageSource
+    teacher: Any
+    student: Callable[[], Tap]
+    view: Transform
+    plain: Transform
+    with_labels: bool = False
+
+
+def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, Any]:
+    """Train and score one student. Returns what the JSON holds beside the configuration."""
+    torch.manual_seed(config.seed)
+    student, recipe = problem.student(), config.recipe
+    labelled = problem.with_labels or config.method == "labels"
+    parts: list[Distiller] = []
+    if config.method != "labels":
+        parts.append(create_distiller(config.method, student, problem.teacher, **config.options))
+    step = Step(student, *parts, task=labelled_cross_entropy if labelled else None)
+    views = Views(problem.train, student=problem.view, seed=config.seed, labels=labelled)
+    train = TrainConfig(
+        epochs=recipe.epochs,
+        batch_size=recipe.batch,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        warmup_epochs=recipe.warmup,
+        evaluate_every=recipe.epochs,
+        log_every=10**6,
+        seed=config.seed,
+        progress=progress,
+        trackers=(),
+    )
+    features = problem.teacher if parts else None
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(step, views, features, train, folder, scored=Views(problem.scored, student=problem.plain, labels=True))
+        result = trainer.fit()
+    assert result.scores is not None
+    return {"top1": 100 * result.scores.top1, "seconds": time.perf_counter() - started, "scores": result.scores.numbers()}
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside its configuration."""
+    import torchvision
+
+    import graphkd
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} thread(s)"
+    return {"graphkd": graphkd.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__, "device": device}
+
+
+def save(path: Path, record: dict[str, Any]) -> None:
+    """Write to a temporary name and rename: a file that is there is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(path)
+
+
+def finish(configs: Sequence[Config], results: Path, processes: int) -> None:
+    """Run what has no result yet, a process each, some at a time; an interrupted study goes on where it stopped."""
+    waiting = [config for config in configs if not (results / config.file).is_file()]
+    print(f"{len(configs) - len(waiting)} of {len(configs)} runs have results, {len(waiting)} to do", flush=True)
+    running: dict[subprocess.Popen[bytes], Config] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                config = waiting.pop(0)
+                running[_start(config, results)] = config
+            time.sleep(0.2)
+            for process in [each for each in running if each.poll() is not None]:
+                _report(running.pop(process), process.returncode, results)
+    finally:
+        for process in running:
+            process.terminate()
+
+
+def _start(config: Config, results: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.accuracy.one", json.dumps(asdict(config)), str(results / config.file)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _report(config: Config, code: int, results: Path) -> None:
+    name = f"{config.study}: {config.label}, seed {config.seed}"
+    if code:
+        raise SystemExit(f"{name} failed (exit {code}): its message stands above; the runs before it are kept")
+    record = json.loads((results / config.file).read_text())["result"]
+    print(f"{name}: {record['top1']:.2f} % in {record['seconds']:.0f} s", flush=True)
