@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks.accuracy import caltech
+from benchmarks.accuracy import caltech, cifar
 from benchmarks.accuracy.config import Config, Method, Recipe
 from benchmarks.accuracy.study import Problem
 
@@ -73,6 +73,38 @@ STUDIES: dict[str, Study] = {
         methods=caltech.ABLATION,
         seeds=3,
         against="PRG",
+    ),
+    "cifar100": Study(
+        title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels",
+        problem=cifar.without_labels,
+        base=cifar.REDUCED,
+        methods=cifar.WITHOUT_LABELS,
+        seeds=1,
+        against="KD",
+    ),
+    "cifar100-labels": Study(
+        title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), with labels",
+        problem=cifar.with_labels,
+        base=cifar.REDUCED,
+        methods=cifar.WITH_LABELS,
+        seeds=1,
+        against="KD",
+    ),
+    "cifar100-crg": Study(
+        title="Ablation of CRG on CIFAR-100 (10,000 images, 10 epochs), with labels",
+        problem=cifar.with_labels,
+        base=cifar.REDUCED,
+        methods=cifar.CRG_ABLATION,
+        seeds=3,
+        against="CRG",
+    ),
+    "cifar100-full": Study(
+        title="CIFAR-100, full protocol, CLIP-like teacher, no labels",
+        problem=cifar.without_labels,
+        base=cifar.FULL,
+        methods=cifar.WITHOUT_LABELS,
+        seeds=1,
+        against="KD",
     ),
 }
 PROBLEMS: dict[str, Callable[[Config], Problem]] = {name: study.problem for name, study in STUDIES.items()}

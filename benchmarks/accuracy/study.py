@@ -30,6 +30,7 @@ class Problem:
         student: makes a student from scratch.
         view, plain: augmented and plain view of an image.
         with_labels: every method also learns from true labels (cross-entropy), as the published tables have it.
+        sizes: what tells ``create_distiller`` the sizes; default the student and the teacher themselves.
     """
 
     train: ImageSource
@@ -39,6 +40,7 @@ class Problem:
     view: Transform
     plain: Transform
     with_labels: bool = False
+    sizes: Callable[[Tap], tuple[Any, Any]] | None = None
 
 
 def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, Any]:
@@ -48,7 +50,8 @@ def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, A
     labelled = problem.with_labels or config.method == "labels"
     parts: list[Distiller] = []
     if config.method != "labels":
-        parts.append(create_distiller(config.method, student, problem.teacher, **config.options))
+        sizes = problem.sizes(student) if problem.sizes else (student, problem.teacher)
+        parts.append(create_distiller(config.method, *sizes, **config.options))
     step = Step(student, *parts, task=labelled_cross_entropy if labelled else None)
     views = Views(problem.train, student=problem.view, seed=config.seed, labels=labelled)
     train = TrainConfig(
