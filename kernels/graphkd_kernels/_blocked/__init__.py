@@ -1,1 +1,9 @@
-"""Operations in plain PyTorch with derivatives of their own: memory of the inputs, blocks of the size of a cache."""
+"""Pure PyTorch with closed-form gradients and memory O(N D): the CPU's fast path, and the fallback on any device.
+
+Each module has a dictionary ``OPERATIONS`` of its own, joined here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+OPERATIONS: dict[str, Callable[..., Any]] = {}
