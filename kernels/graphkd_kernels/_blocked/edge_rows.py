@@ -14,33 +14,34 @@ RowLoss = Callable[[Tensor, Tensor, tuple[bool, bool]], tuple[Tensor, Tensor | N
 
 
 def edge_kl(
-    xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None, relation: str, temperature: float, needs: Needs
+    xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None, relation: str, temperature: float, gamma: float, needs: Needs
 ) -> tuple[Tensor, Gradients]:
     """Sum over rows of KL(softmax(teacher's edges / T) || softmax(student's edges / T)), and its gradients.
 
     Shapes: xs (*b, n, d), ys (*b, m, d), xt (*b, n, e), yt (*b, m, e); gradients in that order, ``None`` where not
     needed.
     """
-    return _compare((xs, ys, xt, yt), relation, 1 / temperature, kl_rows, needs)
+    return _compare((xs, ys, xt, yt), relation, 1 / temperature, gamma, kl_rows, needs)
 
 
 def edge_pkt(
     xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None, needs: Needs
 ) -> tuple[Tensor, Gradients]:
     """Sum of PKT's divergence of the rows, and its gradients. Shapes: as of :func:`edge_kl`."""
-    return _compare((xs, ys, xt, yt), "pkt", 1.0, pkt_rows, needs)
+    return _compare((xs, ys, xt, yt), "pkt", 1.0, 1.0, pkt_rows, needs)
 
 
 def _compare(
     nodes: tuple[Tensor, Tensor | None, Tensor, Tensor | None],
     relation: str,
     scale: float,
+    gamma: float,
     loss: RowLoss,
     needs: Needs,
 ) -> tuple[Tensor, Gradients]:
     xs, ys, xt, yt = nodes
-    student = related(xs, ys, relation, scale, needs[0] or needs[1])
-    teacher = related(xt, yt, relation, scale, needs[2] or needs[3])
+    student = related(xs, ys, relation, scale, needs[0] or needs[1], gamma)
+    teacher = related(xt, yt, relation, scale, needs[2] or needs[3], gamma)
     buffers = _Buffers(xs, 2)
     totals = []
     for block in row_blocks(*student.shape):
@@ -49,19 +50,19 @@ def _compare(
         totals.append(values.sum(dtype=torch.float64))
         for side, derivative in ((student, ds), (teacher, dt)):
             if derivative is not None:
-                side.collect(block, derivative, None)
+                side.collect(block, derivative)
     gradients = (*_shaped(student, xs, ys, needs[:2]), *_shaped(teacher, xt, yt, needs[2:]))
     return _sum(totals, xs), gradients
 
 
 def info_nce(
-    x: Tensor, y: Tensor | None, positives: Tensor, relation: str, temperature: float, needs: Needs
+    x: Tensor, y: Tensor | None, positives: Tensor, relation: str, temperature: float, gamma: float, needs: Needs
 ) -> tuple[Tensor, Gradients]:
     """- sum_i log softmax(relation(x, y) / T) at (i, positives_i), and its gradients in x and y.
 
     Shapes: x (*b, n, d), y (*b, m, d), positives (*b, n), of int64.
     """
-    side = related(x, y, relation, 1 / temperature, any(needs))
+    side = related(x, y, relation, 1 / temperature, any(needs), gamma)
     places = positives.reshape(side.shape[0], -1, 1)
     buffers = _Buffers(x, 1)
     totals = []
@@ -70,7 +71,7 @@ def info_nce(
         values, derivative = contrast_rows(scores, places[block], side.needed)
         totals.append(values.sum(dtype=torch.float64))
         if derivative is not None:
-            side.collect(block, derivative, None)
+            side.collect(block, derivative)
     return _sum(totals, x), _shaped(side, x, y, needs)
 
 

@@ -12,9 +12,8 @@ a limit (half a matrix for each network) and computed again beyond it.
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.squares import centered, subtract_sizes
+from graphkd_kernels._blocked.squares import ROUNDING, centered, subtract_sizes
 
-_ROUNDING = 16.0  # eps: below it a squared distance is 0, as in the reference
 _LEAST = 1e-12  # of a squared distance between two nodes (RKD); no gradient there
 _KEPT = 2**26  # distances of one network that are kept
 _ENTRIES = 2**20  # of one block
@@ -43,7 +42,7 @@ class _Side:
 
     def _distances(self, rows: slice) -> Tensor:
         products = self.x[rows] @ self.x[rows.start :].mT
-        squares = subtract_sizes(products, self.sizes[rows], self.sizes[rows.start :], _ROUNDING)
+        squares = subtract_sizes(products, self.sizes[rows], self.sizes[rows.start :], ROUNDING)
         distances = squares.clamp_min_(_LEAST).sqrt_()
         distances.diagonal().zero_()
         return distances

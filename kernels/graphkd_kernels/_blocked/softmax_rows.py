@@ -57,6 +57,7 @@ def pkt_rows(
 def _distribution(cosines: Tensor) -> tuple[Tensor, Tensor]:
     kernel = cosines.add_(1).mul_(0.5).clamp_min_(0)
     total = kernel.sum(-1, keepdim=True)
+    total.masked_fill_(total == 0, 1.0)
     return kernel.div_(total), total
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+ROUNDING = 16.0  # eps: below it a squared distance is 0, as in the reference
+
 
 def centered(x: Tensor) -> Tensor:
     """Rows around their mean: distances stay, the cancellation of a large offset in the Gram matrix goes."""
