@@ -100,7 +100,7 @@ def rkd_distance(signature: Signature, dtype: torch.dtype, device: str, backends
     """Distances of all pairs, half of them computed."""
     (n, d), (_, e) = signature[0], signature[1]
     work = _Work(n * n * (3 * d + e), n * (2 * d + e) + 4 * n * n, n * n, 24)
-    return _choose(work, n >= 128, f"{n} nodes against 128", dtype, device, backends)
+    return _choose(work, n >= 160, f"{n} nodes against 160", dtype, device, backends)
 
 
 @planner("rkd_angle")
