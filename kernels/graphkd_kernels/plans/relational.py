@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from graphkd_kernels.plans.plan import Plan, Signature, itemsize, planner
+from graphkd_kernels.plans.plan import Plan, Signature, planner
 
 _GPU_ENTRIES = 2**22  # of a dense matrix that a GPU without kernels of ours may as well hold
 
@@ -25,7 +25,7 @@ class _Work:
 
 
 def _choose(work: _Work, pays: bool, why: str, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
-    size = itemsize(dtype)
+    size = dtype.itemsize
     if device != "cpu" and "triton" in backends:
         return Plan("triton", "blocks", work.flops, size * work.numbers, "kernels of ours run on this device")
     if device != "cpu":
