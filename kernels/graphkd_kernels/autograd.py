@@ -108,11 +108,12 @@ class _Value(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Maybe, ...]:
         name, options, needs = ctx.rule
-        saved = ctx.saved_tensors
+        count, saved = len(needs), ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            found = iter(_Gradient.apply(name, options, needs, upstream, *saved))
+            # What was kept is no input: it may be the value itself, whose graph a second backward must not enter.
+            kept = [None if each is None else each.detach() for each in saved[count:]]
+            found = iter(_Gradient.apply(name, options, needs, upstream, *saved[:count], *kept))
             return (None, None, None, *(next(found) if need else None for need in needs))
-        count = len(needs)
         return (None, None, None, *RULES[name].finish(options, needs, upstream, saved[:count], saved[count:]))
 
 
