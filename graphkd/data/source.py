@@ -1,7 +1,7 @@
 """What a data set must offer, and what a transform must offer, to be viewed, embedded and scored."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL.Image import Image
 
@@ -49,4 +49,25 @@ class Transform(Protocol):
 
     def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
         """The view of one image."""
+        ...
+
+
+@runtime_checkable
+class RandomTransform(Transform, Protocol):
+    """A random transform whose draw can be kept and applied again.
+
+    Attributes:
+        names: of the numbers that describe a draw.
+        space: what they refer to: a draw may be applied by another transform of the same names and space.
+    """
+
+    names: tuple[str, ...]
+    space: str
+
+    def draw(self, image: Image) -> list[float]:
+        """The numbers of one view, exact in float32."""
+        ...
+
+    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
+        """The view that these numbers describe; ``transform(image)`` is ``apply(image, draw(image))``."""
         ...
