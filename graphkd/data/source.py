@@ -8,6 +8,20 @@ from PIL.Image import Image
 from graphkd.typing import Float, Tensor
 
 
+class Named(Protocol):
+    """Samples by name and size alone: a source, or what a store kept of one."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """One stable name per sample."""
+        ...
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each sample."""
+        ...
+
+
 class ImageSource(Protocol):
     """Images with stable names; labels are optional and never needed for training without labels.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some, transform_fingerprint
 from graphkd.data.source import ImageSource, Transform
@@ -99,8 +98,8 @@ class EmbeddingStore:
         """
         made = self.manifest
         names = [name for name in made.columns if name != "drawn"]
-        bits, shared = self._files.gather(self._rows(index, view), names), self.shared()
-        values = {part: decode(part, bits, made.dtype) for part in made.parts}
+        rows, shared = self._files.gather(self._rows(index, view), names), self.shared()
+        values = {part: decode(part, rows, made.dtype) for part in made.parts}
         return Features(values["embedding"], values.get("logits"), shared.get("proxies"), shared.get("proxy_logits"))
 
     def drawn(self, index: Index, view: Index | None = None) -> Float[Tensor, "b p"]:
@@ -113,14 +112,12 @@ class EmbeddingStore:
         """
         if not self.manifest.drawn:
             raise StoreError(f"{self.path} holds no augmentation: it was made with {self.manifest.transform}")
-        return torch.from_numpy(self._files.gather(self._rows(index, view), ["drawn"])["drawn"].view(np.float32))
+        return self._files.gather(self._rows(index, view), ["drawn"])["drawn"]
 
     def stored(self, index: Index) -> dict[str, Tensor]:
         """All views of samples as they are written, number format and all: for another store."""
-        made = self.manifest
         first = self._rows(index, 0)
-        bits = self._files.gather((first[:, None] + np.arange(self.views)).reshape(-1), made.columns)
-        return {name: torch.from_numpy(bits[name]).view(column.kind.torch) for name, column in made.columns.items()}
+        return self._files.gather((first[:, None] + np.arange(self.views)).reshape(-1), self.manifest.columns)
 
     def shared(self) -> dict[str, Tensor]:
         """What all samples share: proxies and proxy logits, as far as the teacher has them."""

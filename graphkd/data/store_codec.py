@@ -31,10 +31,10 @@ class Kind:
 
 
 KINDS = {
-    "float32": Kind("F32", torch.float32, np.uint32),
-    "float16": Kind("F16", torch.float16, np.uint16),
-    "bfloat16": Kind("BF16", torch.bfloat16, np.uint16),
-    "int8": Kind("I8", torch.int8, np.uint8),
+    "float32": Kind("F32", torch.float32, np.int32),
+    "float16": Kind("F16", torch.float16, np.int16),
+    "bfloat16": Kind("BF16", torch.bfloat16, np.int16),
+    "int8": Kind("I8", torch.int8, np.int8),
 }
 
 
@@ -76,13 +76,13 @@ def encode(part: str, values: Float[Tensor, "n d"], dtype: str) -> dict[str, Ten
     return {part: steps.to(torch.int8), part + _RANGE: torch.cat([scale, offset], dim=1)}
 
 
-def decode(part: str, bits: Mapping[str, Array], dtype: str) -> Float[Tensor, "n d"]:
+def decode(part: str, rows: Mapping[str, Tensor], dtype: str) -> Float[Tensor, "n d"]:
     """The reverse of :func:`encode`, in float32."""
-    values = torch.from_numpy(bits[part]).view(KINDS[dtype].torch).float()
+    values = rows[part].float()
     if dtype != "int8":
         return values
-    scale, offset = torch.from_numpy(bits[part + _RANGE]).view(torch.float32).split(1, dim=1)
-    return values.mul_(scale).add_(offset)
+    spread = rows[part + _RANGE]
+    return values.mul_(spread[:, :1]).add_(spread[:, 1:])
 
 
 def check_dtype(dtype: str) -> None:

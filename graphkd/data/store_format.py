@@ -156,9 +156,8 @@ class Manifest:
 
 def _check(made: Manifest) -> None:
     """Types, counts, and that the files are as large as the counts say, before anything is allocated by them."""
-    counts = (made.samples, made.shard_size, made.embedding_dim, made.views)
-    if made.num_classes is not None:
-        counts = (*counts, made.num_classes)
+    counts = [made.samples, made.shard_size, made.embedding_dim, made.views]
+    counts += [] if made.num_classes is None else [made.num_classes]
     if made.dtype not in KINDS or any(type(count) is not int or count < 1 for count in counts):
         raise StoreError(f"has dtype {made.dtype!r} and counts {counts}")
     if type(made.teacher) is not dict or any(type(each) is not list for each in (made.drawn, made.classes or [])):

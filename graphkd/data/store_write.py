@@ -5,13 +5,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import save
 
 from graphkd.data.files import load_file, read_json, write_file, write_json
 from graphkd.data.fingerprint import differences, digest, some
+from graphkd.data.source import Named
 from graphkd.data.store_codec import encode
 from graphkd.data.store_format import MANIFEST, Entry, Manifest, missing_files, shard_name
 from graphkd.errors import StoreError
@@ -20,13 +21,6 @@ from graphkd.typing import Tensor
 
 _OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.[0-9a-f]+\.tmp)?")
 _POLL = 0.2  # seconds between two looks at what the other ranks have finished
-
-
-class Named(Protocol):
-    """What a shard's sidecar says of its samples: a source, or what another store kept of one."""
-
-    ids: Sequence[str]
-    sizes: Sequence[int]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A random view is ``apply(image, draw(image))``: what was drawn is a few numbers,
 of the view, so that a student sees the very crop that its teacher saw.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -63,21 +64,21 @@ class CenterView(_View):
         return _to_tensor(_center(image, self.size))
 
 
-class _RandomView(_View):
-    """Splits the randomness from its use; ``space`` says what the numbers refer to: equal spaces, exchangeable draws."""
+class _RandomView(_View, ABC):
+    """Splits the randomness from its use; ``space`` says what the numbers refer to."""
 
     names: ClassVar[tuple[str, ...]]
 
     def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
         return self.apply(image, self.draw(image))
 
+    @abstractmethod
     def draw(self, image: Image) -> list[float]:
         """The numbers of one view, as ``names`` lists them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
         """The view that these numbers describe."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(made, text):
     [
         ({"version": 1}, "expected version 2, found 1"),
         ({"extra": 1}, "has the keys"),
-        ({"samples": -1}, r"counts \(-1, 4, 5, 1, 2\)"),
+        ({"samples": -1}, r"counts \[-1, 4, 5, 1, 2\]"),
         ({"samples": 10**12}, "lists 3 of 250000000000 shards"),
         ({"dtype": "int4"}, "dtype 'int4'"),
         ({"shards": [{"bytes": 1}]}, "is no manifest"),
