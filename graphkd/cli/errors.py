@@ -1,0 +1,126 @@
+"""Every error of the command line as two lines: what is wrong, and what to do."""
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+
+from graphkd.errors import GraphKDError, OptionError, UnknownNameError
+
+_LISTED = 12  # names that a line lists; of more, the nearest
+_VERBS = (
+    "add|ask|build|call|change|check|choose|copy|delete|divide|download|embed|expected|free|get|give|install|launch|"
+    "let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|resume|run|save|say|see|set|take|train|"
+    "try|use|wrap|write"
+)
+_REMEDY = re.compile(rf"(?:: |; |\. |, and |\? )(?=(?:(?:{_VERBS})\b|without network))", re.IGNORECASE)
+_KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
+_EXTRAS = {
+    "accelerate": "train",
+    "tqdm": "train",
+    "tensorboard": "train",
+    "matplotlib": "train",
+    "sklearn": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+}
+
+
+class UsageError(OptionError):
+    """A command cannot run as asked.
+
+    Args:
+        what: one line, what is wrong.
+        todo: one line, what to do.
+    """
+
+    def __init__(self, what: str, todo: str) -> None:
+        super().__init__(f"{what}: {todo}")
+        self.what, self.todo = what, todo
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """``"; did you mean 'prg'?"``, or nothing where no name is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown_name(kind: str, name: str, known: Collection[str]) -> UsageError:
+    """The error for a name that does not exist: the nearest one, then the list."""
+    return UsageError(f"unknown {kind} {name!r}{nearest(name, known)}", f"choose one of {shortened(name, known)}")
+
+
+def shortened(name: str, known: Collection[str]) -> str:
+    """All names, or of a long list those that are near."""
+    names = list(known)
+    if len(names) <= 2 * _LISTED:
+        return ", ".join(names)
+    near = get_close_matches(name, names, n=_LISTED, cutoff=0.4) or names[:_LISTED]
+    return f"{', '.join(near)} and {len(names) - len(near)} others"
+
+
+def explained(error: BaseException, flags: Mapping[str, str], command: str) -> tuple[str, str] | None:
+    """What is wrong and what to do; ``None`` for an error that nobody foresaw.
+
+    Args:
+        error: raised by a command or by the library, whose messages name what to do last.
+        flags: option name -> its help, of the command; the library's ``name=value`` is written as its flag.
+        command: such as ``"distill"``.
+    """
+    if isinstance(error, UsageError):
+        return _line(error.what), _line(error.todo)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        extra = f"pip install 'graphkd[{_EXTRAS[package]}]'" if package in _EXTRAS else f"pip install {package}"
+        return f"this command needs the package {package!r}, which is not installed", f"install it: {extra}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory: {_line(str(error))[:200]}".rstrip(": "), "lower --batch-size, or --size of the images"
+    if isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename else ""
+        return f"{_line(error.strerror or str(error))}{place}", "check the path, its permissions, and the free space"
+    if not isinstance(error, GraphKDError):
+        return None
+    what, todo = _split(error, flags, command)
+    return _as_flags(what, flags), _as_flags(todo, flags)
+
+
+def _split(error: GraphKDError, flags: Mapping[str, str], command: str) -> tuple[str, str]:
+    text = _line(str(error))
+    if isinstance(error, UnknownNameError):
+        what, mark, known = text.partition(" Known: ")
+        if mark:
+            asked = re.search(r"'([^']*)'", what)
+            listed = shortened(asked.group(1) if asked else "", known.split(", "))
+            return what.rstrip("."), f"choose one of {listed}"
+    if found := _REMEDY.search(text):
+        what, todo = text[: found.start()] + text[found.start()].strip(":;., "), text[found.end() :]
+        return what, todo
+    first = text.partition(" ")[0]
+    if first in flags:
+        return text, f"{flag_of(first)}: {flags[first]}"
+    return text, f"graphkd {command} --help explains every option"
+
+
+def _as_flags(text: str, flags: Mapping[str, str]) -> str:
+    """The library says ``layout='flat'``; here that is ``--layout flat``."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.group(1), found.group(2).strip("'\"")
+        if name not in flags:
+            return found.group(0)
+        if value in ("True", "False"):
+            return flag_of(name) if value == "True" else flag_of(f"no_{name}")
+        return f"{flag_of(name)} {value}".strip()
+
+    text = _KEYWORD.sub(flag, text)
+    first, space, rest = text.partition(" ")
+    return f"{flag_of(first)}{space}{rest}" if first in flags and rest.startswith("must") else text
+
+
+def flag_of(name: str) -> str:
+    """``batch_size`` as it is typed: ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
