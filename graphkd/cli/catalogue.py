@@ -45,6 +45,20 @@ def methods() -> dict[str, Method]:
     return dict(sorted(found.items()))
 
 
+@cache
+def data_sets() -> tuple[str, ...]:
+    """The torchvision data sets that ``--data`` knows by name."""
+    tree = ast.parse((Path(graphkd.__file__).parent / "data" / "datasets.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if (
+            isinstance(node, ast.Assign)
+            and ast.unparse(node.targets[0]) == "_SETS"
+            and isinstance(node.value, ast.Dict)
+        ):
+            return tuple(str(ast.literal_eval(key)) for key in node.value.keys if key is not None)
+    return ()
+
+
 def _registered(node: ast.ClassDef) -> str | None:
     """The name in ``@DISTILLERS.register("name")``."""
     for each in node.decorator_list:

@@ -29,8 +29,13 @@ class Console:
 
     @property
     def progress(self) -> bool:
-        """Whether bars are shown."""
+        """Whether the way is shown at all."""
         return not self.output.quiet
+
+    @property
+    def bars(self) -> bool:
+        """Whether bars are drawn: for people only, not into a file."""
+        return self.progress and sys.stderr.isatty()
 
     def remark(self, text: str) -> None:
         """One line on the way."""
@@ -47,7 +52,7 @@ class Console:
             from tqdm import tqdm
         except ImportError:
             return items
-        bar: Iterable[T] = tqdm(items, total=total, desc=what, unit="batch", disable=None if self.progress else True)
+        bar: Iterable[T] = tqdm(items, total=total, desc=what, unit="batch", disable=not self.bars)
         return bar
 
     @contextmanager

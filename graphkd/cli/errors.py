@@ -1,18 +1,21 @@
 """Every error of the command line as two lines: what is wrong, and what to do."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any, Protocol
 
 from graphkd.errors import GraphKDError, OptionError, UnknownNameError
 
-_LISTED = 12  # names that a line lists; of more, the nearest
+_LISTED, _WIDTH = 8, 180  # names that a line lists where all of them would be wider than so many characters
 _VERBS = (
     "add|ask|build|call|change|check|choose|copy|delete|divide|download|embed|expected|free|get|give|install|launch|"
     "let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|resume|run|save|say|see|set|take|train|"
     "try|use|wrap|write"
 )
-_REMEDY = re.compile(rf"(?:: |; |\. |, and |\? )(?=(?:(?:{_VERBS})\b|without network))", re.IGNORECASE)
+_REMEDY = re.compile(rf"(?<= )(\S+)(?:: |; |\. |\? )(?=(?:{_VERBS})\b|each line is|without network)", re.IGNORECASE)
+_ASIDE = re.compile(r" \(for some of its samples only:.*\)$")
+_LONG = re.compile(rf"\(([^()]{{{_WIDTH},}})\)")
 _KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
 _EXTRAS = {
     "accelerate": "train",
@@ -24,6 +27,17 @@ _EXTRAS = {
     "onnxscript": "export",
     "onnxruntime": "export",
 }
+
+
+class Option(Protocol):
+    """What a message needs to know of an option."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Any: ...
+    @property
+    def help(self) -> str: ...
 
 
 class UsageError(OptionError):
@@ -53,18 +67,19 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> UsageError:
 def shortened(name: str, known: Collection[str]) -> str:
     """All names, or of a long list those that are near."""
     names = list(known)
-    if len(names) <= 2 * _LISTED:
+    if len(", ".join(names)) <= _WIDTH:
         return ", ".join(names)
-    near = get_close_matches(name, names, n=_LISTED, cutoff=0.4) or names[:_LISTED]
-    return f"{', '.join(near)} and {len(names) - len(near)} others"
+    near = get_close_matches(name, names, n=_LISTED, cutoff=0.4)
+    shown = list(dict.fromkeys([*near, *names]))[:_LISTED]
+    return f"{', '.join(shown)} and {len(names) - len(shown)} others"
 
 
-def explained(error: BaseException, flags: Mapping[str, str], command: str) -> tuple[str, str] | None:
+def explained(error: BaseException, options: Sequence[Option], command: str) -> tuple[str, str] | None:
     """What is wrong and what to do; ``None`` for an error that nobody foresaw.
 
     Args:
         error: raised by a command or by the library, whose messages name what to do last.
-        flags: option name -> its help, of the command; the library's ``name=value`` is written as its flag.
+        options: of the command; the library's ``name=value`` is written as its flag.
         command: such as ``"distill"``.
     """
     if isinstance(error, UsageError):
@@ -80,41 +95,45 @@ def explained(error: BaseException, flags: Mapping[str, str], command: str) -> t
         return f"{_line(error.strerror or str(error))}{place}", "check the path, its permissions, and the free space"
     if not isinstance(error, GraphKDError):
         return None
-    what, todo = _split(error, flags, command)
-    return _as_flags(what, flags), _as_flags(todo, flags)
+    by_name = {option.name: option for option in options}
+    what, todo = _split(error, by_name, command)
+    return _as_flags(what, by_name), _as_flags(todo, by_name)
 
 
-def _split(error: GraphKDError, flags: Mapping[str, str], command: str) -> tuple[str, str]:
-    text = _line(str(error))
+def _split(error: GraphKDError, options: Mapping[str, Option], command: str) -> tuple[str, str]:
+    text = _LONG.sub(lambda found: f"({', '.join(found.group(1).split(', ')[:5])}, ...)", _line(str(error)))
     if isinstance(error, UnknownNameError):
-        what, mark, known = text.partition(" Known: ")
+        what, mark, known = _line(str(error)).partition(" Known: ")
         if mark:
             asked = re.search(r"'([^']*)'", what)
             listed = shortened(asked.group(1) if asked else "", known.split(", "))
             return what.rstrip("."), f"choose one of {listed}"
     if found := _REMEDY.search(text):
-        what, todo = text[: found.start()] + text[found.start()].strip(":;., "), text[found.end() :]
-        return what, todo
+        todo = _ASIDE.sub("", text[found.end() :]).removeprefix("Please ")
+        if "out" in options and "store" not in options:
+            todo = todo.replace("--store", "--out")
+        return text[: found.end(1)], todo
     first = text.partition(" ")[0]
-    if first in flags:
-        return text, f"{flag_of(first)}: {flags[first]}"
+    if first in options:
+        return text, f"{flag_of(first)}: {options[first].help}"
     return text, f"graphkd {command} --help explains every option"
 
 
-def _as_flags(text: str, flags: Mapping[str, str]) -> str:
+def _as_flags(text: str, options: Mapping[str, Option]) -> str:
     """The library says ``layout='flat'``; here that is ``--layout flat``."""
 
     def flag(found: re.Match[str]) -> str:
         name, value = found.group(1), found.group(2).strip("'\"")
-        if name not in flags:
+        if name not in options:
             return found.group(0)
         if value in ("True", "False"):
-            return flag_of(name) if value == "True" else flag_of(f"no_{name}")
+            negative = f"no_{name}" if options[name].kind is bool else f"{name} no"
+            return flag_of(name) if value == "True" else flag_of(negative)
         return f"{flag_of(name)} {value}".strip()
 
     text = _KEYWORD.sub(flag, text)
     first, space, rest = text.partition(" ")
-    return f"{flag_of(first)}{space}{rest}" if first in flags and rest.startswith("must") else text
+    return f"{flag_of(first)}{space}{rest}" if first in options and rest.startswith("must") else text
 
 
 def flag_of(name: str) -> str:

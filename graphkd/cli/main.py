@@ -78,8 +78,8 @@ def _failed(error: Exception, command: Command | None, console: Console) -> int:
     """Tell of an error; returns the exit code."""
     if console.output.debug:
         traceback.print_exc()
-    flags = {option.name: option.help for option in options_of(command.config)} if command else {}
-    lines = explained(error, flags, command.name if command else "")
+    options = options_of(command.config) if command else []
+    lines = explained(error, options, command.name if command else "")
     if lines is not None:
         _tell(console, f"error: {lines[0]}", lines[1])
         return BAD_INPUT

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
+from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
 from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
 from graphkd.data.transforms import CenterView
-from graphkd.errors import CheckpointError, TeacherError
+from graphkd.errors import CheckpointError
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.training.checkpoint import check_weights, student_weights, write_json
-from graphkd.typing import Tensor
 
 STUDENT = "student.json"
 _CONFIGS = ("open_clip_config.json", "config.json")
@@ -55,11 +55,11 @@ def open_teacher(
     kind, colon, name = asked.partition(":")
     is_run = (Path(asked) / STUDENT).is_file()
     if colon and kind in ("timm", "torchvision"):
-        teacher = _classifier(kind, name, teaching, classes, device, maps, tokens)
+        teacher = classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
     elif is_run:
         tap, about = open_student(Path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}
-        teacher = _teacher(tap, teaching, device, maps, tokens, **facts)
+        teacher = teacher_of(tap, teaching, device, maps, tokens, **facts)
     else:
         if maps or tokens:
             raise UsageError(
@@ -119,7 +119,7 @@ def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device:
         templates=templates,
         weight=teaching.prompt_weight,
         quick_gelu=teaching.quick_gelu,
-        precision=_precision(teaching, device),
+        precision=precision_of(teaching, device),
         device=device,
         cache_dir=cache.expanduser(),
         preprocess=None if teaching.teacher_size is None else {"size": teaching.teacher_size},
@@ -147,98 +147,3 @@ def _files(asked: str, pretrained: str | None) -> tuple[str | Path, str | None]:
         f"--teacher {asked} is a checkpoint, and there is no {' or '.join(_CONFIGS)} beside it",
         f"say what model it is: --teacher ViT-B-32 --pretrained {asked}, or --teacher timm:NAME --pretrained {asked}",
     )
-
-
-def _classifier(
-    kind: str,
-    name: str,
-    teaching: Teaching,
-    classes: Sequence[str] | None,
-    device: torch.device,
-    maps: Sequence[str],
-    tokens: Sequence[str],
-) -> ClassifierTeacher:
-    """A timm or torchvision classifier with the library's weights or those of a file."""
-    full = name if kind == "timm" else f"torchvision/{name}"
-    if teaching.pretrained == "default":
-        own = _own_classes(kind, name)
-        same = own == len(classes or ()) or classes is None
-        tap = create_student(full, own, pretrained=True)
-        if not same:  # its class scores are of other classes: its embedding is all that is of use
-            return _teacher(tap, teaching, device, maps, tokens, headless=True)
-    else:
-        path = Path(str(teaching.pretrained)).expanduser()
-        tap = create_student(full, len(classes) if classes else _own_classes(kind, name))
-        weights = _weights(path)
-        check_weights(tap.model.state_dict(), weights, str(path))
-        tap.model.load_state_dict(weights)
-    return _teacher(tap, teaching, device, maps, tokens, classes=classes)
-
-
-def _teacher(
-    tap: Tap,
-    teaching: Teaching,
-    device: torch.device,
-    maps: Sequence[str],
-    tokens: Sequence[str],
-    *,
-    classes: Sequence[str] | None = None,
-    image_size: int | None = None,
-    headless: bool = False,
-) -> ClassifierTeacher:
-    assert tap.mean is not None
-    assert tap.std is not None
-    model: Any = tap.model
-    if headless:
-        if not hasattr(model, "reset_classifier"):
-            raise TeacherError("the classes of this teacher are not those of the images: use its timm: namesake")
-        model.reset_classifier(0)
-    return ClassifierTeacher(
-        model,
-        classes=classes,
-        mean=tap.mean.flatten().tolist(),
-        std=tap.std.flatten().tolist(),
-        image_size=teaching.teacher_size or image_size,
-        head=False if headless else None,
-        maps=maps,
-        tokens=tokens,
-        precision=_precision(teaching, device),
-        device=device,
-    )
-
-
-def _own_classes(kind: str, name: str) -> int:
-    if kind == "torchvision":
-        return 1000
-    import timm
-
-    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    return 1000 if known is None else int(known.num_classes)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, read without executing anything."""
-    if not path.is_file():
-        raise UsageError(f"there is no file --pretrained {path}", "give the word default or the path of a checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unreadable, executable, or no checkpoint at all
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-        raise TeacherError(
-            f"cannot read the checkpoint {path} ({reason}): give safetensors or plain tensors"
-        ) from error
-    for key in ("state_dict", "model"):
-        found = found.get(key, found) if isinstance(found, dict) else found
-    if not isinstance(found, dict):
-        raise TeacherError(f"{path} holds a {type(found).__name__}, expected tensors by name: give a state dict")
-    return found
-
-
-def _precision(teaching: Teaching, device: torch.device) -> Any:
-    if teaching.teacher_precision != "auto":
-        return teaching.teacher_precision
-    return "fp16" if device.type == "cuda" else "fp32"

@@ -132,7 +132,8 @@ def parse(command: str, cls: type, arguments: Sequence[str]) -> Parsed:
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     for option in options:
         if option.default is MISSING and values.get(option.name) in (None, ()):
-            raise UsageError(f"graphkd {command} needs {option.flag}", f"give {option.flag}: {option.help}")
+            hint = option.help.partition(";")[0].rstrip(".")
+            raise UsageError(f"graphkd {command} needs {option.flag}", f"give {option.flag}: {hint}")
     return Parsed(build(cls, options, values), frozenset(values))
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from graphkd.cli.catalogue import data_sets
 from graphkd.cli.errors import UsageError, flag_of, nearest
 
 _SHIPPED = "digits"
@@ -51,11 +52,9 @@ class Images:
         if path.exists():
             raise UsageError(f"--data {self.data} is a file, not a folder", "give a folder of images")
         if len(path.parts) == 1 and path.suffix == "":
-            from graphkd.data.datasets import TORCHVISION
-
-            if self.data in TORCHVISION:
+            if self.data in data_sets():
                 return
-            hint = nearest(self.data, [_SHIPPED, *TORCHVISION])
+            hint = nearest(self.data, [_SHIPPED, *data_sets()])
             raise UsageError(f"there is no folder --data {self.data}{hint}", _FOLDER)
         raise UsageError(f"there is no folder --data {self.data}", _FOLDER)
 
@@ -99,11 +98,21 @@ class Teaching:
                 f"there are no templates {self.templates!r}{hint}",
                 "give imagenet, cifar, photo, or a text file with one prompt such as 'a photo of a {}.' a line",
             )
+        self._check_prompts()
         for prefix in ("timm:", "torchvision:"):
             if (self.teacher or "").startswith(prefix) and self.pretrained is None:
                 raise UsageError(
                     f"--teacher {self.teacher} has no weights, and an untrained network teaches nothing",
                     "give --pretrained default (downloads the library's) or --pretrained PATH of a checkpoint",
+                )
+
+    def _check_prompts(self) -> None:
+        path = Path(self.templates)
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            if line.strip() and line.count("{}") != 1:
+                raise UsageError(
+                    f"--templates {path}: the prompt {line!r} does not contain {{}} exactly once",
+                    "write {} where the class name goes, as in: a photo of a {}.",
                 )
 
     @property

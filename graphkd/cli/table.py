@@ -71,7 +71,7 @@ def find(words: list[str]) -> tuple[Command, list[str]]:
         asked = words[1] if len(words) > 1 and not words[1].startswith("-") else ""
         what = f"unknown command '{words[0]} {asked}'{nearest(asked, inner)}" if asked else f"{words[0]} what?"
         raise UsageError(what, f"graphkd {words[0]} knows: {', '.join(inner)}")
-    firsts = [name.partition(" ")[0] for name in COMMANDS]
+    firsts = [*(name.partition(" ")[0] for name in COMMANDS), "--help", "--version"]
     kind = "option" if words[0].startswith("-") else "command"
     raise UsageError(f"unknown {kind} {words[0]!r}{nearest(words[0], firsts)}", "graphkd --help lists the commands")
 

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from graphkd.cli.classifiers import require_network
 from graphkd.cli.config_file import write_config
 from graphkd.cli.configs.train import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError
 from graphkd.cli.images import Parts, open_parts, require_classes, require_labels, training_view
-from graphkd.cli.method import make_distiller
+from graphkd.cli.method import make_distiller, rehearse, require_optimizer, require_trackers
 from graphkd.cli.networks import open_teacher, save_student, teacher_view
 from graphkd.cli.parse import resolved
 from graphkd.cli.scoring import facts, teacher_scores
 from graphkd.data.batch import Batch
 from graphkd.data.embed import embed
 from graphkd.data.fingerprint import some
-from graphkd.data.store import EmbeddingStore
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.features import Features
@@ -34,33 +34,36 @@ from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result
 
 
-class Teaching(NamedTuple):
-    """A teacher and its features of batches of the training and of the scored images."""
+class Answers(NamedTuple):
+    """A teacher's features of batches of the training images, and of those that are scored on."""
 
-    teacher: Teacher
-    store: EmbeddingStore | None
-    features: Callable[[Batch], Features]
+    train: Callable[[Batch], Features]
     scored: Callable[[Batch], Features]
 
 
 def run(config: Distill, console: Console) -> int:
-    """Images and a teacher to a student."""
+    """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
     config = replace(config, run=config.run or _next_folder(config.images.data, config.resume))
     folder = _folder(config)
     parts = open_parts(config.images, config.val, config.held_out, console)
-    if config.labels != "no":
-        require_labels(parts.train, f"--labels {config.labels}")
     config = _fitting(config, parts, console)
     accelerator = make_accelerator(config.train, folder)
-    with accelerator.main_process_first():  # one process embeds, the others find the store
-        teaching = None if config.method == "none" else _teaching(config, parts, accelerator.device, console)
-    before = _score(config, parts, teaching, accelerator.device, console)
-    trainer, tap, names = _trainer(config, parts, teaching, accelerator)
+    device = accelerator.device
+    teacher = _teacher(config, parts, device)
+    tap, names = _student(config, parts, teacher)
+    step = _step(config, tap, teacher, parts)
+    if teacher is not None:
+        rehearse(step, teacher, config, parts.train, device)
     if accelerator.is_main_process:
         write_config(folder / "run.yaml", "distill", resolved(config))
         save_student(folder, config.student.student, tap, names, config.student.size)
     again = f"graphkd distill --config {folder / 'run.yaml'} --resume"
-    console.go_on = (f"checkpoints are kept in {folder}, one at the end of each epoch", f"go on with: {again}")
+    left = f"what was finished is kept in {folder}" + (f" and {config.store}" if config.store else "")
+    console.go_on = (f"{left}; an epoch ends with a checkpoint", f"go on with: {again}")
+    with accelerator.main_process_first():  # one process embeds, the others find the store
+        answers = None if teacher is None else _answers(config, parts, teacher, device, console)
+    before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
+    trainer = _trainer(config, parts, step, teacher, answers, accelerator)
     console.remark(f"{config.method}: {config.train.epochs} epochs of {len(parts.train)} images into {folder}")
     result = trainer.fit(resume=config.resume)
     if accelerator.is_main_process:
@@ -87,15 +90,29 @@ def _next_folder(data: str, resume: bool) -> Path:
 
 
 def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
-    """A default batch larger than the data becomes the data; one that was asked for is refused by the loop."""
+    """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
     train, count = config.train, len(parts.train)
-    if train.batch_size > count and "batch_size" not in console.given:
+    if config.labels != "no":
+        require_labels(parts.train, f"--labels {config.labels}")
+    if parts.scored is not None:
+        require_labels(parts.scored, "scoring")
+    require_network("student", config.student.student)
+    require_optimizer(train.optimizer)
+    require_trackers(train.trackers)
+    if train.batch_size > count:
+        if "batch_size" in console.given:
+            raise UsageError(
+                f"--batch-size {train.batch_size} is more than the {count} images to train on",
+                f"give --batch-size {count} or less, or more images",
+            )
         console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
         train = replace(train, batch_size=count)
     return replace(config, train=replace(train, progress=console.progress))
 
 
-def _teaching(config: Distill, parts: Parts, device: torch.device, console: Console) -> Teaching:
+def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | None:
+    if config.method == "none":
+        return None
     student, classes = config.student, parts.train.classes
     teacher = open_teacher(config.teaching, classes, device, student.teacher_maps, student.teacher_tokens)
     if teacher.classes is not None and classes is not None and list(teacher.classes) != list(classes):
@@ -104,47 +121,14 @@ def _teaching(config: Distill, parts: Parts, device: torch.device, console: Cons
             f"the teacher's classes are {theirs}, those of the images {ours}",
             "give images of the teacher's classes, or --classes with its names in its order",
         )
-
-    def live(batch: Batch) -> Features:
-        return teacher(batch.teacher.to(device))
-
-    if config.store is None:
-        return Teaching(teacher, None, live, live)
-    console.go_on = (f"finished shards are kept in {config.store}", "run the same command again")
-    options: dict[str, Any] = {"transform": _view(config, teacher), "device": device, "progress": console.progress}
-    whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
-    store = whole.for_source(parts.train)
-    if parts.scored is None or parts.train is parts.whole:
-        return Teaching(teacher, store, lambda batch: store[batch.index], live)
-    held_out = whole.for_source(parts.scored)
-    return Teaching(teacher, store, lambda batch: store[batch.index], lambda batch: held_out[batch.index])
+    return teacher
 
 
-def _view(config: Distill, teacher: Teacher) -> CenterView:
-    return teacher_view(teacher, config.teaching.teacher_size)
-
-
-def _score(
-    config: Distill, parts: Parts, teaching: Teaching | None, device: torch.device, console: Console
-) -> dict[str, dict[str, Any]]:
-    """The teacher on the scored images, told before anything is trained."""
-    if teaching is None or parts.scored is None or not config.score_teacher or teaching.teacher.num_classes is None:
-        return {}
-    views = Views(parts.scored, student=_view(config, teaching.teacher), labels=True)
-    loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
-    found = teacher_scores(teaching.teacher, loader, teaching.scored, device)
-    for name, scores in found.items():
-        console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
-    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
-
-
-def _trainer(
-    config: Distill, parts: Parts, teaching: Teaching | None, accelerator: Any
-) -> tuple[Trainer, Tap, Sequence[str]]:
-    """The loop over a fresh student, that student, and the names of its classes."""
-    chosen, seed, train = config.student, config.train.seed, config.train
-    names = (teaching and teaching.teacher.classes) or require_classes(parts.train)
-    torch.manual_seed(seed)
+def _student(config: Distill, parts: Parts, teacher: Teacher | None) -> tuple[Tap, Sequence[str]]:
+    """A fresh student, and the names of its classes."""
+    chosen = config.student
+    names = (teacher and teacher.classes) or require_classes(parts.train)
+    torch.manual_seed(config.train.seed)
     tap = create_student(
         chosen.student,
         len(names),
@@ -152,23 +136,66 @@ def _trainer(
         maps=chosen.student_maps,
         tokens=chosen.student_tokens,
     )
+    return tap, names
+
+
+def _step(config: Distill, tap: Tap, teacher: Teacher | None, parts: Parts) -> Step:
     task = labelled_cross_entropy if config.labels == "task" else None
-    methods = [] if teaching is None else [make_distiller(config, tap, teaching.teacher, teaching.store, parts.train)]
-    view = training_view(chosen.size, chosen.augment, chosen.flip)
-    own_view = teaching is not None and teaching.store is None
+    methods = [] if teacher is None else [make_distiller(config, tap, teacher, parts.train)]
+    return Step(tap, *methods, task=task)
+
+
+def _answers(config: Distill, parts: Parts, teacher: Teacher, device: torch.device, console: Console) -> Answers:
+    """The teacher itself, or its features on disk, computed at the first run only."""
+
+    def live(batch: Batch) -> Features:
+        return teacher(batch.teacher.to(device))
+
+    if config.store is None:
+        return Answers(live, live)
+    options: dict[str, Any] = {"transform": _view(config, teacher), "device": device, "progress": console.bars}
+    whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
+    store = whole.for_source(parts.train)
+    if parts.scored is None or parts.train is parts.whole:
+        return Answers(lambda batch: store[batch.index], live)
+    held_out = whole.for_source(parts.scored)
+    return Answers(lambda batch: store[batch.index], lambda batch: held_out[batch.index])
+
+
+def _view(config: Distill, teacher: Teacher) -> CenterView:
+    return teacher_view(teacher, config.teaching.teacher_size)
+
+
+def _score(
+    config: Distill, parts: Parts, teacher: Teacher, answers: Answers | None, device: torch.device, console: Console
+) -> dict[str, dict[str, Any]]:
+    """The teacher on the scored images, told before anything is trained."""
+    if parts.scored is None or answers is None or not config.score_teacher or teacher.num_classes is None:
+        return {}
+    views = Views(parts.scored, student=_view(config, teacher), labels=True)
+    loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
+    found = teacher_scores(teacher, loader, answers.scored, device)
+    for name, scores in found.items():
+        console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
+    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
+
+
+def _trainer(
+    config: Distill, parts: Parts, step: Step, teacher: Teacher | None, answers: Answers | None, accelerator: Any
+) -> Trainer:
+    chosen = config.student
+    live = teacher is not None and config.store is None
     views = Views(
         parts.train,
-        student=view,
-        teacher=_view(config, teaching.teacher) if teaching is not None and own_view else "shared",
-        seed=seed,
+        student=training_view(chosen.size, chosen.augment, chosen.flip),
+        teacher=_view(config, teacher) if teacher is not None and live else "shared",
+        seed=config.train.seed,
         labels=config.labels != "no",
     )
     scored = None if parts.scored is None else Views(parts.scored, student=CenterView(chosen.size), labels=True)
-    features = None if teaching is None else teaching.features
+    features = None if answers is None else answers.train
     assert config.run is not None
-    step = Step(tap, *methods, task=task)
-    trainer = Trainer(step, views, features, train, config.run, scored=scored, accelerator=accelerator)
-    return trainer, tap, names
+    return Trainer(step, views, features, config.train, config.run, scored=scored, accelerator=accelerator)
 
 
 def _finish(config: Distill, result: Result, before: dict[str, Any], console: Console) -> None:

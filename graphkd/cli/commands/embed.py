@@ -30,7 +30,7 @@ def run(config: Embed, console: Console) -> int:
             dtype=config.dtype,
             shard_size=config.shard_size,
             device=device,
-            progress=console.progress,
+            progress=console.bars,
         )
     finally:
         if (config.out / "manifest.json").is_file():  # before that the folder counts as somebody else's

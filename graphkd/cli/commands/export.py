@@ -79,13 +79,13 @@ def _images(config: Export, size: int) -> Float[Tensor, "b 3 h w"]:
 
 def _safetensors(tap: Tap, model: Normalised, images: Tensor, about: dict[str, Any], out: Path) -> Tensor:
     """The plain state dict, checked by a network that is built anew and loads it."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     from graphkd.students import create_student
 
     weights = {name: value.detach().contiguous().clone() for name, value in tap.model.state_dict().items()}
     path = out / "model.safetensors"
-    write_file(path, lambda temporary: save_file(weights, temporary, metadata={"format": "pt"}))
+    write_file(path, lambda temporary: temporary.write_bytes(save(weights, metadata={"format": "pt"})))
     again = create_student(about["student"], about["num_classes"]).eval()
     again.model.load_state_dict(load_file(path))
     with torch.no_grad():

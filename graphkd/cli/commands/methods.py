@@ -19,8 +19,8 @@ def run(config: Methods, console: Console) -> int:
         return 0
     lines = []
     for method in known.values():
-        text = f"{_plain(method.line)} {method.paper}."
-        lines.append(fill(text, 118, initial_indent=f"{method.name:9} ", subsequent_indent=" " * 10))
+        for mark, text in ((method.name, _plain(method.line)), ("", method.paper)):
+            lines.append(fill(text, 118, initial_indent=f"{mark:9} ", subsequent_indent=" " * 10))
     lines += ["", "graphkd methods NAME explains one, with its options."]
     each = [{"name": m.name, "line": _plain(m.line), "paper": m.paper} for m in known.values()]
     console.result({"methods": each}, "\n".join(lines))

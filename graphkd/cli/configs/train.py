@@ -127,6 +127,11 @@ class Distill:
     def __post_init__(self) -> None:
         if self.method != "none" and self.method not in methods():
             raise unknown_name("method", self.method, [*methods(), "none"])
+        if self.method == "combined" and "parts" not in self.set:
+            raise UsageError(
+                "--method combined needs the methods that it combines",
+                "give them with their options: --set 'parts={kd: {}, rkd: {angle_weight: 0}}'",
+            )
         if self.method == "none" and self.labels != "task":
             raise UsageError("--method none leaves nothing to learn from", "add --labels task, or choose a --method")
         if self.method != "none":
