@@ -20,6 +20,7 @@ from graphkd.cli.scoring import facts, teacher_scores
 from graphkd.data.batch import Batch
 from graphkd.data.embed import embed
 from graphkd.data.fingerprint import some
+from graphkd.data.store_format import MANIFEST, Manifest
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.features import Features
@@ -153,7 +154,9 @@ def _answers(config: Distill, parts: Parts, teacher: Teacher, device: torch.devi
 
     if config.store is None:
         return Answers(live, live)
+    made = (config.store / MANIFEST).is_file()
     options: dict[str, Any] = {"transform": _view(config, teacher), "device": device, "progress": console.bars}
+    options["dtype"] = Manifest.read(config.store).dtype if made else "float32"  # a store keeps the precision it has
     whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
     store = whole.for_source(parts.train)
     if parts.scored is None or parts.train is parts.whole:
