@@ -88,17 +88,21 @@ def fish() -> str:
             lines.append(f"complete -c graphkd -n __fish_use_subcommand -a {first}")
             lines.append(f"complete -c graphkd -n '__fish_seen_subcommand_from {first}' -a {second} -d {line}")
             seen = f"__fish_seen_subcommand_from {first}; and __fish_seen_subcommand_from {second}"
-        lines += [_fish_option(seen, name, option) for option in options_of(command.config)]
+        lines += [f"complete -c graphkd -n '{seen}' -l config -r -F", f"complete -c graphkd -n '{seen}' -l help"]
+        lines += [line for option in options_of(command.config) for line in _fish_option(seen, name, option)]
     return "\n".join(dict.fromkeys(lines))
 
 
-def _fish_option(seen: str, command: str, option: Option) -> str:
+def _fish_option(seen: str, command: str, option: Option) -> Iterator[str]:
     values = values_of(command, option)
     choices = f" -a '{' '.join(values)}'" if values else ""
     if option.positional:
-        return f"complete -c graphkd -n '{seen}'{choices or ' -F'} -d {_quoted(option.help)}"
+        yield f"complete -c graphkd -n '{seen}'{choices or ' -F'} -d {_quoted(option.help)}"
+        return
     takes = "" if option.kind is bool else f" -r{choices or (' -F' if option.kind is Path else '')}"
-    return f"complete -c graphkd -n '{seen}' -l {option.flag[2:]}{takes} -d {_quoted(option.help)}"
+    yield f"complete -c graphkd -n '{seen}' -l {option.flag[2:]}{takes} -d {_quoted(option.help)}"
+    if option.default is True:
+        yield f"complete -c graphkd -n '{seen}' -l no-{option.flag[2:]}"
 
 
 def _quoted(text: str) -> str:

@@ -131,7 +131,9 @@ def _as_flags(text: str, options: Mapping[str, Option]) -> str:
             return flag_of(name) if value == "True" else flag_of(negative)
         return f"{flag_of(name)} {value}".strip()
 
-    text = _KEYWORD.sub(flag, text)
+    text = _KEYWORD.sub(
+        flag, text.replace("fit(resume=True)", "--resume" if "resume" in options else "the same command")
+    )
     first, space, rest = text.partition(" ")
     return f"{flag_of(first)}{space}{rest}" if first in options and rest.startswith("must") else text
 

@@ -63,15 +63,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with console.speaking():
             code: int = import_module(f"graphkd.cli.commands.{command.module}").run(asked.config, console)
         return code
-    except KeyboardInterrupt as stop:
-        left, go_on = console.go_on
-        _tell(console, f"interrupted: {left}", go_on)
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except (KeyboardInterrupt, SystemExit) as stop:  # the loop answers a signal by a checkpoint and SystemExit
+        return _stopped(stop, console)
     except BrokenPipeError:  # the reader of a pipe has left, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
         return _failed(error, command, console)
+
+
+def _stopped(stop: KeyboardInterrupt | SystemExit, console: Console) -> int:
+    """Tell of an interruption; returns the exit code."""
+    code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    if isinstance(stop, SystemExit):
+        code = stop.code if isinstance(stop.code, int) else UNFORESEEN
+    if code in (INTERRUPTED, TERMINATED):
+        left, go_on = console.go_on
+        _tell(console, f"interrupted: {left}", go_on)
+    return code
 
 
 def _failed(error: Exception, command: Command | None, console: Console) -> int:

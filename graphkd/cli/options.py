@@ -205,6 +205,8 @@ def _path(value: Any) -> Path:
 
 
 def _list(value: Any, kind: Any) -> tuple[Any, ...]:
+    if isinstance(value, dict):
+        raise ValueError
     items = value.split(",") if isinstance(value, str) else list(value)
     read = _path if kind is Path else _text
     return tuple(read(item.strip() if isinstance(item, str) else item) for item in items if item != "")

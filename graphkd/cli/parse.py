@@ -7,7 +7,6 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from graphkd.cli.config_file import read_config
 from graphkd.cli.errors import UsageError, nearest
 from graphkd.cli.options import Option, build, convert, documentation, options_of, plain
 
@@ -144,6 +143,8 @@ def resolved(config: Any) -> dict[str, Any]:
 
 
 def _from_file(command: str, path: Path, options: dict[str, Option]) -> dict[str, Any]:
+    from graphkd.cli.config_file import read_config  # YAML only where there is a file: --help is quick
+
     found = read_config(path)
     made_by = found.pop("command", command)
     if made_by != command:

@@ -60,7 +60,7 @@ def run(config: Distill, console: Console) -> int:
         save_student(folder, config.student.student, tap, names, config.student.size)
     again = f"graphkd distill --config {folder / 'run.yaml'} --resume"
     left = f"what was finished is kept in {folder}" + (f" and {config.store}" if config.store else "")
-    console.go_on = (f"{left}; an epoch ends with a checkpoint", f"go on with: {again}")
+    console.go_on = (left, f"go on with: {again}")
     with accelerator.main_process_first():  # one process embeds, the others find the store
         answers = None if teacher is None else _answers(config, parts, teacher, device, console)
     before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)

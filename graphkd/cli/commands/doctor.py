@@ -20,6 +20,10 @@ _GIVES = {
     "integrations": "Lightning, Hugging Face, webdataset",
 }
 _BACKENDS = ("eager", "blocked", "triton")
+_PROBLEMS = {  # losses that one meets, as operation, shapes and options of graphkd_kernels.explain
+    "256 images x 1000 classes": ("edge_sum", [(256, 512), None, (1000, 512), None], ("pearson", "square")),
+    "4096 images": ("edge_sum", [(4096, 512), None, (4096, 512), None], ("cosine", "square")),
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Finding:
 
 def run(config: Doctor, console: Console) -> int:
     """What runs here and why."""
-    found = [_python(), *_packages(), *_devices(), *_backends()]
+    found = [_python(), *_packages(), *_devices(), *_backends(), *_plans()]
     good = all(each.fine is not False for each in found)
     lines = []
     for topic in dict.fromkeys(each.topic for each in found):
@@ -133,3 +137,20 @@ def _backends() -> list[Finding]:
         except BackendError as error:
             found.append(Finding("kernels", name, None, str(error)))
     return found
+
+
+def _plans() -> list[Finding]:
+    """What the kernels would run for losses of everyday sizes, as their own plans say, where this version has plans."""
+    try:
+        import graphkd_kernels
+        import torch
+    except ImportError:
+        return []
+    explain: Any = getattr(graphkd_kernels, "explain", None)
+    if explain is None:
+        return []
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return [
+        Finding(f"what would run on the {device}", name, True, str(explain(operation, shapes, *options, device=device)))
+        for name, (operation, shapes, options) in _PROBLEMS.items()
+    ]
