@@ -2,10 +2,11 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,14 +52,15 @@ def test_help_loads_nothing_heavy():
 
 
 def test_help_is_quick():
-    """At most half a second; the best of five, since other tests share the processors."""
+    """At most half a second of processor time: a clock on the wall would measure what else the machine does."""
 
     def once():
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert process("-m", "graphkd.cli", "--help").returncode == 0
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(once() for _ in range(5)) <= 0.5
+    assert min(once() for _ in range(3)) <= 0.5
 
 
 def test_version(graphkd):
@@ -173,10 +175,12 @@ def test_doctor_says_what_runs_and_why(graphkd, monkeypatch):
 def test_doctor_asks_the_kernels_for_their_plans(graphkd, monkeypatch):
     import graphkd_kernels
 
-    monkeypatch.setattr(
-        graphkd_kernels, "explain", lambda name, shapes, *rest, device: f"{name} {shapes[0]}", raising=False
-    )
-    assert "edge_sum (4096, 512)" in graphkd("doctor").out
+    def explain(operation, shapes, *options, device):
+        plan = SimpleNamespace(backend="blocked", path="tiles", why=f"{shapes[0][0]} rows")
+        return SimpleNamespace(plan=plan)
+
+    monkeypatch.setattr(graphkd_kernels, "explain", explain, raising=False)
+    assert "edge_sum cosine square: blocked, tiles (4096 rows)" in graphkd("doctor").out
 
 
 def test_main_takes_the_words_of_the_process(monkeypatch, capsys):

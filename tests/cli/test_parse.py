@@ -1,6 +1,8 @@
 """Flags, files and defaults become one typed configuration; nothing of it is written twice."""
 
 import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from graphkd.cli.config_file import read_config, read_value, write_config
 from graphkd.cli.errors import UsageError
 from graphkd.cli.options import documentation, options_of
 from graphkd.cli.parse import make_parser, parse, resolved
-from graphkd.cli.table import COMMANDS
+from graphkd.cli.table import COMMANDS, find
 from graphkd.training.config import TrainConfig
 
+ROOT = Path(__file__).parents[2]
 TEACHER = ["--teacher", "ViT-B-32", "--pretrained", "openai"]
 
 
@@ -45,24 +48,56 @@ def test_the_help_teaches(name):
         assert option.flag in text
 
 
+@pytest.fixture
+def as_printed(tmp_path):
+    """The files that examples and documentation name."""
+    texts = {
+        "loose/.keep": "", "photos/test/.keep": "", "names.txt": "cat\n", "tests/golden/ega.json": "{}", "features/manifest.json": "{}",
+        "runs/photos-1/student.json": "{}", "runs/photos-1/export/model.onnx": "", "runs/photos-1/export/export.json": "{}",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    write_config(
+        tmp_path / "runs/photos-1/run.yaml", "distill", {"data": "photos", "teacher": "ViT-B-32", "run": "one"}
+    )
+
+
+def accept(line):
+    """Parse one printed command line."""
+    words = shlex.split(re.split(r" [|>] |  +#|\)$", line)[0])[1:]
+    command, rest = find(words)
+    return parse(command.name, command.config, rest)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_examples_are_accepted(name, tmp_path, monkeypatch):
-    """Every example line parses, once the files that it names are there."""
-    for folder in ("loose", "photos/test", "runs/photos-1", "features"):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-    for file in ("names.txt", "runs/photos-1/student.json", "features/manifest.json"):
-        (tmp_path / file).write_text("cat\n")
-    (tmp_path / "tests" / "golden").mkdir(parents=True)
-    (tmp_path / "tests" / "golden" / "ega.json").write_text("{}")
-    values = {"data": "photos", "teacher": "ViT-B-32", "run": "runs/photos-1"}
-    write_config(tmp_path / "runs" / "photos-1" / "run.yaml", "distill", values)
+def test_the_examples_are_accepted(name, as_printed):
     lines = [line for line in documentation(COMMANDS[name].config).examples.splitlines() if line.startswith("graphkd ")]
     assert lines
     for line in lines:
-        words = line.partition(" | ")[0].partition(" > ")[0].split()[1:]
-        first = next(length for length in (2, 1) if " ".join(words[:length]) in COMMANDS)
-        command = COMMANDS[" ".join(words[:first])]
-        parse(command.name, command.config, words[first:])
+        accept(line)
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_command_line_of_the_documentation_is_accepted(page, as_printed):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for line, *after in zip(lines, [*lines[1:], ""], [*lines[2:], "", ""], strict=False):
+        found = re.match(r"(?:\$ )?(?:source <\()?(graphkd \w.*)", line)
+        if found is None or found.group(1).split()[1] == "COMMAND":
+            continue
+        if not after[0].startswith("error: "):
+            accept(found.group(1))
+            continue
+        with pytest.raises(UsageError) as error:
+            accept(found.group(1))
+        assert after == [f"error: {error.value.what}", f"try:   {error.value.todo}"]
+
+
+def test_the_page_of_the_program_knows_every_command():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"`{name}`" not in page] == []
 
 
 def test_the_flags_of_the_loop_are_those_of_its_configuration():

@@ -150,7 +150,9 @@ def _plans() -> list[Finding]:
     if explain is None:
         return []
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return [
-        Finding(f"what would run on the {device}", name, True, str(explain(operation, shapes, *options, device=device)))
-        for name, (operation, shapes, options) in _PROBLEMS.items()
-    ]
+    found = []
+    for name, (operation, shapes, options) in _PROBLEMS.items():
+        plan = explain(operation, shapes, *options, device=device).plan
+        text = f"{operation} {' '.join(options)}: {plan.backend}, {plan.path} ({plan.why})"
+        found.append(Finding(f"what would run on the {device}", name, True, text))
+    return found
