@@ -17,6 +17,10 @@ _REMEDY = re.compile(rf"(?<= )(\S+)(?:: |; |\. |\? )(?=(?:{_VERBS})\b|each line 
 _ASIDE = re.compile(r" \(for some of its samples only:.*\)$")
 _LONG = re.compile(rf"\(([^()]{{{_WIDTH},}})\)")
 _KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
+_PHRASES = {  # what the library says to programmers, and what it is here
+    "fit(resume=True)": "--resume",
+    "ask for unreadable images to be skipped": "give --on-error skip",
+}
 _EXTRAS = {
     "accelerate": "train",
     "tqdm": "train",
@@ -101,7 +105,10 @@ def explained(error: BaseException, options: Sequence[Option], command: str) -> 
 
 
 def _split(error: GraphKDError, options: Mapping[str, Option], command: str) -> tuple[str, str]:
-    text = _LONG.sub(lambda found: f"({', '.join(found.group(1).split(', ')[:5])}, ...)", _line(str(error)))
+    text = str(error)
+    if "Original Traceback" in text:  # of a process that loads images: its last line is the error
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    text = _LONG.sub(lambda found: f"({', '.join(found.group(1).split(', ')[:5])}, ...)", _line(text))
     if isinstance(error, UnknownNameError):
         what, mark, known = _line(str(error)).partition(" Known: ")
         if mark:
@@ -131,9 +138,9 @@ def _as_flags(text: str, options: Mapping[str, Option]) -> str:
             return flag_of(name) if value == "True" else flag_of(negative)
         return f"{flag_of(name)} {value}".strip()
 
-    text = _KEYWORD.sub(
-        flag, text.replace("fit(resume=True)", "--resume" if "resume" in options else "the same command")
-    )
+    for phrase, spoken in _PHRASES.items():
+        text = text.replace(phrase, spoken)
+    text = _KEYWORD.sub(flag, text)
     first, space, rest = text.partition(" ")
     return f"{flag_of(first)}{space}{rest}" if first in options and rest.startswith("must") else text
 

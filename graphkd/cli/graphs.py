@@ -127,6 +127,13 @@ def neighbours_of(seen: Seen, count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def nearest_edges(seen: Seen) -> dict[str, list[Any]]:
+    """Edges from each image to its nearest others as PyG has them: ``edge_index`` (2, n * k), ``edge_attr``."""
+    source = torch.arange(len(seen.ids)).repeat_interleave(seen.k)
+    target = seen.near.flatten()
+    return {"edge_index": [source.tolist(), target.tolist()], "edge_attr": seen.edges[source, target].tolist()}
+
+
 def _closest(seen: Seen) -> list[dict[str, Any]]:
     """Pairs of classes whose proxies lie closest."""
     edges = seen.graph.edges("class", "cosine", "class").dense()

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from graphkd.cli.config_file import read_config
+from graphkd.teachers.clip import CLIPTeacher
 from graphkd.training.checkpoint import student_weights
 from graphkd.training.loop import Trainer
 
@@ -92,6 +93,29 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders
     assert all(torch.equal(whole[name], mended[name]) for name in whole)
 
 
+def test_an_interrupted_embedding_goes_on_where_it_was(graphkd, class_folders, teacher, monkeypatch):
+    features = CLIPTeacher.features
+    seen = []
+
+    def stopped(self, images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return features(self, images)
+
+    line = f"embed --data images {teacher} --out features --shard-size 16 --batch-size 16 --json"
+    with monkeypatch.context() as patch:
+        patch.setattr(CLIPTeacher, "features", stopped)
+        answer = graphkd(line)
+    assert answer.code == 130
+    assert answer.err[-2:] == [
+        "interrupted: finished shards are kept in features",
+        "try:   run the same command again: it computes only what is missing",
+    ]
+    assert json.loads(graphkd("store info features --json").out)["complete"] is False
+    assert json.loads(graphkd(line).out)["teacher_batches"] == 2  # of 4
+
+
 def test_evaluate_a_student(graphkd, run_folder):
     answer = graphkd(f"evaluate --model {run_folder}/run --data {run_folder}/images --json --out scores.json")
     found = json.loads(answer.out)
@@ -159,6 +183,10 @@ def test_inspect_compares_both_graphs(graphkd, run_folder, teacher):
     assert len(first["neighbours"]) == 3
     assert first["neighbours"][0]["id"] != first["id"]
     assert len(first["proxies"]) == 3
+    (sources, targets), weights = saved["edges"]["student"]["edge_index"], saved["edges"]["student"]["edge_attr"]
+    assert sources[:4] == [0, 0, 0, 1]
+    assert [found["edge"] for found in first["neighbours"]] == weights[:3]
+    assert [found["id"] for found in first["neighbours"]] == [saved["images"]["student"][i]["id"] for i in targets[:3]]
     text = graphkd(f"{line} --show 2").out
     assert "== student and teacher" in text
     assert text.count("near one/") + text.count("near three/") + text.count("near two/") + text.count("near zero/") == 4

@@ -195,7 +195,15 @@ def test_an_image_that_cannot_be_read(graphkd, class_folders, teacher, tmp_path)
     answer = graphkd(f"embed --data images --out x {teacher}")
     assert answer.code == 2
     assert "cannot read image images/one/zz.png" in answer.err[-2]
-    assert "repair or remove it, or ask for unreadable images to be skipped" in answer.err[-1]
+    assert "repair or remove it, or give --on-error skip" in answer.err[-1]
+
+
+def test_an_error_of_a_process_that_loads_images():
+    inner = "DataError: cannot read image a.png (OSError: cut off): repair or remove it"
+    error = DataError(
+        f"Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\ngraphkd.errors.{inner}"
+    )
+    assert explained(error, [], "embed") == ("cannot read image a.png (OSError: cut off)", "repair or remove it")
 
 
 def test_the_library_speaks_in_flags():
@@ -210,6 +218,7 @@ def test_the_library_speaks_in_flags():
     (ModuleNotFoundError("no", name="onnx.checker"), "needs the package 'onnx'", "pip install 'graphkd[export]'"),
     (ModuleNotFoundError("no", name="wandb"), "needs the package 'wandb'", "pip install wandb"),
     (UnknownNameError("unknown thing 'a'. Known: b, c"), "unknown thing 'a'", "choose one of b, c"),
+    (DataError("no more; go on with fit(resume=True)"), "no more; go on with --resume", "graphkd embed --help"),
     (StoreError("x is damaged; Please choose another --store folder"), "x is damaged", "choose another --store folder"),
     (OptionError("no remedy is given here"), "no remedy is given here", "graphkd embed --help explains every option"),
     (UsageError("two\nlines", "one\n line"), "two lines", "one line"),

@@ -6,7 +6,7 @@ import torch
 
 from graphkd.cli.configs.look import Inspect
 from graphkd.cli.console import Console
-from graphkd.cli.graphs import Seen, agreement, described, neighbours_of
+from graphkd.cli.graphs import Seen, agreement, described, nearest_edges, neighbours_of
 from graphkd.cli.images import open_images
 from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
@@ -44,7 +44,8 @@ def run(config: Inspect, console: Console) -> int:
     if config.out is not None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         images = {name: neighbours_of(each, len(source)) for name, each in seen.items()}
-        write_json(config.out, {**facts, "images": images, "options": resolved(config)})
+        edges = {name: nearest_edges(each) for name, each in seen.items()}
+        write_json(config.out, {**facts, "images": images, "edges": edges, "options": resolved(config)})
     console.result(facts, _text(facts, seen, config))
     return 0
 
