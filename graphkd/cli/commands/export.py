@@ -58,7 +58,6 @@ def run(config: Export, console: Console) -> int:
             "same_top1": int((found.argmax(1) == expected.argmax(1)).sum()),
             "images": len(images),
         }
-        console.remark(f"{name}: {checks[name]}")
     good = all(each["largest_difference"] <= config.tolerance for each in checks.values())
     facts = {**about, "input": "images (b, 3, size, size) in [0, 1]", "checks": checks, "tolerance": config.tolerance}
     write_json(out / "export.json", facts)
