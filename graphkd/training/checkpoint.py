@@ -127,7 +127,8 @@ class Checkpoints:
 
     def updates(self) -> list[int]:
         """Updates with a checkpoint, oldest first."""
-        return sorted(int(path.name.removeprefix("update-")) for path in self.folder.glob("update-*"))
+        names = [path.name.removeprefix("update-") for path in self.folder.glob("update-*")]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def save(self, update: int, state: Mapping[str, Any], best: int | None = None) -> Path:
         """Write one checkpoint, whole or not at all, then remove what is neither among the newest nor the best."""
@@ -162,6 +163,7 @@ class Checkpoints:
 
         Raises: CheckpointError if it is absent or damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.path(update)
@@ -172,7 +174,7 @@ class Checkpoints:
                     raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one written with it")
             packed = json.loads((path / _STATE).read_text(encoding="utf-8"))
             state: dict[str, Any] = unpack(packed, load_file(path / _TENSORS))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{path} is damaged: {error}") from error
