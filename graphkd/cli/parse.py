@@ -13,6 +13,9 @@ from graphkd.cli.options import Option, build, convert, documentation, options_o
 _CONFIG = "YAML file of options; a flag goes before it. Every run saves its own, resolved, as run.yaml."
 
 
+_LENDERS = {"store repair": "embed"}  # a command that takes what it knows from the file of another
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What a command was asked.
@@ -147,7 +150,9 @@ def _from_file(command: str, path: Path, options: dict[str, Option]) -> dict[str
 
     found = read_config(path)
     made_by = found.pop("command", command)
-    if made_by != command:
+    if made_by == _LENDERS.get(command):
+        found = {name: value for name, value in found.items() if name in options}
+    elif made_by != command:
         raise UsageError(f"{path} holds options of 'graphkd {made_by}'", f"run graphkd {made_by} --config {path}")
     for name in found:
         if name not in options:

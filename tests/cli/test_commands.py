@@ -239,25 +239,6 @@ def test_onnx_gives_the_same_scores(graphkd, run_folder):
     assert scores[0]["top1"] == scores[1]["top1"]
 
 
-def test_a_store_tells_of_itself_and_of_its_damage(graphkd, run_folder, tmp_path):
-    store = run_folder / "features"
-    found = json.loads(graphkd(f"store info {store} --json").out)
-    assert (found["samples"], found["complete"], found["widths"]) == (60, True, {"embedding": 128, "logits": 4})
-    assert "teacher kind" in graphkd(f"store info {store}").out
-    assert graphkd(f"store verify {store} --data {run_folder}/images").code == 0
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for file in store.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    shard = copy / "shard-00000.safetensors"
-    damaged = bytearray(shard.read_bytes())
-    damaged[-1] ^= 1
-    shard.write_bytes(damaged)
-    answer = graphkd("store verify copy")
-    assert answer.code == 1
-    assert "shard-00000.safetensors does not fit its digest" in answer.out
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_what_there_is(class_folders, teacher, tmp_path, number, code):

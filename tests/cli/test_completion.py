@@ -20,7 +20,7 @@ def complete(words):
 
 @pytest.mark.parametrize(("words", "offered"), [
     (["graphkd", "dis"], {"distill"}),
-    (["graphkd", "store", ""], {"info", "verify"}),
+    (["graphkd", "store", ""], {"info", "verify", "repair", "merge"}),
     (["graphkd", "distill", "--ep"], {"--epochs"}),
     (["graphkd", "distill", "--no-fl"], {"--no-flip"}),
     (["graphkd", "distill", "--method", "p"], {"pkt", "prg"}),

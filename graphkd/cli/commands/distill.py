@@ -61,8 +61,7 @@ def run(config: Distill, console: Console) -> int:
     again = f"graphkd distill --config {folder / 'run.yaml'} --resume"
     left = f"what was finished is kept in {folder}" + (f" and {config.store}" if config.store else "")
     console.go_on = (left, f"go on with: {again}")
-    with accelerator.main_process_first():  # one process embeds, the others find the store
-        answers = None if teacher is None else _answers(config, parts, teacher, device, console)
+    answers = None if teacher is None else _answers(config, parts, teacher, device, console)
     before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
     trainer = _trainer(config, parts, step, teacher, answers, accelerator)
     console.remark(f"{config.method}: {config.train.epochs} epochs of {len(parts.train)} images into {folder}")

@@ -57,49 +57,6 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreInfo:
-    """What a store holds: samples, widths, classes, the teacher and the transform it was made with.
-
-    Args:
-        path: folder of the store.
-
-    Example::
-
-        graphkd store info features
-    """
-
-    path: Annotated[Path, POSITIONAL]
-    output: Output = field(default_factory=Output)
-
-    def __post_init__(self) -> None:
-        _require_store(self.path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreVerify:
-    """Read every byte of a store and compare it with its digests; exit code 1 if something is damaged.
-
-    Args:
-        path: folder of the store.
-        data: folder that was embedded: its files are compared with those that the teacher saw.
-
-    Example::
-
-        graphkd store verify features
-        graphkd store verify features --data photos
-    """
-
-    path: Annotated[Path, POSITIONAL]
-    data: Path | None = None
-    output: Output = field(default_factory=Output)
-
-    def __post_init__(self) -> None:
-        _require_store(self.path)
-        if self.data is not None and not self.data.is_dir():
-            raise UsageError(f"there is no folder --data {self.data}", "give the folder that was embedded")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Conformance:
     """Compare our losses with values that the official implementations computed; exit code 1 if one differs.
 
@@ -180,10 +137,3 @@ class Completion:
 
     shell: Annotated[Literal["bash", "zsh", "fish"], POSITIONAL]
     output: Output = field(default_factory=Output)
-
-
-def _require_store(path: Path) -> None:
-    if not path.is_dir():
-        raise UsageError(f"there is no store {path}", "give the folder that graphkd embed --out wrote")
-    if not (path / "manifest.json").is_file():
-        raise UsageError(f"{path} is no store: manifest.json is missing", "give the folder that graphkd embed wrote")

@@ -18,8 +18,9 @@ class Embed:
 
     Args:
         out: folder of the store; made where it is missing.
-        dtype: of embedding and logits on disk; half precision halves the files.
-        shard_size: samples per file.
+        dtype: of embedding and logits on disk; half precision halves the files, int8 (a scale and an offset a row)
+            quarters them.
+        shard_size: samples per file; default a 32nd of all, at least 4096.
 
     Example::
 
@@ -36,8 +37,8 @@ class Embed:
     images: Images
     teaching: Teaching
     out: Path
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    shard_size: int = 4096
+    dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    shard_size: int | None = None
     running: Running = field(default_factory=Running)
     output: Output = field(default_factory=Output)
 
