@@ -1,13 +1,8 @@
 """The commands on small folders of real images, from the first to the last."""
 
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +13,6 @@ from graphkd.teachers.clip import CLIPTeacher
 from graphkd.training.checkpoint import student_weights
 from graphkd.training.loop import Trainer
 
-ROOT = Path(__file__).parents[2]
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers ''"
 
 
@@ -237,26 +231,3 @@ def test_onnx_gives_the_same_scores(graphkd, run_folder):
     scores = [json.loads(graphkd(f"evaluate --model {model} --data {run_folder}/images --json").out)
               for model in (f"{run_folder}/run", "out/model.onnx")]  # fmt: skip
     assert scores[0]["top1"] == scores[1]["top1"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_what_there_is(class_folders, teacher, tmp_path, number, code):
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path)}
-    line = f"distill --data images {teacher} --run one {SMALL.replace('--epochs 2', '--epochs 10000')}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphkd.cli", *shlex.split(line)], cwd=tmp_path, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "one" / "checkpoints").glob("update-*")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert err.splitlines()[-1] == "try:   go on with: graphkd distill --config one/run.yaml --resume"
-    assert "Traceback" not in err
-    assert student_weights(tmp_path / "one")
