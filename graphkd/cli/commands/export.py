@@ -45,7 +45,7 @@ def run(config: Export, console: Console) -> int:
     out = config.out or config.run / "export"
     out.mkdir(parents=True, exist_ok=True)
     console.go_on = (f"finished files are kept in {out}", "run the same command again")
-    model = Normalised(tap).eval()
+    model = Normalised(tap).eval().requires_grad_(False)
     images = _images(config, about["size"])
     with torch.no_grad():
         expected = model(images)
