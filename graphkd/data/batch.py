@@ -36,6 +36,13 @@ class Batch:
             target=None if self.target is None else self.target.to(device, non_blocking=True),
         )
 
+    def rows(self, span: slice) -> "Batch":
+        """Some samples; a shared view stays one tensor object."""
+        student = self.student[span]
+        shared = self.teacher is self.student
+        target = None if self.target is None else self.target[span]
+        return Batch(student, student if shared else self.teacher[span], self.index[span], target)
+
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; DataLoader calls it."""
         student, shared = self.student.pin_memory(), self.teacher is self.student
