@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from torch import nn
 
-from graphkd.training.checkpoint import write_file
+from graphkd.training.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
 _NOTE = (

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from graphkd.errors import CheckpointError
-from graphkd.training.checkpoint import Checkpoints, check_weights, pack, student_weights, unpack, write_json
+from graphkd.training.checkpoint import Checkpoints, check_weights, student_weights
+from graphkd.training.files import write_json
+from graphkd.training.tree import pack, unpack
 
 STATE = {
     "step": {"student.w": torch.arange(6.0).view(2, 3), "project.b": torch.ones(2, dtype=torch.bfloat16)},
@@ -64,7 +66,7 @@ def test_what_a_kill_left_half_written_is_ignored_and_removed(tmp_path):
     (kept.folder / ".update-00000002.tmp").mkdir()
     assert kept.newest()[0] == 1
     kept.save(3, STATE)
-    assert sorted(p.name for p in kept.folder.iterdir()) == ["update-00000001", "update-00000003"]
+    assert sorted(p.name for p in kept.folder.iterdir()) == ["newest.json", "update-00000001", "update-00000003"]
 
 
 def flip(path):

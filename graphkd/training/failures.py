@@ -1,0 +1,39 @@
+"""What breaks from outside, told so that one knows what to do: a dead worker, a lost process."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from graphkd.errors import DataError, DistributedError, GraphKDError
+
+_LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "barrier", "store")  # words of torch.distributed
+
+
+@contextmanager
+def told(saved: Callable[[], str], processes: int) -> Iterator[None]:
+    """Inside, what a dead worker or process raises becomes an error that says so.
+
+    Args:
+        saved: what there is to go on from.
+        processes: of the run.
+
+    Raises: DataError for a dead loader worker, DistributedError where another process is gone or silent.
+    """
+    try:
+        yield
+    except GraphKDError:
+        raise
+    except RuntimeError as error:
+        text = str(error)
+        if text.startswith("DataLoader worker"):
+            raise DataError(
+                f"a process that loads images died ({text.strip()}): it ran out of memory or was killed. {saved()}; "
+                "use fewer workers or smaller batches, and go on with fit(resume=True)"
+            ) from error
+        if processes > 1 and (isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST)):
+            raise DistributedError(
+                f"another of the {processes} processes is gone or silent ({text.strip().splitlines()[0]}): its own "
+                f"message says why. {saved()}; start all of them again with fit(resume=True)"
+            ) from error
+        raise
