@@ -138,7 +138,8 @@ class Step(nn.Module):
         total = losses.total
         unused = False
         if head and total.requires_grad:
-            with chunks.unmoved(*([self.student, *seen.losses] if seen.losses else [])):  # a chunk may run for this
+            again = [self.student, *seen.losses] if self.chunk is not None else []
+            with chunks.unmoved(*again):  # the first chunk may run for this
                 grads = torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)
             unused = all(grad is None for grad in grads)
         if unused:

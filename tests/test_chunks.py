@@ -144,6 +144,16 @@ def test_the_check_of_the_head_moves_no_buffer():
     assert step.student.model[0][1].num_batches_tracked == 3
 
 
+def test_the_check_of_the_head_moves_no_buffer_where_it_passes_through_a_chunk():
+    torch.manual_seed(0)
+    step = Step(network(norm=nn.BatchNorm2d), PRGDistiller(20, 6, CLASSES).to(F64), chunk=4)
+    teacher = Features(
+        *(torch.randn(*shape, dtype=F64) for shape in ((12, 6), (12, CLASSES), (CLASSES, 6), (CLASSES, CLASSES)))
+    )
+    step(images(12), teacher).total.backward()  # proxy_logits lead to the proxies inside the first chunk
+    assert step.student.model[0][1].num_batches_tracked == 3
+
+
 def test_without_gradient_there_is_one_pass():
     step = Step(network(norm=nn.BatchNorm2d), task=labelled_cross_entropy, chunk=4)
     with torch.no_grad():

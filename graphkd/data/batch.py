@@ -40,8 +40,13 @@ class Batch:
         """Some samples; a shared view stays one tensor object."""
         student = self.student[span]
         shared = self.teacher is self.student
-        target = None if self.target is None else self.target[span]
-        return Batch(student, student if shared else self.teacher[span], self.index[span], target)
+        return replace(
+            self,
+            student=student,
+            teacher=student if shared else self.teacher[span],
+            index=self.index[span],
+            target=None if self.target is None else self.target[span],
+        )
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; DataLoader calls it."""

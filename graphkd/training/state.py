@@ -73,9 +73,9 @@ def restore_random_state(states: Mapping[str, Any], device: torch.device, ranks:
     if len(states["cpu"]) != ranks.world:
         torch.manual_seed(seed)
         return
-    torch.set_rng_state(states["cpu"][ranks.rank])
+    torch.set_rng_state(states["cpu"][ranks.rank].clone())
     if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"][ranks.rank], device)
+        torch.cuda.set_rng_state(states["cuda"][ranks.rank].clone(), device)
 
 
 def restore_module(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
