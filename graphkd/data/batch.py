@@ -1,6 +1,6 @@
 """One batch of two views of the same images."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -38,15 +38,11 @@ class Batch:
 
     def rows(self, span: slice) -> "Batch":
         """Some samples; a shared view stays one tensor object."""
-        student = self.student[span]
-        shared = self.teacher is self.student
-        return replace(
-            self,
-            student=student,
-            teacher=student if shared else self.teacher[span],
-            index=self.index[span],
-            target=None if self.target is None else self.target[span],
-        )
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        cut = {name: value[span] for name, value in parts.items() if value is not None}
+        if self.teacher is self.student:
+            cut["teacher"] = cut["student"]
+        return replace(self, **cut)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; DataLoader calls it."""

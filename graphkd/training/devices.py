@@ -103,7 +103,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def session(accelerator: Any, step: nn.Module, config: TrainConfig, run: str, update: int) -> Iterator[Any]:
+def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: str, update: int) -> Iterator[Any]:
     """The step as accelerate wraps it, trackers on and kernels as asked for; undone at the end whatever happens."""
     wrapped = accelerator.prepare_model(step)
     try:

@@ -19,7 +19,7 @@ from graphkd.features import Features
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
-from graphkd.training.devices import Ranks, make_accelerator, session
+from graphkd.training.devices import Ranks, make_accelerator, train_session
 from graphkd.training.failures import told
 from graphkd.training.feed import Feed
 from graphkd.training.meter import Meter, check
@@ -105,8 +105,8 @@ class Trainer:
         Args:
             resume: go on from the newest undamaged checkpoint of the run folder; from the start if there is none.
 
-        A first SIGTERM or SIGINT is answered after the update under way: a checkpoint, then :class:`Interrupted`, a
-        ``SystemExit``. Several processes agree on it where they read their losses, every ``log_every`` updates.
+        A first SIGTERM or SIGINT is answered after the update under way (of several processes: at the next reading of
+        the losses) by a checkpoint and :class:`Interrupted`, a ``SystemExit``.
 
         Raises: NonFiniteError if a loss or gradient becomes NaN or infinite and ``nonfinite`` says so; CheckpointError
             if the run folder holds another run, or one and ``resume`` is false, or cannot be written; DataError for an
@@ -116,11 +116,10 @@ class Trainer:
         with self.signals, told(self.run.saved, self.ranks.world):
             self._begin(resume)
             self.step.train()
-            name, update = self.run.path.name, self.at.update
-            with (
-                closing(self._display()) as self.display,
-                session(self.accelerator, self.step, self.config, name, update) as wrapped,
-            ):
+            hidden = not (self.config.progress and self.accelerator.is_main_process)
+            self.display = Display(self.config, self.per_epoch, self.at, hidden)
+            session = train_session(self.accelerator, self.step, self.config, self.run.path.name, self.at.update)
+            with closing(self.display), session as wrapped:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)
                     self._obey(read=True)
@@ -138,11 +137,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.run.open(self.options, self.at.update)
         self.accelerator.wait_for_everyone()
-
-    def _display(self) -> Display:
-        size, done = self.config.batch_size, self.at.epoch * self.per_epoch + self.at.batch
-        hidden = not (self.config.progress and self.accelerator.is_main_process)
-        return Display(self.config.epochs, self.per_epoch * size, done * size, hidden)
 
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
@@ -171,8 +165,7 @@ class Trainer:
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
         batch, images, teacher = self.feed(batch, self.features, self.at.epoch, number)
-        losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
-        self.meter.add(losses)
+        self.meter.add(losses := Losses(wrapped(images, teacher, target=batch.target, index=batch.index)))
         self.updater.backward(losses.total / size)
 
     def _obey(self, read: bool) -> None:
@@ -181,7 +174,7 @@ class Trainer:
             return
         number = self.ranks.most(self.signals.asked)
         if number:
-            if self._safe != (self.at.epoch, self.at.batch):
+            if self._safe != (self.at.epoch, self.at.batch):  # not saved a moment ago
                 self._save()
             log.warning("stopped by a signal after update %d of %d: %s", self.at.update, self.updates, self.run.saved())
             raise Interrupted(number, self.run.checkpoints.path(self.at.update))
