@@ -20,7 +20,7 @@ log = logging.getLogger("graphkd")
 
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _NEWEST = "newest.json"  # says which checkpoint was written last, so that its loss is noticed
-_NAME = re.compile(r"update-(\d{8,})")
+_NAME = re.compile(r"update-([0-9]{8,})")
 
 
 def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:
