@@ -16,17 +16,19 @@ class Batch:
         teacher: images for the teacher; the same tensor object where the view is shared.
         index: position of each sample in its data set; a store is asked by it.
         target: labels, only where a run was asked to use or score them.
+        view: which of a store's views each image is, where ``Views(replay=store)`` applies what the store drew.
 
-    Shapes: student (b, 3, h, w), teacher (b, 3, h', w'), index (b,), target (b,).
+    Shapes: student (b, 3, h, w), teacher (b, 3, h', w'), index (b,), target (b,), view (b,).
     """
 
     student: Float[Tensor, "b 3 h w"]
     teacher: Float[Tensor, "b 3 h2 w2"]
     index: Int[Tensor, " b"]
     target: Int[Tensor, " b"] | None = None
+    view: Int[Tensor, " b"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device; the index stays on the host, where a store reads it."""
+        """The same batch on another device; index and view stay on the host, where a store reads them."""
         student = self.student.to(device, non_blocking=True)
         shared = self.teacher is self.student
         return replace(

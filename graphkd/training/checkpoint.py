@@ -140,6 +140,7 @@ class Checkpoints:
 
         Raises: CheckpointError if it is absent or damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.path(update)
@@ -150,7 +151,7 @@ class Checkpoints:
                     raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one written with it")
             packed = json.loads((path / _STATE).read_text(encoding="utf-8"))
             state: dict[str, Any] = unpack(packed, load_file(path / _TENSORS))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{path} is damaged: {error}") from error

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from graphkd.errors import DataError, DistributedError, GraphKDError
 
-_LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "barrier", "store")  # words of torch.distributed
+_LOST = ("gloo", "nccl", "connection closed by peer")  # whose words these are, where torch has no class of its own
 _WRAPPED = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*?)\s*\Z", re.DOTALL)
 
 
@@ -22,6 +22,13 @@ def told(saved: Callable[[], str], processes: int) -> Iterator[None]:
 
     Raises: DataError for a dead loader worker, DistributedError where another process is gone or silent.
     """
+    # Twice: torch tells of a dead worker by a signal, which may arrive while its consequence is being explained.
+    with _explained(saved, processes), _explained(saved, processes):
+        yield
+
+
+@contextmanager
+def _explained(saved: Callable[[], str], processes: int) -> Iterator[None]:
     try:
         yield
     except GraphKDError as error:
