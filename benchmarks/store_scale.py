@@ -136,7 +136,10 @@ def clock(seconds: list[float]) -> Iterator[None]:
 def read(
     folder: Path, npy: Path, draw: np.random.Generator, batch: int, batches: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Vectors per second of the store (float32 features) and of the plain map (float16 rows), taking turns."""
+    """Vectors per second of the store (float32 features) and of the plain map (float16 rows), taking turns.
+
+    Those per second of processor time tell what a machine does that is busy with other things.
+    """
     store, plain = EmbeddingStore(folder), np.load(npy, mmap_mode="r")
     ways: dict[str, Callable[[np.ndarray], object]] = {"store": lambda i: store[i], "npy map": lambda i: plain[i]}
     orders = [draw.integers(0, len(store), batch) for _ in range(batches)]
@@ -144,14 +147,14 @@ def read(
         expected = torch.from_numpy(plain[index]).view(torch.float16).float()
         assert torch.equal(store[index].embedding, expected)
     plain.sum(dtype=np.int64)  # maps its pages, as the digests did for the store's
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in (*ways, *(f"{name}, CPU" for name in ways))}
     for _ in range(rounds):
         for name, way in ways.items():
-            seconds: list[float] = []
-            with clock(seconds):
-                for index in orders:
-                    way(index)
-            rates[name].append(batch * batches / seconds[0])
+            start, used = time.perf_counter(), time.process_time()
+            for index in orders:
+                way(index)
+            rates[name].append(batch * batches / (time.perf_counter() - start))
+            rates[f"{name}, CPU"].append(batch * batches / (time.process_time() - used))
     return rates
 
 
@@ -179,9 +182,9 @@ def measure(args: argparse.Namespace, place: Path) -> None:
     names = Names(n)
     seconds = write_store(folder, names, width, "float16")
     size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"write, store        {n / seconds:12,.0f} vectors/s  {seconds:.1f} s, {size / 2**30:.2f} GiB, flushed")
+    print(f"write, store            {n / seconds:12,.0f} vectors/s  {seconds:.1f} s, {size / 2**30:.2f} GiB, flushed")
     seconds = write_npy(npy, n, width, torch.float16)
-    print(f"write, npy map      {n / seconds:12,.0f} vectors/s  {seconds:.1f} s, flushed, no digests")
+    print(f"write, npy map          {n / seconds:12,.0f} vectors/s  {seconds:.1f} s, flushed, no digests")
     seconds = write_single(place / "single", min(n, _SINGLE), width, torch.float16)
     print(
         f"write, torch.save   {min(n, _SINGLE) / seconds:12,.0f} vectors/s  of {min(n, _SINGLE):,} files, not flushed"
@@ -192,24 +195,24 @@ def measure(args: argparse.Namespace, place: Path) -> None:
     took: list[float] = []
     with clock(took):
         store = EmbeddingStore(folder)
-    print(f"open, cold          {took[0]:12.3f} s")
+    print(f"open, cold              {took[0]:12.3f} s")
     draw = np.random.default_rng(1)
     with clock(took):
         seen = 0
         while seen < n:
             seen += len(store[draw.integers(0, n, args.batch)])
-    print(f"read, cold          {seen / took[1]:12,.0f} vectors/s  the first {seen:,}, each shard's digest compared")
+    print(f"read, cold              {seen / took[1]:12,.0f} vectors/s  of {seen:,}, each shard's digest compared")
     growth = anonymous() - before
     with clock(took):
         whole = verify(folder).whole
     assert whole
-    print(f"verify              {size / took[2] / 1e9:12.2f} GB/s  {took[2]:.2f} s")
+    print(f"verify                  {size / took[2] / 1e9:12.2f} GB/s  {took[2]:.2f} s")
     del store
     rates = read(folder, npy, draw, args.batch, args.batches, args.rounds)
     growth = max(growth, anonymous() - before)
     for name, each in rates.items():
-        print(f"read, warm, {name:8s}{np.median(each):12,.0f} vectors/s  {min(each):,.0f} to {max(each):,.0f}")
-    print(f"memory, anonymous   {growth:12.1f} MiB more than before opening")
+        print(f"read, warm, {name:12s}{np.median(each):12,.0f} vectors/s  {min(each):,.0f} to {max(each):,.0f}")
+    print(f"memory, anonymous       {growth:12.1f} MiB more than before opening")
 
 
 if __name__ == "__main__":

@@ -202,14 +202,16 @@ class EmbeddingStore:
                 "use store.for_source(source) for the data set that the positions come from"
             )
         stored = positions if self._positions is None else self._positions[positions]
+        if view is None and self.views == 1:
+            return stored
         return stored * self.views + self._views(view, len(stored))
 
     def _views(self, view: Index | None, count: int) -> Array:
-        if view is None and self.views > 1:
+        if view is None:
             raise OptionError(
                 f"{self.path} holds {self.views} views of each sample: store.read(batch.index, batch.view)"
             )
-        views = _integers(0 if view is None else view, "views")
+        views = _integers(view, "views")
         if len(views) not in (1, count) or ((views < 0) | (views >= self.views)).any():
             raise OptionError(
                 f"expected {count} views in 0..{self.views - 1}, found {len(views)}"
