@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,15 +56,20 @@ class Student(nn.Module):
 
 
 class ColourTeacher(Teacher):
-    """Colours by a fixed linear map."""
+    """Colours by a fixed linear map, slow enough for the embedding to be met by a kill.
+
+    Args:
+        seconds: that a forward pass takes at least.
+    """
 
     embedding_dim, num_classes, classes = 5, CLASSES, ("red", "green", "blue")
 
-    def __init__(self):
-        draw = torch.Generator().manual_seed(0)
+    def __init__(self, seconds=0.0):
+        self.seconds, draw = seconds, torch.Generator().manual_seed(0)
         self.weight, self.rows = (torch.randn(n, 5, generator=draw) for n in (3, CLASSES))
 
     def features(self, images):
+        time.sleep(self.seconds)
         x = images.mean((2, 3)) @ self.weight
         return Features(x, x @ self.rows.T, self.rows, self.rows @ self.rows.T)
 
@@ -81,7 +87,7 @@ def source(count=IMAGES):
 
 def store(folder, **options):
     how = {"transform": ResizeView(8), "batch_size": 2, "shard_size": 4, "progress": False}
-    return embed(ColourTeacher(), source(), Path(folder) / "store", **how | options)
+    return embed(ColourTeacher(0.01), source(), Path(folder) / "store", **how | options)
 
 
 def trainer(folder, features, **changes):
