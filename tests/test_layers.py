@@ -22,6 +22,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "tap embedding_head students teachers",
     "data",
     "distillers",
+    "chunks",
     "step",
     "training",
     "cli",

@@ -1,6 +1,6 @@
 """One batch of two views of the same images."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -37,6 +37,14 @@ class Batch:
             teacher=student if shared else self.teacher.to(device, non_blocking=True),
             target=None if self.target is None else self.target.to(device, non_blocking=True),
         )
+
+    def rows(self, span: slice) -> "Batch":
+        """Some samples; a shared view stays one tensor object."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        cut = {name: value[span] for name, value in parts.items() if value is not None}
+        if self.teacher is self.student:
+            cut["teacher"] = cut["student"]
+        return replace(self, **cut)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; DataLoader calls it."""

@@ -12,6 +12,7 @@ from graphkd.data.epochs import EpochBatches, Key
 from graphkd.data.seeds import derived_seed
 from graphkd.data.source import ImageSource, RandomTransform, Transform
 from graphkd.data.store import EmbeddingStore
+from graphkd.data.workers import in_a_group_of_its_own
 from graphkd.errors import DataError, OptionError
 from graphkd.typing import Float, Tensor
 
@@ -131,6 +132,7 @@ class Views(Dataset[ViewPair]):
             batch_sampler=batches,
             collate_fn=self.collate,
             num_workers=workers,
+            worker_init_fn=in_a_group_of_its_own,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             # its own generator: each iter() draws one number, which must not move the global one that dropout uses

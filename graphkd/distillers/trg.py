@@ -51,6 +51,7 @@ class TRGDistiller(Distiller):
     Differs from the official code: none was found.
     """
 
+    relates_maps = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"inner", "local"})
     sized_by: ClassVar[tuple[str, ...]] = ("token_dims",)
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from torch import nn
 
-from graphkd.training.checkpoint import write_file
+from graphkd.training.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
 _NOTE = (
