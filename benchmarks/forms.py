@@ -1,6 +1,7 @@
 """From a case and the name of a form to something that can be called, again and again, on inputs held ready."""
 
 from contextlib import AbstractContextManager
+from copy import copy
 from typing import Any
 
 import torch
@@ -102,6 +103,17 @@ class Runner:
             if self.form in ("eager", "auto") and not isinstance(error, GraphKDError):
                 raise
             raise UnavailableError(_first_line(error)) from error
+
+    def rotation(self, size: int) -> list["Runner"]:
+        """This runner and copies with inputs of their own, 4 to 16, so that together they fill ``size`` bytes."""
+        each = sum(x.nbytes for x in self.inputs)
+        found = [self]
+        for _ in range(min(max(-(-size // max(each, 1)), 4), 16) - 1):
+            other = copy(self)
+            other.inputs = [x.detach().clone() for x in self.inputs]
+            other.students = [x.requires_grad_() for x in other.inputs[: self.case.students]]
+            found.append(other)
+        return found
 
     def synchronize(self) -> None:
         """Wait for the device."""
