@@ -74,7 +74,7 @@ class Case:
         return made
 
 
-def label(shape: Shape) -> str:
+def label(shape: tuple[object, ...]) -> str:
     """256x512."""
     return "x".join(map(str, shape))
 

@@ -10,7 +10,7 @@ from benchmarks.case import Case, Shape, label
 from benchmarks.check import check
 from benchmarks.forms import Runner
 from benchmarks.machine import roofline
-from benchmarks.memory import peak_mib
+from benchmarks.memory import weighed
 from benchmarks.timing import Timing, on_gpu, timed
 
 Timer = Callable[[Callable[[], Any]], Timing]
@@ -77,6 +77,6 @@ def efficiency(case: Case, shape: Shape, ms: float, device: str, dtype: str) -> 
 
 def _memory(case: Case, shape: Shape, form: str, device: str) -> dict[str, Any]:
     try:
-        return {"peak_mib": peak_mib(case.name, shape, form, device, torch.get_num_threads())}
+        return {"peak_mib": weighed(case.name, shape, form, device, torch.get_num_threads()).peak_mib}
     except RuntimeError as error:
         return {"peak_why": str(error)}

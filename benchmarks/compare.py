@@ -1,7 +1,7 @@
 """python -m benchmarks.compare REF: another version of the library beside this one, in one go.
 
-Three processes run in turn, sample by sample: the other version, the same version once more, and this working tree. What
-the second differs from the first is the noise; an operation is flagged where this working tree is slower beyond it.
+Three processes run in turn, sample by sample: the other version, the same version once more, and this working tree.
+What the second differs from the first is the noise; a case is flagged where this working tree is slower beyond it.
 ``REF`` is a git revision, or a folder that holds ``graphkd`` and ``kernels``. Exit code 1: something is flagged.
 """
 

@@ -59,17 +59,20 @@ def timed(call: Call, budget: float = 0.3) -> Timing:
     return Timing.of([sample(call, repeats) for _ in range(samples)])
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call in each round; every round runs all of them, the first one in turn another.
+def interleaved(runners: Mapping[str, Runner], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each form in each round; every round runs all of them, the first one in turn another.
 
     What disturbs the machine then disturbs all alike, so that the ratio within a round can be trusted.
     """
-    names = list(calls)
-    repeats = {name: plan(call, 0)[0] for name, call in calls.items()}
+    names, repeats = list(runners), dict[str, int]()
+    for name, runner in runners.items():
+        with runner.scope():
+            repeats[name] = plan(runner, 0)[0]
     found: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            found[name].append(sample(calls[name], repeats[name]))
+            with runners[name].scope():
+                found[name].append(sample(runners[name], repeats[name]))
     return found
 
 

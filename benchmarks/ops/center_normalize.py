@@ -11,6 +11,5 @@ CASES = [
         op("center_normalize"),
         rows,
         lambda n, d: (10 * n * d, 5 * n * d),
-        sweeps={"N": tuple((n, 512) for n in (64, 256, 1024, 4096, 16384, 65536))},
     )
 ]

@@ -23,6 +23,5 @@ CASES = [
         lambda x: official(x, 10),
         lambda n, d: (2 * n * n * d, n * d + 20 * n),
         students=0,
-        sweeps={"N": tuple((n, 256) for n in (64, 256, 1024, 4096, 16384, 65536))},
     )
 ]
