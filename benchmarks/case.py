@@ -7,7 +7,10 @@ from pkgutil import iter_modules
 from typing import Any
 
 import torch
+from graphkd_kernels import dispatch
 from torch import Tensor
+
+from graphkd import ops
 
 Shape = tuple[int, ...]
 Function = Callable[..., Any]
@@ -93,11 +96,11 @@ def op(name: str) -> Function:
     """The library's operation of that name, looked up when it is called: an older version may lack it."""
 
     def call(*args: Any) -> Any:
-        from graphkd import ops
-
-        if not hasattr(ops, name):
-            raise UnavailableError(f"this version has no operation {name}")
-        return getattr(ops, name)(*args)
+        if hasattr(ops, name):
+            return getattr(ops, name)(*args)
+        if name in dispatch._BACKENDS["eager"]:
+            return dispatch.run(name, *args)
+        raise UnavailableError(f"this version has no operation {name}")
 
     call.__name__ = name
     return call

@@ -99,6 +99,9 @@ class Runner:
                 return self(mode)
         except UnavailableError:
             raise
+        except torch.OutOfMemoryError:
+            size = torch.cuda.get_device_properties(self.device).total_memory / 2**30
+            raise UnavailableError(f"out of memory: needs more than {size:.0f} GiB") from None
         except Exception as error:  # whatever a foreign library or a compiler raises
             if self.form in ("eager", "auto") and not isinstance(error, GraphKDError):
                 raise

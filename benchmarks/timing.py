@@ -1,6 +1,7 @@
 """How long a call takes: medians of samples long enough for the clock; forms interleaved where they are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 from statistics import median, quantiles
@@ -59,20 +60,21 @@ def timed(call: Call, budget: float = 0.3) -> Timing:
     return Timing.of([sample(call, repeats) for _ in range(samples)])
 
 
-def interleaved(runners: Mapping[str, Runner], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each form in each round; every round runs all of them, the first one in turn another.
+def interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each call (or runner) in each round; every round runs all, the first one in turn another.
 
     What disturbs the machine then disturbs all alike, so that the ratio within a round can be trusted.
     """
-    names, repeats = list(runners), dict[str, int]()
-    for name, runner in runners.items():
-        with runner.scope():
-            repeats[name] = plan(runner, 0)[0]
+    names, repeats = list(calls), dict[str, int]()
+    scopes = {name: getattr(call, "scope", nullcontext) for name, call in calls.items()}
+    for name in names:
+        with scopes[name]():
+            repeats[name] = plan(calls[name], 0)[0]
     found: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            with runners[name].scope():
-                found[name].append(sample(runners[name], repeats[name]))
+            with scopes[name]():
+                found[name].append(sample(calls[name], repeats[name]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""DIST within classes: damped correlation of corresponding columns of two matrices of probabilities; and all of DIST from logits."""
+"""DIST within classes: damped correlation of columns of two matrices of probabilities; and all of DIST from logits."""
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ CASES = [
         lambda s, t: op("damped_column_pearson")(s, t, 1e-8),
         lambda s, t: correlation(s.T, t.T),
         lambda n, c: (16 * n * c, 5 * n * c),
-    )
+    ),
     Case(
         "damped_column_pearson.dist",
         ((256, 100), (4096, 1000)),

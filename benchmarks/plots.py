@@ -1,0 +1,160 @@
+"""Pictures of results: speed-ups, memory, growth and roofline, each with the machine and versions written on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.results import Row, find
+from benchmarks.tables import Made, largest
+
+COLOURS = {
+    "eager": "#7f7f7f", "official": "#d55e00", "compile": "#cc79a7", "blocked": "#0072b2", "triton": "#009e73",
+}  # fmt: skip
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "graphkd", "font.size": 9, "axes.spines.top": False,
+         "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True,
+         "legend.frameon": False}  # fmt: skip
+
+
+def stamp(made: Made) -> str:
+    """The line under a picture."""
+    e = made["environment"]
+    return (
+        f"{e['device']}, {e['cores']} cores, {e['threads']} threads, torch {e['versions']['torch']}, float32, "
+        f"forward + gradient; library {e['library']}, {e['date'][:10]}"
+    )
+
+
+def bars(made: Made, field: str, title: str, axis: str, forms: Sequence[str], base: float | None) -> Figure | None:
+    """A group of bars for each operation at its largest shape; logarithmic."""
+    rows = made["rows"]
+    groups = [
+        (case, shape, [(form, _field(rows, case, shape, form, field)) for form in forms])
+        for case, shape in largest(rows, "op")
+    ]
+    groups = [each for each in groups if any(value for _, value in each[2])]
+    if not groups:
+        return None
+    figure, ax = plt.subplots(figsize=(8, 1.2 + 0.16 * len(forms) * len(groups) + 0.12 * len(groups)))
+    height = 0.8 / len(forms)
+    for i, form in enumerate(forms):
+        places = [k + (i - (len(forms) - 1) / 2) * height for k in range(len(groups))]
+        values = [dict(each[2])[form] or 0 for each in groups]
+        ax.barh(places, values, height, label=form, color=COLOURS[form])
+    ax.set_yticks(range(len(groups)), [f"{case}  {shape}" for case, shape, _ in groups])
+    ax.invert_yaxis()
+    ax.set_xscale("log")
+    if base is not None:
+        ax.axvline(base, color="black", linewidth=0.8)
+    ax.set(title=title, xlabel=axis)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.0), ncols=len(forms), borderaxespad=-2.4)
+    return _finished(figure, made)
+
+
+def _field(rows: Sequence[Row], case: str, shape: str, form: str, field: str) -> float | None:
+    found = find(rows, kind="op", case=case, shape=shape, form=form) or (
+        find(rows, kind="op", case=case, form=form) if form == "compile" else []
+    )
+    return found[0].get(field) if found else None
+
+
+def growth(made: Made) -> Figure | None:
+    """Time and memory over size, a column for each sweep that has points."""
+    sweeps = find(made["rows"], kind="scaling")
+    names = list(dict.fromkeys((r["case"], r["axis"], r["shape"]) for r in sweeps if len(r["points"]) > 1))
+    if not names:
+        return None
+    columns = min(4, len(names))
+    blocks = -(-len(names) // columns)
+    figure, axes = plt.subplots(2 * blocks, columns, figsize=(2.7 * columns, 4.4 * blocks), squeeze=False)
+    for ax in axes.flat[: 2 * blocks * columns]:
+        ax.set_visible(False)
+    for i, name in enumerate(names):
+        pair = [axes[2 * (i // columns) + k][i % columns] for k in range(2)]
+        _lines(pair, [r for r in sweeps if (r["case"], r["axis"], r["shape"]) == name])
+        pair[0].set_title(f"{name[0]}\n{name[2]}")
+        pair[1].set_xlabel(name[1])
+        if i % columns == 0:
+            pair[0].set_ylabel("ms")
+            pair[1].set_ylabel("extra MiB")
+    handles = [plt.Line2D([], [], color=colour, marker="o", label=form) for form, colour in COLOURS.items()]
+    used = {row["form"] for row in sweeps}
+    figure.legend(handles=[h for h in handles if h.get_label() in used], loc="upper center", ncols=len(used))
+    return _finished(figure, made, top=0.97)
+
+
+def _lines(pair: Sequence[Axes], rows: Sequence[Row]) -> None:
+    for ax, field, least in ((pair[0], "ms", 0.0), (pair[1], "peak_mib", 0.5)):
+        ax.set_visible(True)
+        ax.set(xscale="log", yscale="log")
+        for row in rows:
+            points = [(p["size"], p[field]) for p in row["points"] if p[field] > least]
+            if points:
+                power = row["time_exponent" if field == "ms" else "memory_exponent"]
+                text = f"~{row['axis']}^{power:.1f}" if power is not None else ""
+                colour = COLOURS[row["form"]]
+                ax.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3)
+                ax.annotate(text, points[-1], fontsize=7, color=colour, ha="right", va="bottom")
+
+
+def roofline(made: Made) -> Figure | None:
+    """Rates over intensity, both by the work of the cheapest form known, under this machine's two limits."""
+    rows = [r for r in find(made["rows"], kind="op") if "tflop_s" in r and r["form"] in ("eager", "blocked", "triton")]
+    chosen = set(largest(made["rows"], "op"))
+    rows = [row for row in rows if (row["case"], row["shape"]) in chosen]
+    if not rows:
+        return None
+    figure, ax = plt.subplots(figsize=(8, 5))
+    limits = made["environment"]["roofline"]
+    top, slope = limits["tflop_s_float32"], limits["gb_s"] / 1e3
+    xs = [0.05, top / slope, 3000]
+    ax.plot(xs, [min(top, slope * x) for x in xs], color="black", linewidth=1)
+    named = set[str]()
+    for row in rows:
+        x, best = row["flops"] / row["bytes"], max(r["tflop_s"] for r in rows if r["case"] == row["case"])
+        label = row["form"] if row["form"] not in named else None
+        named.add(row["form"])
+        ax.plot(x, row["tflop_s"], "o", color=COLOURS[row["form"]], markersize=4, label=label)
+        if row["tflop_s"] == best:
+            ax.annotate(row["case"], (x, row["tflop_s"]), fontsize=6.5, xytext=(4, 2), textcoords="offset points")
+    ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of the cheapest form", ylabel="TFLOP/s of useful work")
+    ax.set_title("Roofline: useful work per second against this machine's limits")
+    ax.legend(loc="lower right")
+    return _finished(figure, made)
+
+
+def _finished(figure: Figure, made: Made, top: float = 1.0) -> Figure:
+    figure.text(0.5, 0.004, stamp(made), ha="center", va="bottom", fontsize=7)
+    figure.tight_layout(rect=(0, 0.02, 1, top))
+    return figure
+
+
+def draw(made: Made, folder: Path, name: str, kind: str = "svg") -> list[tuple[str, str]]:
+    """Write all pictures there are rows for; (what it shows, file name) of each."""
+    forms = ("official", "compile", "blocked", "triton")
+    pictures: list[tuple[str, str, Any]] = [
+        ("Speed-up over the eager reference", "speed", lambda: bars(
+            made, "over_eager", "Speed-up over the eager reference", "times faster than eager", forms, 1.0)),
+        ("Peak extra memory", "memory", lambda: bars(
+            made, "peak_mib", "Peak memory above the inputs", "MiB", ("eager", "official", "blocked", "triton"), None)),
+        ("Growth of time and memory", "scaling", lambda: growth(made)),
+        ("Roofline", "roofline", lambda: roofline(made)),
+    ]  # fmt: skip
+    written = []
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(STYLE):
+        for title, what, make in pictures:
+            figure = make()
+            if figure is not None:
+                path = folder / f"{name}-{what}.{kind}"
+                metadata = {"Date": None} if kind == "svg" else {}
+                figure.savefig(path, metadata=metadata, dpi=130)
+                plt.close(figure)
+                written.append((title, path.name))
+    return written
