@@ -81,9 +81,9 @@ def compare(base: Path, new: Path, chosen: Sequence[Case], rounds: int, threads:
 def _one(workers: Sequence[Worker], case: Case, shape: tuple[int, ...], rounds: int) -> Verdict:
     request = {"case": case.name, "shape": list(shape), "form": "auto"}
     answers = [worker.ask(**request, repeats=0) for worker in workers]
-    for which, answer in zip(("the other version", "the other version", "this version"), answers, strict=True):
+    for version, answer in zip(("the other version", "the other version", "this version"), answers, strict=True):
         if "why" in answer:
-            return Verdict(case.name, label(shape), why=f"{which}: {answer['why']}")
+            return Verdict(case.name, label(shape), why=f"{version}: {answer['why']}")
     repeats = max(answer["repeats"] for answer in answers)
     found: list[list[float]] = [[], [], []]
     for i in range(rounds):

@@ -4,9 +4,13 @@ import multiprocessing
 import os
 import re
 import resource
+import sys
 import threading
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import torch
@@ -50,8 +54,7 @@ def weighed(
     """
     if device != "cpu":
         return _on_gpu(Runner(cases()[name], shape, form, device), budget)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.memory"])
+    context = _forks()
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, name, shape, form, threads, budget))
     process.start()
@@ -66,6 +69,20 @@ def weighed(
         raise RuntimeError(answer)
     assert isinstance(answer, Weighed)
     return answer
+
+
+@cache
+def _forks() -> ForkServerContext:
+    """Where measuring processes come from: one that has imported everything and computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.loaded"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)  # the server has its own sys.path
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    return context
 
 
 def available_mib() -> float:

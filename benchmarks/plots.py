@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks.results import Row, find
 from benchmarks.tables import Made, largest
@@ -17,7 +18,7 @@ from benchmarks.tables import Made, largest
 COLOURS = {
     "eager": "#7f7f7f", "official": "#d55e00", "compile": "#cc79a7", "blocked": "#0072b2", "triton": "#009e73",
 }  # fmt: skip
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "graphkd", "font.size": 9, "axes.spines.top": False,
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "graphkd", "font.size": 9, "axes.spines.top": False,
          "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True,
          "legend.frameon": False}  # fmt: skip
 
@@ -83,7 +84,7 @@ def growth(made: Made) -> Figure | None:
         if i % columns == 0:
             pair[0].set_ylabel("ms")
             pair[1].set_ylabel("extra MiB")
-    handles = [plt.Line2D([], [], color=colour, marker="o", label=form) for form, colour in COLOURS.items()]
+    handles = [Line2D([], [], color=colour, marker="o", label=form) for form, colour in COLOURS.items()]
     used = {row["form"] for row in sweeps}
     figure.legend(handles=[h for h in handles if h.get_label() in used], loc="upper center", ncols=len(used))
     return _finished(figure, made, top=0.97)

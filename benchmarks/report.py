@@ -9,6 +9,7 @@ from benchmarks import tables
 from benchmarks.machine import ROOT, slug
 from benchmarks.results import FOLDER, latest
 from benchmarks.tables import Made
+from benchmarks.targets import NAMED
 
 PAGE, PICTURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "img" / "performance"
 TOP = """<!-- made by `python -m benchmarks.report` from benchmarks/results: change those, not this page -->
@@ -78,7 +79,7 @@ def _targets_note(gpu: Made | None) -> str:
         )
     return (
         f"Floors and targets are predictions in µs; measured on {gpu['environment']['device']}: µs of forward and "
-        f"gradient, peak MiB. *Of target* above 1 is faster; entries below {tables.NAMED:g} are bold."
+        f"gradient, peak MiB. *Of target* above 1 is faster; entries below {NAMED:g} are bold."
     )
 
 

@@ -86,7 +86,12 @@ def ratios(base: Sequence[float], other: Sequence[float]) -> Timing:
 def on_gpu(runner: Runner, mode: str, budget: float = 0.3) -> dict[str, Any]:
     """Events around calls over rotating inputs beyond the L2 cache; host time; and GPU time within a CUDA graph."""
     sets = runner.rotation(3 * torch.cuda.get_device_properties(runner.device).L2_cache_size)
-    _, samples = plan(lambda: (runner(mode), runner.synchronize()), budget)
+
+    def whole() -> None:
+        runner(mode)
+        runner.synchronize()
+
+    _, samples = plan(whole, budget)
     for each in sets:
         each(mode)
     found = []

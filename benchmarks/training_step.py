@@ -99,7 +99,7 @@ def measure(batch: int, device: str = "cpu", rounds: int = 5) -> dict[str, Any]:
             calls[f"{name}_loss"] = training.loss_only(name)
         times = interleaved(calls, rounds)
         plain = times["plain"]
-        row = {"kind": "step", "case": "training step", "shape": str(batch), "on": training.device.type}
+        row: dict[str, Any] = {"kind": "step", "case": "training step", "shape": str(batch), "on": training.device.type}
         row |= {f"{name}_ms": median(each) for name, each in times.items()} | {"rounds": rounds}
         for name in METHODS:
             row[f"{name}_share"] = median(a / b for a, b in zip(times[f"{name}_loss"], times[name], strict=True))
