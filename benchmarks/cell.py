@@ -10,8 +10,8 @@ from benchmarks.case import Case, Shape, label
 from benchmarks.check import check
 from benchmarks.forms import Runner
 from benchmarks.machine import roofline
-from benchmarks.memory import weighed
-from benchmarks.timing import Timing, on_gpu, timed
+from benchmarks.memory import weighed, weighed_on_gpu
+from benchmarks.timing import SAMPLE, SLOW, Timing, interleaved, on_gpu, ratios, timed
 
 Timer = Callable[[Callable[[], Any]], Timing]
 
@@ -23,7 +23,7 @@ def key(case: Case, shape: Shape, form: str, device: str, dtype: str) -> dict[st
 
 
 def measure(
-    case: Case, shape: Shape, form: str, device: str, dtype: str, budget: float = 0.3, timer: Timer | None = None
+    case: Case, shape: Shape, form: str, device: str, dtype: str, budget: float = 0.2, timer: Timer | None = None
 ) -> dict[str, Any]:
     """Errors against float64, then times in ms, memory in MiB, and what share of the machine was used.
 
@@ -56,11 +56,23 @@ def measure(
             if name == "ms":
                 row |= {f"{part}_ms": value for part, value in asdict(timing).items() if part in ("low", "high")}
                 row["samples"] = timing.samples
+        if form != "eager" and runner.device.type == "cpu" and row["ms"] < 1e3 * SLOW:
+            row["over_eager"] = speedup(case, shape, runner, number, budget)
     if case.near and runner.device.type == "cpu":
         close = Runner(case, shape, form, device, number, near=True)
         with close.scope():
             row["near_ms"] = timed(close, budget / 3).ms
-    return row | efficiency(case, shape, row["ms"], device, dtype) | _memory(case, shape, form, device)
+    return row | efficiency(case, shape, row["ms"], device, dtype) | _memory(runner, shape)
+
+
+def speedup(case: Case, shape: Shape, runner: Runner, dtype: torch.dtype, budget: float) -> float:
+    """Median ratio of eager's time to this form's, the two taken in turn."""
+    calls = {"eager": Runner(case, shape, "eager", str(runner.device), dtype), "form": runner}
+    for call in calls.values():
+        call.tried()
+    once = sum(sum(each) for each in interleaved(calls, 1).values()) / 1e3
+    times = interleaved(calls, max(1, min(15, int(budget / max(once, SAMPLE)))))
+    return ratios(times["eager"], times["form"]).ms
 
 
 def efficiency(case: Case, shape: Shape, ms: float, device: str, dtype: str) -> dict[str, float]:
@@ -75,8 +87,10 @@ def efficiency(case: Case, shape: Shape, ms: float, device: str, dtype: str) -> 
     return {"flops": float(flops), "bytes": float(size), "floor_ms": floor, "of_floor": floor / ms, **rates}
 
 
-def _memory(case: Case, shape: Shape, form: str, device: str) -> dict[str, Any]:
+def _memory(runner: Runner, shape: Shape) -> dict[str, Any]:
     try:
-        return {"peak_mib": weighed(case.name, shape, form, device, torch.get_num_threads()).peak_mib}
+        if runner.device.type == "cuda":
+            return {"peak_mib": weighed_on_gpu(runner).peak_mib}
+        return {"peak_mib": weighed(runner.case.name, shape, runner.form, threads=torch.get_num_threads()).peak_mib}
     except RuntimeError as error:
         return {"peak_why": str(error)}

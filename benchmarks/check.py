@@ -25,9 +25,11 @@ def parts(result: tuple[Any, tuple[Tensor | None, ...]]) -> list[Tensor]:
 
 
 @lru_cache(maxsize=2)
-def truth(name: str, shape: Shape, near: bool, device: str) -> list[Tensor]:
-    """Value and gradients of the reference in float64."""
-    exact = Runner(cases()[name], shape, "eager", device, torch.float64, near)
+def truth(name: str, shape: Shape, near: bool, device: str, dtype: torch.dtype) -> list[Tensor]:
+    """Value and gradients of the reference in float64, on inputs that were rounded to ``dtype``."""
+    case = cases()[name]
+    inputs = [x.to(dtype) if x.is_floating_point() else x for x in case.tensors(shape, near)]
+    exact = Runner(case, shape, "eager", device, torch.float64, tensors=inputs)
     return parts(exact.tried())
 
 
@@ -35,7 +37,7 @@ def errors(case: Case, shape: Shape, form: str, near: bool, device: str, dtype: 
     """Largest difference of the value and of the gradients from float64, relative to the largest entry."""
     shape = case.check_at(shape)
     found = parts(Runner(case, shape, form, device, dtype, near).tried())
-    exact = truth(case.name, shape, near, device)
+    exact = truth(case.name, shape, near, device, dtype)
     each = [
         float((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-300)) for a, b in zip(found, exact, strict=True)
     ]

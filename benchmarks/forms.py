@@ -125,5 +125,6 @@ class Runner:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {text[0]}"[:160]
+    text = (str(error).strip().splitlines() or [""])[0]
+    ours = type(error).__module__.startswith("graphkd")
+    return text.partition("; ")[0] if ours else f"{type(error).__name__}: {text}"[:160]

@@ -53,7 +53,7 @@ def weighed(
     Raises: RuntimeError where it cannot be had: no memory, too slow, or not available.
     """
     if device != "cpu":
-        return _on_gpu(Runner(cases()[name], shape, form, device), budget)
+        return weighed_on_gpu(Runner(cases()[name], shape, form, device), budget)
     context = _forks()
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, name, shape, form, threads, budget))
@@ -140,7 +140,8 @@ def _status(field: str) -> int:
     return int(found[1])
 
 
-def _on_gpu(runner: Runner, budget: float | None) -> Weighed:
+def weighed_on_gpu(runner: Runner, budget: float | None = None) -> Weighed:
+    """The same by the allocator, in this process."""
     try:
         with runner.scope():
             runner()

@@ -1,6 +1,7 @@
 """Pictures of results: speed-ups, memory, growth and roofline, each with the machine and versions written on it."""
 
 from collections.abc import Sequence
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from benchmarks.results import Row, find
 from benchmarks.tables import Made, largest
@@ -18,6 +20,7 @@ from benchmarks.tables import Made, largest
 COLOURS = {
     "eager": "#7f7f7f", "official": "#d55e00", "compile": "#cc79a7", "blocked": "#0072b2", "triton": "#009e73",
 }  # fmt: skip
+LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "graphkd", "font.size": 9, "axes.spines.top": False,
          "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True,
          "legend.frameon": False}  # fmt: skip
@@ -32,30 +35,29 @@ def stamp(made: Made) -> str:
     )
 
 
-def bars(made: Made, field: str, title: str, axis: str, forms: Sequence[str], base: float | None) -> Figure | None:
-    """A group of bars for each operation at its largest shape; logarithmic."""
-    rows = made["rows"]
-    groups = [
-        (case, shape, [(form, _field(rows, case, shape, form, field)) for form in forms])
-        for case, shape in largest(rows, "op")
-    ]
-    groups = [each for each in groups if any(value for _, value in each[2])]
-    if not groups:
+def bars(made: Made, field: str, title: str, axis: str, forms: Sequence[str], base: float) -> Figure | None:
+    """A group of bars for each operation at its largest shape, logarithmic, from ``base`` on; in two columns."""
+    rows, places = made["rows"], largest(made["rows"], "op")
+    forms = [form for form in forms if any(_field(rows, *place, form, field) for place in places)]
+    found = {place: [_field(rows, *place, form, field) for form in forms] for place in places}
+    found = {place: values for place, values in found.items() if any(values)}
+    if not found:
         return None
-    figure, ax = plt.subplots(figsize=(8, 1.2 + 0.16 * len(forms) * len(groups) + 0.12 * len(groups)))
-    height = 0.8 / len(forms)
-    for i, form in enumerate(forms):
-        places = [k + (i - (len(forms) - 1) / 2) * height for k in range(len(groups))]
-        values = [dict(each[2])[form] or 0 for each in groups]
-        ax.barh(places, values, height, label=form, color=COLOURS[form])
-    ax.set_yticks(range(len(groups)), [f"{case}  {shape}" for case, shape, _ in groups])
-    ax.invert_yaxis()
-    ax.set_xscale("log")
-    if base is not None:
+    half = -(-len(found) // 2)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 1.3 + 0.11 * half * (len(forms) + 1)), sharex=True)
+    height = 0.85 / len(forms)
+    for ax, places in zip(axes, (list(found)[:half], list(found)[half:]), strict=True):
+        for i, form in enumerate(forms):
+            drawn = [(k, found[place][i]) for k, place in enumerate(places) if found[place][i]]
+            at = [k + (i - (len(forms) - 1) / 2) * height for k, _ in drawn]
+            ax.barh(at, [value - base for _, value in drawn], height, left=base, color=COLOURS[form])
+        ax.set_yticks(range(len(places)), [f"{case}  {shape}" for case, shape in places], fontsize=7)
+        ax.set(xscale="log", xlabel=axis, ylim=(half - 0.4, -0.6))
         ax.axvline(base, color="black", linewidth=0.8)
-    ax.set(title=title, xlabel=axis)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.0), ncols=len(forms), borderaxespad=-2.4)
-    return _finished(figure, made)
+    figure.suptitle(title, y=0.995)
+    handles = [Patch(color=COLOURS[form], label=form) for form in forms]
+    figure.legend(handles=handles, loc="upper center", ncols=len(forms), bbox_to_anchor=(0.5, 0.97))
+    return _finished(figure, made, top=0.94)
 
 
 def _field(rows: Sequence[Row], case: str, shape: str, form: str, field: str) -> float | None:
@@ -116,18 +118,27 @@ def roofline(made: Made) -> Figure | None:
     top, slope = limits["tflop_s_float32"], limits["gb_s"] / 1e3
     xs = [0.05, top / slope, 3000]
     ax.plot(xs, [min(top, slope * x) for x in xs], color="black", linewidth=1)
-    named = set[str]()
-    for row in rows:
-        x, best = row["flops"] / row["bytes"], max(r["tflop_s"] for r in rows if r["case"] == row["case"])
-        label = row["form"] if row["form"] not in named else None
-        named.add(row["form"])
-        ax.plot(x, row["tflop_s"], "o", color=COLOURS[row["form"]], markersize=4, label=label)
-        if row["tflop_s"] == best:
-            ax.annotate(row["case"], (x, row["tflop_s"]), fontsize=6.5, xytext=(4, 2), textcoords="offset points")
+    best = {row["case"]: max(r["tflop_s"] for r in rows if r["case"] == row["case"]) for row in rows}
+    taken = list[tuple[float, float]]()
+    for row in sorted(rows, key=lambda r: r["tflop_s"]):
+        x, y = row["flops"] / row["bytes"], row["tflop_s"]
+        ax.plot(x, y, "o", color=COLOURS[row["form"]], markersize=4)
+        if y == best[row["case"]]:
+            place = _free(log10(x), log10(y), taken)
+            ax.annotate(row["case"], (x, y), (1.12 * x, 10**place), fontsize=7, va="center", arrowprops=LEADER)
+    forms = dict.fromkeys(row["form"] for row in rows)
+    ax.legend(handles=[Line2D([], [], marker="o", ls="", color=COLOURS[f], label=f) for f in forms], loc="lower right")
     ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of the cheapest form", ylabel="TFLOP/s of useful work")
     ax.set_title("Roofline: useful work per second against this machine's limits")
-    ax.legend(loc="lower right")
     return _finished(figure, made)
+
+
+def _free(x: float, y: float, taken: list[tuple[float, float]]) -> float:
+    """The lowest height from y on, in decades, where a label at x covers no other."""
+    while any(abs(x - a) < 0.75 and abs(y - b) < 0.055 for a, b in taken):
+        y += 0.02
+    taken.append((x, y))
+    return y
 
 
 def _finished(figure: Figure, made: Made, top: float = 1.0) -> Figure:
@@ -143,7 +154,7 @@ def draw(made: Made, folder: Path, name: str, kind: str = "svg") -> list[tuple[s
         ("Speed-up over the eager reference", "speed", lambda: bars(
             made, "over_eager", "Speed-up over the eager reference", "times faster than eager", forms, 1.0)),
         ("Peak extra memory", "memory", lambda: bars(
-            made, "peak_mib", "Peak memory above the inputs", "MiB", ("eager", "official", "blocked", "triton"), None)),
+            made, "peak_mib", "Peak memory above the inputs", "MiB", ("eager", "official", "blocked", "triton"), 0.05)),
         ("Growth of time and memory", "scaling", lambda: growth(made)),
         ("Roofline", "roofline", lambda: roofline(made)),
     ]  # fmt: skip

@@ -68,7 +68,7 @@ def _load_each(folder: Path, batch: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.load(folder / f"{i}.pt", weights_only=True) for i in batch.tolist()])
 
 
-def starts(repeats: int = 3) -> Iterator[tuple[str, float]]:
+def starts(repeats: int = 2) -> Iterator[tuple[str, float]]:
     """Milliseconds of a fresh interpreter, by what it does: the least of several."""
     for name, code in STARTS.items():
         command = [sys.executable, "-W", "ignore", "-c", code]

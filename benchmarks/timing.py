@@ -14,6 +14,7 @@ from benchmarks.forms import Runner
 
 Call = Callable[[], Any]
 SAMPLE = 2e-3  # seconds; shorter calls are repeated within a sample
+SLOW = 0.5  # seconds; such a call is neither repeated nor warmed up for long
 SHORT_MS = 1.0  # below it a CUDA graph is timed as well
 
 
@@ -37,13 +38,15 @@ class Timing:
 
 def plan(call: Call, budget: float, most: int = 50) -> tuple[int, int]:
     """Calls within a sample, and samples, that fit a budget in seconds; at least three samples, two of slow calls."""
-    call()
-    start = perf_counter()
-    call()
-    once = max(perf_counter() - start, 1e-7)
+    once = _once(call)
     repeats = ceil(SAMPLE / once) if once < SAMPLE else 1
-    least = 3 if once < 1 else 2
-    return repeats, min(most, max(least, int(budget / (repeats * once))))
+    return repeats, min(most, max(2 if once >= SLOW else 3, int(budget / (repeats * once))))
+
+
+def _once(call: Call) -> float:
+    """Seconds of a call, not of the first one unless that is slow: then what a first call adds does not matter."""
+    once = sample(call, 1) / 1e3
+    return max(once if once >= SLOW else sample(call, 1) / 1e3, 1e-7)
 
 
 def sample(call: Call, repeats: int) -> float:
@@ -55,8 +58,12 @@ def sample(call: Call, repeats: int) -> float:
 
 
 def timed(call: Call, budget: float = 0.3) -> Timing:
-    """Median time of a call within a budget in seconds."""
-    repeats, samples = plan(call, budget)
+    """Median time of a call within a budget in seconds; a slow call is timed once."""
+    once = _once(call)
+    if once >= SLOW:
+        return Timing.of([1e3 * once])
+    repeats = ceil(SAMPLE / once) if once < SAMPLE else 1
+    samples = min(50, max(3, int(budget / (repeats * once))))
     return Timing.of([sample(call, repeats) for _ in range(samples)])
 
 

@@ -89,7 +89,7 @@ class Training:
             torch.cuda.synchronize(self.device)
 
 
-def measure(batch: int, device: str = "cpu", rounds: int = 5) -> dict[str, Any]:
+def measure(batch: int, device: str = "cpu", rounds: int = 3) -> dict[str, Any]:
     """Milliseconds of a step and of its loss, taken in turn; shares, ratios and images per second."""
     with tempfile.TemporaryDirectory() as folder:
         training = Training(Path(folder) / "store", batch, device)
