@@ -11,7 +11,7 @@ from benchmarks.check import check
 from benchmarks.forms import Runner
 from benchmarks.machine import roofline
 from benchmarks.memory import weighed, weighed_on_gpu
-from benchmarks.timing import SAMPLE, SLOW, Timing, interleaved, on_gpu, ratios, timed
+from benchmarks.timing import SLOW, TURN, Timing, interleaved, on_gpu, ratios, timed
 
 Timer = Callable[[Callable[[], Any]], Timing]
 
@@ -70,8 +70,8 @@ def speedup(case: Case, shape: Shape, runner: Runner, dtype: torch.dtype, budget
     calls = {"eager": Runner(case, shape, "eager", str(runner.device), dtype), "form": runner}
     for call in calls.values():
         call.tried()
-    once = sum(sum(each) for each in interleaved(calls, 1).values()) / 1e3
-    times = interleaved(calls, max(1, min(15, int(budget / max(once, SAMPLE)))))
+    once = sum(max(each[0] / 1e3, TURN) for each in interleaved(calls, 1).values())
+    times = interleaved(calls, max(1, min(51, int(budget / once))))
     return ratios(times["eager"], times["form"]).ms
 
 

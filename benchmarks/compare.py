@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", metavar="REF", help="git revision, or folder with graphkd/ and kernels/")
     parser.add_argument("--cases", help="names, joined by commas; default every operation and distiller")
-    parser.add_argument("--rounds", type=int, default=30, help="samples of each version (default 30)")
+    parser.add_argument("--rounds", type=int, default=60, help="samples of each version (default 60)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=0, help="0 the quick shapes (default), 1 the next larger ones")
     parser.add_argument("--json", type=Path, help="write the verdicts here as well")

@@ -27,7 +27,7 @@ from benchmarks.results import Results, Row, rounded
 from benchmarks.scaling import exponent
 from benchmarks.timing import interleaved, ratios
 
-SMALL, PAIRS = (64, 128, 256), 30
+SMALL, PAIRS = (64, 128, 256), 60
 LARGE = (8192, 16384, 32768, 65536)
 
 
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code 1 if something that could be measured was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("claims", "small", "large"), help="one part; default all three")
-    parser.add_argument("--pairs", type=int, default=7, help="interleaved pairs of a claim (default 7; small N: 30)")
+    parser.add_argument("--pairs", type=int, default=7, help="interleaved pairs of a claim (default 7; small N: 60)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", action="store_true", help="keep the rows in benchmarks/results")
     parser.add_argument("--json", type=Path, help="write the rows here as well")

@@ -14,6 +14,7 @@ from benchmarks.forms import Runner
 
 Call = Callable[[], Any]
 SAMPLE = 2e-3  # seconds; shorter calls are repeated within a sample
+TURN = 3e-4  # likewise where forms take turns: a short turn is seldom interrupted, and the median drops those that are
 SLOW = 0.5  # seconds; such a call is neither repeated nor warmed up for long
 SHORT_MS = 1.0  # below it a CUDA graph is timed as well
 
@@ -45,8 +46,8 @@ def plan(call: Call, budget: float, most: int = 50) -> tuple[int, int]:
 
 def _once(call: Call) -> float:
     """Seconds of a call, not of the first one unless that is slow: then what a first call adds does not matter."""
-    once = sample(call, 1) / 1e3
-    return max(once if once >= SLOW else sample(call, 1) / 1e3, 1e-7)
+    first = sample(call, 1) / 1e3
+    return first if first >= SLOW else max(min(sample(call, 1) for _ in range(3)) / 1e3, 1e-7)
 
 
 def sample(call: Call, repeats: int) -> float:
@@ -67,6 +68,11 @@ def timed(call: Call, budget: float = 0.3) -> Timing:
     return Timing.of([sample(call, repeats) for _ in range(samples)])
 
 
+def turn(call: Call) -> int:
+    """Calls within a turn."""
+    return ceil(TURN / min(_once(call), TURN))
+
+
 def interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each call (or runner) in each round; every round runs all, the first one in turn another.
 
@@ -76,7 +82,7 @@ def interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]
     scopes = {name: getattr(call, "scope", nullcontext) for name, call in calls.items()}
     for name in names:
         with scopes[name]():
-            repeats[name] = plan(calls[name], 0)[0]
+            repeats[name] = turn(calls[name])
     found: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:

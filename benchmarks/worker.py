@@ -61,7 +61,7 @@ def serve() -> None:
 
     from benchmarks.case import cases
     from benchmarks.forms import Runner
-    from benchmarks.timing import plan, sample
+    from benchmarks.timing import sample, turn
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     known, runners = cases(), dict[tuple[Any, ...], Runner]()
@@ -76,7 +76,7 @@ def serve() -> None:
         runner = runners[name]
         with runner.scope():
             if not request["repeats"]:
-                return {"repeats": plan(runner, 0)[0]}
+                return {"repeats": turn(runner)}
             return {"ms": sample(runner, request["repeats"])}
 
     for line in sys.stdin:

@@ -31,7 +31,7 @@ def test_everybody_takes_turns_to_be_first():
     order = []
     calls = {name: lambda name=name: (order.append(name), sleep(SAMPLE)) for name in "abc"}
     found = interleaved(calls, 3)
-    assert "".join(order[6:]) == "abcbcacab"  # the first six are the warm-up
+    assert "".join(order[12:]) == "abcbcacab"  # the first twelve are the warm-up
     assert {len(each) for each in found.values()} == {3}
 
 
