@@ -28,6 +28,7 @@ class Alignment:
         name: what it is called; part of the key of a fused form.
         penalty: of the two blocks: one number for each entry, or one for each row.
         outer: of the sum of penalties, the number of rows (a tensor) and of columns.
+        softmax: temperature, where the penalty is the KL of the rows' softmax: such rows need no matrix.
 
     Shapes: student (*b, n, m), teacher (*b, n, m) -> scalar.
     Raises: ShapeError if the blocks differ in shape.
@@ -37,6 +38,7 @@ class Alignment:
     name: str
     penalty: Penalty
     outer: Outer
+    softmax: float | None = None
 
     def __call__(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
@@ -119,7 +121,7 @@ MSE = _add("mse", _square, _mean)
 """Mean squared difference."""
 HUBER = _add("huber", _huber, _mean)
 """Mean smooth-L1 difference, quadratic up to 1."""
-KL = _add("kl", ops.row_kl, _mean_of_rows)
+KL = ALIGNMENTS.register("kl")(Alignment("kl", ops.row_kl, _mean_of_rows, softmax=1.0))
 """KL(softmax(teacher row) || softmax(student row)), mean over rows."""
 PEARSON = _add("pearson", _row_decorrelation, _mean_of_rows)
 """1 - correlation of corresponding rows, mean over rows (the form of DIST)."""
@@ -139,4 +141,4 @@ def kl(temperature: float = 1.0) -> Alignment:
     """KL of the rows' softmax at a temperature > 0; default 1."""
     if not temperature > 0:
         raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
-    return Alignment(f"kl@{temperature:g}", _TemperedKL(temperature), _mean_of_rows)
+    return Alignment(f"kl@{temperature:g}", _TemperedKL(temperature), _mean_of_rows, temperature)

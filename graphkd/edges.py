@@ -79,6 +79,11 @@ class Edges:
         return (*self.source.shape[:-1], self.target.shape[-2])
 
     @property
+    def ends(self) -> tuple[Tensor, Tensor | None]:
+        """Sources and targets as ``ops`` takes them: no targets where they are the sources."""
+        return self.source, None if self.target is self.source else self.target
+
+    @property
     def key(self) -> str:
         """Names the computation for fused forms; weighted edges have a key of their own."""
         ours = self.name in RELATIONS and RELATIONS.get(self.name) is self.relation

@@ -7,16 +7,60 @@ are materialised. The author of a method never sees which.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any, Protocol
 
-import torch
 from graphkd_kernels import dispatch
-from torch.utils.checkpoint import checkpoint
 
 from graphkd.errors import BackendError, ShapeError
-from graphkd.typing import Float, Int, Tensor
+from graphkd.row_ops import (
+    damped_column_pearson,
+    damped_row_pearson,
+    edge_kl,
+    edge_pkt,
+    info_nce,
+    knn,
+    knn_graph,
+    rkd_angle,
+    rkd_distance,
+    rkd_distances,
+    row_kl,
+    row_pearson,
+    same_width,
+    spectral_residual,
+)
+from graphkd.typing import Float, Tensor
 
-_ANGLES = 2**22  # entries of one block of angles: 16 MiB in float32
+__all__ = [
+    "AlignmentLike",
+    "EdgesLike",
+    "align",
+    "align_nodes",
+    "backend",
+    "center_normalize",
+    "damped_column_pearson",
+    "damped_row_pearson",
+    "edge_kl",
+    "edge_pkt",
+    "gram",
+    "info_nce",
+    "knn",
+    "knn_graph",
+    "pair_squares",
+    "rkd_angle",
+    "rkd_distance",
+    "rkd_distances",
+    "row_kl",
+    "row_pearson",
+    "safe_sqrt",
+    "same_width",
+    "spectral_residual",
+    "squared_distances",
+    "unit_gram",
+    "unit_rows",
+]
+
+_RELATIONS = ("cosine", "euclidean", "gram", "pearson", "rbf", "squared_euclidean")  # that kernels know by name
 
 
 class EdgesLike(Protocol):
@@ -28,6 +72,8 @@ class EdgesLike(Protocol):
     def key(self) -> str: ...
     @property
     def weight(self) -> Tensor | None: ...
+    @property
+    def ends(self) -> tuple[Tensor, Tensor | None]: ...
     def dense(self) -> Tensor: ...
 
 
@@ -36,7 +82,10 @@ class AlignmentLike(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def softmax(self) -> float | None: ...
     def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
+    def reduce(self, value: Tensor, rows: int, columns: int, /) -> Tensor: ...
 
 
 @contextmanager
@@ -89,31 +138,6 @@ def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) ->
     return result
 
 
-def row_kl(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], temperature: float = 1.0
-) -> Float[Tensor, "*b n"]:
-    """KL divergence of the rows' softmax, teacher's from student's."""
-    result: Tensor = dispatch.run("row_kl", student, teacher, temperature)
-    return result
-
-
-def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:
-    """Correlation of corresponding rows."""
-    result: Tensor = dispatch.run("row_pearson", student, teacher)
-    return result
-
-
-def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
-    """Each row's k nearest other rows: indices and squared distances, nearest first.
-
-    Raises: ShapeError if there are fewer than k other rows.
-    """
-    if not 0 < k < len(x):
-        raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
-    indices, distances = dispatch.run("knn", x, k)
-    return indices, distances
-
-
 def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
     """Inner products of a node set, each row of the matrix scaled to unit length (SP, ICKD)."""
     result: Tensor = dispatch.run("unit_gram", x)
@@ -123,46 +147,6 @@ def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
 def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
     result: Tensor = dispatch.run("pair_squares", x)
-    return result
-
-
-def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """Distances within a node set divided by their mean over the pairs (RKD)."""
-    result: Tensor = dispatch.run("rkd_distances", x)
-    return result
-
-
-def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
-    """Mean smooth-L1 difference of both sides' :func:`rkd_distances`; the widths may differ."""
-    result: Tensor = dispatch.run("rkd_distance", student, teacher)
-    return result
-
-
-def rkd_angle(
-    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], first: int = 0, last: int | None = None
-) -> Float[Tensor, ""]:
-    """Smooth-L1 differences of the angles at the nodes in [first, last), summed; divide by n^3 for RKD's mean.
-
-    Angles are cosines; those at two coincident nodes are 0, without gradient. The widths may differ.
-    Large graphs are taken in blocks of nodes that the backward pass computes again, so memory does not grow with n^3.
-    """
-    last = len(student) if last is None else last
-    rows = max(1, _ANGLES // len(student) ** 2)
-    if last - first <= rows:
-        whole: Tensor = dispatch.run("rkd_angle", student, teacher, first, last)
-        return whole
-    blocks = [
-        checkpoint(dispatch.run, "rkd_angle", student, teacher, start, min(start + rows, last), use_reentrant=False)
-        for start in range(first, last, rows)
-    ]
-    return torch.stack(blocks).sum()
-
-
-def damped_row_pearson(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
-) -> Float[Tensor, "*b n"]:
-    """Correlation of corresponding rows with eps added to the denominator (DIST)."""
-    result: Tensor = dispatch.run("damped_row_pearson", student, teacher, eps)
     return result
 
 
@@ -180,6 +164,10 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
             f"student edges {student.shape} and teacher edges {teacher.shape} differ: "
             "both graphs need the same nodes in the same order"
         )
+    relation = student.key.removesuffix("/")
+    if alignment.softmax is not None and student.key == teacher.key and relation in _RELATIONS:
+        value = edge_kl(student.ends, teacher.ends, relation, alignment.softmax)
+        return alignment.reduce(value, prod(student.shape[:-1]), student.shape[-1])
     fused: Callable[..., Any] | None = dispatch.find(f"align:{student.key}:{teacher.key}:{alignment.name}")
     result: Tensor = fused(student, teacher) if fused else alignment(student.dense(), teacher.dense(), teacher.weight)
     return result
@@ -210,12 +198,3 @@ def align_nodes(
     fused: Callable[..., Any] | None = dispatch.find(key)
     result: Tensor = fused(student, teacher) if fused else alignment(relation(teacher, student), target())
     return result
-
-
-def same_width(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b m d"]:
-    """The second node set, once it is known to have the features of the first."""
-    if x.shape[-1] != y.shape[-1]:
-        raise ShapeError(
-            f"source nodes have {x.shape[-1]} features, target nodes {y.shape[-1]}: project one side first"
-        )
-    return y

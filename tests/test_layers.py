@@ -11,6 +11,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "errors typing",
     "registry",
     "features losses distributed",
+    "row_ops",
     "ops",
     "relations spectral spectral_filters spectral_losses alignments attention",
     "edges",

@@ -8,4 +8,4 @@ from typing import Any
 
 from graphkd_kernels._blocked import graph_rules, row_rules
 
-OPERATIONS: dict[str, Callable[..., Any]] = {**row_rules.OPERATIONS, **graph_rules.OPERATIONS}
+OPERATIONS: dict[str, Callable[..., Any]] = row_rules.OPERATIONS | graph_rules.OPERATIONS

@@ -12,6 +12,7 @@ from graphkd_kernels._blocked.squares import ROUNDING, subtract_sizes
 ENTRIES = 2**19  # of one buffer: a few of them stay in the last cache
 INNER_PRODUCTS = ("gram", "cosine", "pearson", "pkt")
 Block = tuple[slice, slice]  # graphs, rows
+Pair = tuple[bool, bool]
 
 
 def row_blocks(graphs: int, rows: int, columns: int, entries: int = 0) -> Iterator[Block]:
@@ -30,17 +31,17 @@ class Related(ABC):
     Args:
         x, y: nodes (b, n, d) and (b, m, d); ``None``: the same nodes.
         scale: factor of every entry.
-        needed: whether a gradient is collected.
+        needs: whether gradients of x and of y are collected.
     """
 
-    def __init__(self, x: Tensor, y: Tensor | None, scale: float, needed: bool) -> None:
-        self.itself, self.scale, self.needed = y is None, scale, needed
+    def __init__(self, x: Tensor, y: Tensor | None, scale: float, needs: Pair) -> None:
+        self.itself, self.scale, self.needed = y is None, scale, any(needs)
+        self.needs = (True, True) if self.itself else needs
         self.shape = (len(x), x.shape[1], x.shape[1] if y is None else y.shape[1])
 
     def _sums(self, x: Tensor, y: Tensor) -> None:
-        if self.needed:
-            self.dx = torch.zeros_like(x)
-            self.dy = self.dx if self.itself else torch.zeros_like(y)
+        self.dx = torch.zeros_like(x) if self.needed and self.needs[0] else None
+        self.dy = self.dx if self.itself else torch.zeros_like(y) if self.needs[1] else None
 
     @abstractmethod
     def entries(self, block: Block, out: Tensor) -> Tensor:
@@ -51,42 +52,41 @@ class Related(ABC):
         """Add what a block's derivative (in its scaled entries) gives the nodes; it may be overwritten."""
 
     @abstractmethod
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        """Of x, and of y (``None`` where it is x)."""
+    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of x and of y, ``None`` where not needed; of both together where y is x."""
 
 
 class InnerProducts(Related):
     """Inner products of mapped rows: Gram, cosine, Pearson."""
 
-    def __init__(self, x: Tensor, y: Tensor | None, relation: str, scale: float, needed: bool) -> None:
-        super().__init__(x, y, scale, needed)
+    def __init__(self, x: Tensor, y: Tensor | None, relation: str, scale: float, needs: Pair) -> None:
+        super().__init__(x, y, scale, needs)
         self.x = map_rows(x, relation)
         self.y = self.x if y is None else map_rows(y, relation)
         self._sums(self.x.rows, self.y.rows)
 
     def entries(self, block: Block, out: Tensor) -> Tensor:
         """Scaled relations of one block, in ``out``."""
-        return torch.baddbmm(
-            out, self.x.rows[block], self.y.rows[block[0]].mT, beta=0, alpha=self.scale, out=out
-        )
+        return torch.baddbmm(out, self.x.rows[block], self.y.rows[block[0]].mT, beta=0, alpha=self.scale, out=out)
 
     def collect(self, block: Block, derivative: Tensor) -> None:
         """Add what a block's derivative gives the nodes."""
-        self.dx[block].baddbmm_(derivative, self.y.rows[block[0]], alpha=self.scale)
-        self.dy[block[0]].baddbmm_(derivative.mT, self.x.rows[block], alpha=self.scale)
+        if self.dx is not None:
+            self.dx[block].baddbmm_(derivative, self.y.rows[block[0]], alpha=self.scale)
+        if self.dy is not None:
+            self.dy[block[0]].baddbmm_(derivative.mT, self.x.rows[block], alpha=self.scale)
 
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        """Of x, and of y (``None`` where it is x)."""
-        return self.x.gradient(self.dx), None if self.itself else self.y.gradient(self.dy)
+    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of x and of y, ``None`` where not needed; of both together where y is x."""
+        dx = None if self.dx is None else self.x.gradient(self.dx)
+        return dx, None if self.itself or self.dy is None else self.y.gradient(self.dy)
 
 
 class Distances(Related):
     """Distances, their squares or the Gaussian of them; what is within the rounding is 0, without gradient."""
 
-    def __init__(
-        self, x: Tensor, y: Tensor | None, relation: str, gamma: float, scale: float, needed: bool
-    ) -> None:
-        super().__init__(x, y, scale, needed)
+    def __init__(self, x: Tensor, y: Tensor | None, relation: str, gamma: float, scale: float, needs: Pair) -> None:
+        super().__init__(x, y, scale, needs)
         shift = (x if y is None else y).mean(-2, keepdim=True)
         self.relation, self.gamma = relation, gamma
         self.x = x - shift
@@ -114,21 +114,21 @@ class Distances(Related):
         else:
             derivative.mul_(self.scale).masked_fill_(entries == 0, 0.0)
         x, y = self.x[block], self.y[block[0]]
-        self.dx[block].addcmul_(derivative.sum(-1, keepdim=True), x, value=2).baddbmm_(derivative, y, alpha=-2)
-        turned = derivative.mT
-        self.dy[block[0]].addcmul_(turned.sum(-1, keepdim=True), y, value=2).baddbmm_(turned, x, alpha=-2)
+        sums = derivative.sum(-1, keepdim=True), derivative.sum(-2).unsqueeze(-1)
+        if self.dx is not None:
+            self.dx[block].addcmul_(sums[0], x, value=2).baddbmm_(derivative, y, alpha=-2)
+        if self.dy is not None:
+            self.dy[block[0]].addcmul_(sums[1], y, value=2).baddbmm_(derivative.mT, x, alpha=-2)
 
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        """Of x, and of y (``None`` where it is x)."""
+    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of x and of y, ``None`` where not needed; of both together where y is x."""
         return self.dx, None if self.itself else self.dy
 
 
-def related(
-    x: Tensor, y: Tensor | None, relation: str, scale: float = 1.0, needed: bool = False, gamma: float = 1.0
-) -> Related:
+def related(x: Tensor, y: Tensor | None, relation: str, scale: float, needs: Pair, gamma: float = 1.0) -> Related:
     """The relation by name. Shapes: x (*b, n, d), y (*b, m, d)."""
     graphs = x.reshape(-1, *x.shape[-2:])
     others = None if y is None else y.reshape(-1, *y.shape[-2:])
     if relation in INNER_PRODUCTS:
-        return InnerProducts(graphs, others, relation, scale, needed)
-    return Distances(graphs, others, relation, gamma, scale, needed)
+        return InnerProducts(graphs, others, relation, scale, needs)
+    return Distances(graphs, others, relation, gamma, scale, needs)

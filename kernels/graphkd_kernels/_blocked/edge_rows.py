@@ -14,7 +14,14 @@ RowLoss = Callable[[Tensor, Tensor, tuple[bool, bool]], tuple[Tensor, Tensor | N
 
 
 def edge_kl(
-    xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None, relation: str, temperature: float, gamma: float, needs: Needs
+    xs: Tensor,
+    ys: Tensor | None,
+    xt: Tensor,
+    yt: Tensor | None,
+    relation: str,
+    temperature: float,
+    gamma: float,
+    needs: Needs,
 ) -> tuple[Tensor, Gradients]:
     """Sum over rows of KL(softmax(teacher's edges / T) || softmax(student's edges / T)), and its gradients.
 
@@ -24,9 +31,7 @@ def edge_kl(
     return _compare((xs, ys, xt, yt), relation, 1 / temperature, gamma, kl_rows, needs)
 
 
-def edge_pkt(
-    xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None, needs: Needs
-) -> tuple[Tensor, Gradients]:
+def edge_pkt(xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None, needs: Needs) -> tuple[Tensor, Gradients]:
     """Sum of PKT's divergence of the rows, and its gradients. Shapes: as of :func:`edge_kl`."""
     return _compare((xs, ys, xt, yt), "pkt", 1.0, 1.0, pkt_rows, needs)
 
@@ -40,8 +45,8 @@ def _compare(
     needs: Needs,
 ) -> tuple[Tensor, Gradients]:
     xs, ys, xt, yt = nodes
-    student = related(xs, ys, relation, scale, needs[0] or needs[1], gamma)
-    teacher = related(xt, yt, relation, scale, needs[2] or needs[3], gamma)
+    student = related(xs, ys, relation, scale, (needs[0], needs[1]), gamma)
+    teacher = related(xt, yt, relation, scale, (needs[2], needs[3]), gamma)
     buffers = _Buffers(xs, 2)
     totals = []
     for block in row_blocks(*student.shape):
@@ -62,7 +67,7 @@ def info_nce(
 
     Shapes: x (*b, n, d), y (*b, m, d), positives (*b, n), of int64.
     """
-    side = related(x, y, relation, 1 / temperature, any(needs), gamma)
+    side = related(x, y, relation, 1 / temperature, (needs[0], needs[1]), gamma)
     places = positives.reshape(side.shape[0], -1, 1)
     buffers = _Buffers(x, 1)
     totals = []
@@ -97,7 +102,4 @@ def _shaped(side: Related, x: Tensor, y: Tensor | None, needs: Needs) -> Gradien
     if not any(needs):
         return None, None
     dx, dy = side.gradients()
-    return (
-        dx.view(x.shape) if needs[0] else None,
-        dy.view(y.shape) if y is not None and dy is not None and needs[1] else None,
-    )
+    return None if dx is None else dx.view(x.shape), None if dy is None or y is None else dy.view(y.shape)

@@ -1,5 +1,8 @@
 """RKD, nearest neighbours and the spectral residual as differentiable operations."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -42,7 +45,8 @@ class Angles(BlockRule):
         student, teacher = tensors
         assert student is not None
         assert teacher is not None
-        return angles.value_and_gradients(student, teacher, *options, (needs[0], needs[1]))
+        first, last = options
+        return angles.value_and_gradients(student, teacher, first, last, (needs[0], needs[1]))
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         """The reference on blocks of vertices."""
@@ -103,16 +107,14 @@ def knn_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @widened
-def spectral_residual(
-    xs: Tensor, basis: Tensor, values: Tensor, affinity: str = "gram", gamma: float = 1.0
-) -> Tensor:
+def spectral_residual(xs: Tensor, basis: Tensor, values: Tensor, affinity: str = "gram", gamma: float = 1.0) -> Tensor:
     """|L U - U diag(values)|^2 of each graph."""
     if affinity == "gram":
         return spectral.low_rank(xs, basis, values)
     return spectral.gaussian(xs, basis, values, gamma, again=not transformed())
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "rkd_distance": rkd_distance,
     "rkd_angle": rkd_angle,
     "knn": knn,

@@ -25,7 +25,7 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _smallest(squares: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """topk of the smallest. The k least of a row lie in the k groups of columns whose least entries are the smallest."""
+    """topk of the smallest: a row's k least entries lie in the k groups of columns with the least minima."""
     rows, columns = squares.shape
     whole = columns // _GROUP * _GROUP
     groups = whole // _GROUP

@@ -64,7 +64,8 @@ class _Side:
         reach = self.half[self.vertices] * pull + stretch - self.turns  # sum_k h_ijk r_ik (q_ij + q_ik - q_jk) / 2
         weights = (self.pairs.triu() + self.pairs.triu(1).mT).mul_(-0.5)
         weights[self.vertices] += self.near * pull - self.near.pow(3) * reach
-        return gradient_of_squares(weights + weights.mT, self.x).mul_(0.5 * sign)
+        gradient: Tensor = gradient_of_squares(weights + weights.mT, self.x).mul_(0.5 * sign)
+        return gradient
 
 
 def value_and_gradients(
@@ -106,7 +107,7 @@ def _block(student: _Side, teacher: _Side, at: slice, rows: slice, buffers: Tens
     torch.clamp(difference, -1, 1, out=h)  # the derivative of smooth L1
     torch.add(difference, h, alpha=-0.5, out=spare).mul_(h)
     once, twice = spare[..., : shape[1]], spare[..., shape[1] :]  # k in the block of j, and after it
-    value = once.sum(dtype=torch.float64) + 2 * twice.sum(dtype=torch.float64)
+    value: Tensor = once.sum(dtype=torch.float64) + 2 * twice.sum(dtype=torch.float64)
     for side in (student, teacher):
         if side.needed:
             side.collect(at, rows, h, spare)

@@ -1,6 +1,7 @@
 """Rows and columns of two matrices, and rows of edges, as differentiable operations."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,9 +90,9 @@ class EdgeRows(BlockRule):
         return torch.stack(blocks).sum()
 
 
-def _info_nce(x: Tensor, y: Maybe, positives: Tensor, *options_and_needs: object) -> Sums:
-    *options, needs = options_and_needs
-    value, gradients = edge_rows.info_nce(x, y, positives, *options, needs[:2])  # type: ignore[index, arg-type]
+def _info_nce(x: Tensor, y: Maybe, positives: Tensor, *options_and_needs: Any) -> Sums:
+    relation, temperature, gamma, needs = options_and_needs
+    value, gradients = edge_rows.info_nce(x, y, positives, relation, temperature, gamma, needs[:2])
     return value, (*gradients, None)
 
 
@@ -135,14 +136,12 @@ def edge_pkt(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
     return apply("edge_pkt", (), xs, ys, xt, yt)
 
 
-def info_nce(
-    x: Tensor, y: Maybe, positives: Tensor, relation: str, temperature: float, gamma: float = 1.0
-) -> Tensor:
+def info_nce(x: Tensor, y: Maybe, positives: Tensor, relation: str, temperature: float, gamma: float = 1.0) -> Tensor:
     """- log softmax at each row's positive, summed."""
     return apply("info_nce", (relation, float(temperature), float(gamma)), x, y, positives)
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "row_kl": row_kl,
     "row_pearson": row_pearson,
     "damped_row_pearson": damped_row_pearson,

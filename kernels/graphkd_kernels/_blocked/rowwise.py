@@ -31,8 +31,12 @@ def row_kl(student: Tensor, teacher: Tensor, temperature: float, needs: Needs) -
 
     Shapes: (*b, n, m) twice -> (*b, n), and (*b, n, m) where needed.
     """
+    scale = 1 / temperature
+    if student.numel() <= _ENTRIES:
+        value, ds, dt = kl_rows(student * scale, teacher * scale, needs)
+        return value.squeeze(-1), (None if ds is None else ds.mul_(scale), None if dt is None else dt.mul_(scale))
     s, t, gradients = _matrices(student, teacher, needs)
-    values, scale = s.new_empty(len(s), 1), 1 / temperature
+    values = s.new_empty(len(s), 1)
     for rows in _row_blocks(*s.shape):
         values[rows], *found = kl_rows(s[rows] * scale, t[rows] * scale, needs)
         for gradient, each in zip(gradients, found, strict=True):

@@ -26,15 +26,16 @@ def gaussian(xs: Tensor, basis: Tensor, values: Tensor, gamma: float, again: boo
     n = xs.shape[-2]
     height = max(1, _ENTRIES // max(xs[..., 0].numel(), 1))
 
+    weights = similarity(xs, None, "rbf", gamma) if height >= n else None
+
     def product(vectors: Tensor) -> Tensor:
         def block(start: int) -> Tensor:
             return similarity(xs[..., start : start + height, :], xs, "rbf", gamma) @ vectors
 
-        if height >= n:
-            return similarity(xs, None, "rbf", gamma) @ vectors
+        if weights is not None:
+            return weights @ vectors
         starts = range(0, n, height)
-        rows = [checkpoint(block, i, use_reentrant=False) if again else block(i) for i in starts]
-        return torch.cat(rows, -2)
+        return torch.cat([checkpoint(block, i, use_reentrant=False) if again else block(i) for i in starts], -2)
 
     scale = product(torch.ones_like(xs[..., :1])).clamp_min(LEAST_DEGREE).rsqrt()
     return _residual(basis, scale * product(scale * basis), values)
