@@ -12,11 +12,11 @@ from graphkd import ops
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"backend", "same_width"}  # of ops, but no operations
+TOOLS = {"backend", "edge_nodes", "same_width"}  # of ops, but no operations
 DOORS = {
     name
     for name, each in vars(ops).items()
-    if inspect.isfunction(each) and each.__module__ == ops.__name__ and not name.startswith("_")
+    if inspect.isfunction(each) and each.__module__.startswith("graphkd.") and not name.startswith("_")
 } - TOOLS
 OPERATIONS = sorted(DOORS | set(dispatch._BACKENDS["eager"]))
 MEASURED = {name for name, _ in modules("benchmarks.ops")}
