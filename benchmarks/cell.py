@@ -82,7 +82,8 @@ def efficiency(case: Case, shape: Shape, ms: float, device: str, dtype: str) -> 
     flops, elements = case.work(*shape)
     size = elements * getattr(torch, dtype).itemsize
     limits = roofline(device)
-    floor = 1e3 * max(flops / limits[f"tflop_s_{dtype}"] / 1e12, size / limits["gb_s"] / 1e9)
+    rate = limits.get(f"tflop_s_{dtype}", limits["tflop_s_float32"])
+    floor = 1e3 * max(flops / rate / 1e12, size / limits["gb_s"] / 1e9)
     rates = {"gb_s": size / ms / 1e6, "tflop_s": flops / ms / 1e9}
     return {"flops": float(flops), "bytes": float(size), "floor_ms": floor, "of_floor": floor / ms, **rates}
 
@@ -91,6 +92,8 @@ def _memory(runner: Runner, shape: Shape) -> dict[str, Any]:
     try:
         if runner.device.type == "cuda":
             return {"peak_mib": weighed_on_gpu(runner).peak_mib}
+        if runner.form == "compile":
+            return {}  # a fresh process would have to compile again
         return {"peak_mib": weighed(runner.case.name, shape, runner.form, threads=torch.get_num_threads()).peak_mib}
     except RuntimeError as error:
         return {"peak_why": str(error)}

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,9 +34,16 @@ def function(case: Case, form: str) -> Function:
             raise UnavailableError(case.official)
         return case.official
     if form == "compile":
-        torch._dynamo.reset()
-        return torch.compile(case.ours)
+        return _compiled(case.name, case.ours)
     return case.ours
+
+
+@lru_cache(maxsize=1)
+def _compiled(name: str, function: Function) -> Function:
+    """Compiled once for all runners of a case; what was compiled for another is forgotten."""
+    torch._dynamo.reset()
+    compiled: Function = torch.compile(function)
+    return compiled
 
 
 class Runner:
