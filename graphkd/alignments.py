@@ -7,6 +7,7 @@ is that of the whole graph.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import smooth_l1_loss
@@ -28,7 +29,6 @@ class Alignment:
         name: what it is called; part of the key of a fused form.
         penalty: of the two blocks: one number for each entry, or one for each row.
         outer: of the sum of penalties, the number of rows (a tensor) and of columns.
-        softmax: temperature, where the penalty is the KL of the rows' softmax: such rows need no matrix.
 
     Shapes: student (*b, n, m), teacher (*b, n, m) -> scalar.
     Raises: ShapeError if the blocks differ in shape.
@@ -38,7 +38,6 @@ class Alignment:
     name: str
     penalty: Penalty
     outer: Outer
-    softmax: float | None = None
 
     def __call__(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
@@ -57,6 +56,25 @@ class Alignment:
         """The outer function of a local sum and a local number of rows, both added over all ranks first."""
         both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
         return self.outer(both[0], both[1].detach(), columns)
+
+    @property
+    def sums(self) -> bool:
+        """Whether the value is a function of a sum over entries or rows; a subclass may be none."""
+        return type(self) is Alignment
+
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """What fused kernels call the penalty, with its numbers; empty for one that they do not know."""
+        if not self.sums:
+            return ()
+        named: tuple[Any, ...] = getattr(self.penalty, "kernel", ())
+        return KERNELS.get(self.penalty, named)
+
+    def local_sum(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The sum of penalties that :meth:`reduce` takes, of these blocks."""
+        return self._sum(student, teacher, weight)[0]
 
     def _sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None) -> tuple[Tensor, int, int]:
         if student.shape != teacher.shape:
@@ -104,6 +122,9 @@ def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
     return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
 
 
+KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",), ops.row_kl: ("kl", 1.0)}
+"""Penalty -> the name that ``ops.FUSED`` knows it by, and its numbers."""
+
 ALIGNMENTS: Registry[Alignment] = Registry("alignment")
 
 
@@ -121,7 +142,7 @@ MSE = _add("mse", _square, _mean)
 """Mean squared difference."""
 HUBER = _add("huber", _huber, _mean)
 """Mean smooth-L1 difference, quadratic up to 1."""
-KL = ALIGNMENTS.register("kl")(Alignment("kl", ops.row_kl, _mean_of_rows, softmax=1.0))
+KL = _add("kl", ops.row_kl, _mean_of_rows)
 """KL(softmax(teacher row) || softmax(student row)), mean over rows."""
 PEARSON = _add("pearson", _row_decorrelation, _mean_of_rows)
 """1 - correlation of corresponding rows, mean over rows (the form of DIST)."""
@@ -133,6 +154,11 @@ CROSS_ENTROPY = _add("cross_entropy", _soft_cross_entropy, _mean_of_rows)
 class _TemperedKL:
     temperature: float
 
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """Its name among fused forms, and the temperature."""
+        return "kl", self.temperature
+
     def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
         return ops.row_kl(student, teacher, self.temperature)
 
@@ -141,4 +167,4 @@ def kl(temperature: float = 1.0) -> Alignment:
     """KL of the rows' softmax at a temperature > 0; default 1."""
     if not temperature > 0:
         raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
-    return Alignment(f"kl@{temperature:g}", _TemperedKL(temperature), _mean_of_rows, temperature)
+    return Alignment(f"kl@{temperature:g}", _TemperedKL(temperature), _mean_of_rows)

@@ -5,100 +5,52 @@ A fused form of an edge alignment is found by its (relation, normalise, alignmen
 are materialised. The author of a method never sees which.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
-from typing import Any, Protocol
 
 from graphkd_kernels import dispatch
 
-from graphkd.errors import BackendError, ShapeError
-from graphkd.row_ops import (
-    damped_column_pearson,
-    damped_row_pearson,
-    edge_kl,
-    edge_pkt,
-    info_nce,
-    knn,
-    knn_graph,
-    rkd_angle,
-    rkd_distance,
-    rkd_distances,
-    row_kl,
-    row_pearson,
-    same_width,
-    spectral_residual,
-)
+from graphkd.aligning import FUSED as FUSED
+from graphkd.aligning import NodeKernel as NodeKernel
+from graphkd.aligning import align as align
+from graphkd.aligning import align_nodes as align_nodes
+from graphkd.aligning import edge_nodes as edge_nodes
+from graphkd.edge_ops import edge_sum as edge_sum
+from graphkd.edge_ops import ega_sums as ega_sums
+from graphkd.edge_ops import node_sum as node_sum
+from graphkd.edge_ops import same_width as same_width
+from graphkd.edge_ops import similarity as similarity
+from graphkd.edge_ops import unit_edge_sum as unit_edge_sum
+from graphkd.errors import BackendError
+from graphkd.row_ops import damped_column_pearson as damped_column_pearson
+from graphkd.row_ops import damped_row_pearson as damped_row_pearson
+from graphkd.row_ops import edge_kl as edge_kl
+from graphkd.row_ops import edge_pkt as edge_pkt
+from graphkd.row_ops import info_nce as info_nce
+from graphkd.row_ops import knn as knn
+from graphkd.row_ops import knn_graph as knn_graph
+from graphkd.row_ops import rkd_angle as rkd_angle
+from graphkd.row_ops import rkd_distance as rkd_distance
+from graphkd.row_ops import rkd_distances as rkd_distances
+from graphkd.row_ops import row_kl as row_kl
+from graphkd.row_ops import row_pearson as row_pearson
+from graphkd.row_ops import spectral_residual as spectral_residual
 from graphkd.typing import Float, Tensor
-
-__all__ = [
-    "AlignmentLike",
-    "EdgesLike",
-    "align",
-    "align_nodes",
-    "backend",
-    "center_normalize",
-    "damped_column_pearson",
-    "damped_row_pearson",
-    "edge_kl",
-    "edge_pkt",
-    "gram",
-    "info_nce",
-    "knn",
-    "knn_graph",
-    "pair_squares",
-    "rkd_angle",
-    "rkd_distance",
-    "rkd_distances",
-    "row_kl",
-    "row_pearson",
-    "safe_sqrt",
-    "same_width",
-    "spectral_residual",
-    "squared_distances",
-    "unit_gram",
-    "unit_rows",
-]
-
-_RELATIONS = ("cosine", "euclidean", "gram", "pearson", "rbf", "squared_euclidean")  # that kernels know by name
-
-
-class EdgesLike(Protocol):
-    """What :func:`align` needs of edges."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def weight(self) -> Tensor | None: ...
-    @property
-    def ends(self) -> tuple[Tensor, Tensor | None]: ...
-    def dense(self) -> Tensor: ...
-
-
-class AlignmentLike(Protocol):
-    """What :func:`align` needs of an alignment."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def softmax(self) -> float | None: ...
-    def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
-    def reduce(self, value: Tensor, rows: int, columns: int, /) -> Tensor: ...
 
 
 @contextmanager
-def backend(name: str) -> Iterator[None]:
+def backend(name: str, precision: str = "high") -> Iterator[None]:
     """Use one kernel backend inside the ``with`` block.
 
     Args:
-        name: ``"auto"``, ``"eager"``, or another name of ``graphkd_kernels.available()``.
+        name: ``"auto"``, ``"eager"``, ``"blocked"``, or another name of ``graphkd_kernels.available()``.
+        precision: ``"high"`` (default: float32 with the sums and differences that keep its digits; float64 stays
+            float64) or ``"exact"`` (float64 inside, for tests and debugging).
 
-    Raises: BackendError for a backend that cannot run here.
+    Raises: BackendError for a backend that cannot run here, or another precision.
     """
     try:
-        manager = dispatch.backend(name)
+        manager = dispatch.backend(name, precision)
         manager.__enter__()
     except dispatch.BackendUnavailableError as error:
         raise BackendError(str(error)) from None
@@ -147,54 +99,4 @@ def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
 def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
     result: Tensor = dispatch.run("pair_squares", x)
-    return result
-
-
-def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Float[Tensor, ""]:
-    """Compare the edges of two graphs over the same nodes.
-
-    Args:
-        student, teacher: implicit edges of equal shape; the teacher's may weigh the comparison of each entry.
-        alignment: from ``graphkd.alignments``.
-
-    Raises: ShapeError if the two graphs have different nodes.
-    """
-    if student.shape != teacher.shape:
-        raise ShapeError(
-            f"student edges {student.shape} and teacher edges {teacher.shape} differ: "
-            "both graphs need the same nodes in the same order"
-        )
-    relation = student.key.removesuffix("/")
-    if alignment.softmax is not None and student.key == teacher.key and relation in _RELATIONS:
-        value = edge_kl(student.ends, teacher.ends, relation, alignment.softmax)
-        return alignment.reduce(value, prod(student.shape[:-1]), student.shape[-1])
-    fused: Callable[..., Any] | None = dispatch.find(f"align:{student.key}:{teacher.key}:{alignment.name}")
-    result: Tensor = fused(student, teacher) if fused else alignment(student.dense(), teacher.dense(), teacher.weight)
-    return result
-
-
-def align_nodes(
-    student: Float[Tensor, "m d"],
-    teacher: Float[Tensor, "n d"],
-    relation: Callable[[Tensor, Tensor], Tensor],
-    alignment: AlignmentLike,
-    target: Callable[[], Float[Tensor, "n m"]],
-    name: str = "",
-) -> Float[Tensor, ""]:
-    """Compare the teacher-student node matrix with a target matrix.
-
-    Args:
-        student: student's nodes, those of all ranks.
-        teacher: teacher's nodes, this rank's.
-        relation: of a teacher node with a student node.
-        alignment: from ``graphkd.alignments``.
-        target: makes what the matrix should be; not called where a fused form needs no matrix.
-        name: of the target, which finds the fused form.
-
-    Raises: ShapeError if the widths differ.
-    """
-    same_width(teacher, student)
-    key = f"nodes:{name}:{getattr(relation, '__name__', '')}:{alignment.name}"
-    fused: Callable[..., Any] | None = dispatch.find(key)
-    result: Tensor = fused(student, teacher) if fused else alignment(relation(teacher, student), target())
     return result

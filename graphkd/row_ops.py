@@ -2,7 +2,8 @@
 
 from graphkd_kernels import dispatch
 
-from graphkd.errors import ShapeError
+from graphkd.edge_ops import RELATIONS, check_known, check_nodes, same_width
+from graphkd.errors import OptionError, ShapeError
 from graphkd.typing import Float, Int, Tensor
 
 
@@ -37,8 +38,10 @@ def damped_column_pearson(
 
 
 def edge_kl(
-    student: tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b m d"] | None],
-    teacher: tuple[Float[Tensor, "*b n e"], Float[Tensor, "*b m e"] | None],
+    xs: Float[Tensor, "*b n d"],
+    ys: Float[Tensor, "*b m d"] | None,
+    xt: Float[Tensor, "*b n e"],
+    yt: Float[Tensor, "*b m e"] | None,
     relation: str,
     temperature: float = 1.0,
     gamma: float = 1.0,
@@ -46,25 +49,30 @@ def edge_kl(
     """KL(softmax(teacher's edges / T) || softmax(student's edges / T)), summed over rows; no matrix is kept.
 
     Args:
-        student, teacher: sources and targets of each network; targets ``None`` for the sources themselves.
+        xs, ys: the student's sources and targets; targets ``None`` for the sources themselves.
+        xt, yt: the teacher's, as many; the widths of the two networks may differ.
         relation: ``"gram"``, ``"cosine"``, ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or ``"rbf"``.
         temperature: T > 0; default 1.
         gamma: of ``"rbf"``; default 1.
 
-    Raises: ShapeError if the graphs differ in nodes, or the two ends of one in width.
+    Raises: ShapeError, OptionError.
+    Example: ``edge_kl(x, None, x, None, "cosine", 0.1)`` is 0.
     """
-    _same_graphs(student, teacher)
-    result: Tensor = dispatch.run("edge_kl", *student, *teacher, relation, temperature, gamma)
+    check_known(relation, RELATIONS, "relation")
+    check_nodes(xs, ys, xt, yt)
+    result: Tensor = dispatch.run("edge_kl", xs, ys, xt, yt, relation, _positive(temperature), gamma)
     return result
 
 
 def edge_pkt(
-    student: tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b m d"] | None],
-    teacher: tuple[Float[Tensor, "*b n e"], Float[Tensor, "*b m e"] | None],
+    xs: Float[Tensor, "*b n d"],
+    ys: Float[Tensor, "*b m d"] | None,
+    xt: Float[Tensor, "*b n e"],
+    yt: Float[Tensor, "*b m e"] | None,
 ) -> Float[Tensor, ""]:
     """PKT's divergence of the rows of (cosine + 1) / 2, summed. Args, Raises: as of :func:`edge_kl`."""
-    _same_graphs(student, teacher)
-    result: Tensor = dispatch.run("edge_pkt", *student, *teacher)
+    check_nodes(xs, ys, xt, yt)
+    result: Tensor = dispatch.run("edge_pkt", xs, ys, xt, yt)
     return result
 
 
@@ -77,12 +85,13 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """-log softmax(relation(x, y) / T) at each row's positive, summed over rows; ``y``: ``None`` for x itself.
 
-    Raises: ShapeError if the widths differ, or there is not one positive for each row.
+    Raises: ShapeError if the widths differ, or there is not one positive for each row; OptionError.
     """
+    check_known(relation, RELATIONS, "relation")
     same_width(x, x if y is None else y)
     if positives.shape != x.shape[:-1]:
         raise ShapeError(f"{tuple(x.shape)} nodes need one positive each, found {tuple(positives.shape)}")
-    result: Tensor = dispatch.run("info_nce", x, y, positives, relation, temperature)
+    result: Tensor = dispatch.run("info_nce", x, y, positives, relation, _positive(temperature))
     return result
 
 
@@ -163,21 +172,7 @@ def _has_neighbours(x: Tensor, k: int) -> None:
         raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
 
 
-def _same_graphs(student: tuple[Tensor, Tensor | None], teacher: tuple[Tensor, Tensor | None]) -> None:
-    shapes = []
-    for source, target in (student, teacher):
-        shapes.append((*source.shape[:-1], same_width(source, source if target is None else target).shape[-2]))
-    if shapes[0] != shapes[1]:
-        raise ShapeError(
-            f"student edges {shapes[0]} and teacher edges {shapes[1]} differ: "
-            "both graphs need the same nodes in the same order"
-        )
-
-
-def same_width(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b m d"]:
-    """The second node set, once it is known to have the features of the first."""
-    if x.shape[-1] != y.shape[-1]:
-        raise ShapeError(
-            f"source nodes have {x.shape[-1]} features, target nodes {y.shape[-1]}: project one side first"
-        )
-    return y
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
+    return temperature

@@ -20,6 +20,9 @@ def affinity(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Te
     return ((ops.gram(rows, rows if x is y else pkt_rows(y)) + 1) / 2).clamp_min(0)  # rounding may pass -1
 
 
+affinity.pairwise = True  # type: ignore[attr-defined]
+
+
 @final
 @DISTILLERS.register("pkt")
 class PKTDistiller(Distiller):
@@ -52,5 +55,5 @@ class PKTDistiller(Distiller):
 
 def _divergence(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
-    value = ops.edge_pkt(student.ends, teacher.ends)
+    value = ops.edge_pkt(*ops.edge_nodes(student, teacher))
     return DIVERGENCE.reduce(value, len(student.source), len(student.target))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.row_maps import map_rows
+from graphkd_kernels._blocked.row_maps import MappedRows, map_rows
 from graphkd_kernels._blocked.squares import ROUNDING, subtract_sizes
 
-ENTRIES = 2**19  # of one buffer: a few of them stay in the last cache
+ENTRIES = 2**20  # of one buffer: a few of them stay in the last cache
 INNER_PRODUCTS = ("gram", "cosine", "pearson", "pkt")
 Block = tuple[slice, slice]  # graphs, rows
 Pair = tuple[bool, bool]
@@ -57,29 +57,34 @@ class Related(ABC):
 
 
 class InnerProducts(Related):
-    """Inner products of mapped rows: Gram, cosine, Pearson."""
+    """Inner products of mapped rows: Gram, cosine, Pearson. A block of sources is mapped when its turn comes."""
 
     def __init__(self, x: Tensor, y: Tensor | None, relation: str, scale: float, needs: Pair) -> None:
         super().__init__(x, y, scale, needs)
-        self.x = map_rows(x, relation)
-        self.y = self.x if y is None else map_rows(y, relation)
-        self._sums(self.x.rows, self.y.rows)
+        self.x, self.relation = x, relation
+        self.y = map_rows(x if y is None else y, relation)
+        self._sums(x, self.y.rows)
 
     def entries(self, block: Block, out: Tensor) -> Tensor:
         """Scaled relations of one block, in ``out``."""
-        return torch.baddbmm(out, self.x.rows[block], self.y.rows[block[0]].mT, beta=0, alpha=self.scale, out=out)
+        targets = self.y.rows[block[0]]
+        self.rows = MappedRows(self.y.rows[block]) if self.itself else map_rows(self.x[block], self.relation)
+        return torch.baddbmm(out, self.rows.rows, targets.mT, beta=0, alpha=self.scale, out=out)
 
     def collect(self, block: Block, derivative: Tensor) -> None:
-        """Add what a block's derivative gives the nodes."""
+        """Add what a block's derivative gives the nodes; the block is the one whose entries were asked for last."""
         if self.dx is not None:
-            self.dx[block].baddbmm_(derivative, self.y.rows[block[0]], alpha=self.scale)
+            found = self.dx[block].baddbmm_(derivative, self.y.rows[block[0]], alpha=self.scale)
+            if not self.itself and self.relation != "gram":
+                found.copy_(self.rows.gradient(found))
         if self.dy is not None:
-            self.dy[block[0]].baddbmm_(derivative.mT, self.x.rows[block], alpha=self.scale)
+            self.dy[block[0]].baddbmm_(derivative.mT, self.rows.rows, alpha=self.scale)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """Of x and of y, ``None`` where not needed; of both together where y is x."""
-        dx = None if self.dx is None else self.x.gradient(self.dx)
-        return dx, None if self.itself or self.dy is None else self.y.gradient(self.dy)
+        if self.itself:
+            return None if self.dx is None else self.y.gradient(self.dx), None
+        return self.dx, None if self.dy is None else self.y.gradient(self.dy)
 
 
 class Distances(Related):

@@ -11,16 +11,19 @@ def kl_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple
 
     Shapes: (*b, n, m) twice -> (*b, n, 1), and (*b, n, m) where needed.
     """
-    s, t = student.log_softmax(-1), teacher.log_softmax(-1)
-    p, excess = t.exp(), t.sub_(s)
-    ds = s.exp_().sub_(p)
-    # Summed with p_s - p_t, whose sum is 0: an error of either normaliser then cancels, and every entry is >= 0.
-    terms = p * excess
-    values = terms.add_(ds).sum(-1, keepdim=True)
+    q, p = student.softmax(-1), teacher.softmax(-1)
+    shift = (_log_total(teacher, p) - _log_total(student, q)).to(p.dtype)
+    excess = torch.sub(teacher, student).sub_(shift)  # log p - log q
+    ds = q.sub_(p) if needs[0] else None
     if not needs[1]:
-        return values, ds, None
-    dt = excess.sub_(values).mul_(p)
-    return values, ds if needs[0] else None, dt
+        return excess.mul_(p).sum(-1, keepdim=True), ds, None
+    values = (p * excess).sum(-1, keepdim=True)
+    return values, ds, excess.sub_(values).mul_(p)
+
+
+def _log_total(scores: Tensor, shares: Tensor) -> Tensor:
+    """log sum exp of each row, in float64: the largest share, softmax's 1 / sum, belongs to the largest score."""
+    return scores.amax(-1, keepdim=True).double() - shares.amax(-1, keepdim=True).double().log()
 
 
 def pkt_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:

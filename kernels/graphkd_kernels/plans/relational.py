@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from graphkd_kernels.plans.plan import Plan, Signature, itemsize, planner
+from graphkd_kernels.plans.plan import Plan, Signature, planner
 
 _GPU_ENTRIES = 2**22  # of a dense matrix that a GPU without kernels of ours may as well hold
 
@@ -25,7 +25,7 @@ class _Work:
 
 
 def _choose(work: _Work, pays: bool, why: str, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
-    size = itemsize(dtype)
+    size = dtype.itemsize
     if device != "cpu" and "triton" in backends:
         return Plan("triton", "blocks", work.flops, size * work.numbers, "kernels of ours run on this device")
     if device != "cpu":
@@ -100,7 +100,7 @@ def rkd_distance(signature: Signature, dtype: torch.dtype, device: str, backends
     """Distances of all pairs, half of them computed."""
     (n, d), (_, e) = signature[0], signature[1]
     work = _Work(n * n * (3 * d + e), n * (2 * d + e) + 4 * n * n, n * n, 24)
-    return _choose(work, n >= 128, f"{n} nodes against 128", dtype, device, backends)
+    return _choose(work, n >= 160, f"{n} nodes against 160", dtype, device, backends)
 
 
 @planner("rkd_angle")
