@@ -16,7 +16,7 @@ CASES = [
         "edge_kl",
         ((256, 100, 512), (4096, 1000, 512)),
         inputs,
-        lambda *nodes: op("edge_kl")(nodes[:2], nodes[2:], "cosine", 0.1),
+        lambda *nodes: op("edge_kl")(*nodes, "cosine", 0.1),
         lambda *nodes: edge_kl(*nodes, 0.1),
         lambda n, c, d: (8 * n * c * d, 3 * n * d + 3 * c * d),
         students=2,

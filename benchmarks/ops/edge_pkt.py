@@ -22,7 +22,7 @@ CASES = [
         "edge_pkt",
         ((256, 512), (2048, 512)),
         pair,
-        lambda s, t: op("edge_pkt")((s, None), (t, None)),
+        lambda s, t: op("edge_pkt")(s, None, t, None),
         lambda s, t: len(s) ** 2 * pkt(s, t),
         lambda n, d: (8 * n * n * d, 5 * n * d),
         near={1: 0},
