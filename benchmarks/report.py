@@ -22,10 +22,9 @@ of a fresh process). A form is timed only after its value and gradient agree wit
 
     make bench                       # everything here again, on your machine
     make bench ARGS="-m quick"       # the short sizes
-    python -m benchmarks.ratios      # the promised ratios, side by side
+    make ratios                      # the promised ratios, side by side, in pairs
     python -m benchmarks.gpu         # on a GPU: tests, targets, suite, in 8 minutes
-    python -m benchmarks.compare REF # another git revision beside this one
-"""
+    python -m benchmarks.compare REF # another git revision beside this one"""
 SECTIONS = (
     ("Promised ratios", tables.ratios, "ratio"),
     ("Operations: milliseconds (times faster than eager)", lambda made: tables.speed(made, "op"), "op"),
@@ -47,6 +46,7 @@ NOTES = {
         "Largest difference relative to the largest entry; *near*: the teacher is the student and noise of 1e-3. The "
         "floor is that of the cheapest form known, on this machine's own limits."
     ),
+    "Other libraries": "On the same work; they come with the extra `bench-peers`.",
     "Growth": "Exponents are fitted to the last four points; *next* says why a sweep ended.",
 }
 

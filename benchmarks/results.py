@@ -34,10 +34,11 @@ class Results:
             self.path = path.with_name(f"{path.stem}-{number}{path.suffix}")
 
     @classmethod
-    def today(cls, environment: dict[str, Any]) -> "Results":
-        """The file ``results/<device>-<date>.json``."""
-        name = f"{environment['kind']}-{slug(environment['device'])}-{environment['date'][:10]}.json"
-        return cls(FOLDER / name, environment)
+    def today(cls, environment: dict[str, Any], folder: Path = FOLDER) -> "Results":
+        """The file ``<device>-<date>.json``, or that of an earlier day if it is of the same device and versions."""
+        name = f"{environment['kind']}-{slug(environment['device'])}"
+        earlier = [path for path in folder.glob(f"{name}-*.json") if same_versions(_environment(path), environment)]
+        return cls(max(earlier, default=folder / f"{name}-{environment['date'][:10]}.json"), environment)
 
     def add(self, row: Row) -> None:
         """Keep a row, in place of an older one of the same cell, and write the file."""
@@ -70,6 +71,11 @@ def read(path: Path) -> dict[str, Any]:
     """A file's environment and rows."""
     made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return made
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read(path)["environment"]
+    return found
 
 
 def latest(folder: Path = FOLDER) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -39,6 +39,17 @@ def test_another_version_gets_a_file_of_its_own(tmp_path, other):
     assert read(tmp_path / "a-2.json")["rows"][0]["ms"] == 9.0
 
 
+def test_another_day_continues_the_file_of_the_same_versions(tmp_path):
+    Results.today(HERE, tmp_path).add(row())
+    Results.today(HERE | {"date": "2030-01-09 00:00 UTC"}, tmp_path).add(row(form="blocked"))
+    Results.today(HERE | {"date": "2030-01-09 00:00 UTC", "library": "def"}, tmp_path).add(row())
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "cpu-a-processor-2030-01-02.json",
+        "cpu-a-processor-2030-01-09.json",
+    ]
+    assert len(read(tmp_path / "cpu-a-processor-2030-01-02.json")["rows"]) == 2
+
+
 def test_the_newest_of_each_device_is_shown_and_the_others_are_not_lost(tmp_path):
     for name, other in (("a", {}), ("b", {"date": "2030-01-03"}), ("c", {"device": "a GPU"})):
         Results(tmp_path / f"{name}.json", HERE | other).add(row())
