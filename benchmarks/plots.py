@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.results import Row, find
 from benchmarks.tables import Made, largest
@@ -96,14 +97,16 @@ def _lines(pair: Sequence[Axes], rows: Sequence[Row]) -> None:
     for ax, field, least in ((pair[0], "ms", 0.0), (pair[1], "peak_mib", 0.5)):
         ax.set_visible(True)
         ax.set(xscale="log", yscale="log")
-        for row in rows:
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_minor_formatter(NullFormatter())
+        for i, row in enumerate(rows):
             points = [(p["size"], p[field]) for p in row["points"] if p[field] > least]
+            colour, power = COLOURS[row["form"]], row["time_exponent" if field == "ms" else "memory_exponent"]
             if points:
-                power = row["time_exponent" if field == "ms" else "memory_exponent"]
-                text = f"~{row['axis']}^{power:.1f}" if power is not None else ""
-                colour = COLOURS[row["form"]]
                 ax.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3)
-                ax.annotate(text, points[-1], fontsize=7, color=colour, ha="right", va="bottom")
+            if power is not None:
+                text = f"{row['axis']}^{power:.2f}"
+                ax.text(0.03, 0.99 - 0.1 * i, text, color=colour, fontsize=7, va="top", transform=ax.transAxes)
 
 
 def roofline(made: Made) -> Figure | None:
