@@ -1,0 +1,9 @@
+"""Pure PyTorch with closed-form gradients and memory O(N D): the CPU's fast path, and the fallback on any device.
+
+Each module has a dictionary ``OPERATIONS`` of its own, joined here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+OPERATIONS: dict[str, Callable[..., Any]] = {}
