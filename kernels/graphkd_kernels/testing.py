@@ -16,7 +16,7 @@ Function = Callable[..., Any]
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:
     """Normally distributed, the same on every device and, up to rounding, in every dtype."""
-    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return values.to(dtype).to(device)
 
 
