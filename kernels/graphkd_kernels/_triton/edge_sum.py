@@ -12,7 +12,7 @@ from graphkd_kernels._triton.edges import Side, edge_gradient, edge_value, sizes
 from graphkd_kernels._triton.grams import combine, gram, product
 from graphkd_kernels._triton.launch import arch
 from graphkd_kernels._triton.library import KernelRule, fit, register, wide
-from graphkd_kernels._triton.rows import Rows, normalise, normalise_backward
+from graphkd_kernels._triton.rows import Rows, normalise, normalise_backward, padded
 from graphkd_kernels.autograd import Maybe, Needs, Options
 from graphkd_kernels.precision import asked_precision
 
@@ -96,7 +96,7 @@ class Columns(Products):
     """Through Grams of columns of Z = [U V], or [Xs Xt] where the widths differ."""
 
     def compute(self, needs: Needs) -> Found:
-        d, uv = self.xs.shape[2], self.xs.shape[2] == self.xt.shape[2]
+        d, uv = padded(self.xs.shape[2]), self.xs.shape[2] == self.xt.shape[2]
         layout, same = "uv" if uv else "", self.ys is None
         x = self.rows(False, layout)
         gx = gram(x.z, self.math)
@@ -123,7 +123,7 @@ class Tiles(Products):
     """Through tiles of the edges, which never exist together."""
 
     def compute(self, needs: Needs) -> Found:
-        d, uv = self.xs.shape[2], self.xs.shape[2] == self.xt.shape[2]
+        d, uv = padded(self.xs.shape[2]), self.xs.shape[2] == self.xt.shape[2]
         same, layout = self.ys is None, "uvu" if uv else ""
         x = self.rows(False, layout)
         y = x if same else self.rows(True, layout)
@@ -164,10 +164,9 @@ class Distances:
 
     def side(self, x: Tensor, y: Tensor | None) -> Side:
         """Operands of one network. Distances do not change when both sets are shifted."""
-        kind = self.math.sums
-        shift = (x if y is None else y).to(kind).mean(dim=1, keepdim=True)
-        a = (x.to(kind) - shift).contiguous()
-        b = a if y is None else (y.to(kind) - shift).contiguous()
+        shift = (x if y is None else y).mean(dim=1, dtype=self.math.sums)
+        a = normalise(x, None, "shift", self.math, shift=shift).z
+        b = a if y is None else normalise(y, None, "shift", self.math, shift=shift).z
         size = sizes(a, self.math)
         return Side(a, b, size, size if y is None else sizes(b, self.math), self.gamma)
 
@@ -185,7 +184,7 @@ class Distances:
                 )
                 x = (self.xs, self.ys, self.xt, self.yt)[which]
                 assert x is not None
-                found[which] = g.to(x.dtype)
+                found[which] = normalise_backward(g, x, None, None, "shift")
         if value is None:
             value, _ = edge_value(student, teacher, self.relation, self.penalty, self.math, symmetric=same)
         return value, tuple(found)

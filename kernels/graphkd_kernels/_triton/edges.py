@@ -15,6 +15,7 @@ from torch import Tensor
 from graphkd_kernels._triton.configs import Math, chunk, pick
 from graphkd_kernels._triton.grams import triangle
 from graphkd_kernels._triton.launch import arch, empty, launch
+from graphkd_kernels._triton.rows import padded
 from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
 
 RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
@@ -77,13 +78,13 @@ def _difference(
 @triton.jit
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
-    n, m, width, width2, tiles_n, tiles_m, per_batch,
+    n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
     TINY: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, m).
+    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, panel_row).
 
     SYMMETRIC: tiles above the diagonal count twice, those below are not made. Rows p and T-1-p of the T x T tiles hold
     T+1 such tiles together, so the grid is a rectangle of ceil(T/2) x (T+1) and needs no root to find its way.
@@ -113,8 +114,8 @@ def edges_fwd_kernel(
         )  # fmt: skip
         tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
         if PANEL:
-            keep = (row < n)[:, None] & (col < m)[None, :]
-            place = (batch * n + row)[:, None] * m + col[None, :]
+            keep = (row < n)[:, None] & (col < panel_row)[None, :]
+            place = (batch * n + row)[:, None] * panel_row + col[None, :]
             tl.store(panel_ptr + place, narrow(weight, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
     else:
         tl.store(out_ptr + pid, 0.0)
@@ -229,7 +230,7 @@ def edge_value(
     first: Side, second: Side | None, relation: str, penalty: str, math: Math,
     symmetric: bool = False, offset: int | None = None, panel: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Sum of the penalties () in float64, and the weights (b, n, m) in the dtype ``panel`` if one is given.
+    """Sum of the penalties () in float64, and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
 
     Args:
         first, second: operands; ``second`` for distances.
@@ -242,9 +243,10 @@ def edge_value(
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     per_batch = triangle(tiles_n) if square else tiles_n * tiles_m
     out = empty((b * per_batch,), torch.float64, first.a.device)
-    weights = None if panel is None else empty((b, n, m), panel, first.a.device)
+    weights = None if panel is None else empty((b, n, padded(m)), panel, first.a.device)
     args = _operands(first, second, offset or 0)
     args |= {"out_ptr": out, "panel_ptr": weights, "tiles_n": tiles_n, "tiles_m": tiles_m, "per_batch": per_batch}
+    args["panel_row"] = padded(m)
     tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth, "SYMMETRIC": square, "PANEL": panel is not None}
     rule = tile | _rule(relation, penalty, offset, math) | constants(math)
     launch(edges_fwd_kernel, (b * per_batch,), args, rule, config, math.name)
