@@ -124,7 +124,7 @@ def edges_fwd_kernel(
 @triton.jit
 def edges_bwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, right_ptr, left_ptr, out_ptr, grad_ptr,
-    n, m, d, width, width2, tiles_n,
+    n, m, d, width, width2, tiles_n, right_batch, right_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2, factor,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
@@ -142,7 +142,7 @@ def edges_bwd_kernel(
         size_a_ptr, size_b_ptr = size_a_ptr + batch * n, size_b_ptr + batch * m
         size_a2_ptr, size_b2_ptr = size_a2_ptr + batch * n, size_b2_ptr + batch * m
         a2_ptr, b2_ptr = a2_ptr + batch * a2_batch, b2_ptr + batch * b2_batch
-    a_ptr, b_ptr, right_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch, right_ptr + batch * m * d
+    a_ptr, b_ptr, right_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch, right_ptr + batch * right_batch
     total = tl.zeros([BM, BD], SUMS)
     sums = tl.zeros([BM], SUMS)
     value = tl.zeros([BM], tl.float64)
@@ -157,7 +157,7 @@ def edges_bwd_kernel(
         if RELATION != 0:
             sums += tl.sum(weight, 1)
         weight = narrow(weight, right_ptr.dtype.element_ty, UPCAST)
-        total = dot(weight, load(right_ptr, col, k, m, d, d), total, PRECISION, UPCAST)
+        total = dot(weight, load(right_ptr, col, k, m, d, right_row), total, PRECISION, UPCAST)
     keep = (row < n)[:, None] & (k < d)[None, :]
     place = (batch * n + row)[:, None] * d + k[None, :]
     if RELATION != 0:
@@ -260,7 +260,7 @@ def edge_gradient(
     """Sum of the penalties () in float64 and factor * its gradient (b, n, d) in the rows ``left`` of the first relation.
 
     Args:
-        right: the other end of the edges, (b, m, d), contiguous. left: (b, n, d), contiguous; for distances.
+        right: the other end of the edges, (b, m, d). left: (b, n, d), contiguous; for distances.
     """
     (b, n, _), (m, d) = first.a.shape, right.shape[1:]
     config = pick("edges_bwd", math, arch(right.device))
@@ -270,7 +270,7 @@ def edge_gradient(
     grad = empty((b, n, d), math.sums, right.device)
     args = _operands(first, second, offset or 0)
     args |= {"m": m, "d": d, "right_ptr": right, "left_ptr": left, "out_ptr": out, "grad_ptr": grad}
-    args |= {"tiles_n": tiles_n, "factor": factor}
+    args |= {"tiles_n": tiles_n, "right_batch": right.stride(0), "right_row": right.stride(1), "factor": factor}
     tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth, "BD": block}
     rule = tile | _rule(relation, penalty, offset, math) | constants(math)
     launch(edges_bwd_kernel, (b * tiles_n, chunks), args, rule, config, math.name)
