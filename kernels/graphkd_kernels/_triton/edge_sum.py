@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphkd_kernels import autograd, reference
 from graphkd_kernels._triton.cases import Case
-from graphkd_kernels._triton.configs import Math, chunk, math
+from graphkd_kernels._triton.configs import Math, math, pick
 from graphkd_kernels._triton.edges import Side, edge_gradient, edge_value, sizes
 from graphkd_kernels._triton.grams import combine, gram, product
 from graphkd_kernels._triton.launch import arch
@@ -202,18 +202,20 @@ def walk(
     """Value and gradient from tiles. Wide rows, for which making each tile again for every chunk of columns would cost more
     than writing it, go by panels of rows: weights (rows, m), at most as large as the operands, then one product."""
     d = right.shape[2]
-    if second is not None or d <= 4 * chunk(math, arch(right.device)):
+    if d <= 2 * pick("edges_bwd", math, arch(right.device)).chunk:
         return edge_gradient(first, second, right, left, relation, penalty, math, offset, factor)
     (_, n, _), m = first.a.shape, right.shape[1]
     rows = max(256, min(n, 2 * d * max(n, m) // m))
     values, grads = [], []
     for start in range(0, n, rows):
-        part = Side(first.a[:, start : start + rows], first.b)
+        part = slice(start, start + rows)
+        sides = first.part(part), None if second is None else second.part(part)
         moved = None if offset is None else offset + start
-        value, weights = edge_value(part, None, relation, penalty, math, offset=moved, panel=math.storage)
+        value, weights = edge_value(*sides, relation, penalty, math, offset=moved, panel=math.storage)
         assert weights is not None
+        g = product(weights[..., :m], right, math)
+        grads.append(g if left is None else weights.sum(-1, keepdim=True, dtype=g.dtype) * left[:, part] - g)
         values.append(value)
-        grads.append(product(weights, right, math))
     whole = grads[0] if len(grads) == 1 else torch.cat(grads, 1)
     return torch.stack(values).sum(), whole.mul_(factor)
 

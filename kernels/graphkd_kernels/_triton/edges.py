@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels._triton.configs import Math, chunk, pick
+from graphkd_kernels._triton.configs import Math, pick
 from graphkd_kernels._triton.grams import triangle
 from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.rows import padded
@@ -192,6 +192,11 @@ class Side:
     size_b: Tensor | None = None
     gamma: float = 1.0
 
+    def part(self, rows: slice) -> "Side":
+        """The same with some of the rows."""
+        size = self.size_a
+        return Side(self.a[:, rows], self.b, None if size is None else size[:, rows].contiguous(), self.size_b, self.gamma)
+
 
 def sizes(x: Tensor, math: Math) -> Tensor:
     """Squared sizes (b, n) of rows (b, n, k), as the tiles' products have them."""
@@ -264,7 +269,7 @@ def edge_gradient(
     """
     (b, n, _), (m, d) = first.a.shape, right.shape[1:]
     config = pick("edges_bwd", math, arch(right.device))
-    block = min(max(triton.next_power_of_2(d), 16), chunk(math, arch(right.device)))
+    block = min(max(triton.next_power_of_2(d), 16), config.chunk)
     tiles_n, chunks = triton.cdiv(n, config.rows), triton.cdiv(d, block)
     out = empty((b * tiles_n,), torch.float64, right.device)
     grad = empty((b, n, d), math.sums, right.device)
