@@ -44,8 +44,8 @@ def precision(name: str) -> Iterator[None]:
     """How kernels on a GPU form products inside the ``with`` block; other backends are exact always.
 
     Args:
-        name: ``"high"``, the default: bfloat16 tensor cores for 16-bit inputs, whose sums and differences are rounded once,
-            and three-term tf32 for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
+        name: ``"high"``, the default: bfloat16 tensor cores for 16-bit inputs, whose sums and differences are rounded
+            once, and three-term tf32 for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
 
     Raises: ValueError for another name.
     """

@@ -11,7 +11,7 @@ OLDEST = 80
 
 
 def interpreting() -> bool:
-    """Whether kernels run in Triton's interpreter. The variable counts when triton is imported, once for the process."""
+    """Whether kernels run in Triton's interpreter; the variable counts when triton is imported."""
     return environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -41,5 +41,7 @@ def unfit(tensor: Tensor) -> str | None:
 def _too_old(device: torch.device) -> str | None:
     major, minor = torch.cuda.get_device_capability(device)
     if 10 * major + minor < OLDEST:
-        return f"{device} has compute capability {major}.{minor}, the kernels need {OLDEST // 10}.{OLDEST % 10} or later"
+        return (
+            f"{device} has compute capability {major}.{minor}, the kernels need {OLDEST // 10}.{OLDEST % 10} or later"
+        )
     return None

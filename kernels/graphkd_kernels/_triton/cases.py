@@ -1,4 +1,4 @@
-"""Operations at shapes that reach every kernel and configuration: what the gate compiles, without a GPU and without data."""
+"""Operations at shapes that reach every kernel and configuration: what the gate compiles, without a GPU or data."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,10 +33,13 @@ def launches(case: Case, arch: int, dtypes: Iterable[torch.dtype] | None = None)
     rule = RULES[case.rule]
     for dtype in case.dtypes if dtypes is None else dtypes:
         tensors = [
-            None if shape is None else torch.empty(shape, dtype=torch.int64 if i in case.integers else dtype, device="meta")
+            None
+            if shape is None
+            else torch.empty(shape, dtype=torch.int64 if i in case.integers else dtype, device="meta")
             for i, shape in enumerate(case.shapes)
         ]
-        for precision in [(each,) for each in case.precisions] or [()]:
+        variants = [(*case.options, each) for each in case.precisions] or [case.options]
+        for options in variants:
             with recording(arch) as record:
-                rule.gradients((*case.options, *precision), case.needs, *tensors)
+                rule.gradients(options, case.needs, *tensors)
             yield from record.launches

@@ -26,7 +26,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Math:
-    """How products are formed: what the operands are rounded to, what sums are kept in, Triton's ``input_precision``."""
+    """How products are formed: the operands' type, that of the sums, Triton's ``input_precision``."""
 
     name: str
     storage: torch.dtype
@@ -50,8 +50,8 @@ def math(dtype: torch.dtype, precision: str = "high") -> Math:
 
     Args:
         dtype: of the inputs, the widest of them.
-        precision: ``"high"``: bfloat16 operands for 16-bit inputs (rounded once, after U and V are formed), three-term tf32
-            for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
+        precision: ``"high"``: bfloat16 operands for 16-bit inputs (rounded once, after U and V are formed), three-term
+            tf32 for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
     """
     if dtype == torch.float64:
         return MATHS["fp64"]
@@ -86,7 +86,7 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
 
 
 def pick(kernel: str, math: Math, arch: int) -> Config:
-    """The configuration of a kernel on an architecture: compute capability times ten; 0 in the interpreter, 64-tiles there."""
+    """The configuration of a kernel on an architecture: compute capability times ten; 0: the interpreter, 64-tiles."""
     if arch == 0:
         return Config(64, 64, 64, 4, 1, chunk=32)
     table = _TABLE[kernel, math.name]

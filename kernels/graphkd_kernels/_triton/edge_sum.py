@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphkd_kernels import autograd, reference
+from graphkd_kernels import _blocked, autograd
 from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.configs import Math, math, pick
 from graphkd_kernels._triton.edges import Side, edge_gradient, edge_value, sizes
@@ -63,7 +63,8 @@ class EdgeSum(KernelRule):
         return value.to(wide(dtype)), tuple(shaped)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return reference.edge_sum(*tensors, *options[:3])
+        value: Tensor = _blocked.OPERATIONS["edge_sum"](*tensors, *options[:3])
+        return value
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,11 @@ def walk(
     first: Side, second: Side | None, right: Tensor, left: Tensor | None, relation: str, penalty: str, math: Math,
     offset: int | None = None, factor: float = 1.0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Value and gradient from tiles. Wide rows, for which making each tile again for every chunk of columns would cost more
-    than writing it, go by panels of rows: weights (rows, m), at most as large as the operands, then one product."""
+    """Value and gradient from tiles.
+
+    Wide rows, for which making each tile again for every chunk of columns would cost more than writing it, go by panels
+    of rows: weights (rows, m), at most twice as large as the operands, then one product.
+    """
     d = right.shape[2]
     if d <= 2 * pick("edges_bwd", math, arch(right.device)).chunk:
         return edge_gradient(first, second, right, left, relation, penalty, math, offset, factor)
@@ -220,9 +224,7 @@ def walk(
     return torch.stack(values).sum(), whole.mul_(factor)
 
 
-def edge_sum(
-    xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, penalty: str, gamma: float = 1.0
-) -> Tensor:
+def edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, penalty: str, gamma: float = 1.0) -> Tensor:
     """Sum over all entries of penalty(relation of students - relation of teachers); see reference.edge_sum."""
     fit(xs, ys, xt, yt)
     return autograd.apply("triton_edge_sum", (relation, penalty, gamma, asked_precision()), xs, ys, xt, yt)

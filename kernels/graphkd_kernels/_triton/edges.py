@@ -1,6 +1,6 @@
 """Sums over all entries of a difference of two relations, and their gradient, tile by tile: no matrix of edges exists.
 
-Products (gram, and cosine and Pearson after ``rows``): E = A B' with A = [U V], B = [V U], one product of twice the width.
+Products (gram, and cosine and Pearson after ``rows``): E = A B' with A = [U V], B = [V U].
 Distances: two products, one for each side, and the squared sizes of the rows. Derivations: kernels/README.md.
 """
 
@@ -126,7 +126,8 @@ def edges_fwd_kernel(
 
 @triton.jit
 def edges_bwd_kernel(
-    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, right_ptr, left_ptr, out_ptr, grad_ptr,
+    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
+    right_ptr, left_ptr, out_ptr, grad_ptr,
     n, m, d, width, width2, tiles_n, right_batch, right_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest, factor,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
@@ -187,7 +188,7 @@ def sizes_kernel(
 
 @dataclass(frozen=True)
 class Side:
-    """Operands of one relation: rows a (b, n, k) and b (b, m, k), and for distances their squared sizes (b, n), (b, m)."""
+    """Operands of one relation: rows a (b, n, k), b (b, m, k), and for distances their squared sizes (b, n), (b, m)."""
 
     a: Tensor
     b: Tensor
@@ -198,7 +199,9 @@ class Side:
     def part(self, rows: slice) -> "Side":
         """The same with some of the rows."""
         size = self.size_a
-        return Side(self.a[:, rows], self.b, None if size is None else size[:, rows].contiguous(), self.size_b, self.gamma)
+        return Side(
+            self.a[:, rows], self.b, None if size is None else size[:, rows].contiguous(), self.size_b, self.gamma
+        )
 
 
 def split(name: str, value: float) -> dict[str, float]:
@@ -223,13 +226,15 @@ def sizes(x: Tensor, math: Math) -> Tensor:
 def _operands(first: Side, second: Side | None, offset: int) -> dict[str, Any]:
     other = first if second is None else second
     return {
-        "a_ptr": first.a, "b_ptr": first.b, "a2_ptr": other.a if second else None, "b2_ptr": other.b if second else None,
+        "a_ptr": first.a, "b_ptr": first.b,
+        "a2_ptr": second.a if second else None, "b2_ptr": second.b if second else None,
         "size_a_ptr": first.size_a, "size_b_ptr": first.size_b,
         "size_a2_ptr": second.size_a if second else None, "size_b2_ptr": second.size_b if second else None,
         "n": first.a.shape[1], "m": first.b.shape[1], "width": first.a.shape[2], "width2": other.a.shape[2],
         "a_batch": first.a.stride(0), "b_batch": first.b.stride(0),
         "a2_batch": other.a.stride(0), "b2_batch": other.b.stride(0),
-        "a_row": first.a.stride(1), "b_row": first.b.stride(1), "a2_row": other.a.stride(1), "b2_row": other.b.stride(1),
+        "a_row": first.a.stride(1), "b_row": first.b.stride(1),
+        "a2_row": other.a.stride(1), "b2_row": other.b.stride(1),
         "offset": offset,
     } | split("gamma", first.gamma)  # fmt: skip
 
@@ -261,7 +266,13 @@ def edge_value(
     args = _operands(first, second, offset or 0)
     args |= {"out_ptr": out, "panel_ptr": weights, "tiles_n": tiles_n, "tiles_m": tiles_m, "per_batch": per_batch}
     args["panel_row"] = padded(m)
-    tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth, "SYMMETRIC": square, "PANEL": panel is not None}
+    tile = {
+        "BM": config.rows,
+        "BN": config.columns,
+        "BK": config.depth,
+        "SYMMETRIC": square,
+        "PANEL": panel is not None,
+    }
     rule = tile | _rule(relation, penalty, offset, math) | constants(math)
     launch(edges_fwd_kernel, (b * per_batch,), args, rule, config, math.name)
     return out.sum(), weights
@@ -271,7 +282,7 @@ def edge_gradient(
     first: Side, second: Side | None, right: Tensor, left: Tensor | None, relation: str, penalty: str, math: Math,
     offset: int | None = None, factor: float = 1.0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Sum of the penalties () in float64 and factor * its gradient (b, n, d) in the rows ``left`` of the first relation.
+    """Sum of the penalties () in float64, and factor * its gradient (b, n, d) in the first relation's rows.
 
     Args:
         right: the other end of the edges, (b, m, d). left: (b, n, d), contiguous; for distances.

@@ -1,6 +1,6 @@
 """EGA's two sums from one set of mapped rows and one set of Gram matrices.
 
-With Z = [U V], G = Z'Z, S = Z C and T = Z D (C = [I; I] / sqrt(2), D = [I; -I] / sqrt(2)), all that the node sum needs is in G:
+With Z = [U V], G = Z'Z, S = Z C and T = Z D (C = [I; I] / sqrt(2), D = [I; -I] / sqrt(2)), G holds the node sum:
 S'S = C'GC, T'T = D'GD, sum <t_i, s_i> = (tr P - tr Q) / 2, and its gradient in S is Z (2 C T'T - 2 D).
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphkd_kernels import autograd, reference
+from graphkd_kernels import _blocked, autograd
 from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.configs import math
 from graphkd_kernels._triton.edge_sum import KINDS, Found, columns_pay, common, edge_sum
@@ -59,11 +59,13 @@ class EGASums(KernelRule):
             edges, nodes = kept[2 * k : 2 * k + 2]
             if needs[k] and x is not None and edges is not None and nodes is not None:
                 g = upstream[0] * edges + upstream[1] * nodes
-                found[k] = normalise_backward(g, x[None], *kept[4 + 2 * k : 6 + 2 * k], KINDS[options[0]])[0]
+                mean, scale = kept[4 + 2 * k : 6 + 2 * k]
+                found[k] = normalise_backward(g, x[None], mean, scale, KINDS[options[0]])[0]
         return tuple(found)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return reference.ega_sums(*tensors, options[0])
+        value: Tensor = _blocked.OPERATIONS["ega_sums"](*tensors, options[0])
+        return value
 
 
 def ega_sums(student: Tensor, teacher: Tensor, relation: str) -> Tensor:

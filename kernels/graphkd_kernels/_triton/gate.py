@@ -1,6 +1,6 @@
 """Compile kernels ahead of time, without a GPU, and judge what the assembler made of them.
 
-What is compiled are recorded launches (``launch.recording``): the launcher's own arguments, alignments and configuration.
+What is compiled are recorded launches (``launch.recording``): the launcher's own arguments and configuration.
 Needs a process in which TRITON_INTERPRET is unset. Compilation goes through Triton's disk cache.
 """
 
@@ -39,7 +39,7 @@ class Report:
 
     Args:
         registers: per thread. stack: bytes per thread; more than 0 means spills.
-        shared: bytes per program. mma: tensor-core instructions of the architecture's own kind. tma: bulk tensor copies.
+        shared: bytes per program. mma: the architecture's own tensor-core instructions. tma: bulk tensor copies.
     """
 
     name: str

@@ -52,10 +52,10 @@ def gram_kernel(
 
 @triton.jit
 def _entry(g_ptr, splits, k, a, b, keep):
-    """Entries (a, b) of a symmetric matrix of which the upper half is there, summed over the splits in order in float64."""
+    """Entries (a, b) of a symmetric matrix known in its upper half, summed over the splits in order in float64."""
     at = tl.minimum(a, b).to(tl.int64) * k + tl.maximum(a, b)
     total = tl.zeros(keep.shape, tl.float64)
-    for _ in range(0, splits):
+    for _ in range(splits):
         total += tl.load(g_ptr + at, mask=keep, other=0.0).to(tl.float64)
         at += k * k
     return total

@@ -51,7 +51,7 @@ _ALLOCATE: ContextVar[Allocator | None] = ContextVar("graphkd_triton_allocate", 
 
 @contextmanager
 def recording(arch: int) -> Iterator[Record]:
-    """Note launches instead of making them. Launchers then run on meta tensors, so that what the gate compiles is what runs."""
+    """Note launches instead of making them. Launchers then take meta tensors: the gate compiles what runs."""
     token = _RECORD.set(record := Record(arch))
     try:
         yield record

@@ -1,4 +1,4 @@
-"""Rules made of kernel launches: called directly, or under torch.compile through one operator that Dynamo does not enter."""
+"""Rules made of kernel launches: called directly, under torch.compile through one opaque operator."""
 
 from abc import abstractmethod
 from ast import literal_eval
@@ -52,7 +52,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def fit(*tensors: Maybe) -> None:
-    """Raises: BackendUnavailableError for tensors that are not on a device with kernels; ValueError for several devices."""
+    """Raises: BackendUnavailableError for tensors where no kernels run; ValueError for several devices."""
     from graphkd_kernels.dispatch import BackendUnavailableError  # dispatch imports the table of kernels
 
     there = [each for each in tensors if each is not None]

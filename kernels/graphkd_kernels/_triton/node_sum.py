@@ -8,7 +8,7 @@ import math as numbers
 import torch
 from torch import Tensor
 
-from graphkd_kernels import autograd, reference
+from graphkd_kernels import _blocked, autograd
 from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.configs import Math, math
 from graphkd_kernels._triton.edge_sum import KINDS, Found, columns_pay, common, walk
@@ -45,16 +45,20 @@ class NodeSum(KernelRule):
             sums = _diagonal if target == "diagonal" else _identity
             value, (ds, dt) = sums(s.z, t.z, needs, offset, relation, how)
             found = [(ds, student, s.mean, s.scale), (dt, teacher, t.mean, t.scale)]
-        grads = [None if g is None else normalise_backward(g, x[None], mean, scale, kind)[0] for g, x, mean, scale in found]
-        if target == "gram" and everyone is None and len(grads) == 3:
-            grads[1:] = [grads[1] + grads[2]]
+        grads = [
+            None if g is None else normalise_backward(g, x[None], mean, scale, kind)[0] for g, x, mean, scale in found
+        ]
+        if target == "gram" and everyone is None and len(grads) == 3:  # the teacher is at both ends
+            of_ends = [g for g in grads[1:] if g is not None]
+            grads[1:] = [of_ends[0] + of_ends[1]]
         grads = [g if need else None for g, need in zip([*grads, None][:3], needs, strict=True)]
         return value.to(dtype), tuple(grads)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         relation, target, offset, _ = options
         student, teacher, everyone = tensors
-        return reference.node_sum(student, teacher, relation, target, offset, everyone)
+        value: Tensor = _blocked.OPERATIONS["node_sum"](student, teacher, relation, target, offset, everyone)
+        return value
 
 
 def _identity(s: Tensor, t: Tensor, needs: Needs, offset: int, relation: str, how: Math) -> Found:
@@ -102,7 +106,7 @@ def _diagonal(s: Tensor, t: Tensor, needs: Needs, offset: int, relation: str, ho
 
 
 def _against_teacher(v: Tensor, t: Tensor, needs: Needs, same: bool, how: Math) -> Found:
-    """||T (S - T)'||^2 with V = (S - T) / sqrt(2): 2 <T'T, V'V>, gradients 2 sqrt(2) V (T'T) in S and 4 T (V'V) in T."""
+    """||T (S - T)'||^2 with V = (S - T) / sqrt(2): 2 <T'T, V'V>; gradients 2 sqrt(2) V (T'T), 4 T (V'V)."""
     n, m, d = t.shape[1], v.shape[1], t.shape[2]
     root, of_student = numbers.sqrt(2), needs[0] or needs[2] or (same and needs[1])
     value, ds, dt = None, None, None

@@ -29,7 +29,9 @@ def _load(x_ptr, base, step, start, d, row_ok, BLOCK: tl.constexpr, SUMS: tl.con
 
 
 @triton.jit
-def _statistics(x_ptr, base, step, d, row_ok, KIND: tl.constexpr, TINY: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr):
+def _statistics(
+    x_ptr, base, step, d, row_ok, KIND: tl.constexpr, TINY: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr
+):
     """What is subtracted from each row, and what it is then multiplied by: 0 for a dead row."""
     total = tl.zeros(base.shape, SUMS)
     if KIND == 2:
@@ -171,8 +173,8 @@ def padded(d: int) -> int:
 
 
 def config(d: int, dtype: torch.dtype, device: torch.device) -> Config:
-    """2,048 elements in registers (half of them in float64), whatever the width; 64-tiles in the interpreter."""
-    elements = 1024 if dtype == torch.float64 else 2048
+    """1,024 elements in registers (half of them in float64), whatever the width; 64 rows in the interpreter."""
+    elements = 512 if dtype == torch.float64 else 1024
     block = min(triton.next_power_of_2(max(d, 16)), elements)
     return Config(64 if arch(device) == 0 else elements // block, block, 1, 4, 1)
 

@@ -1,6 +1,6 @@
-"""Matrices that the caller wants whole: mapped rows in one pass, relations of distances written by the product's own tiles.
+"""Matrices that the caller wants whole: mapped rows, and relations of distances from the product's tiles.
 
-Inner products of mapped rows are left to the vendor's matrix product: it is as fast as ours, and its gradients are free.
+Inner products of mapped rows are left to the vendor's matrix product: as fast as ours, gradients free.
 Under torch.compile the row maps are the reference's, which the compiler fuses into one pass too.
 """
 
@@ -56,9 +56,9 @@ class Rows(KernelRule):
     def finish(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
-        (x,) = tensors
+        (x,), (mean, scale) = tensors, kept
         assert x is not None
-        return (normalise_backward(flat(upstream.contiguous()), flat(x), *kept, options[0]).view(x.shape),)
+        return (normalise_backward(flat(upstream.contiguous()), flat(x), mean, scale, options[0]).view(x.shape),)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         (x,) = tensors

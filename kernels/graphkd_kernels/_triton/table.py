@@ -1,4 +1,4 @@
-"""Operation -> implementation; each module of kernels has dictionaries ``OPERATIONS`` and ``CASES`` of its own, joined here."""
+"""Operation -> implementation; each module of kernels has ``OPERATIONS`` and ``CASES`` of its own, joined here."""
 
 from collections.abc import Callable
 from typing import Any

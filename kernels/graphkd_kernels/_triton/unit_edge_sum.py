@@ -1,7 +1,8 @@
 r"""Grams whose rows have unit length (SP, ICKD), compared through Grams of columns: nothing N x N exists.
 
-For row i with a = Ys xs_i and b = Yt xt_i the term is |a/|a| - b/|b||^2 = (|e|^2 - (|a| - |b|)^2) / (|a| |b|), e = a - b: no
-large numbers are subtracted. With z = [u v], z' = [v u] of the row and the Gram G of the targets' [U V],
+For row i with a = Ys xs_i, b = Yt xt_i and e = a - b, its term is |a/|a| - b/|b||^2
+= (|e|^2 - (|a| - |b|)^2) / (|a| |b|):
+no large numbers are subtracted. With z = [u v], z' = [v u] of the row and the Gram G of the targets' [U V],
 
     e = [U V] z',  a + b = [U V] z,  |e|^2 = <G z', z'>,  <e, a + b> = <G z', z>,  |a + b|^2 = <G z, z>.
 
@@ -13,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels import _blocked, autograd, reference
+from graphkd_kernels import _blocked, autograd
 from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.configs import math
 from graphkd_kernels._triton.edge_sum import Found, columns_pay, common, flat
@@ -78,11 +79,15 @@ def unit_edges_kernel(
             u = tl.load(z_ptr + (place * 3 * d)[:, None] + col, mask=keep, other=0.0).to(SUMS)
             v = tl.load(z_ptr + (place * 3 * d)[:, None] + d + col, mask=keep, other=0.0).to(SUMS)
             p, q = mean_s.to(SUMS)[:, None], half_s.to(SUMS)[:, None]
-            tl.store(grad_s_ptr + (place * d)[:, None] + col, 0.7071067811865476 * (p * (hu + hv) + q * (fu + fv)), mask=keep)
+            tl.store(
+                grad_s_ptr + (place * d)[:, None] + col, 0.7071067811865476 * (p * (hu + hv) + q * (fu + fv)), mask=keep
+            )
             tl.store(weight_s_ptr + own, p * u + q * v, mask=keep)
             tl.store(weight_s_ptr + far, p * v + q * u, mask=keep)
             p, q = mean_t.to(SUMS)[:, None], half_t.to(SUMS)[:, None]
-            tl.store(grad_t_ptr + (place * d)[:, None] + col, 0.7071067811865476 * (p * (hu - hv) + q * (fu - fv)), mask=keep)
+            tl.store(
+                grad_t_ptr + (place * d)[:, None] + col, 0.7071067811865476 * (p * (hu - hv) + q * (fu - fv)), mask=keep
+            )
             tl.store(weight_t_ptr + own, p * u + q * v, mask=keep)
             tl.store(weight_t_ptr + far, p * v + q * u, mask=keep)
 
@@ -126,7 +131,8 @@ class UnitEdgeSum(KernelRule):
         return value.to(dtype), tuple(shaped)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return reference.unit_edge_sum(*tensors)
+        value: Tensor = _blocked.OPERATIONS["unit_edge_sum"](*tensors)
+        return value
 
 
 def _inverse(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -139,14 +145,14 @@ def terms(
     z: Tensor, h: Tensor, f: Tensor, scales: tuple[Tensor, Tensor], gradient: bool
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Sum () of all rows' terms in float64; for student and teacher the gradient of the rows, and the weights."""
-    (b, n, width), d = z.shape, z.shape[2] // 3
+    (b, n, _), d = z.shape, z.shape[2] // 3
     tile = config(d, torch.float64, z.device)
     programs = triton.cdiv(b * n, tile.rows)
     out = empty((programs,), torch.float64, z.device)
     sides = [
         (empty((b, n, d), h.dtype, z.device), empty((b, n, 2 * d), h.dtype, z.device)) for _ in range(2) if gradient
     ]
-    (grad_s, weight_s), (grad_t, weight_t) = sides or [(None, None)] * 2
+    (grad_s, weight_s), (grad_t, weight_t) = sides if gradient else ((None, None), (None, None))
     args = {
         "z_ptr": z, "h_ptr": h, "f_ptr": f, "alive_s_ptr": scales[0], "alive_t_ptr": scales[1], "out_ptr": out,
         "grad_s_ptr": grad_s, "grad_t_ptr": grad_t, "weight_s_ptr": weight_s, "weight_t_ptr": weight_t,
@@ -169,8 +175,7 @@ def unit_edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
     d, m = xs.shape[-1], (xs if ys is None else ys).shape[-2]
     if d == xt.shape[-1] and columns_pay(xs.shape[-2], m, 2 * d):
         return autograd.apply("triton_unit_edge_sum", (asked_precision(),), xs, ys, xt, yt)
-    dense = _blocked.OPERATIONS.get("unit_edge_sum", reference.unit_edge_sum)
-    result: Tensor = dense(xs, ys, xt, yt)
+    result: Tensor = _blocked.OPERATIONS["unit_edge_sum"](xs, ys, xt, yt)
     return result
 
 

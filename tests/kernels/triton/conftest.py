@@ -9,7 +9,10 @@ import torch
 from graphkd_kernels import _triton
 
 if _triton.interpreting():
-    collect_ignore = ["test_in_interpreter.py", "test_gate.py"]  # neither itself again nor the compiler, which it replaces
+    collect_ignore = [
+        "test_in_interpreter.py",
+        "test_gate.py",
+    ]  # neither itself again nor the compiler, which it replaces
     DEVICES = ["cpu"]
 else:
     DEVICES = [pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -138,7 +138,9 @@ def test_other_types(dtype, relation, n, device):
 
 def test_a_mixture_of_types(device):
     s, _, t, _ = pair(97, 33)
-    check([s, None, t.bfloat16(), None], ("pearson", "square"), BOTH, device, 6e-3)  # the teacher's gradient is bfloat16
+    check(
+        [s, None, t.bfloat16(), None], ("pearson", "square"), BOTH, device, 6e-3
+    )  # the teacher's gradient is bfloat16
 
 
 def test_exact_precision_of_16_bit_inputs(device):
@@ -180,7 +182,11 @@ def test_a_graph_without_nodes(device):
 @pytest.mark.parametrize("n", [40, pytest.param(150, marks=pytest.mark.slow)])
 def test_the_same_bits_again(options, n, device):
     first, second = (
-        testing.derive(lambda *x: OPERATIONS["edge_sum"](*x, *options), [x if x is None else x.to(device) for x in pair(n, 33)], STUDENT)
+        testing.derive(
+            lambda *x: OPERATIONS["edge_sum"](*x, *options),
+            [x if x is None else x.to(device) for x in pair(n, 33)],
+            STUDENT,
+        )
         for _ in range(2)
     )
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
@@ -192,5 +198,7 @@ def test_pairs_beyond_32_bits():
     n, d = 66_000, 64
     s, t = (testing.rows(n, d, seed=seed).cuda().requires_grad_(seed == 0) for seed in range(2))
     columns = OPERATIONS["edge_sum"](s, None, t, None, "cosine", "square")
-    tiles = OPERATIONS["edge_sum"](s, None, t, None, "cosine", "huber")  # half of it: hardly a difference of cosines is above 1
+    tiles = OPERATIONS["edge_sum"](
+        s, None, t, None, "cosine", "huber"
+    )  # half of it: hardly a difference of cosines is above 1
     torch.testing.assert_close(2 * tiles, columns, rtol=1e-3, atol=0)

@@ -13,7 +13,10 @@ def test_both_sums_under_different_upstream_gradients(relation, n, dtype, device
     nodes = [testing.rows(n, 17, seed=i, dtype=dtype).to(device) for i in range(2)]
     with testing.poisoned():
         found = testing.errors(
-            lambda *x: OPERATIONS["ega_sums"](*x, relation), lambda *x: reference.ega_sums(*x, relation), nodes, (True, True)
+            lambda *x: OPERATIONS["ega_sums"](*x, relation),
+            lambda *x: reference.ega_sums(*x, relation),
+            nodes,
+            (True, True),
         )
     assert max(found) < (5e-6 if dtype == torch.float32 else 1e-13), found
 

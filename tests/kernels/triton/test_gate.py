@@ -18,7 +18,9 @@ def compile_all(cases, arch, dtypes=None):
     faults = [fault for launch in distinct for fault in gate.compile(launch, arch).faults(launch.math)]
     kernels = {launch.kernel.__name__ for launch in distinct}
     configs = {(launch.kernel.__name__, launch.math, launch.config) for launch in distinct}
-    print(f"sm_{arch}: {len(kernels)} kernels, {len(configs)} configurations, {len(distinct)} compilations, {len(cases)} shapes")
+    print(
+        f"sm_{arch}: {len(kernels)} kernels, {len(configs)} configurations, {len(distinct)} compilations, {len(cases)} shapes"
+    )
     assert not faults, "\n".join(faults)
 
 

@@ -1,7 +1,6 @@
 """Node sums on kernels against the reference in float64."""
 
 import pytest
-import torch
 from graphkd_kernels import reference, testing
 from graphkd_kernels._triton.table import OPERATIONS
 
@@ -31,7 +30,9 @@ def test_every_target(target, relation, n, d, device):
 def test_one_rank_of_several(target, d, device):
     student, everyone = testing.rows(90, d), testing.rows(90, d, seed=1)
     needs = (True, True, target == "gram")
-    check(student, everyone[30:63].clone(), ("cosine", target, 30), needs, device, everyone=everyone if needs[2] else None)
+    check(
+        student, everyone[30:63].clone(), ("cosine", target, 30), needs, device, everyone=everyone if needs[2] else None
+    )
 
 
 def test_diagonal_of_nearly_equal_rows(device):

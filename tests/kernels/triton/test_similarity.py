@@ -27,7 +27,9 @@ def test_row_maps(operation, shape, device):
 
 
 @pytest.mark.parametrize("operation", ROW_MAPS)
-@pytest.mark.parametrize("change", [testing.strided, testing.transposed, testing.expanded, testing.with_zero_row, testing.with_dead_row])
+@pytest.mark.parametrize(
+    "change", [testing.strided, testing.transposed, testing.expanded, testing.with_zero_row, testing.with_dead_row]
+)
 def test_row_maps_of_awkward_inputs(operation, change, device):
     check(operation, [change(testing.rows(17, 65).to(device))], (), (True,))
 
@@ -51,7 +53,12 @@ def test_distances(relation, targets, device):
 
 @pytest.mark.parametrize("relation", ["gram", "cosine", "pearson"])
 def test_products(relation, device):
-    check("similarity", [testing.rows(2, 30, 20).to(device), testing.rows(2, 9, 20, seed=1).to(device)], (relation,), (True, True))
+    check(
+        "similarity",
+        [testing.rows(2, 30, 20).to(device), testing.rows(2, 9, 20, seed=1).to(device)],
+        (relation,),
+        (True, True),
+    )
 
 
 def test_a_large_offset_does_not_cancel(device):
