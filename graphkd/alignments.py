@@ -58,11 +58,17 @@ class Alignment:
         return self.outer(both[0], both[1].detach(), columns)
 
     @property
+    def sums(self) -> bool:
+        """Whether the value is a function of a sum over entries or rows; a subclass may be none."""
+        return type(self) is Alignment
+
+    @property
     def kernel(self) -> tuple[Any, ...]:
         """What fused kernels call the penalty, with its numbers; empty for one that they do not know."""
-        if type(self) is not Alignment:  # a subclass may be no sum of penalties at all
+        if not self.sums:
             return ()
-        return KERNELS.get(self.penalty) or getattr(self.penalty, "kernel", ())
+        named: tuple[Any, ...] = getattr(self.penalty, "kernel", ())
+        return KERNELS.get(self.penalty, named)
 
     def local_sum(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None

@@ -11,6 +11,8 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "errors typing",
     "registry",
     "features losses distributed",
+    "edge_ops",
+    "aligning",
     "ops",
     "relations spectral spectral_filters spectral_losses alignments attention",
     "edges",

@@ -179,3 +179,11 @@ def test_an_integer_argument():
 def test_a_name_is_taken_once():
     with pytest.raises(AssertionError):
         autograd.register("test_cubes", Cubes())
+
+
+@rules
+def test_a_second_derivative_through_the_upstream_gradient(name):
+    """The upstream gradient depends on the inputs too: each way to them is taken once."""
+    function = call(name, True)
+    inputs = randn(3, 4).requires_grad_(), randn(3, 4, seed=1).requires_grad_()
+    assert gradgradcheck(lambda s, t: (function(s**2, t) ** 2 * function(s, s * t)).sum(), inputs)
