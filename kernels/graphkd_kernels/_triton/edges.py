@@ -210,9 +210,9 @@ def split(name: str, value: float) -> dict[str, float]:
     return {name: high, f"{name}_rest": value - high}
 
 
-def sizes(x: Tensor, math: Math) -> Tensor:
-    """Squared sizes (b, n) of rows (b, n, k), as the tiles' products have them."""
-    (b, n, k), config = x.shape, pick("edges", math, arch(x.device))
+def sizes(x: Tensor, math: Math, kernel: str = "edges") -> Tensor:
+    """Squared sizes (b, n) of rows (b, n, k), as the products of a kernel's tiles have them."""
+    (b, n, k), config = x.shape, pick(kernel, math, arch(x.device))
     tiles = triton.cdiv(n, config.rows)
     out = empty((b, n), math.sums, x.device)
     args = {

@@ -80,10 +80,10 @@ class Distances(KernelRule):
         a = normalise(flat(x), None, "shift", how, shift=shift).z
         b = a if y is None else normalise(flat(y), None, "shift", how, shift=shift).z
         (count, n, width), m = a.shape, b.shape[1]
-        size_a = sizes(a, how)
-        size_b = size_a if y is None else sizes(b, how)
+        size_a = sizes(a, how, "similarity")
+        size_b = size_a if y is None else sizes(b, how, "similarity")
         out = empty((count, n, m), dtype, a.device)
-        config = pick("edges", how, arch(a.device))
+        config = pick("similarity", how, arch(a.device))
         tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         args = {
             "a_ptr": a, "b_ptr": b, "size_a_ptr": size_a, "size_b_ptr": size_b, "out_ptr": out, "n": n, "m": m,
