@@ -1,0 +1,90 @@
+"""Arithmetic, tiles, warps and stages of each kernel: a static table, every row of which passes the gate."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Config:
+    """Tile (rows, columns, depth of one step of a product), warps and pipeline stages."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+    def __str__(self) -> str:
+        return f"[{self.rows}x{self.columns}x{self.depth}, {self.warps} warps, {self.stages} stages]"
+
+
+@dataclass(frozen=True)
+class Math:
+    """How products are formed: what the operands are rounded to, what sums are kept in, Triton's ``input_precision``."""
+
+    name: str
+    storage: torch.dtype
+    sums: torch.dtype
+    precision: str
+
+
+MATHS = {
+    math.name: math
+    for math in (
+        Math("bf16", torch.bfloat16, torch.float32, "ieee"),  # products of bfloat16 are exact in float32
+        Math("tf32x3", torch.float32, torch.float32, "tf32x3"),  # three tensor-core products: float32's accuracy
+        Math("ieee", torch.float32, torch.float32, "ieee"),  # multiply-adds without tensor cores
+        Math("fp64", torch.float64, torch.float64, "ieee"),
+    )
+}
+
+
+def math(dtype: torch.dtype, precision: str = "high") -> Math:
+    """The arithmetic for inputs of a dtype.
+
+    Args:
+        dtype: of the inputs, the widest of them.
+        precision: ``"high"``: bfloat16 operands for 16-bit inputs (rounded once, after U and V are formed), three-term tf32
+            for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
+    """
+    if dtype == torch.float64:
+        return MATHS["fp64"]
+    if precision == "exact":
+        return MATHS["ieee"]
+    return MATHS["tf32x3" if dtype == torch.float32 else "bf16"]
+
+
+# Rows hold for compute capabilities from theirs up to the next.
+_TABLE: dict[tuple[str, str], dict[int, Config]] = {
+    ("edges", "bf16"): {80: Config(128, 128, 32, 8, 3), 90: Config(128, 128, 64, 8, 3)},
+    ("edges", "tf32x3"): {80: Config(64, 64, 32, 4, 2), 90: Config(64, 64, 32, 4, 2)},
+    ("edges", "ieee"): {80: Config(64, 64, 32, 4, 2)},
+    ("edges", "fp64"): {80: Config(64, 64, 16, 4, 2)},
+    ("edges_bwd", "bf16"): {80: Config(64, 64, 32, 4, 2), 90: Config(64, 64, 64, 4, 2)},
+    ("edges_bwd", "tf32x3"): {80: Config(64, 32, 32, 4, 2), 90: Config(64, 32, 32, 4, 2)},
+    ("edges_bwd", "ieee"): {80: Config(32, 32, 32, 4, 2)},
+    ("edges_bwd", "fp64"): {80: Config(32, 32, 16, 4, 2)},
+    ("gram", "bf16"): {80: Config(128, 128, 32, 8, 3), 90: Config(128, 128, 64, 8, 3)},
+    ("gram", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},
+    ("gram", "ieee"): {80: Config(64, 64, 32, 4, 2)},
+    ("gram", "fp64"): {80: Config(64, 64, 16, 4, 2)},
+    ("product", "bf16"): {80: Config(128, 128, 32, 8, 3), 90: Config(128, 128, 64, 8, 3)},
+    ("product", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},
+    ("product", "ieee"): {80: Config(64, 64, 32, 4, 2)},
+    ("product", "fp64"): {80: Config(64, 64, 16, 4, 2)},
+}
+_CHUNK = {"bf16": 128, "tf32x3": 64, "ieee": 64, "fp64": 32}
+
+
+def pick(kernel: str, math: Math, arch: int) -> Config:
+    """The configuration of a kernel on an architecture: compute capability times ten; 0 in the interpreter, 64-tiles there."""
+    if arch == 0:
+        return Config(64, 64, 64, 4, 1)
+    table = _TABLE[kernel, math.name]
+    return table[max(capability for capability in table if capability <= arch)]
+
+
+def chunk(math: Math, arch: int) -> int:
+    """Columns of a gradient that one program accumulates."""
+    return _CHUNK[math.name] if arch else 64

@@ -1,0 +1,171 @@
+"""Gram matrices of columns, Z'Z over blocks of rows, what edge sums make of them, and products of rows with the result.
+
+With Z = [U V] or [S T], ||S S' - T T'||^2 and its gradient need Z'Z only: 8 N D^2 operations, nothing N x N.
+The same with a batch of channel graphs, C x C over P positions: rows are channels, columns positions (the dual form).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from graphkd_kernels._triton.configs import Config, Math, pick
+from graphkd_kernels._triton.launch import arch, empty, launch
+from graphkd_kernels._triton.tiles import constants, dot, load, narrow
+
+SPLIT = 4096  # rows summed in float32; what is above is summed in float64
+
+
+@triton.jit
+def gram_kernel(
+    z_ptr, out_ptr, n, k, tiles, per_batch, split_rows, splits, z_batch, z_row,
+    BM: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Z'Z over each block of split_rows rows: z (b, n, k) to out (b, splits, k, k), tiles on and above the diagonal only."""
+    pid, split = tl.program_id(0), tl.program_id(1)
+    batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
+    p, q = index // (tiles + 1), index % (tiles + 1)  # the rectangle of edges.edges_fwd_kernel
+    first = q < tiles - p
+    if first | (p != tiles - 1 - p):
+        i, j = tl.where(first, p, tiles - 1 - p), tl.where(first, p + q, q - 1)
+        a, b = i * BM + tl.arange(0, BM), j * BM + tl.arange(0, BM)
+        base = z_ptr + batch * z_batch
+        total = tl.zeros([BM, BM], SUMS)
+        end = tl.minimum((split + 1) * split_rows, n)
+        for start in range(split * split_rows, end, BK):
+            row = start + tl.arange(0, BK)
+            total = dot(load(base, row, a, end, k, z_row).T, load(base, row, b, end, k, z_row), total, PRECISION, UPCAST)
+        keep = (a < k)[:, None] & (b < k)[None, :]
+        place = ((batch * splits + split) * k + a)[:, None] * k + b[None, :]
+        tl.store(out_ptr + place, total, mask=keep)
+
+
+@triton.jit
+def _entry(g_ptr, splits, k, a, b, keep):
+    """Entries (a, b) of a symmetric matrix of which the upper half is there, summed over the splits in order in float64."""
+    at = tl.minimum(a, b).to(tl.int64) * k + tl.maximum(a, b)
+    total = tl.zeros(keep.shape, tl.float64)
+    for _ in range(0, splits):
+        total += tl.load(g_ptr + at, mask=keep, other=0.0).to(tl.float64)
+        at += k * k
+    return total
+
+
+@triton.jit
+def combine_kernel(
+    x_ptr, y_ptr, m_ptr, out_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
+    UV: tl.constexpr, SAME: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """<Gx, J Gy J> in partial sums, and M with which Z_x M is a gradient, both from Gram matrices (b, splits, k, k).
+
+    UV: Z = [U V], J swaps the halves, columns of M are S = (U + V) / sqrt(2), then T = (U - V) / sqrt(2).
+    Otherwise Z = [S T] with ``half`` columns of S, J changes the sign of those of T, and M = J Gy.
+    M (b, k, out_width) is written where m_ptr is given; factor scales its columns, with the opposite sign for T.
+    """
+    pid = tl.program_id(0)
+    batch, index = (pid // (tiles * tiles)).to(tl.int64), pid % (tiles * tiles)
+    a = ((index // tiles) * BLOCK + tl.arange(0, BLOCK))[:, None]
+    b = ((index % tiles) * BLOCK + tl.arange(0, BLOCK))[None, :]
+    keep = (a < k) & (b < k)
+    x_ptr += batch * splits_x * k * k
+    y_ptr += batch * splits_y * k * k
+    gx = _entry(x_ptr, splits_x, k, a, b, keep)
+    if UV:
+        swap_a, swap_b = tl.where(a < half, a + half, a - half), tl.where(b < half, b + half, b - half)
+        gy = _entry(y_ptr, splits_y, k, swap_a, swap_b, keep)
+    else:
+        swap_a, swap_b = a, b
+        gy = gx if SAME else _entry(y_ptr, splits_y, k, a, b, keep)
+        gy = tl.where((a < half) == (b < half), gy, -gy)
+    tl.store(out_ptr + pid, tl.sum(gx * gy))
+    if m_ptr is not None:
+        keep &= b < out_width
+        if UV:
+            left = _entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b, b - half), keep)
+            right = _entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b + half, b), keep)
+            value = tl.where(b < half, left + right, right - left) * 0.7071067811865476
+        else:
+            value = gy
+        place = (batch * k + a) * out_width + b
+        value = (value * factor).to(SUMS)
+        tl.store(m_ptr + place, narrow(value, m_ptr.dtype.element_ty, UPCAST), mask=keep)
+
+
+@triton.jit
+def product_kernel(
+    z_ptr, m_ptr, minus_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, minus_batch, minus_row, factor,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """z (b, n, k) @ m (b, k, d) to out (b, n, d) in the precision of the sums; less factor * minus where it is given."""
+    pid = tl.program_id(0)
+    batch, index = (pid // (tiles_n * tiles_d)).to(tl.int64), pid % (tiles_n * tiles_d)
+    row, col = (index // tiles_d) * BM + tl.arange(0, BM), (index % tiles_d) * BN + tl.arange(0, BN)
+    z_ptr, m_ptr = z_ptr + batch * z_batch, m_ptr + batch * k * d
+    total = tl.zeros([BM, BN], SUMS)
+    for start in range(0, k, BK):
+        at = start + tl.arange(0, BK)
+        total = dot(load(z_ptr, row, at, n, k, z_row), load(m_ptr, at, col, k, d, d), total, PRECISION, UPCAST)
+    if minus_ptr is not None:
+        total -= factor * load(minus_ptr + batch * minus_batch, row, col, n, d, minus_row).to(SUMS)
+    keep = (row < n)[:, None] & (col < d)[None, :]
+    tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
+
+
+def triangle(tiles: int) -> int:
+    """Programs of the rectangle that holds the tiles on and above the diagonal."""
+    return -(-tiles // 2) * (tiles + 1)
+
+
+def gram(z: Tensor, math: Math) -> Tensor:
+    """Z'Z in blocks of rows. Shapes: (b, n, k) with unit column stride -> (b, splits, k, k), upper half."""
+    b, n, k = z.shape
+    config = pick("gram", math, arch(z.device))
+    tiles = triton.cdiv(k, config.rows)
+    # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
+    wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * triangle(tiles))))
+    rows = triton.cdiv(triton.cdiv(n, wanted), config.depth) * config.depth
+    splits = triton.cdiv(n, rows)
+    out = empty((b, splits, k, k), math.sums, z.device)
+    args = {
+        "z_ptr": z, "out_ptr": out, "n": n, "k": k, "tiles": tiles, "per_batch": triangle(tiles),
+        "split_rows": rows, "splits": splits, "z_batch": z.stride(0), "z_row": z.stride(1),
+    }  # fmt: skip
+    rule = {"BM": config.rows, "BK": config.depth} | constants(math)
+    launch(gram_kernel, (b * triangle(tiles), splits), args, rule, config, math.name)
+    return out
+
+
+def combine(
+    x: Tensor, y: Tensor, half: int, uv: bool, math: Math, width: int = 0, factor: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    """The sum <Gx, J Gy J> () in float64, and M (b, k, width) unless width is 0; see the kernel."""
+    (b, splits_x, k, _), splits_y = x.shape, y.shape[1]
+    block = 32
+    tiles = triton.cdiv(k, block)
+    out = empty((b * tiles * tiles,), torch.float64, x.device)
+    m = empty((b, k, width), math.storage, x.device) if width else None
+    args = {
+        "x_ptr": x, "y_ptr": y, "m_ptr": m, "out_ptr": out, "k": k, "out_width": width, "half": half, "tiles": tiles,
+        "splits_x": splits_x, "splits_y": splits_y, "factor": factor,
+    }  # fmt: skip
+    rule = {"UV": uv, "SAME": x is y, "BLOCK": block} | constants(math, dot=False)
+    launch(combine_kernel, (b * tiles * tiles,), args, rule, Config(block, block, 1, 4, 1))
+    return out.sum(), m
+
+
+def product(z: Tensor, m: Tensor, math: Math, minus: Tensor | None = None, factor: float = 0.0) -> Tensor:
+    """z @ m - factor * minus in the precision of the sums. Shapes: (b, n, k), (b, k, d), (b, n, d) -> (b, n, d)."""
+    (b, n, k), d = z.shape, m.shape[-1]
+    config = pick("product", math, arch(z.device))
+    tiles_n, tiles_d = triton.cdiv(n, config.rows), triton.cdiv(d, config.columns)
+    out = empty((b, n, d), math.sums, z.device)
+    less = z if minus is None else minus
+    args = {
+        "z_ptr": z, "m_ptr": m, "minus_ptr": minus, "out_ptr": out, "n": n, "k": k, "d": d,
+        "tiles_n": tiles_n, "tiles_d": tiles_d, "z_batch": z.stride(0), "z_row": z.stride(1),
+        "minus_batch": less.stride(0), "minus_row": less.stride(1), "factor": factor,
+    }  # fmt: skip
+    tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth}
+    launch(product_kernel, (b * tiles_n * tiles_d,), args, tile | constants(math), config, math.name)
+    return out
