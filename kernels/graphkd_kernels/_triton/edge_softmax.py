@@ -1,0 +1,243 @@
+"""``edge_kl`` and ``info_nce``: edges that a softmax turns into distributions.
+
+Two paths. *products*: blocks of vendor products that stay in the L2 cache, weights made in place, vendor products again.
+*flash*: relations formed on chip, once for the values and once for the gradients; for many edges of narrow nodes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from graphkd_kernels import reference
+from graphkd_kernels._triton import edges, nodes
+from graphkd_kernels._triton.edges import RELATIONS
+from graphkd_kernels._triton.flash import flash_bwd_kernel, flash_fwd_kernel
+from graphkd_kernels._triton.flash_configs import arithmetic, long_rows, pick, width
+from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.row_kl import row_kl_kernel
+from graphkd_kernels._triton.tiles import TYPES, constants
+from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+
+WIDEST = 256  # features up to which forming edges twice is cheaper than writing and reading them
+FEW = 2**22  # edges up to which they are written: tiles of rows would be too few programs
+COLDEST = 0.025  # temperature down to which e^(-2 / T) is a normal float32
+LOG2E = 1.4426950408889634
+
+
+def tiny(dtype: torch.dtype) -> float:
+    """Squared distances within this part of both sizes are rounding."""
+    return 16 * torch.finfo(dtype).eps
+
+
+class _Softmax(Rule):
+    """Tensors: xs, ys, xt, yt, positives; ys, yt ``None`` for a graph with itself, xt ``None`` for cross entropy."""
+
+    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
+        kind, temperature, gamma, _ = options
+        xs, ys, xt, yt, positives = tensors
+        relation = "gram" if kind == "product" else kind
+        if xt is None:
+            return reference.info_nce(xs, ys, positives, relation, temperature, gamma)
+        return reference.edge_kl(xs, ys, xt, yt, relation, temperature, gamma)
+
+
+class Side:
+    """One network's nodes as graphs (b, n, d), (b, m, d), and the sums of their gradients."""
+
+    def __init__(self, x: Maybe, y: Maybe, need_x: bool, need_y: bool) -> None:
+        assert x is not None
+        self.one_set = y is None
+        self.x = nodes.as_graphs(x)
+        self.y = self.x if y is None else nodes.as_graphs(y)
+        self.dx = torch.zeros_like(self.x) if need_x else None
+        self.dy = self.dx if y is None else torch.zeros_like(self.y) if need_y else None
+        self.needed = need_x or need_y
+
+    def products(self, graph: slice, row: slice) -> Tensor:
+        """A block of inner products."""
+        return self.x[graph, row] @ self.y[graph].mT
+
+    def sizes(self, products: Tensor, graph: slice, row: slice) -> tuple[Tensor, Tensor]:
+        """Squared lengths of a block's rows and columns, from the products themselves where the block has them."""
+        if self.one_set and products.shape[1] == products.shape[2]:
+            own = products.diagonal(dim1=1, dim2=2).contiguous()
+            return own, own
+        return self.x[graph, row].square().sum(-1), self.y[graph].square().sum(-1)
+
+    def add(self, weights: Tensor, graph: slice, row: slice, distances: bool) -> None:
+        """Add the gradients of a block."""
+        dx = None if self.dx is None else self.dx[graph, row]
+        dy = None if self.dy is None else self.dy[graph]
+        nodes.add_gradients(weights, self.x[graph, row], self.y[graph], dx, dy, distances)
+
+
+def gradients_of(sides: Sequence[Side], needs: Needs, tensors: Sequence[Maybe]) -> tuple[Maybe, ...]:
+    """The sums of the sides in the order and the shapes of the rule's tensors."""
+    found = [grad for side in sides for grad in (side.dx, side.dy)]
+    pairs = zip(needs, tensors, found + [None] * (len(tensors) - len(found)), strict=True)
+    return tuple(grad.view(like.shape) if need and grad is not None and like is not None else None for need, like, grad in pairs)
+
+
+class ProductEdges(_Softmax):
+    """Blocks of products; value and gradients in one sweep."""
+
+    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+        sides = [Side(*tensors[:2], *needs[:2])]
+        if tensors[2] is not None:
+            sides.append(Side(*tensors[2:4], *needs[2:4]))
+        (graphs, n, _), m = sides[0].x.shape, sides[0].y.shape[1]
+        parts = []
+        for graph, row in nodes.blocks(graphs, n, m):
+            weights = [side.products(graph, row) for side in sides]
+            sizes = [None] * 4
+            if options[0] != "product":
+                sizes = [each for side, p in zip(sides, weights, strict=True) for each in side.sizes(p, graph, row)]
+            positives = None if tensors[4] is None else tensors[4][row]
+            parts.append(divergence(options, weights, sizes, positives, [side.needed for side in sides]).sum())
+            for side, weight in zip(sides, weights, strict=True):
+                side.add(weight, graph, row, options[0] != "product")
+        value = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+        return value, gradients_of(sides, needs, tensors)
+
+
+def divergence(
+    options: Options, products: Sequence[Tensor], sizes: Sequence[Maybe], positives: Maybe, needed: Sequence[bool]
+) -> Tensor:
+    """Values (b, n) of a block's rows; products (b, n, m) of sides that need a gradient are overwritten by its weights."""
+    kind, temperature, gamma, _ = options
+    student, teacher = products[0], products[1] if len(products) == 2 else None
+    (b, n, m), device, dtype = student.shape, student.device, student.dtype
+    value, norm_s, norm_t = (empty((b, n), dtype, device) for _ in range(3))
+    config = long_rows(m, device)
+    tiles = triton.cdiv(n, config.rows)
+    args = {
+        "s_ptr": student, "t_ptr": teacher, "positive_ptr": positives, "row_s_ptr": sizes[0], "column_s_ptr": sizes[1],
+        "row_t_ptr": sizes[-2], "column_t_ptr": sizes[-1], "up_ptr": None, "value_ptr": value, "norm_s_ptr": norm_s,
+        "norm_t_ptr": norm_t, "ws_ptr": student, "wt_ptr": teacher, "n": n, "m": m, "tiles": tiles,
+        "s_batch": n * m, "t_batch": n * m, "w_batch": n * m, "s_row": m, "t_row": m, "w_row": m,
+        "scale": LOG2E / temperature, "temperature": float(temperature), "gamma": float(gamma),
+    }  # fmt: skip
+    rule = {
+        "TEACHER": teacher is not None, "STATISTICS": True, "WS": needed[0], "WT": len(needed) == 2 and needed[1],
+        "RELATION": RELATIONS[kind], "TINY": tiny(dtype), "ROWS": config.rows, "COLUMNS": config.columns,
+        "SUMS": TYPES[dtype],
+    }  # fmt: skip
+    launch(row_kl_kernel, (b * tiles,), args, rule, config)
+    return value
+
+
+class FlashEdges(_Softmax):
+    """Relations formed on chip: the values in the forward pass, the gradients when their upstream factor is known."""
+
+    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+        call = _Flash(options, tensors)
+        value = call.values()
+        return value.sum(), (value, call.norm_s, call.norm_t)
+
+    def finish(
+        self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
+    ) -> tuple[Maybe, ...]:
+        call = _Flash(options, tensors, kept)
+        found = (call.gradient(upstream, index) if need else None for index, need in enumerate(needs[:4]))
+        return (*found, None)
+
+
+class _Flash:
+    """Arguments of the two kernels, for the nodes as they are or with x and y exchanged."""
+
+    def __init__(self, options: Options, tensors: Sequence[Maybe], kept: Sequence[Maybe] = (None,) * 3) -> None:
+        self.options, self.tensors = options, tensors
+        self.x = [nodes.as_graphs(tensors[0]), nodes.as_graphs(tensors[2])]
+        self.y = [x if y is None else nodes.as_graphs(y) for x, y in zip(self.x, tensors[1:4:2], strict=True)]
+        self.math = arithmetic(self.x[0].dtype)
+        self.value, self.norm_s, self.norm_t = kept
+
+    def _arguments(self, x: Sequence[Maybe], y: Sequence[Maybe], rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        kind, temperature, gamma, _ = self.options
+        sizes: list[Maybe] = [None] * 4
+        if kind != "product":
+            sizes = [None if each is None else edges.sizes(each, self.math) for each in (x[0], y[0], x[1], y[1])]
+        (_, n, ds), m = x[0].shape, y[0].shape[1]
+        args = {
+            "xs_ptr": x[0], "ys_ptr": y[0], "xt_ptr": x[1], "yt_ptr": y[1], "xs_size_ptr": sizes[0],
+            "ys_size_ptr": sizes[1], "xt_size_ptr": sizes[2], "yt_size_ptr": sizes[3], "positive_ptr": self.tensors[4],
+            "value_ptr": self.value, "norm_s_ptr": self.norm_s, "norm_t_ptr": self.norm_t, "n": n, "m": m, "ds": ds,
+            "dt": 0 if x[1] is None else x[1].shape[2], "tiles": triton.cdiv(n, rows),
+            "scale": LOG2E / temperature, "gamma": float(gamma),
+        }  # fmt: skip
+        rule = {"TEACHER": x[1] is not None, "RELATION": RELATIONS[kind], "TINY": tiny(x[0].dtype)}
+        return args, rule | constants(self.math)
+
+    def values(self) -> Tensor:
+        """Values of the rows (b, n); keeps their norms."""
+        x = self.x[0]
+        self.value, self.norm_s = (empty(x.shape[:2], x.dtype, x.device) for _ in range(2))
+        if self.x[1] is not None:
+            self.norm_t = empty(x.shape[:2], x.dtype, x.device)
+        config = pick("flash", self.math, x.device)
+        args, rule = self._arguments(self.x, self.y, config.rows)
+        rule |= {"SHIFTED": self.options[3], "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth}
+        launch(flash_fwd_kernel, (len(x) * args["tiles"],), args, rule, config, self.math.name)
+        return self.value
+
+    def gradient(self, upstream: Tensor, index: int) -> Tensor:
+        """upstream times the gradient in tensor ``index``."""
+        of_teacher, of_y = index >= 2, index % 2 == 1
+        both = self.tensors[index | 1] is None
+        x, y = (self.y, self.x) if of_y else (self.x, self.y)
+        like = x[of_teacher]
+        out = empty(like.shape, like.dtype, like.device)
+        config = pick("flash_bwd", self.math, like.device)
+        block = width(like.shape[2], self.math, like.device)
+        args, rule = self._arguments(x, y, config.rows)
+        args |= {"up_ptr": upstream, "out_ptr": out, "temperature": float(self.options[1])}
+        rule |= {
+            "OF_TEACHER": of_teacher, "ROW": both or not of_y, "COLUMN": both or of_y, "ROWS": config.rows,
+            "COLUMNS": config.columns, "BK": config.depth, "WIDTH": block,
+        }  # fmt: skip
+        grid = (len(like) * args["tiles"], triton.cdiv(like.shape[2], block))
+        launch(flash_bwd_kernel, grid, args, rule, config, self.math.name)
+        return out.view(self.tensors[index].shape)
+
+
+register("triton/edge_softmax/products", ProductEdges())
+register("triton/edge_softmax/flash", FlashEdges())
+
+
+def path(edges_in_all: int, width: int) -> str:
+    """Which of the two paths an operation takes."""
+    return "products" if edges_in_all <= FEW or width > WIDEST else "flash"
+
+
+def _run(
+    xs: Tensor, ys: Maybe, xt: Maybe, yt: Maybe, positives: Maybe, relation: str, temperature: float, gamma: float
+) -> Tensor:
+    xs, ys, xt, yt = nodes.one_type(xs, ys, xt, yt)
+    widest = max(xs.shape[-1], 0 if xt is None else xt.shape[-1])
+    name = path(xs[..., 0].numel() * (xs if ys is None else ys).shape[-2], widest)
+    xs, ys = nodes.prepared(xs, ys, relation)
+    if xt is not None:
+        xt, yt = nodes.prepared(xt, yt, relation)
+    bounded = relation in ("cosine", "pearson") and temperature >= COLDEST
+    options = nodes.inner(relation), temperature, gamma, bounded
+    return apply(f"triton/edge_softmax/{name}", options, xs, ys, xt, yt, positives)
+
+
+def edge_kl(
+    xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, temperature: float, gamma: float = 1.0
+) -> Tensor:
+    """Sum over rows of KL(softmax(teacher's relations / T) || softmax(student's / T)): ``reference.edge_kl``."""
+    return _run(xs, ys, xt, yt, None, relation, temperature, gamma)
+
+
+def info_nce(
+    x: Tensor, y: Maybe, positives: Tensor, relation: str, temperature: float, gamma: float = 1.0
+) -> Tensor:
+    """Sum over rows of -log softmax(relations / T) at each row's positive: ``reference.info_nce``."""
+    return _run(x, y, None, None, positives, relation, temperature, gamma)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {"edge_kl": edge_kl, "info_nce": info_nce}

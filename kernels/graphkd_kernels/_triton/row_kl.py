@@ -1,0 +1,138 @@
+"""KL divergence and cross entropy of rows of given relations: one program owns whole rows, relations are read twice.
+
+Five numbers per row, m and l of student and teacher and a = sum e^(z_t - m_t) (z_t - z_s), in one pass; the weights, which
+are the gradient in the relations, in another. Exponentials are base 2, with log2(e) / T folded into the scale.
+"""
+
+import triton
+import triton.language as tl
+
+from graphkd_kernels._triton.edges import relate
+from graphkd_kernels._triton.tiles import load
+
+LN2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def exact(number, TYPE: tl.constexpr):
+    """A number in the type of the sums; left to itself it would have 32 bits."""
+    return tl.full([1], number, TYPE)
+
+
+@triton.jit
+def shifted(z, top):
+    """2^(z - top), where a top of -inf means that nothing finite was seen yet."""
+    return tl.exp2(z - tl.where(top == float("-inf"), 0.0, top)[:, None])
+
+
+@triton.jit
+def online(z, top, total):
+    """Update a running maximum and its sum of powers by a tile. Returns both, the powers, and the old sum's factor."""
+    new = tl.maximum(top, tl.max(z, 1))
+    power = shifted(z, new)
+    factor = tl.exp2(top - tl.where(new == float("-inf"), 0.0, new))
+    return new, total * factor + tl.sum(power, 1), power, factor
+
+
+@triton.jit
+def _logits(
+    ptr, row_size_ptr, column_size_ptr, row, column, n, m, stride, scale, gamma,
+    RELATION: tl.constexpr, TINY: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Logits [ROWS, COLUMNS] from a matrix of products, -inf outside, and the slope of the relation."""
+    z = load(ptr, row, column, n, m, stride).to(SUMS)
+    if RELATION == 0:
+        steep = z * 0.0 + 1.0
+    else:
+        row_size = tl.load(row_size_ptr + row, mask=row < n, other=0.0)
+        column_size = tl.load(column_size_ptr + column, mask=column < m, other=0.0)
+        z, steep = relate(z, row_size, column_size, gamma, RELATION, TINY)
+    return tl.where((column < m)[None, :], z * scale, float("-inf")), steep
+
+
+@triton.jit
+def row_kl_kernel(
+    s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
+    value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,
+    n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row,
+    scale: "fp64", temperature: "fp64", gamma: "fp64",
+    TEACHER: tl.constexpr, STATISTICS: tl.constexpr, WS: tl.constexpr, WT: tl.constexpr,
+    RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Rows of s and t (b, n, m) to their divergence; where WS, WT also to the gradient, which may overwrite them.
+
+    TEACHER: KL(t || s); else cross entropy of s with the column positive. STATISTICS: else value, norm_s and norm_t are
+    read. The gradient is multiplied by the row's entry of up, if there is one. scale is log2(e) / temperature.
+    """
+    scale, gamma = exact(scale, SUMS), exact(gamma, SUMS)
+    graph = (tl.program_id(0) // tiles).to(tl.int64)
+    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    keep = row < n
+    s_ptr += graph * s_batch
+    place = graph * n + row
+    norm_t, value = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+    positive = tl.full([ROWS], -1, tl.int64)
+    if RELATION != 0:
+        row_s_ptr, column_s_ptr = row_s_ptr + graph * n, column_s_ptr + graph * m
+    if TEACHER:
+        t_ptr += graph * t_batch
+        if RELATION != 0:
+            row_t_ptr, column_t_ptr = row_t_ptr + graph * n, column_t_ptr + graph * m
+    else:
+        positive = tl.load(positive_ptr + place, mask=keep, other=-1)
+    if STATISTICS:
+        top_s, top_t = tl.full([ROWS], float("-inf"), SUMS), tl.full([ROWS], float("-inf"), SUMS)
+        sum_s, sum_t, gap = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+        for start in range(0, m, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            s, _ = _logits(s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS)
+            top_s, sum_s, _, _ = online(s, top_s, sum_s)
+            if TEACHER:
+                t, _ = _logits(
+                    t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
+                )
+                top_t, sum_t, power, factor = online(t, top_t, sum_t)
+                gap = gap * factor + tl.sum(tl.where((column < m)[None, :], power * (t - s), 0.0), 1)
+            else:
+                gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
+        norm_s = top_s + tl.log2(sum_s)
+        if TEACHER:
+            norm_t = top_t + tl.log2(sum_t)
+            value = (gap / sum_t - norm_t + norm_s) * exact(LN2, SUMS)
+            tl.store(norm_t_ptr + place, norm_t, mask=keep)
+        else:
+            value = (norm_s - gap) * exact(LN2, SUMS)
+        tl.store(value_ptr + place, value, mask=keep)
+        tl.store(norm_s_ptr + place, norm_s, mask=keep)
+    else:
+        norm_s = tl.load(norm_s_ptr + place, mask=keep, other=0.0)
+        if TEACHER:
+            norm_t = tl.load(norm_t_ptr + place, mask=keep, other=0.0)
+            value = tl.load(value_ptr + place, mask=keep, other=0.0)
+    if WS or WT:
+        up = tl.full([ROWS], 1.0, SUMS)
+        if up_ptr is not None:
+            up = tl.load(up_ptr + place, mask=keep, other=0.0).to(SUMS)
+        up = (up / exact(temperature, SUMS))[:, None]
+        for start in range(0, m, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            live = keep[:, None] & (column < m)[None, :]
+            out = graph * w_batch + row.to(tl.int64)[:, None] * w_row + column[None, :]
+            s, steep = _logits(
+                s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS
+            )
+            s -= norm_s[:, None]
+            if TEACHER:
+                t, steep_t = _logits(
+                    t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
+                )
+                t -= norm_t[:, None]
+                p = tl.exp2(t)
+                if WT:
+                    w = p * ((t - s) * exact(LN2, SUMS) - value[:, None]) * up * steep_t
+                    tl.store(wt_ptr + out, w.to(wt_ptr.dtype.element_ty), mask=live)
+            else:
+                p = tl.where(column[None, :] == positive[:, None], 1.0, 0.0).to(SUMS)
+            if WS:
+                w = (tl.exp2(s) - p) * up * steep
+                tl.store(ws_ptr + out, w.to(ws_ptr.dtype.element_ty), mask=live)
