@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from graphkd_kernels._triton.edges import relate
-from graphkd_kernels._triton.row_kl import LN2, exact, online
+from graphkd_kernels._triton.row_kl import LN2, exact, online, online_pair
 from graphkd_kernels._triton.tiles import dot, load, narrow, products
 
 
@@ -76,7 +76,9 @@ def flash_fwd_kernel(
             power_s = tl.where(live, tl.exp2(s - scale), 0.0)
             sum_s += tl.sum(power_s, 1)
         else:
-            top_s, sum_s, _, _ = online(tl.where(live, s, float("-inf")), top_s, sum_s)
+            s = tl.where(live, s, float("-inf"))
+            if not TEACHER:
+                top_s, sum_s, _, _ = online(s, top_s, sum_s)
         if TEACHER:
             t, _ = relations(
                 xt_ptr, yt_ptr, xt_size_ptr, yt_size_ptr, row, column, n, m, dt, gamma,
@@ -87,10 +89,10 @@ def flash_fwd_kernel(
                 power = tl.where(live, tl.exp2(t - scale), 0.0)
                 sum_t += tl.sum(power, 1)
                 apart += tl.sum(power_s - power, 1)
+                gap += tl.sum(tl.where(live, power * (t - s), 0.0), 1)
             else:
-                top_t, sum_t, power, factor = online(tl.where(live, t, float("-inf")), top_t, sum_t)
-                gap *= factor
-            gap += tl.sum(tl.where(live, power * (t - s), 0.0), 1)
+                t = tl.where(live, t, float("-inf"))
+                top_s, sum_s, top_t, sum_t, gap = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap)
         else:
             positive = tl.load(positive_ptr + place, mask=keep, other=-1)
             gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
@@ -101,7 +103,7 @@ def flash_fwd_kernel(
             value = gap / sum_t * exact(LN2, SUMS) + log1p(apart / sum_t)
         else:
             norm_t = top_t + tl.log2(sum_t)
-            value = (gap / sum_t - norm_t + norm_s) * exact(LN2, SUMS)
+            value = (gap / sum_t + (tl.log2(sum_s) - tl.log2(sum_t))) * exact(LN2, SUMS)
         tl.store(norm_t_ptr + place, norm_t, mask=keep)
     else:
         value = (norm_s - gap) * exact(LN2, SUMS)

@@ -35,6 +35,18 @@ def online(z, top, total):
 
 
 @triton.jit
+def online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap):
+    """Update the numbers of both rows; gap is sum 2^(t - top_t) ((t - top_t) - (s - top_s)), free of common offsets."""
+    new_s, sum_s, _, _ = online(s, top_s, sum_s)
+    new_t, more, power, factor = online(t, top_t, sum_t)
+    # The first tile has no older sum to move; -inf - -inf there would be a NaN.
+    moved = tl.where(sum_t == 0, 0.0, (new_s - top_s) - (new_t - top_t))
+    gap = (gap + sum_t * moved) * factor
+    gap += tl.sum(tl.where(live, power * ((t - new_t[:, None]) - (s - new_s[:, None])), 0.0), 1)
+    return new_s, sum_s, new_t, more, gap
+
+
+@triton.jit
 def _logits(
     ptr, row_size_ptr, column_size_ptr, row, column, n, m, stride, scale, gamma,
     RELATION: tl.constexpr, TINY: tl.constexpr, SUMS: tl.constexpr,
@@ -86,19 +98,19 @@ def row_kl_kernel(
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             s, _ = _logits(s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS)
-            top_s, sum_s, _, _ = online(s, top_s, sum_s)
             if TEACHER:
                 t, _ = _logits(
                     t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
                 )
-                top_t, sum_t, power, factor = online(t, top_t, sum_t)
-                gap = gap * factor + tl.sum(tl.where((column < m)[None, :], power * (t - s), 0.0), 1)
+                live = (column < m)[None, :]
+                top_s, sum_s, top_t, sum_t, gap = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap)
             else:
+                top_s, sum_s, _, _ = online(s, top_s, sum_s)
                 gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
         norm_s = top_s + tl.log2(sum_s)
         if TEACHER:
             norm_t = top_t + tl.log2(sum_t)
-            value = (gap / sum_t - norm_t + norm_s) * exact(LN2, SUMS)
+            value = (gap / sum_t + (tl.log2(sum_s) - tl.log2(sum_t))) * exact(LN2, SUMS)
             tl.store(norm_t_ptr + place, norm_t, mask=keep)
         else:
             value = (norm_s - gap) * exact(LN2, SUMS)
