@@ -17,6 +17,7 @@ from graphkd_kernels._triton.edges import RELATIONS
 from graphkd_kernels._triton.flash import flash_bwd_kernel, flash_fwd_kernel
 from graphkd_kernels._triton.flash_configs import arithmetic, long_rows, pick, width
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.nodes import Side, gradients_of, tiny
 from graphkd_kernels._triton.row_kl import row_kl_kernel
 from graphkd_kernels._triton.tiles import TYPES, constants
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
@@ -25,11 +26,6 @@ WIDEST = 256  # features up to which forming edges twice is cheaper than writing
 FEW = 2**22  # edges up to which they are written: tiles of rows would be too few programs
 COLDEST = 0.025  # temperature down to which e^(-2 / T) is a normal float32
 LOG2E = 1.4426950408889634
-
-
-def tiny(dtype: torch.dtype) -> float:
-    """Squared distances within this part of both sizes are rounding."""
-    return 16 * torch.finfo(dtype).eps
 
 
 class _Softmax(Rule):
@@ -42,43 +38,6 @@ class _Softmax(Rule):
         if xt is None:
             return reference.info_nce(xs, ys, positives, relation, temperature, gamma)
         return reference.edge_kl(xs, ys, xt, yt, relation, temperature, gamma)
-
-
-class Side:
-    """One network's nodes as graphs (b, n, d), (b, m, d), and the sums of their gradients."""
-
-    def __init__(self, x: Maybe, y: Maybe, need_x: bool, need_y: bool) -> None:
-        assert x is not None
-        self.one_set = y is None
-        self.x = nodes.as_graphs(x)
-        self.y = self.x if y is None else nodes.as_graphs(y)
-        self.dx = torch.zeros_like(self.x) if need_x else None
-        self.dy = self.dx if y is None else torch.zeros_like(self.y) if need_y else None
-        self.needed = need_x or need_y
-
-    def products(self, graph: slice, row: slice) -> Tensor:
-        """A block of inner products."""
-        return self.x[graph, row] @ self.y[graph].mT
-
-    def sizes(self, products: Tensor, graph: slice, row: slice) -> tuple[Tensor, Tensor]:
-        """Squared lengths of a block's rows and columns, from the products themselves where the block has them."""
-        if self.one_set and products.shape[1] == products.shape[2]:
-            own = products.diagonal(dim1=1, dim2=2).contiguous()
-            return own, own
-        return self.x[graph, row].square().sum(-1), self.y[graph].square().sum(-1)
-
-    def add(self, weights: Tensor, graph: slice, row: slice, distances: bool) -> None:
-        """Add the gradients of a block."""
-        dx = None if self.dx is None else self.dx[graph, row]
-        dy = None if self.dy is None else self.dy[graph]
-        nodes.add_gradients(weights, self.x[graph, row], self.y[graph], dx, dy, distances)
-
-
-def gradients_of(sides: Sequence[Side], needs: Needs, tensors: Sequence[Maybe]) -> tuple[Maybe, ...]:
-    """The sums of the sides in the order and the shapes of the rule's tensors."""
-    found = [grad for side in sides for grad in (side.dx, side.dy)]
-    pairs = zip(needs, tensors, found + [None] * (len(tensors) - len(found)), strict=True)
-    return tuple(grad.view(like.shape) if need and grad is not None and like is not None else None for need, like, grad in pairs)
 
 
 class ProductEdges(_Softmax):
@@ -99,8 +58,7 @@ class ProductEdges(_Softmax):
             parts.append(divergence(options, weights, sizes, positives, [side.needed for side in sides]).sum())
             for side, weight in zip(sides, weights, strict=True):
                 side.add(weight, graph, row, options[0] != "product")
-        value = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
-        return value, gradients_of(sides, needs, tensors)
+        return nodes.total(parts), gradients_of(sides, needs, tensors)
 
 
 def divergence(

@@ -1,10 +1,11 @@
 """Nodes made ready for kernels of pairs: one dtype, normalised or centred rows, contiguous, and blocks of their products."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from graphkd_kernels.autograd import Maybe, Needs
 from graphkd_kernels.reference.pairs import ROW_MAPS
 
 ENTRIES = 2**23
@@ -63,3 +64,50 @@ def add_gradients(weights: Tensor, x: Tensor, y: Tensor, dx: Tensor | None, dy: 
         dy.baddbmm_(weights.mT, x, alpha=sign)
         if distances:
             dy.addcmul_(weights.sum(-2).unsqueeze(-1), y)
+
+
+def tiny(dtype: torch.dtype) -> float:
+    """Squared distances within this part of both sizes are rounding."""
+    return 16 * torch.finfo(dtype).eps
+
+
+def total(parts: Sequence[Tensor]) -> Tensor:
+    """Sum of the blocks' sums, in their order."""
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum()
+
+
+class Side:
+    """One network's nodes as graphs (b, n, d), (b, m, d), and the sums of their gradients."""
+
+    def __init__(self, x: Maybe, y: Maybe, need_x: bool, need_y: bool) -> None:
+        assert x is not None
+        self.one_set = y is None
+        self.x = as_graphs(x)
+        self.y = self.x if y is None else as_graphs(y)
+        self.dx = torch.zeros_like(self.x) if need_x else None
+        self.dy = self.dx if y is None else torch.zeros_like(self.y) if need_y else None
+        self.needed = need_x or need_y
+
+    def products(self, graph: slice, row: slice) -> Tensor:
+        """A block of inner products."""
+        return self.x[graph, row] @ self.y[graph].mT
+
+    def sizes(self, products: Tensor, graph: slice, row: slice) -> tuple[Tensor, Tensor]:
+        """Squared lengths of a block's rows and columns, from the products themselves where the block has them."""
+        if self.one_set and products.shape[1] == products.shape[2]:
+            own = products.diagonal(dim1=1, dim2=2).contiguous()
+            return own, own
+        return self.x[graph, row].square().sum(-1), self.y[graph].square().sum(-1)
+
+    def add(self, weights: Tensor, graph: slice, row: slice, distances: bool) -> None:
+        """Add the gradients of a block."""
+        dx = None if self.dx is None else self.dx[graph, row]
+        dy = None if self.dy is None else self.dy[graph]
+        add_gradients(weights, self.x[graph, row], self.y[graph], dx, dy, distances)
+
+
+def gradients_of(sides: Sequence[Side], needs: Needs, tensors: Sequence[Maybe]) -> tuple[Maybe, ...]:
+    """The sums of the sides in the order and the shapes of the rule's tensors."""
+    found = [grad for side in sides for grad in (side.dx, side.dy)]
+    pairs = zip(needs, tensors, found + [None] * (len(tensors) - len(found)), strict=True)
+    return tuple(grad.view(like.shape) if need and grad is not None and like is not None else None for need, like, grad in pairs)
