@@ -10,6 +10,11 @@ from graphkd_kernels._triton.launch import arch
 TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("flash", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},
     ("flash", "fp64"): {80: Config(32, 32, 16, 4, 2)},
+    ("knn", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},
+    ("gather", "tf32x3"): {80: Config(1, 1, 1, 4, 1)},
+    ("gather", "fp64"): {80: Config(1, 1, 1, 4, 1)},
+    ("spectral", "tf32x3"): {80: Config(64, 32, 32, 4, 2)},
+    ("spectral", "fp64"): {80: Config(32, 32, 16, 4, 2)},
     ("flash_bwd", "tf32x3"): {80: Config(64, 32, 32, 4, 2)},
     ("flash_bwd", "fp64"): {80: Config(32, 32, 16, 4, 2)},
 }
@@ -42,3 +47,13 @@ def long_rows(columns: int, device: torch.device, elements: int = 4096) -> Confi
     block = min(max(triton.next_power_of_2(columns), 16), elements)
     rows = max(1, elements // block) if arch(device) else 32
     return Config(min(rows, 16) if arch(device) else rows, block, 1, 8 if elements >= 4096 else 4, 1)
+
+
+def angle_tile(n: int, dtype: torch.dtype, device: torch.device) -> tuple[int, Config]:
+    """Tile of pairs that a program holds, and its warps: small where few tiles would leave the device idle."""
+    tile = 64 if n > 1024 else 32 if n > 256 else 16
+    if dtype == torch.float64:
+        tile = min(tile, 32)
+    if arch(device) == 0:
+        tile = 64
+    return tile, Config(tile, tile, 1, max(1, tile * tile // 1024), 1)
