@@ -7,13 +7,18 @@ import torch
 
 @dataclass(frozen=True)
 class Config:
-    """Tile (rows, columns, depth of one step of a product), warps and pipeline stages."""
+    """Tile (rows, columns, depth of one step of a product), warps and pipeline stages.
+
+    Args:
+        chunk: columns of a gradient that one program accumulates.
+    """
 
     rows: int
     columns: int
     depth: int
     warps: int
     stages: int
+    chunk: int = 0
 
     def __str__(self) -> str:
         return f"[{self.rows}x{self.columns}x{self.depth}, {self.warps} warps, {self.stages} stages]"
@@ -55,36 +60,34 @@ def math(dtype: torch.dtype, precision: str = "high") -> Math:
     return MATHS["tf32x3" if dtype == torch.float32 else "bf16"]
 
 
-# Rows hold for compute capabilities from theirs up to the next.
+# By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
-    ("edges", "bf16"): {80: Config(128, 128, 32, 8, 3), 90: Config(128, 128, 64, 8, 3)},
-    ("edges", "tf32x3"): {80: Config(64, 64, 32, 4, 2), 90: Config(64, 64, 32, 4, 2)},
-    ("edges", "ieee"): {80: Config(64, 64, 32, 4, 2)},
-    ("edges", "fp64"): {80: Config(64, 64, 16, 4, 2)},
-    ("edges_bwd", "bf16"): {80: Config(64, 64, 32, 4, 2), 90: Config(64, 64, 64, 4, 2)},
-    ("edges_bwd", "tf32x3"): {80: Config(64, 32, 32, 4, 2), 90: Config(64, 32, 32, 4, 2)},
-    ("edges_bwd", "ieee"): {80: Config(32, 32, 32, 4, 2)},
-    ("edges_bwd", "fp64"): {80: Config(32, 32, 16, 4, 2)},
-    ("gram", "bf16"): {80: Config(128, 128, 32, 8, 3), 90: Config(128, 128, 64, 8, 3)},
-    ("gram", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},
-    ("gram", "ieee"): {80: Config(64, 64, 32, 4, 2)},
-    ("gram", "fp64"): {80: Config(64, 64, 16, 4, 2)},
-    ("product", "bf16"): {80: Config(128, 128, 32, 8, 3), 90: Config(128, 128, 64, 8, 3)},
-    ("product", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},
-    ("product", "ieee"): {80: Config(64, 64, 32, 4, 2)},
-    ("product", "fp64"): {80: Config(64, 64, 16, 4, 2)},
+    ("edges", "bf16"): {80: Config(128, 128, 64, 8, 3)},
+    ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3), 100: Config(128, 128, 32, 8, 3)},
+    ("edges", "ieee"): {80: Config(64, 64, 32, 8, 2), 90: Config(64, 64, 16, 8, 2)},
+    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("edges_bwd", "bf16"): {80: Config(128, 64, 32, 8, 3, chunk=128), 100: Config(128, 64, 64, 8, 3, chunk=256)},
+    ("edges_bwd", "tf32x3"): {
+        80: Config(32, 32, 32, 4, 2, chunk=64),
+        90: Config(64, 32, 32, 8, 2, chunk=64),
+        100: Config(64, 64, 32, 8, 2, chunk=64),
+    },
+    ("edges_bwd", "ieee"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 64, 16, 8, 2, chunk=64)},
+    ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
+    ("gram", "bf16"): {80: Config(128, 128, 64, 8, 3), 100: Config(128, 128, 32, 8, 3)},
+    ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
+    ("gram", "ieee"): {80: Config(64, 64, 32, 8, 2)},
+    ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
+    ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
+    ("product", "ieee"): {80: Config(64, 64, 32, 8, 2)},
+    ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
 }
-_CHUNK = {"bf16": 128, "tf32x3": 64, "ieee": 64, "fp64": 32}
 
 
 def pick(kernel: str, math: Math, arch: int) -> Config:
     """The configuration of a kernel on an architecture: compute capability times ten; 0 in the interpreter, 64-tiles there."""
     if arch == 0:
-        return Config(64, 64, 64, 4, 1)
+        return Config(64, 64, 64, 4, 1, chunk=32)
     table = _TABLE[kernel, math.name]
     return table[max(capability for capability in table if capability <= arch)]
-
-
-def chunk(math: Math, arch: int) -> int:
-    """Columns of a gradient that one program accumulates."""
-    return _CHUNK[math.name] if arch else 64

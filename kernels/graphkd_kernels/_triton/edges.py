@@ -12,9 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels._triton.configs import Math, chunk, pick
+from graphkd_kernels._triton.configs import Math, pick
 from graphkd_kernels._triton.grams import triangle
 from graphkd_kernels._triton.launch import arch, empty, launch
+from graphkd_kernels._triton.rows import padded
 from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
 
 RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
@@ -77,13 +78,13 @@ def _difference(
 @triton.jit
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
-    n, m, width, width2, tiles_n, tiles_m, per_batch,
+    n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
     TINY: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, m).
+    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, panel_row).
 
     SYMMETRIC: tiles above the diagonal count twice, those below are not made. Rows p and T-1-p of the T x T tiles hold
     T+1 such tiles together, so the grid is a rectangle of ceil(T/2) x (T+1) and needs no root to find its way.
@@ -113,8 +114,8 @@ def edges_fwd_kernel(
         )  # fmt: skip
         tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
         if PANEL:
-            keep = (row < n)[:, None] & (col < m)[None, :]
-            place = (batch * n + row)[:, None] * m + col[None, :]
+            keep = (row < n)[:, None] & (col < panel_row)[None, :]
+            place = (batch * n + row)[:, None] * panel_row + col[None, :]
             tl.store(panel_ptr + place, narrow(weight, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
     else:
         tl.store(out_ptr + pid, 0.0)
@@ -123,7 +124,7 @@ def edges_fwd_kernel(
 @triton.jit
 def edges_bwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, right_ptr, left_ptr, out_ptr, grad_ptr,
-    n, m, d, width, width2, tiles_n,
+    n, m, d, width, width2, tiles_n, right_batch, right_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2, factor,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
@@ -141,7 +142,7 @@ def edges_bwd_kernel(
         size_a_ptr, size_b_ptr = size_a_ptr + batch * n, size_b_ptr + batch * m
         size_a2_ptr, size_b2_ptr = size_a2_ptr + batch * n, size_b2_ptr + batch * m
         a2_ptr, b2_ptr = a2_ptr + batch * a2_batch, b2_ptr + batch * b2_batch
-    a_ptr, b_ptr, right_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch, right_ptr + batch * m * d
+    a_ptr, b_ptr, right_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch, right_ptr + batch * right_batch
     total = tl.zeros([BM, BD], SUMS)
     sums = tl.zeros([BM], SUMS)
     value = tl.zeros([BM], tl.float64)
@@ -156,7 +157,7 @@ def edges_bwd_kernel(
         if RELATION != 0:
             sums += tl.sum(weight, 1)
         weight = narrow(weight, right_ptr.dtype.element_ty, UPCAST)
-        total = dot(weight, load(right_ptr, col, k, m, d, d), total, PRECISION, UPCAST)
+        total = dot(weight, load(right_ptr, col, k, m, d, right_row), total, PRECISION, UPCAST)
     keep = (row < n)[:, None] & (k < d)[None, :]
     place = (batch * n + row)[:, None] * d + k[None, :]
     if RELATION != 0:
@@ -190,6 +191,11 @@ class Side:
     size_a: Tensor | None = None
     size_b: Tensor | None = None
     gamma: float = 1.0
+
+    def part(self, rows: slice) -> "Side":
+        """The same with some of the rows."""
+        size = self.size_a
+        return Side(self.a[:, rows], self.b, None if size is None else size[:, rows].contiguous(), self.size_b, self.gamma)
 
 
 def sizes(x: Tensor, math: Math) -> Tensor:
@@ -229,7 +235,7 @@ def edge_value(
     first: Side, second: Side | None, relation: str, penalty: str, math: Math,
     symmetric: bool = False, offset: int | None = None, panel: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Sum of the penalties () in float64, and the weights (b, n, m) in the dtype ``panel`` if one is given.
+    """Sum of the penalties () in float64, and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
 
     Args:
         first, second: operands; ``second`` for distances.
@@ -242,9 +248,10 @@ def edge_value(
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     per_batch = triangle(tiles_n) if square else tiles_n * tiles_m
     out = empty((b * per_batch,), torch.float64, first.a.device)
-    weights = None if panel is None else empty((b, n, m), panel, first.a.device)
+    weights = None if panel is None else empty((b, n, padded(m)), panel, first.a.device)
     args = _operands(first, second, offset or 0)
     args |= {"out_ptr": out, "panel_ptr": weights, "tiles_n": tiles_n, "tiles_m": tiles_m, "per_batch": per_batch}
+    args["panel_row"] = padded(m)
     tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth, "SYMMETRIC": square, "PANEL": panel is not None}
     rule = tile | _rule(relation, penalty, offset, math) | constants(math)
     launch(edges_fwd_kernel, (b * per_batch,), args, rule, config, math.name)
@@ -258,17 +265,17 @@ def edge_gradient(
     """Sum of the penalties () in float64 and factor * its gradient (b, n, d) in the rows ``left`` of the first relation.
 
     Args:
-        right: the other end of the edges, (b, m, d), contiguous. left: (b, n, d), contiguous; for distances.
+        right: the other end of the edges, (b, m, d). left: (b, n, d), contiguous; for distances.
     """
     (b, n, _), (m, d) = first.a.shape, right.shape[1:]
     config = pick("edges_bwd", math, arch(right.device))
-    block = min(max(triton.next_power_of_2(d), 16), chunk(math, arch(right.device)))
+    block = min(max(triton.next_power_of_2(d), 16), config.chunk)
     tiles_n, chunks = triton.cdiv(n, config.rows), triton.cdiv(d, block)
     out = empty((b * tiles_n,), torch.float64, right.device)
     grad = empty((b, n, d), math.sums, right.device)
     args = _operands(first, second, offset or 0)
     args |= {"m": m, "d": d, "right_ptr": right, "left_ptr": left, "out_ptr": out, "grad_ptr": grad}
-    args |= {"tiles_n": tiles_n, "factor": factor}
+    args |= {"tiles_n": tiles_n, "right_batch": right.stride(0), "right_row": right.stride(1), "factor": factor}
     tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth, "BD": block}
     rule = tile | _rule(relation, penalty, offset, math) | constants(math)
     launch(edges_bwd_kernel, (b * tiles_n, chunks), args, rule, config, math.name)

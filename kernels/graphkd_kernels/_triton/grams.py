@@ -93,21 +93,19 @@ def combine_kernel(
 
 @triton.jit
 def product_kernel(
-    z_ptr, m_ptr, minus_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, minus_batch, minus_row, factor,
+    z_ptr, m_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, m_batch, m_row,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """z (b, n, k) @ m (b, k, d) to out (b, n, d) in the precision of the sums; less factor * minus where it is given."""
+    """z (b, n, k) @ m (b, k, d) to out (b, n, d), in the precision of the sums."""
     pid = tl.program_id(0)
     batch, index = (pid // (tiles_n * tiles_d)).to(tl.int64), pid % (tiles_n * tiles_d)
     row, col = (index // tiles_d) * BM + tl.arange(0, BM), (index % tiles_d) * BN + tl.arange(0, BN)
-    z_ptr, m_ptr = z_ptr + batch * z_batch, m_ptr + batch * k * d
+    z_ptr, m_ptr = z_ptr + batch * z_batch, m_ptr + batch * m_batch
     total = tl.zeros([BM, BN], SUMS)
     for start in range(0, k, BK):
         at = start + tl.arange(0, BK)
-        total = dot(load(z_ptr, row, at, n, k, z_row), load(m_ptr, at, col, k, d, d), total, PRECISION, UPCAST)
-    if minus_ptr is not None:
-        total -= factor * load(minus_ptr + batch * minus_batch, row, col, n, d, minus_row).to(SUMS)
+        total = dot(load(z_ptr, row, at, n, k, z_row), load(m_ptr, at, col, k, d, m_row), total, PRECISION, UPCAST)
     keep = (row < n)[:, None] & (col < d)[None, :]
     tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
 
@@ -154,17 +152,16 @@ def combine(
     return out.sum(), m
 
 
-def product(z: Tensor, m: Tensor, math: Math, minus: Tensor | None = None, factor: float = 0.0) -> Tensor:
-    """z @ m - factor * minus in the precision of the sums. Shapes: (b, n, k), (b, k, d), (b, n, d) -> (b, n, d)."""
+def product(z: Tensor, m: Tensor, math: Math) -> Tensor:
+    """z @ m in the precision of the sums. Shapes: (b, n, k), (b, k, d), columns of stride 1 -> (b, n, d)."""
     (b, n, k), d = z.shape, m.shape[-1]
     config = pick("product", math, arch(z.device))
     tiles_n, tiles_d = triton.cdiv(n, config.rows), triton.cdiv(d, config.columns)
     out = empty((b, n, d), math.sums, z.device)
-    less = z if minus is None else minus
     args = {
-        "z_ptr": z, "m_ptr": m, "minus_ptr": minus, "out_ptr": out, "n": n, "k": k, "d": d,
+        "z_ptr": z, "m_ptr": m, "out_ptr": out, "n": n, "k": k, "d": d,
         "tiles_n": tiles_n, "tiles_d": tiles_d, "z_batch": z.stride(0), "z_row": z.stride(1),
-        "minus_batch": less.stride(0), "minus_row": less.stride(1), "factor": factor,
+        "m_batch": m.stride(0), "m_row": m.stride(1),
     }  # fmt: skip
     tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth}
     launch(product_kernel, (b * tiles_n * tiles_d,), args, tile | constants(math), config, math.name)

@@ -15,7 +15,7 @@ from graphkd_kernels._triton.configs import Config, Math
 from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.tiles import TYPES, constants, narrow
 
-KINDS = {"raw": 0, "unit": 1, "center": 2}
+KINDS = {"raw": 0, "unit": 1, "center": 2, "shift": 3}
 
 
 @triton.jit
@@ -49,17 +49,31 @@ def _statistics(x_ptr, base, step, d, row_ok, KIND: tl.constexpr, TINY: tl.const
 
 
 @triton.jit
+def _mapped(
+    x_ptr, shift_ptr, base, step, start, d, row_ok, mean, scale,
+    KIND: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Columns start.. of the mapped rows; 0 beyond d."""
+    x, keep = _load(x_ptr, base, step, start, d, row_ok, BLOCK, SUMS)
+    if KIND == 3:
+        col = start + tl.arange(0, BLOCK)
+        x -= tl.load(shift_ptr + col, mask=col < d, other=0.0).to(SUMS)[None, :]
+    elif KIND > 0:
+        x = (x - mean[:, None]) * scale[:, None]
+    return tl.where(keep, x, 0.0)
+
+
+@triton.jit
 def rows_fwd_kernel(
-    x_ptr, t_ptr, z_ptr, right_ptr, mean_x_ptr, scale_x_ptr, mean_t_ptr, scale_t_ptr,
-    n, dx, dt, tiles, width,
-    x_batch, x_row, x_col, t_batch, t_row, t_col,
-    sign,
-    KIND: tl.constexpr, UV: tl.constexpr, PAIR: tl.constexpr, RIGHT: tl.constexpr, TINY: tl.constexpr,
+    x_ptr, t_ptr, z_ptr, right_ptr, shift_ptr, mean_x_ptr, scale_x_ptr, mean_t_ptr, scale_t_ptr,
+    n, dx, dt, padded_x, padded_t, tiles, width,
+    x_batch, x_row, x_col, t_batch, t_row, t_col, sign,
+    KIND: tl.constexpr, UV: tl.constexpr, PAIR: tl.constexpr, TINY: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Rows of x (b, n, dx), and of t (b, n, dt) where PAIR, to z (b, n, width).
+    """Mapped rows of x (b, n, dx), and of t (b, n, dt) where PAIR, to z (b, n, width), each padded with columns of 0.
 
-    z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows. Where RIGHT, x alone goes to right too.
+    z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows. x alone goes to right where it is given.
     """
     tile, batch = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
     row = tile * ROWS + tl.arange(0, ROWS)
@@ -69,42 +83,42 @@ def rows_fwd_kernel(
     base_x = batch * x_batch + row * x_row
     mean_x, scale_x = tl.zeros([ROWS], SUMS), tl.full([ROWS], 1.0, SUMS)
     mean_t, scale_t = mean_x, scale_x
-    if KIND > 0:
+    if KIND == 1 or KIND == 2:
         mean_x, scale_x = _statistics(x_ptr, base_x, x_col, dx, row_ok, KIND, TINY, BLOCK, SUMS)
         tl.store(mean_x_ptr + place, mean_x, mask=row_ok)
         tl.store(scale_x_ptr + place, scale_x, mask=row_ok)
     base_t = base_x
     if PAIR:
         base_t = batch * t_batch + row * t_row
-        if KIND > 0:
+        if KIND == 1 or KIND == 2:
             mean_t, scale_t = _statistics(t_ptr, base_t, t_col, dt, row_ok, KIND, TINY, BLOCK, SUMS)
             tl.store(mean_t_ptr + place, mean_t, mask=row_ok)
             tl.store(scale_t_ptr + place, scale_t, mask=row_ok)
     z_row = z_ptr + (place * width)[:, None]
     kind = z_ptr.dtype.element_ty
-    for start in range(0, dx, BLOCK):
+    shift_ptr += batch * dx
+    for start in range(0, padded_x, BLOCK):
         col = start + tl.arange(0, BLOCK)[None, :]
-        x, keep = _load(x_ptr, base_x, x_col, start, dx, row_ok, BLOCK, SUMS)
-        x = (x - mean_x[:, None]) * scale_x[:, None]
-        if RIGHT:
-            tl.store(right_ptr + (place * dx)[:, None] + col, narrow(x, kind, UPCAST), mask=keep)
+        keep = row_ok[:, None] & (col < padded_x)
+        x = _mapped(x_ptr, shift_ptr, base_x, x_col, start, dx, row_ok, mean_x, scale_x, KIND, BLOCK, SUMS)
+        if right_ptr is not None:
+            tl.store(right_ptr + (place * padded_x)[:, None] + col, narrow(x, kind, UPCAST), mask=keep)
         if UV:
-            t, _ = _load(t_ptr, base_t, t_col, start, dx, row_ok, BLOCK, SUMS)
-            t = (t - mean_t[:, None]) * scale_t[:, None]
+            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dx, row_ok, mean_t, scale_t, KIND, BLOCK, SUMS)
             u = narrow((x + t) * 0.7071067811865476, kind, UPCAST)
             v = narrow((x - t) * 0.7071067811865476, kind, UPCAST)
             tl.store(z_row + col, u, mask=keep)
-            tl.store(z_row + dx + col, v, mask=keep)
-            if width > 2 * dx:
-                tl.store(z_row + 2 * dx + col, u, mask=keep)
+            tl.store(z_row + padded_x + col, v, mask=keep)
+            if width > 2 * padded_x:
+                tl.store(z_row + 2 * padded_x + col, u, mask=keep)
         else:
             tl.store(z_row + col, narrow(x, kind, UPCAST), mask=keep)
     if PAIR and not UV:
-        for start in range(0, dt, BLOCK):
+        for start in range(0, padded_t, BLOCK):
             col = start + tl.arange(0, BLOCK)[None, :]
-            t, keep = _load(t_ptr, base_t, t_col, start, dt, row_ok, BLOCK, SUMS)
-            t = (t - mean_t[:, None]) * scale_t[:, None] * sign
-            tl.store(z_row + dx + col, narrow(t, kind, UPCAST), mask=keep)
+            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, KIND, BLOCK, SUMS)
+            keep = row_ok[:, None] & (col < padded_t)
+            tl.store(z_row + padded_x + col, narrow(t * sign, kind, UPCAST), mask=keep)
 
 
 @triton.jit
@@ -140,7 +154,7 @@ def rows_bwd_kernel(
 
 @dataclass(frozen=True)
 class Rows:
-    """Normalised rows as products want them. Shapes: z (b, n, width), right (b, n, d), the statistics (b, n)."""
+    """Mapped rows as products want them. Shapes: z (b, n, width), right (b, n, padded d), the statistics (b, n)."""
 
     z: Tensor
     right: Tensor | None
@@ -150,44 +164,52 @@ class Rows:
     scale_t: Tensor | None
 
 
-def config(d: int, device: torch.device) -> Config:
-    """About 4,096 elements in registers, whatever the width; 16 rows at a time in the interpreter."""
-    block = min(triton.next_power_of_2(max(d, 16)), 2048)
-    rows = 64 if arch(device) == 0 else max(1, 4096 // block)
-    return Config(rows, block, 1, 8 if block >= 1024 else 4, 1)
+def padded(d: int) -> int:
+    """Widths are made multiples of 16 by columns of 0, so that every row is aligned (49 or 196 positions are not)."""
+    return -(-d // 16) * 16
+
+
+def config(d: int, dtype: torch.dtype, device: torch.device) -> Config:
+    """2,048 elements in registers (half of them in float64), whatever the width; 64-tiles in the interpreter."""
+    elements = 1024 if dtype == torch.float64 else 2048
+    block = min(triton.next_power_of_2(max(d, 16)), elements)
+    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4, 1)
 
 
 def normalise(
-    x: Tensor, t: Tensor | None, kind: str, math: Math, layout: str = "", right: bool = False, sign: float = 1.0
-) -> Rows:
-    """Rows of x (b, n, dx), and of t (b, n, dt), any strides.
+    x: Tensor, t: Tensor | None, kind: str, math: Math, layout: str = "", right: bool = False, sign: float = 1.0,
+    shift: Tensor | None = None,
+) -> Rows:  # fmt: skip
+    """Rows of x (b, n, dx), and of t (b, n, dt), any strides, mapped.
 
     Args:
-        kind: ``"raw"``, ``"unit"`` or ``"center"``.
+        kind: ``"raw"``, ``"unit"``, ``"center"``, or ``"shift"``: less ``shift`` (b, dx), contiguous.
         layout: of z: ``"uvu"`` and ``"uv"`` need equal widths; otherwise x beside sign * t.
         right: whether x alone is wanted too.
     """
-    (b, n, dx), dt = x.shape, 0 if t is None else t.shape[-1]
-    width = len(layout) * dx if layout else dx + dt
-    def statistics(wanted: bool) -> Tensor | None:
-        return empty((b, n), math.sums, x.device) if wanted and kind != "raw" else None
+    (b, n, dx), dt = x.shape, 0 if t is None else t.shape[2]
+    width = len(layout) * padded(dx) if layout else padded(dx) + padded(dt)
+
+    def statistics(there: Tensor | None) -> Tensor | None:
+        return None if there is None or kind not in ("unit", "center") else empty((b, n), math.sums, x.device)
+
     out = Rows(
         empty((b, n, width), math.storage, x.device),
-        empty((b, n, dx), math.storage, x.device) if right else None,
-        *(statistics(True), statistics(True), statistics(t is not None), statistics(t is not None)),
+        empty((b, n, padded(dx)), math.storage, x.device) if right else None,
+        *(statistics(each) for each in (x, x, t, t)),
     )
-    tile = config(max(dx, dt), x.device)
+    tile = config(max(dx, dt), math.sums, x.device)
     tiles = triton.cdiv(n, tile.rows)
     other = x if t is None else t
     args = {
-        "x_ptr": x, "t_ptr": t, "z_ptr": out.z, "right_ptr": out.right,
+        "x_ptr": x, "t_ptr": other, "z_ptr": out.z, "right_ptr": out.right, "shift_ptr": x if shift is None else shift,
         "mean_x_ptr": out.mean, "scale_x_ptr": out.scale, "mean_t_ptr": out.mean_t, "scale_t_ptr": out.scale_t,
-        "n": n, "dx": dx, "dt": dt, "tiles": tiles, "width": width,
+        "n": n, "dx": dx, "dt": dt, "padded_x": padded(dx), "padded_t": padded(dt), "tiles": tiles, "width": width,
         "x_batch": x.stride(0), "x_row": x.stride(1), "x_col": x.stride(2),
         "t_batch": other.stride(0), "t_row": other.stride(1), "t_col": other.stride(2), "sign": sign,
     }  # fmt: skip
     rule = {
-        "KIND": KINDS[kind], "UV": bool(layout), "PAIR": t is not None, "RIGHT": right, "TINY": tiny(kind, math),
+        "KIND": KINDS[kind], "UV": bool(layout), "PAIR": t is not None, "TINY": tiny(kind, math),
         "ROWS": tile.rows, "BLOCK": tile.columns,
     }  # fmt: skip
     launch(rows_fwd_kernel, (b * tiles,), args, rule | constants(math, dot=False), tile)
@@ -200,11 +222,11 @@ def tiny(kind: str, math: Math) -> float:
 
 
 def normalise_backward(g: Tensor, x: Tensor, mean: Tensor | None, scale: Tensor | None, kind: str) -> Tensor:
-    """Gradient of x (b, n, d), in its dtype, from that of its normalised rows (b, n, d)."""
-    if kind == "raw":
-        return g.to(x.dtype)
+    """Gradient of x (b, n, d), in its dtype and contiguous, from that of its mapped rows (b, n, >= d)."""
     b, n, d = x.shape
-    tile = config(d, x.device)
+    if scale is None:
+        return g[..., :d].to(x.dtype, memory_format=torch.contiguous_format)
+    tile = config(d, g.dtype, x.device)
     tiles = triton.cdiv(n, tile.rows)
     out = empty((b, n, d), x.dtype, x.device)
     args = {

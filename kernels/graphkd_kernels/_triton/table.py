@@ -1,6 +1,11 @@
-"""Operation -> implementation; each module of kernels has a dictionary ``OPERATIONS`` of its own, joined here."""
+"""Operation -> implementation; each module of kernels has dictionaries ``OPERATIONS`` and ``CASES`` of its own, joined here."""
 
 from collections.abc import Callable
 from typing import Any
 
-OPERATIONS: dict[str, Callable[..., Any]] = {}
+from graphkd_kernels._triton import edge_sum, node_sum, similarity
+from graphkd_kernels._triton.cases import Case
+
+MODULES = (edge_sum, node_sum, similarity)
+OPERATIONS: dict[str, Callable[..., Any]] = {name: op for module in MODULES for name, op in module.OPERATIONS.items()}
+CASES: list[Case] = [case for module in MODULES for case in module.CASES]
