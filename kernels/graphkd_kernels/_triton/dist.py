@@ -8,9 +8,12 @@ import triton
 from torch import Tensor
 
 from graphkd_kernels import reference
+from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.configs import Config
-from graphkd_kernels._triton.flash_configs import long_rows
+from graphkd_kernels._triton.flash_configs import long_rows, short_tile
+from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import arch, empty, launch
+from graphkd_kernels._triton.library import fit, register
 from graphkd_kernels._triton.pearson import (
     pearson_bwd_kernel,
     pearson_merge_kernel,
@@ -19,29 +22,39 @@ from graphkd_kernels._triton.pearson import (
 )
 from graphkd_kernels._triton.row_losses import matrices, sums_type
 from graphkd_kernels._triton.tiles import TYPES
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 from graphkd_kernels.precision import widened
 
 
-class _Pearson(Rule):
+class _Pearson(LateRule):
     """Tensors: student and teacher (*b, n, m). Options: eps beside the lengths' product."""
 
-    widens = False
     of_rows: bool
 
     def statistics(self, s: Tensor, t: Tensor, eps: float) -> Tensor:
         """Six numbers for each row or column, (6, b, n) or (6, b, m)."""
         raise NotImplementedError
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         student, teacher = tensors
         assert student is not None
         assert teacher is not None
         found = self.statistics(*matrices(student, teacher), options[0])
-        shape = student.shape[:-1] if self.of_rows else (*student.shape[:-2], student.shape[-1])
-        return found[0].view(shape), (found,)
+        return found[0].view(self._shape(student)), (found,)
 
-    def finish(
+    def _shape(self, x: Tensor) -> tuple[int, ...]:
+        return (*x.shape[:-1],) if self.of_rows else (*x.shape[:-2], x.shape[-1])
+
+    def empty(self, options: Options, *tensors: Maybe) -> Tensor:
+        student, teacher = tensors
+        assert student is not None
+        assert teacher is not None
+        return student.new_empty(self._shape(student), dtype=sums_type(student, teacher))
+
+    def spread(self, upstream: Tensor, gradient: Tensor) -> Tensor:
+        return upstream.unsqueeze(-1 if self.of_rows else -2)
+
+    def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
         student, teacher = tensors
@@ -51,7 +64,7 @@ class _Pearson(Rule):
         s, t = matrices(student, teacher)
         (b, n, m), both = s.shape, zip((s, t), needs, strict=True)
         dx, dy = (empty(s.shape, each.dtype, s.device) if need else None for each, need in both)
-        config = _tile(m, s.device)
+        config = short_tile(m, kept[0].dtype, s.device)
         blocks, tiles = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         args = _strides(s, t) | {
             "stat_ptr": kept[0], "up_ptr": upstream.contiguous(), "dx_ptr": dx, "dy_ptr": dy, "blocks": blocks,
@@ -69,7 +82,7 @@ class RowPearson(_Pearson):
 
     def statistics(self, s: Tensor, t: Tensor, eps: float) -> Tensor:
         (b, n, m), dtype = s.shape, sums_type(s, t)
-        config = long_rows(m, s.device)
+        config = long_rows(m, dtype, s.device)
         tiles = triton.cdiv(n, config.rows)
         out = empty((6, b, n), dtype, s.device)
         args = _strides(s, t) | {"out_ptr": out, "tiles": tiles, "eps": float(eps)}
@@ -132,16 +145,19 @@ register("triton/column_pearson", ColumnPearson())
 
 def row_pearson(student: Tensor, teacher: Tensor) -> Tensor:
     """Correlation of each row of one matrix with the same row of the other: ``reference.row_pearson``."""
+    fit(student, teacher)
     return apply("triton/row_pearson", (0.0,), student, teacher)
 
 
 def damped_row_pearson(student: Tensor, teacher: Tensor, eps: float) -> Tensor:
     """Correlation of rows with eps added to the denominator: ``reference.damped_row_pearson``."""
+    fit(student, teacher)
     return apply("triton/row_pearson", (float(eps),), student, teacher)
 
 
 def damped_column_pearson(student: Tensor, teacher: Tensor, eps: float) -> Tensor:
     """Correlation of columns with eps added to the denominator: ``reference.damped_column_pearson``."""
+    fit(student, teacher)
     return apply("triton/column_pearson", (float(eps),), student, teacher)
 
 
@@ -150,3 +166,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "damped_row_pearson": damped_row_pearson,
     "damped_column_pearson": damped_column_pearson,
 }
+
+CASES = [
+    Case(rule, (1e-8,), (shape, shape), (True, True), precisions=())
+    for rule in ("triton/row_pearson", "triton/column_pearson")
+    for shape in ((512, 10), (512, 100), (512, 1000), (64, 50_257))
+]

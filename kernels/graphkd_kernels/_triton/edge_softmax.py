@@ -13,14 +13,18 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import edges, nodes
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.edges import RELATIONS
 from graphkd_kernels._triton.flash import flash_bwd_kernel, flash_fwd_kernel
 from graphkd_kernels._triton.flash_configs import arithmetic, long_rows, pick, width
+from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.nodes import Side, gradients_of, tiny
 from graphkd_kernels._triton.row_kl import row_kl_kernel
 from graphkd_kernels._triton.tiles import TYPES, constants
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
+from graphkd_kernels.precision import asked_precision
 
 WIDEST = 256  # features up to which forming edges twice is cheaper than writing and reading them
 FEW = 2**22  # edges up to which they are written: tiles of rows would be too few programs
@@ -28,11 +32,11 @@ COLDEST = 0.025  # temperature down to which e^(-2 / T) is a normal float32
 LOG2E = 1.4426950408889634
 
 
-class _Softmax(Rule):
+class _Softmax(KernelRule):
     """Tensors: xs, ys, xt, yt, positives; ys, yt ``None`` for a graph with itself, xt ``None`` for cross entropy."""
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        kind, temperature, gamma, _ = options
+        kind, temperature, gamma, *_ = options
         xs, ys, xt, yt, positives = tensors
         relation = "gram" if kind == "product" else kind
         if xt is None:
@@ -43,7 +47,7 @@ class _Softmax(Rule):
 class ProductEdges(_Softmax):
     """Blocks of products; value and gradients in one sweep."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         sides = [Side(*tensors[:2], *needs[:2])]
         if tensors[2] is not None:
             sides.append(Side(*tensors[2:4], *needs[2:4]))
@@ -65,11 +69,11 @@ def divergence(
     options: Options, products: Sequence[Tensor], sizes: Sequence[Maybe], positives: Maybe, needed: Sequence[bool]
 ) -> Tensor:
     """Values (b, n) of a block's rows; products (b, n, m) of sides that need a gradient are overwritten by its weights."""
-    kind, temperature, gamma, _ = options
+    kind, temperature, gamma, *_ = options
     student, teacher = products[0], products[1] if len(products) == 2 else None
     (b, n, m), device, dtype = student.shape, student.device, student.dtype
     value, norm_s, norm_t = (empty((b, n), dtype, device) for _ in range(3))
-    config = long_rows(m, device)
+    config = long_rows(m, dtype, device)
     tiles = triton.cdiv(n, config.rows)
     args = {
         "s_ptr": student, "t_ptr": teacher, "positive_ptr": positives, "row_s_ptr": sizes[0], "column_s_ptr": sizes[1],
@@ -87,15 +91,15 @@ def divergence(
     return value
 
 
-class FlashEdges(_Softmax):
+class FlashEdges(_Softmax, LateRule):
     """Relations formed on chip: the values in the forward pass, the gradients when their upstream factor is known."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         call = _Flash(options, tensors)
         value = call.values()
         return value.sum(), (value, call.norm_s, call.norm_t)
 
-    def finish(
+    def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
         call = _Flash(options, tensors, kept)
@@ -110,11 +114,11 @@ class _Flash:
         self.options, self.tensors = options, tensors
         self.x = [nodes.as_graphs(tensors[0]), nodes.as_graphs(tensors[2])]
         self.y = [x if y is None else nodes.as_graphs(y) for x, y in zip(self.x, tensors[1:4:2], strict=True)]
-        self.math = arithmetic(self.x[0].dtype)
+        self.math = arithmetic(self.x[0].dtype, options[4])
         self.value, self.norm_s, self.norm_t = kept
 
     def _arguments(self, x: Sequence[Maybe], y: Sequence[Maybe], rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        kind, temperature, gamma, _ = self.options
+        kind, temperature, gamma, *_ = self.options
         sizes: list[Maybe] = [None] * 4
         if kind != "product":
             sizes = [None if each is None else edges.sizes(each, self.math) for each in (x[0], y[0], x[1], y[1])]
@@ -149,7 +153,7 @@ class _Flash:
         like = x[of_teacher]
         out = empty(like.shape, like.dtype, like.device)
         config = pick("flash_bwd", self.math, like.device)
-        block = width(like.shape[2], self.math, like.device)
+        block = width(like.shape[2], config)
         args, rule = self._arguments(x, y, config.rows)
         args |= {"up_ptr": upstream, "out_ptr": out, "temperature": float(self.options[1])}
         rule |= {
@@ -173,6 +177,7 @@ def path(edges_in_all: int, width: int) -> str:
 def _run(
     xs: Tensor, ys: Maybe, xt: Maybe, yt: Maybe, positives: Maybe, relation: str, temperature: float, gamma: float
 ) -> Tensor:
+    fit(xs, ys, xt, yt, positives)
     xs, ys, xt, yt = nodes.one_type(xs, ys, xt, yt)
     widest = max(xs.shape[-1], 0 if xt is None else xt.shape[-1])
     name = path(xs[..., 0].numel() * (xs if ys is None else ys).shape[-2], widest)
@@ -180,7 +185,7 @@ def _run(
     if xt is not None:
         xt, yt = nodes.prepared(xt, yt, relation)
     bounded = relation in ("cosine", "pearson") and temperature >= COLDEST
-    options = nodes.inner(relation), temperature, gamma, bounded
+    options = nodes.inner(relation), temperature, gamma, bounded, asked_precision()
     return apply(f"triton/edge_softmax/{name}", options, xs, ys, xt, yt, positives)
 
 
@@ -199,3 +204,30 @@ def info_nce(
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"edge_kl": edge_kl, "info_nce": info_nce}
+
+_BATCH = ((2, 1000, 128), None, (2, 1000, 96), None, None)
+_PROXIES = ((1000, 256), (500, 256), (1000, 200), (500, 200), None)
+_ALL, _STUDENT = (True, True, True, True, False), (True, False, False, False, False)
+CASES = [
+    Case("triton/edge_softmax/flash", ("product", 0.1, 1.0, True), _PROXIES, _STUDENT, dtypes=WIDE),
+    Case("triton/edge_softmax/flash", ("product", 1.0, 1.0, False), _PROXIES, _ALL, dtypes=WIDE),
+    Case("triton/edge_softmax/flash", ("product", 0.1, 1.0, True), _BATCH, (True, False, True, False, False), dtypes=WIDE),
+    *(
+        Case("triton/edge_softmax/flash", (kind, 1.0, 1.0, False), shapes, (True, False, True, False, False), dtypes=WIDE)
+        for kind in ("euclidean", "squared_euclidean", "rbf")
+        for shapes in (_BATCH, _PROXIES)
+    ),
+    *(
+        Case(
+            f"triton/edge_softmax/{path}", (kind, 0.1, 1.0, False), ((1000, 128), (500, 128), None, None, (1000,)),
+            (True, True, False, False, False), dtypes=WIDE, integers=(4,),
+        )
+        for path in ("flash", "products")
+        for kind in ("product", "euclidean")
+    ),
+    *(
+        Case("triton/edge_softmax/products", (kind, 0.1, 1.0, False), shapes, _ALL, dtypes=WIDE)
+        for kind in ("product", "euclidean", "squared_euclidean", "rbf")
+        for shapes in (_PROXIES, ((70, 65), (10_000, 65), (70, 33), (10_000, 33), None))
+    ),
+]  # fmt: skip

@@ -10,10 +10,15 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import edges, nodes
+from graphkd_kernels._triton.cases import WIDE, Case
+from graphkd_kernels._triton.configs import Config
 from graphkd_kernels._triton.flash_configs import arithmetic, pick
+from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.tiles import TYPES, constants, products
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels._triton.library import KernelRule, fit, register
+from graphkd_kernels._triton.tiles import constants, products
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
+from graphkd_kernels.precision import asked_precision, widened
 
 MOST = 64
 """Neighbours that one tile of columns holds. More of them, or float64, are picked from blocks of vendor products."""
@@ -59,25 +64,27 @@ def knn_kernel(
 
 @triton.jit
 def gather_kernel(
-    x_ptr, start_ptr, other_ptr, weight_ptr, order_ptr, out_ptr, n, d,
-    BLOCK: tl.constexpr, SUMS: tl.constexpr,
+    x_ptr, start_ptr, other_ptr, weight_ptr, order_ptr, out_ptr, d,
+    EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out_i = sum of 2 w_e (x_i - x_other(e)) over the edges e of node i, in their order, on top of what out holds."""
+    """out_i += sum of 2 w_e (x_i - x_other(e)) over the edges e of node i, in their order."""
     row = tl.program_id(0).to(tl.int64)
     feature = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     keep = feature < d
     x = tl.load(x_ptr + row * d + feature, mask=keep, other=0.0)
     total = tl.load(out_ptr + row * d + feature, mask=keep, other=0.0)
     first, last = tl.load(start_ptr + row), tl.load(start_ptr + row + 1)
-    for place in range(first, last):
-        edge = tl.load(order_ptr + place)
-        other = tl.load(other_ptr + edge)
-        y = tl.load(x_ptr + other * d + feature, mask=keep, other=0.0)
-        total += 2.0 * tl.load(weight_ptr + edge) * (x - y)
+    for place in range(first, last, EDGES):
+        own = place + tl.arange(0, EDGES) < last
+        edge = tl.load(order_ptr + place + tl.arange(0, EDGES), mask=own, other=0)
+        other = tl.load(other_ptr + edge, mask=own, other=0)
+        weight = tl.load(weight_ptr + edge, mask=own, other=0.0)
+        y = tl.load(x_ptr + other[:, None] * d + feature[None, :], mask=own[:, None] & keep[None, :], other=0.0)
+        total += 2.0 * tl.sum(weight[:, None] * tl.where(own[:, None], x[None, :] - y, 0.0), 0)
     tl.store(out_ptr + row * d + feature, total, mask=keep)
 
 
-def search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def search(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k), without gradient."""
     n, d = x.shape
     if not 0 < k < n:
@@ -85,7 +92,7 @@ def search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     x = (x - x.mean(0, keepdim=True)).contiguous()
     if k > MOST or x.dtype == torch.float64:
         return _blocked_search(x, k)
-    math = arithmetic(x.dtype)
+    math = arithmetic(x.dtype, precision)
     config = pick("knn", math, x.device)
     indices, values = empty((n, k), torch.int64, x.device), empty((n, k), x.dtype, x.device)
     args = {
@@ -111,14 +118,41 @@ def _blocked_search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat([each.indices for each in found]), torch.cat([each.values for each in found])
 
 
-class Squares(Rule):
+@torch.library.custom_op("graphkd::nearest", mutates_args=())
+def _search(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
+    return search(x, k, precision)
+
+
+@_search.register_fake
+def _(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
+    shape = len(x), k
+    return x.new_empty(shape, dtype=torch.int64), x.new_empty(shape)
+
+
+class Nearest(KernelRule):
+    """The search as a rule, so that the gate sees it. Options: k, precision; its squares have no gradient."""
+
+    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+        assert tensors[0] is not None
+        return search(tensors[0], *options)[1], (None,)
+
+    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
+        assert tensors[0] is not None
+        return reference.knn(tensors[0], options[0])[1]
+
+
+class Squares(LateRule):
     """Squared lengths of given edges of x. Tensors: x (n, d), neighbours (n, k), their known squares (n, k)."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         assert tensors[2] is not None
         return tensors[2].clone(), ()
 
-    def finish(
+    def empty(self, options: Options, *tensors: Maybe) -> Tensor:
+        assert tensors[2] is not None
+        return torch.empty_like(tensors[2])
+
+    def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
         x, neighbours, squares = tensors
@@ -147,23 +181,25 @@ class Squares(Rule):
 
 
 def _gather(x: Tensor, starts: Tensor, others: Tensor, weights: Tensor, order: Tensor, out: Tensor) -> None:
-    block = min(max(triton.next_power_of_2(x.shape[1]), 16), 512)
+    block = min(max(triton.next_power_of_2(x.shape[1]), 16), 128)
     args = {
         "x_ptr": x, "start_ptr": starts, "other_ptr": others, "weight_ptr": weights, "order_ptr": order,
-        "out_ptr": out, "n": len(x), "d": x.shape[1],
+        "out_ptr": out, "d": x.shape[1],
     }  # fmt: skip
-    config = pick("gather", arithmetic(x.dtype), x.device)
-    rule = {"BLOCK": block, "SUMS": TYPES[x.dtype]}
-    launch(gather_kernel, (len(x), triton.cdiv(x.shape[1], block)), args, rule, config)
+    rule = {"EDGES": 16, "BLOCK": block}
+    launch(gather_kernel, (len(x), triton.cdiv(x.shape[1], block)), args, rule, Config(1, block, 1, 4, 1))
 
 
+register("triton/nearest", Nearest())
 register("triton/knn", Squares())
 
 
+@widened
 def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k) of each row's k nearest other rows: ``reference.knn``."""
-    (x,) = nodes.one_type(x)
-    indices, squares = search(x.detach(), k)
+    fit(x)
+    find = _search if torch.compiler.is_compiling() else search
+    indices, squares = find(x.detach(), k, asked_precision())
     return indices, apply("triton/knn", (), x, indices, squares)
 
 
@@ -175,3 +211,8 @@ def knn_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"knn": knn, "knn_graph": knn_graph}
+
+CASES = [
+    *(Case("triton/nearest", (k,), ((5000, 128),), (False,), dtypes=(torch.float32,)) for k in (1, 10, 16, 32, 64)),
+    Case("triton/knn", (), ((5000, 128), (5000, 10), (5000, 10)), (True, False, False), (), WIDE, integers=(1,)),
+]

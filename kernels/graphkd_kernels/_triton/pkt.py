@@ -11,11 +11,13 @@ from torch import Tensor
 from graphkd_kernels import reference
 from graphkd_kernels._triton import nodes
 from graphkd_kernels._triton.flash_configs import long_rows
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.nodes import Side, gradients_of
 from graphkd_kernels._triton.row_kl import exact
 from graphkd_kernels._triton.tiles import TYPES, load
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 from graphkd_kernels.reference.edges import PKT_EPS, _pkt_rows
 
 
@@ -76,7 +78,7 @@ def divergence(products: Sequence[Tensor], needed: Sequence[bool]) -> Tensor:
     """Values (b, n) of a block's rows; products of sides that need a gradient are overwritten by its weights."""
     s, t = products
     b, n, m = s.shape
-    config = long_rows(m, s.device)
+    config = long_rows(m, s.dtype, s.device)
     tiles = triton.cdiv(n, config.rows)
     value = empty((b, n), s.dtype, s.device)
     args = {"s_ptr": s, "t_ptr": t, "value_ptr": value, "n": n, "m": m, "tiles": tiles, "eps": PKT_EPS}
@@ -94,10 +96,10 @@ def _distribution(x: Maybe, y: Maybe) -> Tensor:
     return kernel / torch.where(sums == 0, 1.0, sums)
 
 
-class PKT(Rule):
+class PKT(KernelRule):
     """Tensors: rows xs, ys, xt, yt scaled as PKT does; ys and yt ``None`` for a graph with itself."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         sides = [Side(*tensors[:2], *needs[:2]), Side(*tensors[2:], *needs[2:])]
         parts = []
         for graph, row in nodes.blocks(len(sides[0].x), sides[0].x.shape[1], sides[0].y.shape[1]):
@@ -118,8 +120,14 @@ register("triton/edge_pkt", PKT())
 
 def edge_pkt(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
     """Sum over rows of PKT's divergence: ``reference.edge_pkt``."""
+    fit(xs, ys, xt, yt)
     rows = [None if each is None else _pkt_rows(each) for each in nodes.one_type(xs, ys, xt, yt)]
     return apply("triton/edge_pkt", (), *rows)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"edge_pkt": edge_pkt}
+
+CASES = [
+    Case("triton/edge_pkt", (), ((n, 128), None, (n, 96), None), (True, False, True, False), (), WIDE)
+    for n in (65, 256, 8192)
+]

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import nodes
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.flash_configs import long_rows
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.nodes import tiny
 from graphkd_kernels._triton.tiles import TYPES, load
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 
 LEAST = 1e-12  # of squared distances off the diagonal, as RKD has it
 
@@ -97,7 +99,7 @@ class _Side:
         self.own = nodes.ENTRIES >= len(x) ** 2
         self.sizes = self.x.square().sum(-1)
         self.block: Tensor | None = None
-        n, config = len(x), long_rows(len(x), x.device)
+        n, config = len(x), long_rows(len(x), x.dtype, x.device)
         self.of_mean = torch.zeros_like(self.x) if needed else None
         self.fixed = torch.zeros_like(self.x) if needed else None
         sums = empty((n,), self.x.dtype, x.device)
@@ -136,22 +138,22 @@ class _Side:
 
 
 def _rule(x: Tensor, columns: int) -> dict[str, Any]:
-    config = long_rows(columns, x.device)
+    config = long_rows(columns, x.dtype, x.device)
     return {
         "LEAST": LEAST, "TINY": tiny(x.dtype), "ROWS": config.rows, "COLUMNS": config.columns, "SUMS": TYPES[x.dtype],
     }  # fmt: skip
 
 
-class RKDDistance(Rule):
+class RKDDistance(KernelRule):
     """Tensors: student (n, d) and teacher (n, e). Two sweeps; value and gradients together."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         assert tensors[0] is not None
         assert tensors[1] is not None
         n, x = len(tensors[0]), tensors[0]
         student, teacher = _Side(tensors[0], needs[0]), _Side(tensors[1], needs[1])
         value, slope_s, slope_t = (empty((n,), x.dtype, x.device) for _ in range(3))
-        config = long_rows(n, x.device)
+        config = long_rows(n, x.dtype, x.device)
         for _, row in nodes.blocks(1, n, n):
             s, t, count = student.products(row), teacher.products(row), row.stop - row.start
             args = {
@@ -179,7 +181,14 @@ register("triton/rkd_distance", RKDDistance())
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean smooth-L1 difference of relative distances: ``reference.rkd_distance``."""
+    fit(student, teacher)
     return apply("triton/rkd_distance", (), *nodes.one_type(student, teacher))
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"rkd_distance": rkd_distance}
+
+CASES = [
+    Case("triton/rkd_distance", (), ((n, 128), (n, 96)), needs, (), WIDE)
+    for n in (65, 256, 8192)
+    for needs in ((False, False), (True, False), (True, True))
+]

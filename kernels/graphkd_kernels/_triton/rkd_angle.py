@@ -21,11 +21,13 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import nodes
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.flash_configs import angle_tile, long_rows
 from graphkd_kernels._triton.grams import triangle
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.tiles import TYPES, load
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 
 
 @triton.jit
@@ -144,7 +146,7 @@ class _Side:
         self.squares = self.x @ self.x.T
         self.inverses = empty(self.squares.shape, x.dtype, x.device)
         self.slopes = empty(self.squares.shape, x.dtype, x.device) if needed else None
-        config, n = long_rows(len(x), x.device), len(x)
+        config, n = long_rows(len(x), x.dtype, x.device), len(x)
         args = {
             "q_ptr": self.squares, "r_ptr": self.inverses, "size_ptr": self.squares.diagonal().contiguous(), "n": n,
         }  # fmt: skip
@@ -159,10 +161,10 @@ class _Side:
         return (weights.sum(1, keepdim=True) * self.x).sub_(weights @ self.x).mul_(2)
 
 
-class RKDAngle(Rule):
+class RKDAngle(KernelRule):
     """Tensors: student (n, d), teacher (n, e). Options: first and last vertex."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         assert tensors[0] is not None
         assert tensors[1] is not None
         student, teacher = _Side(tensors[0], needs[0]), _Side(tensors[1], needs[1])
@@ -190,7 +192,14 @@ register("triton/rkd_angle", RKDAngle())
 
 def rkd_angle(student: Tensor, teacher: Tensor, first: int, last: int) -> Tensor:
     """Sum of the smooth-L1 differences of all angles at the nodes in [first, last): ``reference.rkd_angle``."""
+    fit(student, teacher)
     return apply("triton/rkd_angle", (first, last), *nodes.one_type(student, teacher))
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"rkd_angle": rkd_angle}
+
+CASES = [
+    Case("triton/rkd_angle", (0, n), ((n, 128), (n, 96)), needs, (), WIDE)
+    for n in (65, 500, 2000)
+    for needs in ((False, False), (True, False), (True, True))
+]

@@ -8,11 +8,14 @@ import triton
 from torch import Tensor
 
 from graphkd_kernels import reference
+from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.flash_configs import long_rows
+from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.library import fit, register
 from graphkd_kernels._triton.row_kl import row_kl_kernel
 from graphkd_kernels._triton.tiles import TYPES
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 from graphkd_kernels.precision import widened
 
 LOG2E = 1.4426950408889634
@@ -29,12 +32,10 @@ def sums_type(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(each.dtype == torch.float64 for each in tensors) else torch.float32
 
 
-class RowKL(Rule):
+class RowKL(LateRule):
     """Tensors: student and teacher logits (*b, n, m) -> (*b, n). Options: temperature."""
 
-    widens = False
-
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         student, teacher = tensors
         assert student is not None
         assert teacher is not None
@@ -43,7 +44,7 @@ class RowKL(Rule):
         _launch(options[0], s, t, value, norm_s, norm_t, None, (None, None))
         return value.view(student.shape[:-1]), (value, norm_s, norm_t)
 
-    def finish(
+    def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
         student, teacher = tensors
@@ -55,6 +56,12 @@ class RowKL(Rule):
         _launch(options[0], s, t, value, norm_s, norm_t, upstream.contiguous(), out)
         return tuple(None if each is None else each.view(student.shape) for each in out)
 
+    def empty(self, options: Options, *tensors: Maybe) -> Tensor:
+        student, teacher = tensors
+        assert student is not None
+        assert teacher is not None
+        return student.new_empty(student.shape[:-1], dtype=sums_type(student, teacher))
+
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         return widened(reference.row_kl)(*tensors, options[0])
 
@@ -63,7 +70,7 @@ def _launch(
     temperature: float, s: Tensor, t: Tensor, value: Maybe, norm_s: Maybe, norm_t: Maybe, up: Maybe, out: tuple[Maybe, ...]
 ) -> None:
     (b, n, m), dtype = s.shape, sums_type(s, t)
-    config = long_rows(m, s.device)
+    config = long_rows(m, dtype, s.device)
     tiles = triton.cdiv(n, config.rows)
     args = {
         "s_ptr": s, "t_ptr": t, "positive_ptr": None, "row_s_ptr": None, "column_s_ptr": None, "row_t_ptr": None,
@@ -84,7 +91,14 @@ register("triton/row_kl", RowKL())
 
 def row_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(softmax(teacher / T) || softmax(student / T)) of each row: ``reference.row_kl``."""
+    fit(student, teacher)
     return apply("triton/row_kl", (float(temperature),), student, teacher)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"row_kl": row_kl}
+
+CASES = [
+    Case("triton/row_kl", (2.0,), (shape, shape), needs, precisions=())
+    for shape in ((512, 100), (512, 1000), (64, 50_257))
+    for needs in ((True, False), (True, True))
+]

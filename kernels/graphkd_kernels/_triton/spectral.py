@@ -14,12 +14,15 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import edges, nodes
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.flash import relations
 from graphkd_kernels._triton.flash_configs import arithmetic, pick, width
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.row_kl import exact
 from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Maybe, Needs, Options, apply
+from graphkd_kernels.precision import asked_precision, widened
 from graphkd_kernels.reference.spectral import LEAST_DEGREE
 
 
@@ -86,13 +89,13 @@ def rbf_bwd_kernel(
 class _Gaussian:
     """Products with the affinities of centred nodes x (b, n, d)."""
 
-    def __init__(self, x: Tensor, gamma: float) -> None:
-        self.x, self.gamma, self.math = (x - x.mean(1, keepdim=True)).contiguous(), gamma, arithmetic(x.dtype)
+    def __init__(self, x: Tensor, gamma: float, precision: str) -> None:
+        self.x, self.gamma, self.math = (x - x.mean(1, keepdim=True)).contiguous(), gamma, arithmetic(x.dtype, precision)
         self.sizes = edges.sizes(self.x, self.math)
 
     def _launch(self, kernel: Any, extra: dict[str, Any], columns: int, depth: int) -> Tensor:
         (b, n, d), config = self.x.shape, pick("spectral", self.math, self.x.device)
-        block, tiles = width(columns, self.math, self.x.device), triton.cdiv(n, config.rows)
+        block, tiles = width(columns, config), triton.cdiv(n, config.rows)
         out = empty((b, n, columns), self.x.dtype, self.x.device)
         args = {"x_ptr": self.x, "size_ptr": self.sizes, "out_ptr": out, "n": n, "d": d, "k": depth, "tiles": tiles}
         rule = constants(self.math) | {
@@ -115,16 +118,16 @@ class _Gaussian:
         return self._launch(rbf_bwd_kernel, {"left_ptr": both[0], "right_ptr": both[1]}, self.x.shape[2], both[0].shape[2])
 
 
-class GaussianResidual(Rule):
+class GaussianResidual(KernelRule):
     """Tensors: nodes (*b, n, d), basis (*b, n, k), values (*b, k) -> (*b). Options: gamma."""
 
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         assert tensors[0] is not None
         assert tensors[1] is not None
         assert tensors[2] is not None
         x, u = (each.reshape(-1, *each.shape[-2:]) for each in tensors[:2])
         lambdas = tensors[2].reshape(-1, 1, tensors[2].shape[-1])
-        affinity = _Gaussian(x, options[0])
+        affinity = _Gaussian(x, *options)
         degrees = affinity.degrees()
         few = degrees < LEAST_DEGREE
         scale = degrees.clamp_min(LEAST_DEGREE).rsqrt()
@@ -150,6 +153,10 @@ class GaussianResidual(Rule):
         dl = -(g * u).sum(1).view(tensors[2].shape) if needs[2] else None
         return value, (dx, du, dl)
 
+    def empty(self, options: Options, *tensors: Maybe) -> Tensor:
+        assert tensors[0] is not None
+        return tensors[0].new_empty(tensors[0].shape[:-2])
+
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         return reference.spectral_residual(*tensors, "rbf", options[0])
 
@@ -157,13 +164,15 @@ class GaussianResidual(Rule):
 register("triton/spectral_residual", GaussianResidual())
 
 
+@widened
 def spectral_residual(
     xs: Tensor, basis: Tensor, values: Tensor, affinity: str = "gram", gamma: float = 1.0
 ) -> Tensor:
     """|L U - U diag(values)|^2 of each graph: ``reference.spectral_residual``."""
+    fit(xs, basis, values)
     xs, basis, values = nodes.one_type(xs, basis, values)
     if affinity == "rbf":
-        return apply("triton/spectral_residual", (float(gamma),), xs, basis, values)
+        return apply("triton/spectral_residual", (float(gamma), asked_precision()), xs, basis, values)
     degrees = xs @ xs.sum(-2, keepdim=True).mT
     scaled = xs * degrees.clamp_min(LEAST_DEGREE).rsqrt()
     residual = basis - scaled @ (scaled.mT @ basis) - basis * values.unsqueeze(-2)
@@ -171,3 +180,8 @@ def spectral_residual(
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"spectral_residual": spectral_residual}
+
+CASES = [
+    Case("triton/spectral_residual", (0.5,), ((2, 1000, d), (2, 1000, k), (2, k)), (True, True, True), dtypes=WIDE)
+    for d, k in ((128, 5), (65, 40))
+]
