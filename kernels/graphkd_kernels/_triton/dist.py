@@ -113,7 +113,8 @@ class ColumnPearson(_Pearson):
         rule = {"ROWS": config.rows, "COLUMNS": config.columns, "SUMS": TYPES[dtype]}
         launch(pearson_parts_kernel, (b * blocks * tiles,), args, rule, config)
         out = empty((6, b, m), dtype, s.device)
-        args = {"part_ptr": parts, "out_ptr": out, "n": n, "m": m, "blocks": blocks, "tiles": tiles, "eps": float(eps)}
+        args |= {"out_ptr": out, "eps": float(eps)}
+        args = {name: value for name, value in args.items() if name not in ("x_row", "y_row")}
         launch(pearson_merge_kernel, (b * tiles,), args, rule | {"TINY": _tiny(dtype)}, config)
         return out
 

@@ -72,7 +72,7 @@ def divergence(
     kind, temperature, gamma, *_ = options
     student, teacher = products[0], products[1] if len(products) == 2 else None
     (b, n, m), device, dtype = student.shape, student.device, student.dtype
-    value, norm_s, norm_t = (empty((b, n), dtype, device) for _ in range(3))
+    value, norm_s, norm_t = (empty((*extra, b, n), dtype, device) for extra in ((), (2,), (2,)))
     config = long_rows(m, dtype, device)
     tiles = triton.cdiv(n, config.rows)
     args = {
@@ -136,9 +136,9 @@ class _Flash:
     def values(self) -> Tensor:
         """Values of the rows (b, n); keeps their norms."""
         x = self.x[0]
-        self.value, self.norm_s = (empty(x.shape[:2], x.dtype, x.device) for _ in range(2))
+        self.value, self.norm_s = (empty((*extra, *x.shape[:2]), x.dtype, x.device) for extra in ((), (2,)))
         if self.x[1] is not None:
-            self.norm_t = empty(x.shape[:2], x.dtype, x.device)
+            self.norm_t = empty((2, *x.shape[:2]), x.dtype, x.device)
         config = pick("flash", self.math, x.device)
         args, rule = self._arguments(self.x, self.y, config.rows)
         rule |= {"SHIFTED": self.options[3], "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth}

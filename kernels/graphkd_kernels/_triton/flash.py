@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from graphkd_kernels._triton.edges import relate
-from graphkd_kernels._triton.row_kl import LN2, exact, online, online_pair
+from graphkd_kernels._triton.row_kl import LN2, divergence, exact, load_norm, online, online_pair, store_norm
 from graphkd_kernels._triton.tiles import dot, load, narrow, products
 
 
@@ -28,13 +28,6 @@ def relations(
         y_size = tl.load(y_size_ptr + column, mask=column < m, other=0.0)
         z, steep = relate(z, x_size, y_size, gamma, RELATION, TINY)
     return z, steep
-
-
-@triton.jit
-def log1p(x):
-    """log(1 + x) to the precision of x, also where x is small (Triton has it for NVIDIA only)."""
-    y = 1 + x
-    return tl.where(y == 1, x, tl.log(y) * (x / tl.where(y == 1, 1.0, y - 1)))
 
 
 @triton.jit
@@ -92,39 +85,39 @@ def flash_fwd_kernel(
                 gap += tl.sum(tl.where(live, power * (t - s), 0.0), 1)
             else:
                 t = tl.where(live, t, float("-inf"))
-                top_s, sum_s, top_t, sum_t, gap = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap)
+                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(
+                    s, t, live, top_s, sum_s, top_t, sum_t, gap, apart
+                )
         else:
             positive = tl.load(positive_ptr + place, mask=keep, other=-1)
             gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
-    norm_s = (scale if SHIFTED else top_s) + tl.log2(sum_s)
+    if SHIFTED:
+        top_s, top_t = tl.zeros([ROWS], SUMS) + scale, tl.zeros([ROWS], SUMS) + scale
+    step = (tl.num_programs(0) // tiles).to(tl.int64) * n
     if TEACHER:
-        if SHIFTED:
-            norm_t = scale + tl.log2(sum_t)
-            value = gap / sum_t * exact(LN2, SUMS) + log1p(apart / sum_t)
-        else:
-            norm_t = top_t + tl.log2(sum_t)
-            value = (gap / sum_t + (tl.log2(sum_s) - tl.log2(sum_t))) * exact(LN2, SUMS)
-        tl.store(norm_t_ptr + place, norm_t, mask=keep)
+        value = divergence(gap, sum_s, sum_t, apart, SUMS)
+        store_norm(norm_t_ptr, place, step, keep, top_t, sum_t)
     else:
-        value = (norm_s - gap) * exact(LN2, SUMS)
-    tl.store(norm_s_ptr + place, norm_s, mask=keep)
+        value = ((top_s - gap) + tl.log2(sum_s)) * exact(LN2, SUMS)
+    store_norm(norm_s_ptr, place, step, keep, top_s, sum_s)
     tl.store(value_ptr + place, value, mask=keep)
 
 
 @triton.jit
 def _weight(
-    s, t, norm_s, norm_t, value, positive, other,
+    s, t, top_s, log_s, top_t, log_t, value, positive, other,
     TEACHER: tl.constexpr, OF_TEACHER: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the rows' values in their logits s (or t), given everything of the rows in a shape that broadcasts."""
+    s = (s - top_s) - log_s
+    t = (t - top_t) - log_t
     if OF_TEACHER:
-        s, t = s - norm_s, t - norm_t
         w = tl.exp2(t) * ((t - s) * exact(LN2, SUMS) - value)
     else:
         if TEACHER:
-            w = tl.exp2(s - norm_s) - tl.exp2(t - norm_t)
+            w = tl.exp2(s) - tl.exp2(t)
         else:
-            w = tl.exp2(s - norm_s) - tl.where(positive == other, 1.0, 0.0).to(SUMS)
+            w = tl.exp2(s) - tl.where(positive == other, 1.0, 0.0).to(SUMS)
     return w
 
 
@@ -152,11 +145,13 @@ def flash_bwd_kernel(
         xs_size_ptr, ys_size_ptr = xs_size_ptr + graph * n, ys_size_ptr + graph * m
         if TEACHER:
             xt_size_ptr, yt_size_ptr = xt_size_ptr + graph * n, yt_size_ptr + graph * m
-    place, norm_s, norm_t, value, positive = graph * n + row, 0.0, 0.0, 0.0, 0
+    place, graphs = graph * n + row, (tl.num_programs(0) // tiles).to(tl.int64)
+    value, positive = tl.zeros([ROWS, 1], SUMS), tl.full([ROWS, 1], -1, tl.int64)
+    top_s, log_s, top_t, log_t = value, value, value, value
     if ROW:
-        norm_s = tl.load(norm_s_ptr + place, mask=keep, other=0.0)[:, None]
+        top_s, log_s = load_norm(norm_s_ptr, place[:, None], graphs * n, keep[:, None])
         if TEACHER:
-            norm_t = tl.load(norm_t_ptr + place, mask=keep, other=0.0)[:, None]
+            top_t, log_t = load_norm(norm_t_ptr, place[:, None], graphs * n, keep[:, None])
             value = tl.load(value_ptr + place, mask=keep, other=0.0)[:, None]
         else:
             positive = tl.load(positive_ptr + place, mask=keep, other=-1)[:, None]
@@ -181,18 +176,22 @@ def flash_bwd_kernel(
                 steep = steep_t
         w = tl.zeros([ROWS, COLUMNS], SUMS)
         if ROW:
-            w += _weight(s, t, norm_s, norm_t, value, positive, column[None, :], TEACHER, OF_TEACHER, SUMS)
+            w += _weight(
+                s, t, top_s, log_s, top_t, log_t, value, positive, column[None, :], TEACHER, OF_TEACHER, SUMS
+            )
         if COLUMN:
-            there = graph * m + column
-            real = column < m
-            far_s = tl.load(norm_s_ptr + there, mask=real, other=0.0)[None, :]
-            far_t, far_value, far_positive = far_s, far_s, 0
+            there, real = (graph * m + column)[None, :], (column < m)[None, :]
+            far_top_s, far_log_s = load_norm(norm_s_ptr, there, graphs * m, real)
+            far_top_t, far_log_t, far_value, far_positive = far_top_s, far_log_s, far_log_s, row[:, None]
             if TEACHER:
-                far_t = tl.load(norm_t_ptr + there, mask=real, other=0.0)[None, :]
-                far_value = tl.load(value_ptr + there, mask=real, other=0.0)[None, :]
+                far_top_t, far_log_t = load_norm(norm_t_ptr, there, graphs * m, real)
+                far_value = tl.load(value_ptr + there, mask=real, other=0.0)
             else:
-                far_positive = tl.load(positive_ptr + there, mask=real, other=-1)[None, :]
-            w += _weight(s, t, far_s, far_t, far_value, far_positive, row[:, None], TEACHER, OF_TEACHER, SUMS)
+                far_positive = tl.load(positive_ptr + there, mask=real, other=-1)
+            w += _weight(
+                s, t, far_top_s, far_log_s, far_top_t, far_log_t, far_value, far_positive, row[:, None],
+                TEACHER, OF_TEACHER, SUMS,
+            )  # fmt: skip
         w = tl.where(live, w * steep, 0.0)
         if RELATION != 0:
             weights += tl.sum(w, 1)

@@ -10,7 +10,7 @@ from graphkd_kernels._triton.launch import arch
 TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("flash", "tf32x3"): {80: Config(64, 64, 32, 8, 2)},
     ("flash", "ieee"): {80: Config(64, 64, 16, 8, 2)},
-    ("flash", "fp64"): {80: Config(32, 32, 16, 4, 2)},
+    ("flash", "fp64"): {80: Config(32, 32, 16, 8, 2)},
     ("flash_bwd", "tf32x3"): {80: Config(64, 32, 32, 8, 2, chunk=64)},
     ("flash_bwd", "ieee"): {80: Config(64, 32, 16, 8, 2, chunk=64)},
     ("flash_bwd", "fp64"): {80: Config(32, 32, 16, 8, 2, chunk=32)},
@@ -42,12 +42,12 @@ def width(features: int, config: Config) -> int:
 
 
 def long_rows(columns: int, dtype: torch.dtype, device: torch.device) -> Config:
-    """Whole rows by programs that hold 16 KB of a matrix at once; 32 rows in the interpreter.
+    """Whole rows by programs that hold 8 KB of a matrix at once; 32 rows in the interpreter.
 
     Args:
         dtype: of the sums.
     """
-    most = 16_384 // dtype.itemsize
+    most = 8_192 // dtype.itemsize
     block = min(max(triton.next_power_of_2(columns), 16), most)
     return Config(min(most // block, 16) if arch(device) else 32, block, 1, 8, 1)
 

@@ -1,5 +1,6 @@
 """Correlations of rows and of columns of two matrices (DIST): every number is read once, and once more for the gradient.
 
+Numbers are taken relative to the first of their row or column, so that the rounding of a mean is not that of an offset.
 With centred x and y, c = M_xy / (sqrt(M_xx M_yy) + eps) and its gradient is up * (a y - b x). Columns are not transposed:
 programs make mean and centred sums of a block of rows, which a second launch merges in their order (Chan et al.).
 """
@@ -9,6 +10,13 @@ import triton.language as tl
 
 from graphkd_kernels._triton.row_kl import exact
 from graphkd_kernels._triton.tiles import load
+
+
+@triton.jit
+def _from_first(ptr, first, row, column, n, m, stride, SUMS: tl.constexpr):
+    """Entries minus the first of their row or column, 0 outside."""
+    inside = (row < n)[:, None] & (column < m)[None, :]
+    return tl.where(inside, load(ptr, row, column, n, m, stride).to(SUMS) - first, 0.0)
 
 
 @triton.jit
@@ -42,11 +50,14 @@ def pearson_rows_kernel(
     graph = (tl.program_id(0) // tiles).to(tl.int64)
     row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
     x_ptr, y_ptr = x_ptr + graph * x_batch, y_ptr + graph * y_batch
+    keep = row < n
+    first_x = tl.load(x_ptr + row.to(tl.int64) * x_row, mask=keep, other=0.0).to(SUMS)
+    first_y = tl.load(y_ptr + row.to(tl.int64) * y_row, mask=keep, other=0.0).to(SUMS)
     if WHOLE:
         column = tl.arange(0, COLUMNS)
         inside = (column < m)[None, :]
-        x = load(x_ptr, row, column, n, m, x_row).to(SUMS)
-        y = load(y_ptr, row, column, n, m, y_row).to(SUMS)
+        x = _from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS)
+        y = _from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS)
         mean_x, mean_y = tl.sum(x, 1) / m, tl.sum(y, 1) / m
         x, y = tl.where(inside, x - mean_x[:, None], 0.0), tl.where(inside, y - mean_y[:, None], 0.0)
         xx, yy, xy = tl.sum(x * x, 1), tl.sum(y * y, 1), tl.sum(x * y, 1)
@@ -55,20 +66,21 @@ def pearson_rows_kernel(
         xx, yy, xy = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
-            mean_x += tl.sum(load(x_ptr, row, column, n, m, x_row).to(SUMS), 1)
-            mean_y += tl.sum(load(y_ptr, row, column, n, m, y_row).to(SUMS), 1)
+            mean_x += tl.sum(_from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS), 1)
+            mean_y += tl.sum(_from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS), 1)
         mean_x, mean_y = mean_x / m, mean_y / m
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             inside = (column < m)[None, :]
-            x = tl.where(inside, load(x_ptr, row, column, n, m, x_row).to(SUMS) - mean_x[:, None], 0.0)
-            y = tl.where(inside, load(y_ptr, row, column, n, m, y_row).to(SUMS) - mean_y[:, None], 0.0)
+            x = _from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS) - mean_x[:, None]
+            y = _from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS) - mean_y[:, None]
+            x, y = tl.where(inside, x, 0.0), tl.where(inside, y, 0.0)
             xx += tl.sum(x * x, 1)
             yy += tl.sum(y * y, 1)
             xy += tl.sum(x * y, 1)
-    value, a, b_x, b_y = _coefficients(mean_x, mean_y, xx, yy, xy, m, exact(eps, SUMS), TINY)
+    value, a, b_x, b_y = _coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, m, exact(eps, SUMS), TINY)
     step = (tl.num_programs(0) // tiles).to(tl.int64) * n
-    _store(out_ptr, step, graph * n + row, row < n, value, mean_x, mean_y, a, b_x, b_y)
+    _store(out_ptr, step, graph * n + row, keep, value, mean_x, mean_y, a, b_x, b_y)
 
 
 @triton.jit
@@ -80,12 +92,15 @@ def pearson_parts_kernel(
     graph = (tl.program_id(0) // (blocks * tiles)).to(tl.int64)
     block = (tl.program_id(0) // tiles) % blocks
     row, column = block * ROWS + tl.arange(0, ROWS), (tl.program_id(0) % tiles) * COLUMNS + tl.arange(0, COLUMNS)
-    x = load(x_ptr + graph * x_batch, row, column, n, m, x_row).to(SUMS)
-    y = load(y_ptr + graph * y_batch, row, column, n, m, y_row).to(SUMS)
+    x_ptr, y_ptr, keep = x_ptr + graph * x_batch, y_ptr + graph * y_batch, column < m
+    first_x = tl.load(x_ptr + column, mask=keep, other=0.0).to(SUMS)
+    first_y = tl.load(y_ptr + column, mask=keep, other=0.0).to(SUMS)
+    x = _from_first(x_ptr, first_x[None, :], row, column, n, m, x_row, SUMS)
+    y = _from_first(y_ptr, first_y[None, :], row, column, n, m, y_row, SUMS)
     inside, count = (row < n)[:, None], tl.minimum(n - block * ROWS, ROWS)
     mean_x, mean_y = tl.sum(x, 0) / count, tl.sum(y, 0) / count
     x, y = tl.where(inside, x - mean_x[None, :], 0.0), tl.where(inside, y - mean_y[None, :], 0.0)
-    out, keep = part_ptr + (graph * blocks + block) * 5 * m + column, column < m
+    out = part_ptr + (graph * blocks + block) * 5 * m + column
     tl.store(out, mean_x, mask=keep)
     tl.store(out + m, mean_y, mask=keep)
     tl.store(out + 2 * m, tl.sum(x * x, 0), mask=keep)
@@ -95,7 +110,7 @@ def pearson_parts_kernel(
 
 @triton.jit
 def pearson_merge_kernel(
-    part_ptr, out_ptr, n, m, blocks, tiles, eps: "fp64",
+    x_ptr, y_ptr, part_ptr, out_ptr, n, m, blocks, tiles, x_batch, y_batch, eps: "fp64",
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Statistics out (6, b, m) of whole columns from those of blocks of ROWS rows, merged in their order."""
@@ -117,7 +132,9 @@ def pearson_merge_kernel(
         xy += tl.load(part + 4 * m, mask=keep, other=0.0) + gap_x * gap_y * weight
         mean_x += gap_x * share
         mean_y += gap_y * share
-    value, a, b_x, b_y = _coefficients(mean_x, mean_y, xx, yy, xy, n, exact(eps, SUMS), TINY)
+    first_x = tl.load(x_ptr + graph * x_batch + column, mask=keep, other=0.0).to(SUMS)
+    first_y = tl.load(y_ptr + graph * y_batch + column, mask=keep, other=0.0).to(SUMS)
+    value, a, b_x, b_y = _coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, n, exact(eps, SUMS), TINY)
     step = (tl.num_programs(0) // tiles).to(tl.int64) * m
     _store(out_ptr, step, graph * m + column, keep, value, mean_x, mean_y, a, b_x, b_y)
 
@@ -131,16 +148,21 @@ def pearson_bwd_kernel(
     graph = (tl.program_id(0) // (blocks * tiles)).to(tl.int64)
     row = ((tl.program_id(0) // tiles) % blocks) * ROWS + tl.arange(0, ROWS)
     column = (tl.program_id(0) % tiles) * COLUMNS + tl.arange(0, COLUMNS)
+    x_ptr, y_ptr = x_ptr + graph * x_batch, y_ptr + graph * y_batch
     if OF_ROWS:
         place, keep = (graph * n + row)[:, None], (row < n)[:, None]
+        x_first, y_first = x_ptr + row.to(tl.int64)[:, None] * x_row, y_ptr + row.to(tl.int64)[:, None] * y_row
     else:
         place, keep = (graph * m + column)[None, :], (column < m)[None, :]
+        x_first, y_first = x_ptr + column[None, :], y_ptr + column[None, :]
     up = tl.load(up_ptr + place, mask=keep, other=0.0).to(SUMS)
     mean_x = tl.load(stat_ptr + step + place, mask=keep, other=0.0)
     mean_y = tl.load(stat_ptr + 2 * step + place, mask=keep, other=0.0)
     a = tl.load(stat_ptr + 3 * step + place, mask=keep, other=0.0) * up
-    x = load(x_ptr + graph * x_batch, row, column, n, m, x_row).to(SUMS) - mean_x
-    y = load(y_ptr + graph * y_batch, row, column, n, m, y_row).to(SUMS) - mean_y
+    x_first = tl.load(x_first, mask=keep, other=0.0).to(SUMS)
+    y_first = tl.load(y_first, mask=keep, other=0.0).to(SUMS)
+    x = load(x_ptr, row, column, n, m, x_row).to(SUMS) - x_first - mean_x
+    y = load(y_ptr, row, column, n, m, y_row).to(SUMS) - y_first - mean_y
     inside = (row < n)[:, None] & (column < m)[None, :]
     out = graph * n * m + row.to(tl.int64)[:, None] * m + column[None, :]
     if dx_ptr is not None:

@@ -15,7 +15,7 @@ from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.nodes import Side, gradients_of
-from graphkd_kernels._triton.row_kl import exact
+from graphkd_kernels._triton.row_kl import exact, log1p
 from graphkd_kernels._triton.tiles import TYPES, load
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 from graphkd_kernels.reference.edges import PKT_EPS, _pkt_rows
@@ -53,10 +53,12 @@ def pkt_kernel(
         q, _ = _affinity(s_ptr, row, column, n, m)
         p, _ = _affinity(t_ptr, row, column, n, m)
         q, p = q * scale_s, p * scale_t
-        ratio = tl.log((p + eps) / (q + eps))
-        value += tl.sum(p * ratio, 1)
+        gap = tl.where((column < m)[None, :], p - q, 0.0)
+        ratio = log1p(gap / (q + eps))
+        value += tl.sum(p * ratio - gap, 1)  # of second order; the first order sums to nothing
         mean_s -= tl.sum(p / (q + eps) * q, 1)
         mean_t += tl.sum((ratio + p / (p + eps)) * p, 1)
+    value += tl.where(total_t == 0, 0.0, 1.0) - tl.where(total_s == 0, 0.0, 1.0)
     tl.store(value_ptr + graph * n + row, value, mask=row < n)
     if WS or WT:
         for start in range(0, m, COLUMNS):
@@ -70,7 +72,7 @@ def pkt_kernel(
                 w = (-p / (q + eps) - mean_s[:, None]) * scale_s * 0.5
                 tl.store(s_ptr + place, tl.where(below_s, 0.0, w), mask=inside)
             if WT:
-                w = (tl.log((p + eps) / (q + eps)) + p / (p + eps) - mean_t[:, None]) * scale_t * 0.5
+                w = (log1p((p - q) / (q + eps)) + p / (p + eps) - mean_t[:, None]) * scale_t * 0.5
                 tl.store(t_ptr + place, tl.where(below_t, 0.0, w), mask=inside)
 
 

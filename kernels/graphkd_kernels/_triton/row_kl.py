@@ -35,15 +35,48 @@ def online(z, top, total):
 
 
 @triton.jit
-def online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap):
-    """Update the numbers of both rows; gap is sum 2^(t - top_t) ((t - top_t) - (s - top_s)), free of common offsets."""
-    new_s, sum_s, _, _ = online(s, top_s, sum_s)
-    new_t, more, power, factor = online(t, top_t, sum_t)
+def online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart):
+    """Update the numbers of both rows by a tile, keeping small differences small.
+
+    gap is sum 2^(t - top_t) ((t - top_t) - (s - top_s)), free of common offsets; apart is sum_s - sum_t.
+    """
+    new_s, more_s, power_s, factor_s = online(s, top_s, sum_s)
+    new_t, more_t, power_t, factor_t = online(t, top_t, sum_t)
     # The first tile has no older sum to move; -inf - -inf there would be a NaN.
     moved = tl.where(sum_t == 0, 0.0, (new_s - top_s) - (new_t - top_t))
-    gap = (gap + sum_t * moved) * factor
-    gap += tl.sum(tl.where(live, power * ((t - new_t[:, None]) - (s - new_s[:, None])), 0.0), 1)
-    return new_s, sum_s, new_t, more, gap
+    gap = (gap + sum_t * moved) * factor_t
+    gap += tl.sum(tl.where(live, power_t * ((t - new_t[:, None]) - (s - new_s[:, None])), 0.0), 1)
+    apart = apart * factor_t + sum_s * (factor_s - factor_t) + tl.sum(power_s - power_t, 1)
+    return new_s, more_s, new_t, more_t, gap, apart
+
+
+@triton.jit
+def log1p(x):
+    """log(1 + x) to the precision of x, also where x is small (Triton has it for NVIDIA only)."""
+    y = 1 + x
+    return tl.where(y == 1, x, tl.log(y) * (x / tl.where(y == 1, 1.0, y - 1)))
+
+
+@triton.jit
+def divergence(gap, sum_s, sum_t, apart, SUMS: tl.constexpr):
+    """KL from the numbers of a row."""
+    ratio = apart / sum_t
+    near = tl.abs(ratio) < 0.5
+    log = tl.where(near, log1p(tl.where(near, ratio, 0.0)), tl.log(sum_s) - tl.log(sum_t))
+    return gap / sum_t * exact(LN2, SUMS) + log
+
+
+@triton.jit
+def store_norm(ptr, place, step, keep, top, total):
+    """Maximum and logarithm of the sum apart: their sum would round away what the logits have."""
+    tl.store(ptr + place, top, mask=keep)
+    tl.store(ptr + step + place, tl.log2(total), mask=keep)
+
+
+@triton.jit
+def load_norm(ptr, place, step, keep):
+    """What :func:`store_norm` stored."""
+    return tl.load(ptr + place, mask=keep, other=0.0), tl.load(ptr + step + place, mask=keep, other=0.0)
 
 
 @triton.jit
@@ -81,8 +114,9 @@ def row_kl_kernel(
     row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
     keep = row < n
     s_ptr += graph * s_batch
-    place = graph * n + row
-    norm_t, value = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+    place, step = graph * n + row, (tl.num_programs(0) // tiles).to(tl.int64) * n
+    value = tl.zeros([ROWS], SUMS)
+    log_s, log_t = value, value
     positive = tl.full([ROWS], -1, tl.int64)
     if RELATION != 0:
         row_s_ptr, column_s_ptr = row_s_ptr + graph * n, column_s_ptr + graph * m
@@ -94,7 +128,8 @@ def row_kl_kernel(
         positive = tl.load(positive_ptr + place, mask=keep, other=-1)
     if STATISTICS:
         top_s, top_t = tl.full([ROWS], float("-inf"), SUMS), tl.full([ROWS], float("-inf"), SUMS)
-        sum_s, sum_t, gap = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+        sum_s, sum_t = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+        gap, apart = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             s, _ = _logits(s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS)
@@ -103,23 +138,25 @@ def row_kl_kernel(
                     t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
                 )
                 live = (column < m)[None, :]
-                top_s, sum_s, top_t, sum_t, gap = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap)
+                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(
+                    s, t, live, top_s, sum_s, top_t, sum_t, gap, apart
+                )
             else:
                 top_s, sum_s, _, _ = online(s, top_s, sum_s)
                 gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
-        norm_s = top_s + tl.log2(sum_s)
+        log_s, log_t = tl.log2(sum_s), tl.log2(sum_t)
         if TEACHER:
-            norm_t = top_t + tl.log2(sum_t)
-            value = (gap / sum_t + (tl.log2(sum_s) - tl.log2(sum_t))) * exact(LN2, SUMS)
-            tl.store(norm_t_ptr + place, norm_t, mask=keep)
+            value = divergence(gap, sum_s, sum_t, apart, SUMS)
+            store_norm(norm_t_ptr, place, step, keep, top_t, sum_t)
         else:
-            value = (norm_s - gap) * exact(LN2, SUMS)
+            value = ((top_s - gap) + log_s) * exact(LN2, SUMS)
         tl.store(value_ptr + place, value, mask=keep)
-        tl.store(norm_s_ptr + place, norm_s, mask=keep)
+        store_norm(norm_s_ptr, place, step, keep, top_s, sum_s)
     else:
-        norm_s = tl.load(norm_s_ptr + place, mask=keep, other=0.0)
+        top_s, log_s = load_norm(norm_s_ptr, place, step, keep)
+        top_t = top_s
         if TEACHER:
-            norm_t = tl.load(norm_t_ptr + place, mask=keep, other=0.0)
+            top_t, log_t = load_norm(norm_t_ptr, place, step, keep)
             value = tl.load(value_ptr + place, mask=keep, other=0.0)
     if WS or WT:
         up = tl.full([ROWS], 1.0, SUMS)
@@ -133,12 +170,12 @@ def row_kl_kernel(
             s, steep = _logits(
                 s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS
             )
-            s -= norm_s[:, None]
+            s = (s - top_s[:, None]) - log_s[:, None]
             if TEACHER:
                 t, steep_t = _logits(
                     t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
                 )
-                t -= norm_t[:, None]
+                t = (t - top_t[:, None]) - log_t[:, None]
                 p = tl.exp2(t)
                 if WT:
                     w = p * ((t - s) * exact(LN2, SUMS) - value[:, None]) * up * steep_t

@@ -40,7 +40,7 @@ class RowKL(LateRule):
         assert student is not None
         assert teacher is not None
         s, t = matrices(student, teacher)
-        value, norm_s, norm_t = (empty(s.shape[:2], sums_type(s, t), s.device) for _ in range(3))
+        value, norm_s, norm_t = (empty((*extra, *s.shape[:2]), sums_type(s, t), s.device) for extra in ((), (2,), (2,)))
         _launch(options[0], s, t, value, norm_s, norm_t, None, (None, None))
         return value.view(student.shape[:-1]), (value, norm_s, norm_t)
 

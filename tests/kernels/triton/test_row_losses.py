@@ -130,8 +130,10 @@ def test_twice_the_same_bits_and_a_second_backward(operation, device):
 
 @operations
 def test_second_derivatives(operation, device):
-    s, t = (each.to(device).requires_grad_() for each in pair(4, 5, dtype=torch.float64))
-    assert torch.autograd.gradgradcheck(lambda s, t: OPERATIONS[operation](s, t, *OPTIONS[operation]), (s, t))
+    inputs = [each.to(device) for each in pair(5, 6, dtype=torch.float64)]
+    found = testing.second(lambda s, t: OPERATIONS[operation](s, t, *OPTIONS[operation]), inputs)
+    expected = testing.second(lambda s, t: getattr(reference, operation)(s, t, *OPTIONS[operation]), inputs)
+    assert max(map(testing.error, found, expected)) < 1e-10
 
 
 def test_programs_hold_what_their_registers_do():
@@ -142,4 +144,4 @@ def test_programs_hold_what_their_registers_do():
         for dtype in (torch.float32, torch.float64):
             for columns in (1, 100, 50_257):
                 config = flash_configs.long_rows(columns, dtype, gpu)
-                assert config.rows * config.columns * dtype.itemsize <= 16_384
+                assert config.rows * config.columns * dtype.itemsize <= 8_192

@@ -66,8 +66,10 @@ def test_a_nan_goes_out(device):
 
 
 def test_second_derivatives(device):
-    inputs = [each.to(device).requires_grad_() for each in graph(4, 3, 2, torch.float64)]
-    assert torch.autograd.gradgradcheck(lambda *tensors: OPERATIONS["spectral_residual"](*tensors, "rbf", 0.5), inputs)
+    inputs = [each.to(device) for each in graph(4, 3, 2, torch.float64)]
+    found = testing.second(lambda *tensors: OPERATIONS["spectral_residual"](*tensors, "rbf", 0.5), inputs)
+    expected = testing.second(lambda *tensors: reference.spectral_residual(*tensors, "rbf", 0.5), inputs)
+    assert max(map(testing.error, found, expected)) < 1e-10
 
 
 @pytest.mark.slow
