@@ -213,9 +213,8 @@ CASES = [
     Case("triton/edge_softmax/flash", ("product", 1.0, 1.0, False), _PROXIES, _ALL, dtypes=WIDE),
     Case("triton/edge_softmax/flash", ("product", 0.1, 1.0, True), _BATCH, (True, False, True, False, False), dtypes=WIDE),
     *(
-        Case("triton/edge_softmax/flash", (kind, 1.0, 1.0, False), shapes, (True, False, True, False, False), dtypes=WIDE)
+        Case("triton/edge_softmax/flash", (kind, 1.0, 1.0, False), _BATCH, (True, False, True, False, False), dtypes=WIDE)
         for kind in ("euclidean", "squared_euclidean", "rbf")
-        for shapes in (_BATCH, _PROXIES)
     ),
     *(
         Case(
@@ -226,7 +225,7 @@ CASES = [
         for kind in ("product", "euclidean")
     ),
     *(
-        Case("triton/edge_softmax/products", (kind, 0.1, 1.0, False), shapes, _ALL, dtypes=WIDE)
+        Case("triton/edge_softmax/products", (kind, 0.1, 1.0, False), shapes, _ALL, (), WIDE)
         for kind in ("product", "euclidean", "squared_euclidean", "rbf")
         for shapes in (_PROXIES, ((70, 65), (10_000, 65), (70, 33), (10_000, 33), None))
     ),

@@ -18,7 +18,7 @@ TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("knn", "ieee"): {80: Config(64, 64, 16, 8, 2)},
     ("spectral", "tf32x3"): {80: Config(64, 32, 32, 8, 2, chunk=64)},
     ("spectral", "ieee"): {80: Config(64, 32, 16, 8, 2, chunk=64)},
-    ("spectral", "fp64"): {80: Config(32, 32, 16, 8, 2, chunk=32)},
+    ("spectral", "fp64"): {80: Config(32, 32, 16, 4, 2, chunk=32)},
 }
 
 
@@ -64,4 +64,5 @@ def angle_tile(n: int, dtype: torch.dtype, device: torch.device) -> tuple[int, C
     if arch(device) == 0:
         return 64, Config(64, 64, 1, 4, 1)
     tile = 16 if n <= 256 else 32 if n <= 1024 or dtype == torch.float64 else 64
-    return tile, Config(tile, tile, 1, max(1, tile * tile * dtype.itemsize // 1024), 1)
+    numbers = 256 if dtype == torch.float32 else 64  # of the tile, by each warp
+    return tile, Config(tile, tile, 1, tile * tile // numbers, 1)
