@@ -7,6 +7,7 @@ is that of the whole graph.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import smooth_l1_loss
@@ -56,6 +57,19 @@ class Alignment:
         both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
         return self.outer(both[0], both[1].detach(), columns)
 
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """What fused kernels call the penalty, with its numbers; empty for one that they do not know."""
+        if type(self) is not Alignment:  # a subclass may be no sum of penalties at all
+            return ()
+        return KERNELS.get(self.penalty) or getattr(self.penalty, "kernel", ())
+
+    def local_sum(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The sum of penalties that :meth:`reduce` takes, of these blocks."""
+        return self._sum(student, teacher, weight)[0]
+
     def _sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None) -> tuple[Tensor, int, int]:
         if student.shape != teacher.shape:
             raise ShapeError(
@@ -101,6 +115,9 @@ def _row_decorrelation(student: Tensor, teacher: Tensor) -> Tensor:
 def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
     return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
 
+
+KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",)}
+"""Penalty -> the name that ``ops.FUSED`` knows it by, and its numbers."""
 
 ALIGNMENTS: Registry[Alignment] = Registry("alignment")
 

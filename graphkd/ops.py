@@ -7,6 +7,8 @@ are materialised. The author of a method never sees which.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +18,10 @@ from torch.utils.checkpoint import checkpoint
 from graphkd.errors import BackendError, ShapeError
 from graphkd.typing import Float, Int, Tensor
 
+_INNER = frozenset({"gram", "cosine", "pearson"})
+_RELATIONS = _INNER | {"euclidean", "squared_euclidean", "rbf"}
+_WHOLE = 2**24  # entries of a matrix that is materialised: 64 MiB in float32
+_BLOCK = 2**22  # entries of a block of rows of a larger one
 _ANGLES = 2**22  # entries of one block of angles: 16 MiB in float32
 
 
@@ -28,6 +34,13 @@ class EdgesLike(Protocol):
     def key(self) -> str: ...
     @property
     def weight(self) -> Tensor | None: ...
+    @property
+    def source(self) -> Tensor: ...
+    @property
+    def target(self) -> Tensor: ...
+    @property
+    def by_rows(self) -> bool: ...
+    def rows(self, start: int, stop: int, /) -> "EdgesLike": ...
     def dense(self) -> Tensor: ...
 
 
@@ -35,7 +48,9 @@ class AlignmentLike(Protocol):
     """What :func:`align` needs of an alignment."""
 
     @property
-    def name(self) -> str: ...
+    def kernel(self) -> tuple[Any, ...]: ...
+    def local_sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
+    def reduce(self, value: Tensor, rows: int, columns: int, /) -> Tensor: ...
     def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
 
 
@@ -169,6 +184,9 @@ def damped_row_pearson(
 def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Float[Tensor, ""]:
     """Compare the edges of two graphs over the same nodes.
 
+    A fused form writes no matrix of all pairs; without one, a large matrix is taken by blocks of rows that the backward
+    pass computes again, wherever rows can be computed by themselves.
+
     Args:
         student, teacher: implicit edges of equal shape; the teacher's may weigh the comparison of each entry.
         alignment: from ``graphkd.alignments``.
@@ -180,9 +198,70 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
             f"student edges {student.shape} and teacher edges {teacher.shape} differ: "
             "both graphs need the same nodes in the same order"
         )
-    fused: Callable[..., Any] | None = dispatch.find(f"align:{student.key}:{teacher.key}:{alignment.name}")
-    result: Tensor = fused(student, teacher) if fused else alignment(student.dense(), teacher.dense(), teacher.weight)
+    name, *numbers = alignment.kernel or ("",)
+    total: Tensor | None = FUSED[name](student, teacher, *numbers) if name in FUSED else None
+    *batch, n, m = student.shape
+    rows = prod(batch) * n
+    if total is None and rows * m > _WHOLE and student.by_rows and teacher.by_rows:
+        total = _by_blocks(student, teacher, alignment, max(1, _BLOCK // (prod(batch) * m)))
+    if total is None:
+        return alignment(student.dense(), teacher.dense(), teacher.weight)
+    return alignment.reduce(total, rows, m)
+
+
+def _by_blocks(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike, rows: int) -> Float[Tensor, ""]:
+    def block(start: int, stop: int) -> Tensor:
+        ours, theirs = student.rows(start, stop), teacher.rows(start, stop)
+        return alignment.local_sum(ours.dense(), theirs.dense(), theirs.weight)
+
+    n = student.shape[-2]
+    parts = [checkpoint(block, k, min(k + rows, n), use_reentrant=False) for k in range(0, n, rows)]
+    return torch.stack(parts).sum()
+
+
+def _edge_sum(student: EdgesLike, teacher: EdgesLike, penalty: str) -> Tensor | None:
+    key = student.key
+    if key != teacher.key:
+        return None
+    relation, _, rule = key.partition("/")
+    if key == "gram/unit_rows" and penalty == "square":
+        result: Tensor = dispatch.run("unit_edge_sum", *edge_nodes(student, teacher))
+    elif relation in _RELATIONS and not rule:
+        result = dispatch.run("edge_sum", *edge_nodes(student, teacher), relation, penalty)
+    else:
+        return None
     return result
+
+
+FUSED: dict[str, Callable[..., Tensor | None]] = {
+    "square": lambda student, teacher: _edge_sum(student, teacher, "square"),
+    "huber": lambda student, teacher: _edge_sum(student, teacher, "huber"),
+}
+"""An alignment's ``kernel`` -> the fused sum of its penalties for two edges (and its numbers), or ``None``."""
+
+
+def edge_nodes(student: EdgesLike, teacher: EdgesLike) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Students' sources and targets, teachers' sources and targets; targets ``None`` where they are the sources."""
+    if student.target is student.source and teacher.target is teacher.source:
+        return student.source, None, teacher.source, None
+    return student.source, student.target, teacher.source, teacher.target
+
+
+@dataclass(frozen=True)
+class NodeKernel:
+    """What a fused node term has to know.
+
+    Args:
+        relation: name of the relation, empty if it is none of ours.
+        target: ``"identity"`` or ``"gram"``, empty for one without a fused form.
+        offset: position of the first teacher node among the student nodes.
+        everyone: makes the teacher nodes of all ranks.
+    """
+
+    relation: str
+    target: str
+    offset: int
+    everyone: Callable[[], Tensor]
 
 
 def align_nodes(
@@ -191,7 +270,7 @@ def align_nodes(
     relation: Callable[[Tensor, Tensor], Tensor],
     alignment: AlignmentLike,
     target: Callable[[], Float[Tensor, "n m"]],
-    name: str = "",
+    fused: NodeKernel | None = None,
 ) -> Float[Tensor, ""]:
     """Compare the teacher-student node matrix with a target matrix.
 
@@ -201,15 +280,19 @@ def align_nodes(
         relation: of a teacher node with a student node.
         alignment: from ``graphkd.alignments``.
         target: makes what the matrix should be; not called where a fused form needs no matrix.
-        name: of the target, which finds the fused form.
+        fused: what a fused form has to know, if there may be one.
 
     Raises: ShapeError if the widths differ.
     """
     same_width(teacher, student)
-    key = f"nodes:{name}:{getattr(relation, '__name__', '')}:{alignment.name}"
-    fused: Callable[..., Any] | None = dispatch.find(key)
-    result: Tensor = fused(student, teacher) if fused else alignment(relation(teacher, student), target())
-    return result
+    squares = alignment.kernel == ("square",)
+    if fused is None or not (squares and fused.target and fused.relation in _INNER):
+        return alignment(relation(teacher, student), target())
+    everyone = fused.everyone() if fused.target == "gram" else None
+    if everyone is teacher:
+        everyone = None
+    arguments = student, teacher, fused.relation, fused.target, fused.offset, everyone
+    return alignment.reduce(dispatch.run("node_sum", *arguments), len(teacher), len(student))
 
 
 def same_width(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b m d"]:

@@ -21,6 +21,9 @@ def affinity(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Te
     return ((ops.gram(rows, rows if x is y else pkt_rows(y)) + 1) / 2).clamp_min(0)  # rounding may pass -1
 
 
+affinity.pairwise = True  # type: ignore[attr-defined]
+
+
 @final
 @DISTILLERS.register("pkt")
 class PKTDistiller(Distiller):

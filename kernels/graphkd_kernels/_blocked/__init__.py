@@ -6,4 +6,6 @@ Each module has a dictionary ``OPERATIONS`` of its own, joined here.
 from collections.abc import Callable
 from typing import Any
 
-OPERATIONS: dict[str, Callable[..., Any]] = {}
+from graphkd_kernels._blocked import edges
+
+OPERATIONS: dict[str, Callable[..., Any]] = edges.OPERATIONS

@@ -236,15 +236,18 @@ CASES = [
     Case("triton_edge_sum", (relation, penalty, 1.0), shapes, needs)
     for relation, penalty, shapes, needs in (
         ("pearson", "square", ((256, 512), None, (256, 512), None), _S),
+        ("pearson", "square", ((256, 256), None, (256, 256), None), _S),
         ("pearson", "square", ((256, 2048), None, (256, 2048), None), _S),
         ("pearson", "square", ((256, 512), None, (256, 512), None), (False,) * 4),
         ("cosine", "huber", ((8192, 512), None, (8192, 512), None), _S),
+        ("cosine", "huber", ((8192, 128), None, (8192, 128), None), _S),
         ("gram", "square", ((8192, 512), None, (8192, 512), None), _S),
         ("gram", "huber", ((128, 64), (100, 64), (128, 200), (100, 200)), _ALL),
         ("gram", "square", ((64, 2048, 49), None, (64, 2048, 49), None), _S),
         ("pearson", "square", ((32, 512, 196), None, (32, 512, 196), None), _S),
         ("euclidean", "huber", ((8192, 512), None, (8192, 512), None), _S),
-        ("rbf", "square", ((1024, 128), (1000, 128), (1024, 128), (1000, 128)), _S),
+        ("euclidean", "huber", ((8192, 128), None, (8192, 128), None), _S),
+        ("rbf", "square", ((1024, 64), (1000, 64), (1024, 64), (1000, 64)), _S),
         ("squared_euclidean", "huber", ((8192, 256), None, (8192, 256), None), (False,) * 4),
     )
 ]  # fmt: skip

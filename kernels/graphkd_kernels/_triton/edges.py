@@ -7,6 +7,7 @@ Distances: two products, one for each side, and the squared sizes of the rows. D
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -22,7 +23,7 @@ RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
 
 
 @triton.jit
-def relate(product, size_row, size_col, gamma, RELATION: tl.constexpr, TINY: tl.constexpr):
+def relate(product, size_row, size_col, gamma, gamma_rest, RELATION: tl.constexpr, TINY: tl.constexpr):
     """A relation from inner products, and its derivative divided by x_i - y_j (by -y_j itself for the product)."""
     if RELATION == 0:
         value, slope = product, product * 0.0 + 1.0
@@ -37,15 +38,17 @@ def relate(product, size_row, size_col, gamma, RELATION: tl.constexpr, TINY: tl.
         elif RELATION == 2:
             value, slope = square, tl.where(near, 0.0, 2.0)
         else:
-            value = tl.exp(-gamma * square)
-            slope = tl.where(near, 0.0, -2.0 * gamma * value)
+            # A float argument is float32: what that lost comes separately.
+            rate = tl.zeros([1, 1], product.dtype) + gamma + gamma_rest
+            value = tl.exp(-rate * square)
+            slope = tl.where(near, 0.0, -2.0 * rate * value)
     return value, slope
 
 
 @triton.jit
 def _difference(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-    row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2,
+    row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
     BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -59,11 +62,11 @@ def _difference(
     else:
         size_a = tl.load(size_a_ptr + row, mask=row < n, other=0.0)
         size_b = tl.load(size_b_ptr + col, mask=col < m, other=0.0)
-        value, slope = relate(value, size_a, size_b, gamma, RELATION, TINY)
+        value, slope = relate(value, size_a, size_b, gamma, gamma_rest, RELATION, TINY)
         other = products(a2_ptr, b2_ptr, row, col, n, m, width2, a2_row, b2_row, BK, PRECISION, UPCAST, SUMS)
         size_a = tl.load(size_a2_ptr + row, mask=row < n, other=0.0)
         size_b = tl.load(size_b2_ptr + col, mask=col < m, other=0.0)
-        other, _ = relate(other, size_a, size_b, gamma2, RELATION, TINY)
+        other, _ = relate(other, size_a, size_b, gamma, gamma_rest, RELATION, TINY)
         value -= other
     if HUBER:
         size = tl.abs(value)
@@ -79,7 +82,7 @@ def _difference(
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
     n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
-    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2,
+    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
     TINY: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
@@ -109,7 +112,7 @@ def edges_fwd_kernel(
         penalty, weight = _difference(
             a_ptr + batch * a_batch, b_ptr + batch * b_batch, a2_ptr, b2_ptr,
             size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2,
+            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
             RELATION, HUBER, DIAGONAL, TINY, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
         tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
@@ -125,7 +128,7 @@ def edges_fwd_kernel(
 def edges_bwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, right_ptr, left_ptr, out_ptr, grad_ptr,
     n, m, d, width, width2, tiles_n, right_batch, right_row,
-    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2, factor,
+    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest, factor,
     RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
@@ -150,7 +153,7 @@ def edges_bwd_kernel(
         col = start + tl.arange(0, BN)
         penalty, weight = _difference(
             a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma2,
+            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
             RELATION, HUBER, DIAGONAL, TINY, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
         value += tl.sum(penalty, 1).to(tl.float64)
@@ -198,6 +201,12 @@ class Side:
         return Side(self.a[:, rows], self.b, None if size is None else size[:, rows].contiguous(), self.size_b, self.gamma)
 
 
+def split(name: str, value: float) -> dict[str, float]:
+    """A number as two float32 arguments, so that float64 kernels lose nothing."""
+    high = float(np.float32(value))
+    return {name: high, f"{name}_rest": value - high}
+
+
 def sizes(x: Tensor, math: Math) -> Tensor:
     """Squared sizes (b, n) of rows (b, n, k), as the tiles' products have them."""
     (b, n, k), config = x.shape, pick("edges", math, arch(x.device))
@@ -221,8 +230,8 @@ def _operands(first: Side, second: Side | None, offset: int) -> dict[str, Any]:
         "a_batch": first.a.stride(0), "b_batch": first.b.stride(0),
         "a2_batch": other.a.stride(0), "b2_batch": other.b.stride(0),
         "a_row": first.a.stride(1), "b_row": first.b.stride(1), "a2_row": other.a.stride(1), "b2_row": other.b.stride(1),
-        "offset": offset, "gamma": float(first.gamma), "gamma2": float(other.gamma),
-    }  # fmt: skip
+        "offset": offset,
+    } | split("gamma", first.gamma)  # fmt: skip
 
 
 def _rule(relation: str, penalty: str, offset: int | None, math: Math) -> dict[str, Any]:

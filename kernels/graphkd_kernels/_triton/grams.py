@@ -18,25 +18,35 @@ SPLIT = 4096  # rows summed in float32; what is above is summed in float64
 
 @triton.jit
 def gram_kernel(
-    z_ptr, out_ptr, n, k, tiles, per_batch, split_rows, splits, z_batch, z_row,
+    a_ptr, b_ptr, out_ptr, n, ka, kb, tiles_a, tiles_b, per_batch, split_rows, splits,
+    a_batch, a_row, b_batch, b_row, SYMMETRIC: tl.constexpr,
     BM: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Z'Z over each block of split_rows rows: z (b, n, k) to out (b, splits, k, k), tiles on and above the diagonal only."""
+    """A'B over each block of split_rows rows: (b, n, ka) and (b, n, kb) to out (b, splits, ka, kb).
+
+    SYMMETRIC: B is A, and only tiles on and above the diagonal are made.
+    """
     pid, split = tl.program_id(0), tl.program_id(1)
     batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
-    p, q = index // (tiles + 1), index % (tiles + 1)  # the rectangle of edges.edges_fwd_kernel
-    first = q < tiles - p
-    if first | (p != tiles - 1 - p):
-        i, j = tl.where(first, p, tiles - 1 - p), tl.where(first, p + q, q - 1)
+    fresh = True
+    if SYMMETRIC:  # the rectangle of edges.edges_fwd_kernel
+        p, q = index // (tiles_a + 1), index % (tiles_a + 1)
+        first = q < tiles_a - p
+        fresh = first | (p != tiles_a - 1 - p)
+        i, j = tl.where(first, p, tiles_a - 1 - p), tl.where(first, p + q, q - 1)
+    else:
+        i, j = index // tiles_b, index % tiles_b
+    if fresh:
         a, b = i * BM + tl.arange(0, BM), j * BM + tl.arange(0, BM)
-        base = z_ptr + batch * z_batch
+        a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
         total = tl.zeros([BM, BM], SUMS)
         end = tl.minimum((split + 1) * split_rows, n)
         for start in range(split * split_rows, end, BK):
             row = start + tl.arange(0, BK)
-            total = dot(load(base, row, a, end, k, z_row).T, load(base, row, b, end, k, z_row), total, PRECISION, UPCAST)
-        keep = (a < k)[:, None] & (b < k)[None, :]
-        place = ((batch * splits + split) * k + a)[:, None] * k + b[None, :]
+            left, right = load(a_ptr, row, a, end, ka, a_row), load(b_ptr, row, b, end, kb, b_row)
+            total = dot(left.T, right, total, PRECISION, UPCAST)
+        keep = (a < ka)[:, None] & (b < kb)[None, :]
+        place = ((batch * splits + split) * ka + a)[:, None] * kb + b[None, :]
         tl.store(out_ptr + place, total, mask=keep)
 
 
@@ -115,23 +125,35 @@ def triangle(tiles: int) -> int:
     return -(-tiles // 2) * (tiles + 1)
 
 
-def gram(z: Tensor, math: Math) -> Tensor:
-    """Z'Z in blocks of rows. Shapes: (b, n, k) with unit column stride -> (b, splits, k, k), upper half."""
-    b, n, k = z.shape
+def gram(z: Tensor, math: Math, other: Tensor | None = None) -> Tensor:
+    """Z'Z, or Z' other, in blocks of rows.
+
+    Shapes: (b, n, k), (b, n, k2), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written; or
+    (b, splits, k, k2).
+    """
+    (b, n, k), right = z.shape, z if other is None else other
     config = pick("gram", math, arch(z.device))
-    tiles = triton.cdiv(k, config.rows)
+    tiles, tiles_b = triton.cdiv(k, config.rows), triton.cdiv(right.shape[2], config.rows)
+    per_batch = triangle(tiles) if other is None else tiles * tiles_b
     # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
-    wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * triangle(tiles))))
-    rows = triton.cdiv(triton.cdiv(n, wanted), config.depth) * config.depth
+    wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * per_batch)))
+    rows = max(1, triton.cdiv(triton.cdiv(n, wanted), config.depth)) * config.depth if n else config.depth
     splits = triton.cdiv(n, rows)
-    out = empty((b, splits, k, k), math.sums, z.device)
+    out = empty((b, splits, k, right.shape[2]), math.sums, z.device)
     args = {
-        "z_ptr": z, "out_ptr": out, "n": n, "k": k, "tiles": tiles, "per_batch": triangle(tiles),
-        "split_rows": rows, "splits": splits, "z_batch": z.stride(0), "z_row": z.stride(1),
+        "a_ptr": z, "b_ptr": right, "out_ptr": out, "n": n, "ka": k, "kb": right.shape[2], "tiles_a": tiles,
+        "tiles_b": tiles_b, "per_batch": per_batch, "split_rows": rows, "splits": splits,
+        "a_batch": z.stride(0), "a_row": z.stride(1), "b_batch": right.stride(0), "b_row": right.stride(1),
     }  # fmt: skip
-    rule = {"BM": config.rows, "BK": config.depth} | constants(math)
-    launch(gram_kernel, (b * triangle(tiles), splits), args, rule, config, math.name)
+    rule = {"SYMMETRIC": other is None, "BM": config.rows, "BK": config.depth} | constants(math)
+    launch(gram_kernel, (b * per_batch, splits), args, rule, config, math.name)
     return out
+
+
+def whole(gram: Tensor) -> Tensor:
+    """The symmetric matrix (b, k, k) in float64 of which the splits' upper halves are there (b, splits, k, k)."""
+    upper = gram.sum(1, dtype=torch.float64).triu()
+    return upper + upper.triu(1).mT
 
 
 def combine(

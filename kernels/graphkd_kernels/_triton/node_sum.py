@@ -108,16 +108,17 @@ def _against_teacher(v: Tensor, t: Tensor, needs: Needs, same: bool, how: Math) 
     value, ds, dt = None, None, None
     if columns_pay(n, m, d):
         gv, gt = gram(v, how), gram(t, how)
-        total, of_t = combine(gv, gt, d, False, how, d if of_student else 0, 2 * root)
+        total, of_t = combine(gv, gt, d, False, how, d if of_student else 0, 2.0)
         value = 2 * total.clamp_min(0)
-        ds = None if of_t is None else product(v, of_t, how)
+        ds = None if of_t is None else product(v, of_t, how).mul_(root)
         if needs[1]:
             _, of_v = combine(gt, gv, d, False, how, d, 4.0)
             assert of_v is not None
             dt = product(t, of_v, how)
         return value, (ds, dt)
     if of_student:
-        value, ds = walk(Side(v, t), None, t, None, "product", "square", how, factor=root)
+        value, ds = walk(Side(v, t), None, t, None, "product", "square", how)
+        ds.mul_(root)
     if needs[1]:
         value, dt = walk(Side(t, v), None, v, None, "product", "square", how, factor=2.0)
     if value is None:

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import Config, Math
 from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.tiles import TYPES, constants, narrow
@@ -125,7 +126,7 @@ def rows_fwd_kernel(
 def rows_bwd_kernel(
     g_ptr, x_ptr, mean_ptr, scale_ptr, out_ptr,
     n, d, tiles, g_batch, g_row, x_batch, x_row, x_col,
-    CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+    CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Gradient g (b, n, d) of the scaled rows to out (b, n, d), that of x: (g - y <g, y> - mean g) / |c|."""
     tile, batch = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
@@ -149,7 +150,7 @@ def rows_bwd_kernel(
         x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, BLOCK, SUMS)
         y = (x - mean[:, None]) * scale[:, None]
         g = (g - y * along[:, None] - shift[:, None]) * scale[:, None]
-        tl.store(out_ptr + (place * d)[:, None] + col, g.to(out_ptr.dtype.element_ty), mask=keep)
+        tl.store(out_ptr + (place * d)[:, None] + col, narrow(g, out_ptr.dtype.element_ty, UPCAST), mask=keep)
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,9 @@ def normalise_backward(g: Tensor, x: Tensor, mean: Tensor | None, scale: Tensor 
         "g_batch": g.stride(0), "g_row": g.stride(1),
         "x_batch": x.stride(0), "x_row": x.stride(1), "x_col": x.stride(2),
     }  # fmt: skip
-    rule = {"CENTER": kind == "center", "ROWS": tile.rows, "BLOCK": tile.columns, "SUMS": TYPES[g.dtype]}
+    rule = {
+        "CENTER": kind == "center", "ROWS": tile.rows, "BLOCK": tile.columns, "SUMS": TYPES[g.dtype],
+        "UPCAST": interpreting() and x.dtype == torch.bfloat16,
+    }  # fmt: skip
     launch(rows_bwd_kernel, (b * tiles,), args, rule, tile)
     return out

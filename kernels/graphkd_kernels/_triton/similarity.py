@@ -15,7 +15,7 @@ from graphkd_kernels import autograd, reference
 from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.configs import math, pick
 from graphkd_kernels._triton.edge_sum import KINDS, common, flat
-from graphkd_kernels._triton.edges import RELATIONS, relate, sizes
+from graphkd_kernels._triton.edges import RELATIONS, relate, sizes, split
 from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register, wide
 from graphkd_kernels._triton.rows import normalise, normalise_backward
@@ -26,7 +26,7 @@ from graphkd_kernels.precision import asked_precision
 
 @triton.jit
 def similarity_kernel(
-    a_ptr, b_ptr, size_a_ptr, size_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m, gamma,
+    a_ptr, b_ptr, size_a_ptr, size_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m, gamma, gamma_rest,
     RELATION: tl.constexpr, TINY: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -38,7 +38,7 @@ def similarity_kernel(
     product = products(a_ptr, b_ptr, row, col, n, m, width, width, width, BK, PRECISION, UPCAST, SUMS)
     size_a = tl.load(size_a_ptr + batch * n + row, mask=row < n, other=0.0)
     size_b = tl.load(size_b_ptr + batch * m + col, mask=col < m, other=0.0)
-    value, _ = relate(product, size_a, size_b, gamma, RELATION, TINY)
+    value, _ = relate(product, size_a, size_b, gamma, gamma_rest, RELATION, TINY)
     keep = (row < n)[:, None] & (col < m)[None, :]
     tl.store(out_ptr + (batch * n + row)[:, None] * m + col[None, :], value, mask=keep)
 
@@ -87,8 +87,8 @@ class Distances(KernelRule):
         tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         args = {
             "a_ptr": a, "b_ptr": b, "size_a_ptr": size_a, "size_b_ptr": size_b, "out_ptr": out, "n": n, "m": m,
-            "width": width, "tiles_n": tiles_n, "tiles_m": tiles_m, "gamma": float(gamma),
-        }  # fmt: skip
+            "width": width, "tiles_n": tiles_n, "tiles_m": tiles_m,
+        } | split("gamma", gamma)  # fmt: skip
         rule = {
             "RELATION": RELATIONS[relation], "TINY": 16 * torch.finfo(how.sums).eps,
             "BM": config.rows, "BN": config.columns, "BK": config.depth,

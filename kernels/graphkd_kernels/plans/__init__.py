@@ -3,6 +3,7 @@
 One module for each family of operations registers its planners with ``@planner("operation")`` and is imported here.
 """
 
+from graphkd_kernels.plans import edge_plans as edge_plans
 from graphkd_kernels.plans.explain import Explanation, explain
 from graphkd_kernels.plans.plan import PLANNERS, Plan, Signature, planner
 

@@ -15,6 +15,7 @@ from graphkd_kernels.reference.edges import (
     unit_edge_sum,
 )
 from graphkd_kernels.reference.pairs import (
+    ROW_MAPS,
     gram,
     knn,
     knn_graph,
@@ -36,6 +37,7 @@ from graphkd_kernels.reference.rows import (
 from graphkd_kernels.reference.spectral import spectral_residual
 
 __all__ = [
+    "ROW_MAPS",
     "center_normalize",
     "damped_column_pearson",
     "damped_row_pearson",

@@ -16,22 +16,25 @@ def row_length(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
     return x.square().sum(-1, keepdim=True).sqrt()
 
 
-def _scale_rows(x: Float[Tensor, "*b n d"], dead: Float[Tensor, "*b n 1"]) -> Float[Tensor, "*b n d"]:
-    """Rows to unit length, dead ones to 0 with gradient 0."""
-    alive = torch.where(dead, 1.0, x)
-    return torch.where(dead, 0.0, alive / row_length(alive))
+def _scale_rows(x: Float[Tensor, "*b n d"], squares: Tensor, dead: Tensor) -> Float[Tensor, "*b n d"]:
+    """Rows divided by the roots of their squares, dead ones to 0 with gradient 0; masks touch one number per row."""
+    return x * torch.where(dead, 0.0, torch.where(dead, 1.0, squares).rsqrt())
 
 
 def unit_rows(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """x / |x| for each row; a zero row stays zero and gets no gradient."""
-    return _scale_rows(x, row_length(x.detach()) == 0)
+    squares = x.square().sum(-1, keepdim=True)
+    return _scale_rows(x, squares, squares == 0)
 
 
 def center_normalize(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """(x - mean) / |x - mean| for each row; a row that is constant up to rounding, relative to itself, becomes 0."""
-    centered = x - x.mean(dim=-1, keepdim=True)
-    dead = row_length(centered.detach()) <= 4 * torch.finfo(x.dtype).eps * row_length(x.detach())
-    return _scale_rows(centered, dead)
+    mean = x.mean(dim=-1, keepdim=True)
+    centered = x - mean
+    squares = centered.square().sum(-1, keepdim=True)
+    length, offset = squares.detach().sqrt(), mean.detach() * x.shape[-1] ** 0.5
+    dead = length <= 4 * torch.finfo(x.dtype).eps * torch.hypot(length, offset)  # |x|^2 = |x - mean|^2 + d mean^2
+    return _scale_rows(centered, squares, dead)
 
 
 def row_kl(
