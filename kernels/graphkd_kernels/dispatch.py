@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphkd_kernels import _blocked, _triton, reference
 from graphkd_kernels.plans import PLANNERS, Plan, Signature
+from graphkd_kernels.precision import in_float64
 
 Operation = Callable[..., Any]
 
@@ -50,6 +51,7 @@ _REFERENCE = {name: getattr(reference, name) for name in _EAGER}
 _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
+_PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
 _CHOICES: dict[Any, Plan] = {}
 _MOST_CHOICES = 4096
 
@@ -65,22 +67,26 @@ def available() -> list[str]:
 
 
 @contextmanager
-def backend(name: str) -> Iterator[None]:
+def backend(name: str, precision: str = "high") -> Iterator[None]:
     """Use one backend inside the ``with`` block.
 
     Args:
         name: ``"auto"`` or one of :func:`available`.
+        precision: ``"high"`` (float32 with float32 sums) or ``"exact"`` (float64 inside every operation).
 
-    Raises: BackendUnavailableError for a backend that is not there.
+    Raises: BackendUnavailableError for a backend that is not there, or another precision.
     """
+    if precision not in ("high", "exact"):
+        raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, high")
     if name not in available():
         why = _triton.missing() if name == "triton" else "no such backend is known"
         raise BackendUnavailableError(f"backend {name!r} cannot run: {why}; available here: {', '.join(available())}")
-    token = _ASKED.set(name)
+    token, inner = _ASKED.set(name), _PRECISION.set(precision)
     try:
         yield
     finally:
         _ASKED.reset(token)
+        _PRECISION.reset(inner)
 
 
 def asked() -> str:
@@ -93,6 +99,12 @@ def run(operation: str, *args: Any) -> Any:
 
     Raises: BackendUnavailableError for a backend asked for by name that does not have the operation.
     """
+    if _PRECISION.get() == "exact":
+        return in_float64(_run, operation, *args)
+    return _run(operation, *args)
+
+
+def _run(operation: str, *args: Any) -> Any:
     name = _ASKED.get()
     if name == "auto":
         if operation not in PLANNERS:

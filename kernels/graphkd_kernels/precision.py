@@ -61,3 +61,16 @@ def precision(name: str) -> Iterator[None]:
 def asked_precision() -> str:
     """The precision in force."""
     return _PRECISION.get()
+
+
+def in_float64(function: Callable[..., Any], operation: str, first: Tensor, *others: Any) -> Any:
+    """Run an operation on float64 copies; what it returns comes back in the type it would have had."""
+
+    def exact(value: Any) -> Any:
+        return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def back(value: Any) -> Any:
+        return value.to(widen(first).dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    found = function(operation, exact(first), *(exact(each) for each in others))
+    return tuple(back(each) for each in found) if isinstance(found, tuple) else back(found)

@@ -6,6 +6,6 @@ Each module has a dictionary ``OPERATIONS`` of its own, joined here.
 from collections.abc import Callable
 from typing import Any
 
-from graphkd_kernels._blocked import edges
+from graphkd_kernels._blocked import edges, graph_rules, row_rules
 
-OPERATIONS: dict[str, Callable[..., Any]] = edges.OPERATIONS
+OPERATIONS: dict[str, Callable[..., Any]] = edges.OPERATIONS | row_rules.OPERATIONS | graph_rules.OPERATIONS

@@ -3,7 +3,6 @@ r"""Squared differences of two networks' inner-product edges, summed: by pairs, 
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from graphkd_kernels import reference
@@ -12,6 +11,7 @@ from graphkd_kernels._blocked.joined import Grams, Side, join_mapped, split
 from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
 from graphkd_kernels.plans.edges import Sizes, square_path
+
 
 class EdgeSquare(Rule):
     """Sum over all pairs of (relation of students - relation of teachers)^2. Options: (relation, path)."""
@@ -36,7 +36,8 @@ class EdgeSquare(Rule):
         assert xs is not None
         assert xt is not None
         if path == "pairs":
-            return reference.edge_sum(xs, ys, xt, yt, relation, "square")
+            value: Tensor = reference.edge_sum(xs, ys, xt, yt, relation, "square")
+            return value
         source = formula_grams(xs, xt, relation)
         target = source if ys is None or yt is None else formula_grams(ys, yt, relation)
         return source.squares(target).to(xs.dtype)
@@ -67,12 +68,12 @@ def by_grams(relation: str, nodes: Nodes, needs: Needs) -> Found:
     grams = source.grams()
     if ys is None or yt is None:
         of_x = source.gradients(grams.factors(2), (needs[0], needs[2]))
-        return grams.squares(grams), (of_x[0], None, of_x[1], None)
+        return grams.squares(grams).clamp_min(0), (of_x[0], None, of_x[1], None)
     target = Side(ys, yt, relation)
     others = target.grams()
     of_x = source.gradients(others.factors(1), (needs[0], needs[2]))
     of_y = target.gradients(grams.factors(1), (needs[1], needs[3]))
-    return grams.squares(others), (of_x[0], of_y[0], of_x[1], of_y[1])
+    return grams.squares(others).clamp_min(0), (of_x[0], of_y[0], of_x[1], of_y[1])
 
 
 def by_pairs(relation: str, nodes: Nodes, needs: Needs) -> Found:
@@ -81,9 +82,10 @@ def by_pairs(relation: str, nodes: Nodes, needs: Needs) -> Found:
     xs, ys, xt, yt = (None if each is None else each[0] for each in maps)
     assert xs is not None
     assert xt is not None
+    rows: Nodes
     if ys is None or yt is None:
         edges, rows, factors = own_edges(xs, xt), (xs, None, xt, None), (4, 0, -4, 0)
-        matrices: tuple[Tensor, ...] = (edges,) * 4
+        matrices = edges, edges, edges, edges
     else:
         edges, rows, factors = cross_edges(xs, ys, xt, yt), (ys, xs, yt, xt), (2, 2, -2, -2)
         matrices = edges, edges.mT, edges, edges.mT

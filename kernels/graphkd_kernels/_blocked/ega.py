@@ -36,7 +36,7 @@ class EgaSums(Rule):
             return value, (s, inverse_s, t, inverse_t, edges, nodes)
         side = Side(student.unsqueeze(0), teacher.unsqueeze(0), relation)
         grams = side.grams()
-        value = torch.stack([grams.squares(grams), _node(grams, len(student))])
+        value = torch.stack([grams.squares(grams), _node(grams, len(student))]).clamp_min(0)
         return value.to(student.dtype), (grams.p, grams.q, grams.w)
 
     def finish(
@@ -101,5 +101,3 @@ def _by_pairs(relation: str, needs: Needs, upstream: Tensor, kept: Sequence[Mayb
     of_s = unmap_rows((edge @ s).add_(node.mT @ t), s, inverse_s, relation) if needs[0] else None
     of_t = unmap_rows((node @ s).sub_(edge @ t), t, inverse_t, relation) if needs[1] else None
     return of_s, of_t
-
-

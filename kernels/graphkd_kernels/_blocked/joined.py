@@ -16,6 +16,7 @@ and the gradients are J times a factor made of P, Q and W of the other side: no 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -176,5 +177,5 @@ def _add_gram(total: Tensor, rows: Tensor) -> None:
     width = rows.shape[-1]
     panels = min(_PANELS, max(1, width // _PANEL))
     edges = [width * k // panels for k in range(panels + 1)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         total[:, start:stop, start:].baddbmm_(rows[..., start:stop].mT, rows[..., start:])

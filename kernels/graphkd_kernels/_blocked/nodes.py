@@ -1,9 +1,11 @@
 r"""Node terms: teacher's rows against student's, with a target, by pairs or through D x D Gram matrices.
 
 .. math::
-    \lVert T S^\top - I \rVert^2 = \langle T^\top T, S^\top S \rangle - 2 \sum_i \langle t_i, s_{o+i} \rangle + n, \qquad
-    \lVert T S^\top - T T_*^\top \rVert^2 = \langle T^\top T, (S - T_*)^\top (S - T_*) \rangle
+    \lVert T S^\top - I \rVert^2 &= \langle T^\top T, S^\top S \rangle - 2 \sum_i \langle t_i, s_{o+i} \rangle + n \\
+    \lVert T S^\top - T T_*^\top \rVert^2 &= \langle T^\top T, (S - T_*)^\top (S - T_*) \rangle
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,14 +25,16 @@ class NodeSum(Rule):
     def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
         """Value and gradients of the path."""
         relation, target, offset, path = options
+        found: tuple[Maybe, ...]
         maps = [None if x is None else map_rows(x, relation) for x in tensors]
         s, t, everyone = (None if each is None else each[0] for each in maps)
         assert s is not None
         assert t is not None
         if target == "gram":
-            value, found = _difference(s, t, t if everyone is None else everyone, path, needs[1])
-            if everyone is None and found[1] is not None:
-                found = (found[0], found[1] - found[0], None)
+            value, (of_s, of_t) = _difference(s, t, t if everyone is None else everyone, path, needs[1])
+            found = of_s, of_t, -of_s
+            if everyone is None:
+                found = of_s, None if of_t is None else of_t - of_s, None
         else:
             value, found = _identity(s, t, offset, path, needs[1])
         return value.to(s.dtype), tuple(
@@ -47,7 +51,7 @@ class NodeSum(Rule):
         if path == "pairs":
             value: Tensor = reference.node_sum(student, teacher, relation, target, offset, everyone)
             return value
-        row_map = reference.ROW_MAPS[relation]
+        row_map: Callable[[Tensor], Tensor] = reference.ROW_MAPS[relation]
         s, t = row_map(student).double(), row_map(teacher).double()
         own = t.mT @ t
         if target == "gram":
@@ -87,14 +91,14 @@ def _identity(s: Tensor, t: Tensor, offset: int, path: str, teacher: bool) -> Fo
     return value, (grad, (t @ (2 * of_s).to(s.dtype)).sub_(s[own], alpha=2) if teacher else None, None)
 
 
-def _difference(s: Tensor, t: Tensor, everyone: Tensor, path: str, teacher: bool) -> Found:
+def _difference(
+    s: Tensor, t: Tensor, everyone: Tensor, path: str, teacher: bool
+) -> tuple[Tensor, tuple[Tensor, Maybe]]:
+    """The gradient in everyone's rows is the negative of that in the student's."""
     apart = s - everyone
     if path == "pairs":
         nodes = t @ apart.mT
-        value, grad = nodes.square().sum(), (nodes.mT @ t).mul_(2)
-        return value, (grad, (nodes @ apart).mul_(2) if teacher else None, -grad)
+        return nodes.square().sum(), ((nodes.mT @ t).mul_(2), (nodes @ apart).mul_(2) if teacher else None)
     of_t, of_apart = sum_gram(t), sum_gram(apart)
-    grad = apart @ (2 * of_t).to(s.dtype)
-    return (of_t.double() * of_apart).sum(), (grad, t @ (2 * of_apart).to(s.dtype) if teacher else None, -grad)
-
-
+    of_s = apart @ (2 * of_t).to(s.dtype)
+    return (of_t.double() * of_apart).sum(), (of_s, t @ (2 * of_apart).to(s.dtype) if teacher else None)

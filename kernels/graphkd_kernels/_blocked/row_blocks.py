@@ -33,13 +33,13 @@ class RowBlocks(Rule):
         xs, ys, xt, yt = tensors
         assert xs is not None
         assert xt is not None
-        ys, yt = (xs, xt) if ys is None or yt is None else (ys, yt)
-        rows = max(1, _BLOCK // ys[..., 0].numel())
+        targets = (xs, xt) if ys is None or yt is None else (ys, yt)
+        rows = max(1, _BLOCK // targets[0][..., 0].numel())
         if rows >= xs.shape[-2] or transformed():
-            return _dense(options, *tensors)
+            return _dense(options, xs, ys, xt, yt)
         parts = [
-            checkpoint(_dense, options, xs[..., k : k + rows, :], ys, xt[..., k : k + rows, :], yt, use_reentrant=False)
-            for k in range(0, xs.shape[-2], rows)
+            checkpoint(_dense, options, a, targets[0], b, targets[1], use_reentrant=False)
+            for a, b in zip(torch.split(xs, rows, -2), torch.split(xt, rows, -2), strict=True)
         ]
         return torch.stack(parts).sum()
 
@@ -51,8 +51,8 @@ def _dense(options: Options, xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Te
     relation, penalty, gamma = options
     if penalty == "unit":
         value: Tensor = reference.unit_edge_sum(xs, ys, xt, yt)
-        return value
-    value = reference.edge_sum(xs, ys, xt, yt, relation, penalty, gamma)
+    else:
+        value = reference.edge_sum(xs, ys, xt, yt, relation, penalty, gamma)
     return value
 
 

@@ -91,5 +91,3 @@ def center_normalize(x: Tensor) -> Tensor:
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of unit length, in the type of x."""
     return apply("row_map", ("cosine",), x).to(x.dtype)
-
-

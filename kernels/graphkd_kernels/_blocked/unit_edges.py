@@ -32,9 +32,7 @@ class UnitEdges(Rule):
         both = join_mapped(targets[0] * scale[0], targets[1] * scale[1])
         grams = split(both.mT @ both, xs.shape[-1], xs.shape[-1])
         ours, theirs = grams.own()
-        s, t = (
-            _divided(x, (x @ own * x).sum(-1, keepdim=True)) for x, own in ((xs, ours), (xt, theirs))
-        )
+        s, t = (_divided(x, (x @ own * x).sum(-1, keepdim=True)) for x, own in ((xs, ours), (xt, theirs)))
         sources = join_mapped(s, t)
         first = tensors[0]
         assert first is not None
@@ -119,7 +117,8 @@ class _Pass:
             gradient[:, part] = pulled.addcmul_(far, turned, value=-1).mul_(2 * inverse)
             self.crossed[k].baddbmm_(both.mT, unit)
             self.weighed[k].baddbmm_((far * unit).mT, unit)
-        return squares.sum(dtype=torch.float64)
+        value: Tensor = squares.sum(dtype=torch.float64)
+        return value
 
 
 def _unit(x: Tensor, gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:

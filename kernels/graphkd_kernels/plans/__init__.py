@@ -4,6 +4,7 @@ One module for each family of operations registers its planners with ``@planner(
 """
 
 from graphkd_kernels.plans import edge_plans as edge_plans
+from graphkd_kernels.plans import relational as relational
 from graphkd_kernels.plans.explain import Explanation, explain
 from graphkd_kernels.plans.plan import PLANNERS, Plan, Signature, planner
 

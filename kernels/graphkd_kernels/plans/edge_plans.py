@@ -29,7 +29,9 @@ def unit_edge_sum(signature: Signature, dtype: torch.dtype, device: str, backend
     sizes = Sizes.of(*signature[:3])
     path = edges.unit_path(sizes)
     rows = sizes.sources + sizes.targets
-    work = 26 * rows * sizes.student**2 if path == "D x D" else (8 if sizes.targets else 6) * sizes.pairs * sizes.student
+    work = (
+        26 * rows * sizes.student**2 if path == "D x D" else (8 if sizes.targets else 6) * sizes.pairs * sizes.student
+    )
     pays = path == "D x D" or sizes.graphs * sizes.pairs >= 2**14
     return _plan(backends, device, path, sizes, work, dtype, _least(path), pays)
 
@@ -56,7 +58,10 @@ def similarity(signature: Signature, dtype: torch.dtype, device: str, backends: 
     """Matrices of all pairs."""
     x, y, relation = signature[:3]
     sizes = Sizes.of(x, y, x)
-    work, moved = 4 * sizes.graphs * sizes.pairs * sizes.student, _bytes(sizes, dtype) + 2 * sizes.pairs * dtype.itemsize
+    work, moved = (
+        4 * sizes.graphs * sizes.pairs * sizes.student,
+        _bytes(sizes, dtype) + 2 * sizes.pairs * dtype.itemsize,
+    )
     pays = relation in INNER and sizes.graphs * sizes.pairs * sizes.student >= 2**22
     return fused(backends, device, "matrix", work, moved, "the matrix is the result", pays)
 
@@ -70,7 +75,14 @@ def row_map(signature: Signature, dtype: torch.dtype, device: str, backends: fro
 
 
 def _plan(
-    backends: frozenset[str], device: str, path: str, sizes: Sizes, work: int, dtype: torch.dtype, why: str, pays: bool = True
+    backends: frozenset[str],
+    device: str,
+    path: str,
+    sizes: Sizes,
+    work: int,
+    dtype: torch.dtype,
+    why: str,
+    pays: bool = True,
 ) -> Plan:
     return fused(backends, device, path, sizes.graphs * work, _bytes(sizes, dtype), why, pays)
 

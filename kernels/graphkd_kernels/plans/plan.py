@@ -51,9 +51,11 @@ def planner(*operations: str) -> Callable[[Planner], Planner]:
 def fused(
     backends: frozenset[str], device: str, path: str, flops: float, moved: float, why: str, pays: bool = True
 ) -> Plan:
-    """The plan of a fused operation: Triton on a GPU where it has a kernel, blocked elsewhere if it pays, else eager."""
+    """The plan of a fused operation: Triton on a GPU where it has a kernel, else blocked if it pays, else eager."""
     if device == "cuda" and "triton" in backends:
         return Plan("triton", path, flops, moved, why)
     if "blocked" in backends and (pays or device == "cuda"):
         return Plan("blocked", path, flops, moved, why)
-    return Plan("eager", "dense", flops, moved, "too small for the fused form to pay" if not pays else "no other has it")
+    return Plan(
+        "eager", "dense", flops, moved, "too small for the fused form to pay" if not pays else "no other has it"
+    )

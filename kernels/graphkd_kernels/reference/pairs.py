@@ -1,5 +1,7 @@
 """Matrices of all pairs of two node sets, and what is picked from them."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -77,5 +79,9 @@ def similarity(
     return (-gamma * squares).exp()
 
 
-ROW_MAPS = {"gram": lambda x: x, "cosine": unit_rows, "pearson": center_normalize}
+ROW_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gram": lambda x: x,
+    "cosine": unit_rows,
+    "pearson": center_normalize,
+}
 """Relation -> map of rows whose inner products it is."""
