@@ -91,7 +91,8 @@ def derive(function: Function, inputs: Sequence[Any], needs: Sequence[bool], see
 def exact(inputs: Sequence[Any]) -> list[Any]:
     """The same inputs for the oracle: in float64, on the CPU."""
     return [
-        each.detach().double().cpu() if isinstance(each, Tensor) and each.is_floating_point() else each for each in inputs
+        each.detach().double().cpu() if isinstance(each, Tensor) and each.is_floating_point() else each
+        for each in inputs
     ]
 
 

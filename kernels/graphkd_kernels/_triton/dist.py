@@ -13,7 +13,7 @@ from graphkd_kernels._triton.configs import Config
 from graphkd_kernels._triton.flash_configs import long_rows, short_tile
 from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import arch, empty, launch
-from graphkd_kernels._triton.library import fit, register
+from graphkd_kernels._triton.library import fit, register, there
 from graphkd_kernels._triton.pearson import (
     pearson_bwd_kernel,
     pearson_merge_kernel,
@@ -36,19 +36,16 @@ class _Pearson(LateRule):
         raise NotImplementedError
 
     def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        student, teacher = tensors
-        assert student is not None
-        assert teacher is not None
-        found = self.statistics(*matrices(student, teacher), options[0])
+        student, teacher = there(*tensors)
+        s, t = matrices(student, teacher)
+        found = self.statistics(s, t, options[0])
         return found[0].view(self._shape(student)), (found,)
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
         return (*x.shape[:-1],) if self.of_rows else (*x.shape[:-2], x.shape[-1])
 
     def empty(self, options: Options, *tensors: Maybe) -> Tensor:
-        student, teacher = tensors
-        assert student is not None
-        assert teacher is not None
+        student, teacher = there(*tensors)
         return student.new_empty(self._shape(student), dtype=sums_type(student, teacher))
 
     def spread(self, upstream: Tensor, gradient: Tensor) -> Tensor:
@@ -57,20 +54,17 @@ class _Pearson(LateRule):
     def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
-        student, teacher = tensors
-        assert student is not None
-        assert teacher is not None
-        assert kept[0] is not None
+        (student, teacher), (found,) = there(*tensors), there(*kept)
         s, t = matrices(student, teacher)
         (b, n, m), both = s.shape, zip((s, t), needs, strict=True)
         dx, dy = (empty(s.shape, each.dtype, s.device) if need else None for each, need in both)
-        config = short_tile(m, kept[0].dtype, s.device)
+        config = short_tile(m, found.dtype, s.device)
         blocks, tiles = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         args = _strides(s, t) | {
-            "stat_ptr": kept[0], "up_ptr": upstream.contiguous(), "dx_ptr": dx, "dy_ptr": dy, "blocks": blocks,
-            "tiles": tiles, "step": kept[0][0].numel(),
+            "stat_ptr": found, "up_ptr": upstream.contiguous(), "dx_ptr": dx, "dy_ptr": dy, "blocks": blocks,
+            "tiles": tiles, "step": found[0].numel(),
         }  # fmt: skip
-        rule = {"OF_ROWS": self.of_rows, "ROWS": config.rows, "COLUMNS": config.columns, "SUMS": TYPES[kept[0].dtype]}
+        rule = {"OF_ROWS": self.of_rows, "ROWS": config.rows, "COLUMNS": config.columns, "SUMS": TYPES[found.dtype]}
         launch(pearson_bwd_kernel, (b * blocks * tiles,), args, rule, config)
         return tuple(None if each is None else each.view(student.shape) for each in (dx, dy))
 
@@ -95,8 +89,10 @@ class RowPearson(_Pearson):
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         if options[0] == 0:
-            return widened(reference.row_pearson)(*tensors)
-        return widened(reference.damped_row_pearson)(*tensors, options[0])
+            value: Tensor = widened(reference.row_pearson)(*tensors)
+        else:
+            value = widened(reference.damped_row_pearson)(*tensors, options[0])
+        return value
 
 
 class ColumnPearson(_Pearson):
@@ -119,7 +115,8 @@ class ColumnPearson(_Pearson):
         return out
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return widened(reference.damped_column_pearson)(*tensors, options[0])
+        value: Tensor = widened(reference.damped_column_pearson)(*tensors, options[0])
+        return value
 
 
 def _tiny(dtype: torch.dtype) -> float:

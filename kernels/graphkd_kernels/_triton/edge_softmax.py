@@ -1,13 +1,12 @@
 """``edge_kl`` and ``info_nce``: edges that a softmax turns into distributions.
 
-Two paths. *products*: blocks of vendor products that stay in the L2 cache, weights made in place, vendor products again.
+Two paths. *products*: blocks of vendor products that stay in the L2 cache, weights made in place, products again.
 *flash*: relations formed on chip, once for the values and once for the gradients; for many edges of narrow nodes.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import triton
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from graphkd_kernels._triton.flash import flash_bwd_kernel, flash_fwd_kernel
 from graphkd_kernels._triton.flash_configs import arithmetic, long_rows, pick, width
 from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register
+from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.nodes import Side, gradients_of, tiny
 from graphkd_kernels._triton.row_kl import row_kl_kernel
 from graphkd_kernels._triton.tiles import TYPES, constants
@@ -40,22 +39,23 @@ class _Softmax(KernelRule):
         xs, ys, xt, yt, positives = tensors
         relation = "gram" if kind == "product" else kind
         if xt is None:
-            return reference.info_nce(xs, ys, positives, relation, temperature, gamma)
-        return reference.edge_kl(xs, ys, xt, yt, relation, temperature, gamma)
+            value: Tensor = reference.info_nce(xs, ys, positives, relation, temperature, gamma)
+        else:
+            value = reference.edge_kl(xs, ys, xt, yt, relation, temperature, gamma)
+        return value
 
 
 class ProductEdges(_Softmax):
     """Blocks of products; value and gradients in one sweep."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        sides = [Side(*tensors[:2], *needs[:2])]
-        if tensors[2] is not None:
-            sides.append(Side(*tensors[2:4], *needs[2:4]))
+        places = (0,) if tensors[2] is None else (0, 2)
+        sides = [Side(tensors[i], tensors[i + 1], *needs[i : i + 2]) for i in places]
         (graphs, n, _), m = sides[0].x.shape, sides[0].y.shape[1]
         parts = []
         for graph, row in nodes.blocks(graphs, n, m):
             weights = [side.products(graph, row) for side in sides]
-            sizes = [None] * 4
+            sizes: list[Maybe] = [None] * 4
             if options[0] != "product":
                 sizes = [each for side, p in zip(sides, weights, strict=True) for each in side.sizes(p, graph, row)]
             positives = None if tensors[4] is None else tensors[4][row]
@@ -68,7 +68,7 @@ class ProductEdges(_Softmax):
 def divergence(
     options: Options, products: Sequence[Tensor], sizes: Sequence[Maybe], positives: Maybe, needed: Sequence[bool]
 ) -> Tensor:
-    """Values (b, n) of a block's rows; products (b, n, m) of sides that need a gradient are overwritten by its weights."""
+    """Values (b, n) of a block's rows; products (b, n, m) of sides with a gradient are overwritten by its weights."""
     kind, temperature, gamma, *_ = options
     student, teacher = products[0], products[1] if len(products) == 2 else None
     (b, n, m), device, dtype = student.shape, student.device, student.dtype
@@ -112,38 +112,41 @@ class _Flash:
 
     def __init__(self, options: Options, tensors: Sequence[Maybe], kept: Sequence[Maybe] = (None,) * 3) -> None:
         self.options, self.tensors = options, tensors
-        self.x = [nodes.as_graphs(tensors[0]), nodes.as_graphs(tensors[2])]
-        self.y = [x if y is None else nodes.as_graphs(y) for x, y in zip(self.x, tensors[1:4:2], strict=True)]
+        pairs = [(tensors[i], tensors[i + 1]) for i in (0, 2) if tensors[i] is not None]
+        self.x = [nodes.as_graphs(*there(x)) for x, _ in pairs]
+        self.y = [x if y is None else nodes.as_graphs(y) for x, (_, y) in zip(self.x, pairs, strict=True)]
         self.math = arithmetic(self.x[0].dtype, options[4])
         self.value, self.norm_s, self.norm_t = kept
 
-    def _arguments(self, x: Sequence[Maybe], y: Sequence[Maybe], rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _arguments(self, x: Sequence[Tensor], y: Sequence[Tensor], rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
         kind, temperature, gamma, *_ = self.options
         sizes: list[Maybe] = [None] * 4
         if kind != "product":
-            sizes = [None if each is None else edges.sizes(each, self.math) for each in (x[0], y[0], x[1], y[1])]
-        (_, n, ds), m = x[0].shape, y[0].shape[1]
+            sizes = [edges.sizes(each, self.math) for pair in zip(x, y, strict=True) for each in pair] + [None] * 2
+        (_, n, ds), m, teacher = x[0].shape, y[0].shape[1], len(x) == 2
         args = {
-            "xs_ptr": x[0], "ys_ptr": y[0], "xt_ptr": x[1], "yt_ptr": y[1], "xs_size_ptr": sizes[0],
+            "xs_ptr": x[0], "ys_ptr": y[0], "xt_ptr": x[-1] if teacher else None,
+            "yt_ptr": y[-1] if teacher else None, "xs_size_ptr": sizes[0],
             "ys_size_ptr": sizes[1], "xt_size_ptr": sizes[2], "yt_size_ptr": sizes[3], "positive_ptr": self.tensors[4],
             "value_ptr": self.value, "norm_s_ptr": self.norm_s, "norm_t_ptr": self.norm_t, "n": n, "m": m, "ds": ds,
-            "dt": 0 if x[1] is None else x[1].shape[2], "tiles": triton.cdiv(n, rows),
+            "dt": x[-1].shape[2] if teacher else 0, "tiles": triton.cdiv(n, rows),
             "scale": LOG2E / temperature, "gamma": float(gamma),
         }  # fmt: skip
-        rule = {"TEACHER": x[1] is not None, "RELATION": RELATIONS[kind], "TINY": tiny(x[0].dtype)}
+        rule = {"TEACHER": teacher, "RELATION": RELATIONS[kind], "TINY": tiny(x[0].dtype)}
         return args, rule | constants(self.math)
 
     def values(self) -> Tensor:
         """Values of the rows (b, n); keeps their norms."""
         x = self.x[0]
-        self.value, self.norm_s = (empty((*extra, *x.shape[:2]), x.dtype, x.device) for extra in ((), (2,)))
-        if self.x[1] is not None:
+        self.value = value = empty((*x.shape[:2],), x.dtype, x.device)
+        self.norm_s = empty((2, *x.shape[:2]), x.dtype, x.device)
+        if len(self.x) == 2:
             self.norm_t = empty((2, *x.shape[:2]), x.dtype, x.device)
         config = pick("flash", self.math, x.device)
         args, rule = self._arguments(self.x, self.y, config.rows)
         rule |= {"SHIFTED": self.options[3], "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth}
         launch(flash_fwd_kernel, (len(x) * args["tiles"],), args, rule, config, self.math.name)
-        return self.value
+        return value
 
     def gradient(self, upstream: Tensor, index: int) -> Tensor:
         """upstream times the gradient in tensor ``index``."""
@@ -162,7 +165,7 @@ class _Flash:
         }  # fmt: skip
         grid = (len(like) * args["tiles"], triton.cdiv(like.shape[2], block))
         launch(flash_bwd_kernel, grid, args, rule, config, self.math.name)
-        return out.view(self.tensors[index].shape)
+        return out.view(there(self.tensors[index])[0].shape)
 
 
 register("triton/edge_softmax/products", ProductEdges())
@@ -178,15 +181,17 @@ def _run(
     xs: Tensor, ys: Maybe, xt: Maybe, yt: Maybe, positives: Maybe, relation: str, temperature: float, gamma: float
 ) -> Tensor:
     fit(xs, ys, xt, yt, positives)
-    xs, ys, xt, yt = nodes.one_type(xs, ys, xt, yt)
     widest = max(xs.shape[-1], 0 if xt is None else xt.shape[-1])
     name = path(xs[..., 0].numel() * (xs if ys is None else ys).shape[-2], widest)
-    xs, ys = nodes.prepared(xs, ys, relation)
+    one = nodes.one_type(xs, ys, xt, yt)
+    (student,) = there(one[0])
+    ready = [*nodes.prepared(student, one[1], relation), None, None]
     if xt is not None:
-        xt, yt = nodes.prepared(xt, yt, relation)
+        (teacher,) = there(one[2])
+        ready[2:] = nodes.prepared(teacher, one[3], relation)
     bounded = relation in ("cosine", "pearson") and temperature >= COLDEST
     options = nodes.inner(relation), temperature, gamma, bounded, asked_precision()
-    return apply(f"triton/edge_softmax/{name}", options, xs, ys, xt, yt, positives)
+    return apply(f"triton/edge_softmax/{name}", options, *ready, positives)
 
 
 def edge_kl(
@@ -196,9 +201,7 @@ def edge_kl(
     return _run(xs, ys, xt, yt, None, relation, temperature, gamma)
 
 
-def info_nce(
-    x: Tensor, y: Maybe, positives: Tensor, relation: str, temperature: float, gamma: float = 1.0
-) -> Tensor:
+def info_nce(x: Tensor, y: Maybe, positives: Tensor, relation: str, temperature: float, gamma: float = 1.0) -> Tensor:
     """Sum over rows of -log softmax(relations / T) at each row's positive: ``reference.info_nce``."""
     return _run(x, y, None, None, positives, relation, temperature, gamma)
 
@@ -207,13 +210,17 @@ OPERATIONS: dict[str, Callable[..., Any]] = {"edge_kl": edge_kl, "info_nce": inf
 
 _BATCH = ((2, 1000, 128), None, (2, 1000, 96), None, None)
 _PROXIES = ((1000, 256), (500, 256), (1000, 200), (500, 200), None)
-_ALL, _STUDENT = (True, True, True, True, False), (True, False, False, False, False)
+_ALL, _X, _STUDENT = (
+    (True, True, True, True, False),
+    (True, False, True, False, False),
+    (True, False, False, False, False),
+)
 CASES = [
     Case("triton/edge_softmax/flash", ("product", 0.1, 1.0, True), _PROXIES, _STUDENT, dtypes=WIDE),
     Case("triton/edge_softmax/flash", ("product", 1.0, 1.0, False), _PROXIES, _ALL, dtypes=WIDE),
-    Case("triton/edge_softmax/flash", ("product", 0.1, 1.0, True), _BATCH, (True, False, True, False, False), dtypes=WIDE),
+    Case("triton/edge_softmax/flash", ("product", 0.1, 1.0, True), _BATCH, _X, dtypes=WIDE),
     *(
-        Case("triton/edge_softmax/flash", (kind, 1.0, 1.0, False), _BATCH, (True, False, True, False, False), dtypes=WIDE)
+        Case("triton/edge_softmax/flash", (kind, 1.0, 1.0, False), _BATCH, _X, dtypes=WIDE)
         for kind in ("euclidean", "squared_euclidean", "rbf")
     ),
     *(

@@ -26,14 +26,14 @@ def relations(
     else:
         x_size = tl.load(x_size_ptr + row, mask=row < n, other=0.0)
         y_size = tl.load(y_size_ptr + column, mask=column < m, other=0.0)
-        z, steep = relate(z, x_size, y_size, gamma, RELATION, TINY)
+        z, steep = relate(z, x_size, y_size, gamma, 0.0, RELATION, TINY)
     return z, steep
 
 
 @triton.jit
 def flash_fwd_kernel(
     xs_ptr, ys_ptr, xt_ptr, yt_ptr, xs_size_ptr, ys_size_ptr, xt_size_ptr, yt_size_ptr, positive_ptr,
-    value_ptr, norm_s_ptr, norm_t_ptr, n, m, ds, dt, tiles, scale: "fp64", gamma: "fp64",
+    value_ptr, norm_s_ptr, norm_t_ptr, n, m, ds, dt, tiles, scale: tl.float64, gamma: tl.float64,
     TEACHER: tl.constexpr, SHIFTED: tl.constexpr, RELATION: tl.constexpr, TINY: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
@@ -85,9 +85,7 @@ def flash_fwd_kernel(
                 gap += tl.sum(tl.where(live, power * (t - s), 0.0), 1)
             else:
                 t = tl.where(live, t, float("-inf"))
-                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(
-                    s, t, live, top_s, sum_s, top_t, sum_t, gap, apart
-                )
+                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart)
         else:
             positive = tl.load(positive_ptr + place, mask=keep, other=-1)
             gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
@@ -108,28 +106,26 @@ def _weight(
     s, t, top_s, log_s, top_t, log_t, value, positive, other,
     TEACHER: tl.constexpr, OF_TEACHER: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the rows' values in their logits s (or t), given everything of the rows in a shape that broadcasts."""
+    """Gradient of the rows' values in their logits s (or t); what belongs to the rows broadcasts."""
     s = (s - top_s) - log_s
     t = (t - top_t) - log_t
     if OF_TEACHER:
         w = tl.exp2(t) * ((t - s) * exact(LN2, SUMS) - value)
     else:
-        if TEACHER:
-            w = tl.exp2(s) - tl.exp2(t)
-        else:
-            w = tl.exp2(s) - tl.where(positive == other, 1.0, 0.0).to(SUMS)
+        w = tl.exp2(s) - (tl.exp2(t) if TEACHER else tl.where(positive == other, 1.0, 0.0).to(SUMS))
     return w
 
 
 @triton.jit
 def flash_bwd_kernel(
     xs_ptr, ys_ptr, xt_ptr, yt_ptr, xs_size_ptr, ys_size_ptr, xt_size_ptr, yt_size_ptr, positive_ptr,
-    value_ptr, norm_s_ptr, norm_t_ptr, up_ptr, out_ptr, n, m, ds, dt, tiles, scale: "fp64", temperature: "fp64", gamma: "fp64",
+    value_ptr, norm_s_ptr, norm_t_ptr, up_ptr, out_ptr, n, m, ds, dt, tiles,
+    scale: tl.float64, temperature: tl.float64, gamma: tl.float64,
     TEACHER: tl.constexpr, OF_TEACHER: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr,
     RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     WIDTH: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient in WIDTH features of rows of x (b, n, d): of their own values (ROW), of those of y's rows (COLUMN), of both.
+    """Gradient in WIDTH features of rows of x (b, n, d): of their own values (ROW), of those of y's rows (COLUMN).
 
     For a graph with itself (y is x) both hold at once: the relation is symmetric, so one tile serves i -> j and j -> i.
     """
@@ -176,9 +172,7 @@ def flash_bwd_kernel(
                 steep = steep_t
         w = tl.zeros([ROWS, COLUMNS], SUMS)
         if ROW:
-            w += _weight(
-                s, t, top_s, log_s, top_t, log_t, value, positive, column[None, :], TEACHER, OF_TEACHER, SUMS
-            )
+            w += _weight(s, t, top_s, log_s, top_t, log_t, value, positive, column[None, :], TEACHER, OF_TEACHER, SUMS)
         if COLUMN:
             there, real = (graph * m + column)[None, :], (column < m)[None, :]
             far_top_s, far_log_s = load_norm(norm_s_ptr, there, graphs * m, real)
@@ -195,17 +189,11 @@ def flash_bwd_kernel(
         w = tl.where(live, w * steep, 0.0)
         if RELATION != 0:
             weights += tl.sum(w, 1)
-        if OF_TEACHER:
-            y = load(yt_ptr, column, feature, m, dt, dt)
-        else:
-            y = load(ys_ptr, column, feature, m, ds, ds)
+        y = load(yt_ptr, column, feature, m, dt, dt) if OF_TEACHER else load(ys_ptr, column, feature, m, ds, ds)
         total = dot(narrow(w, y.dtype, UPCAST), y, total, PRECISION, UPCAST)
     d = dt if OF_TEACHER else ds
     if RELATION != 0:  # slopes are those of x - y
-        if OF_TEACHER:
-            x = load(xt_ptr, row, feature, n, dt, dt)
-        else:
-            x = load(xs_ptr, row, feature, n, ds, ds)
+        x = load(xt_ptr, row, feature, n, dt, dt) if OF_TEACHER else load(xs_ptr, row, feature, n, ds, ds)
         total = weights[:, None] * x.to(SUMS) - total
     up = tl.load(up_ptr).to(SUMS) / exact(temperature, SUMS)
     out = out_ptr + (place * d)[:, None] + feature[None, :]

@@ -10,15 +10,15 @@ from graphkd_kernels._triton.launch import arch
 TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("flash", "tf32x3"): {80: Config(64, 64, 32, 8, 2)},
     ("flash", "ieee"): {80: Config(64, 64, 16, 8, 2)},
-    ("flash", "fp64"): {80: Config(32, 32, 16, 8, 2)},
-    ("flash_bwd", "tf32x3"): {80: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("flash_bwd", "ieee"): {80: Config(64, 32, 16, 8, 2, chunk=64)},
-    ("flash_bwd", "fp64"): {80: Config(32, 32, 16, 8, 2, chunk=32)},
+    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
+    ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
+    ("flash_bwd", "ieee"): {80: Config(32, 32, 16, 4, 2, chunk=64), 90: Config(64, 32, 16, 8, 2, chunk=64)},
+    ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
     ("knn", "tf32x3"): {80: Config(64, 64, 32, 8, 2)},
     ("knn", "ieee"): {80: Config(64, 64, 16, 8, 2)},
-    ("spectral", "tf32x3"): {80: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("spectral", "ieee"): {80: Config(64, 32, 16, 8, 2, chunk=64)},
-    ("spectral", "fp64"): {80: Config(32, 32, 16, 4, 2, chunk=32)},
+    ("spectral", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
+    ("spectral", "ieee"): {80: Config(32, 32, 16, 4, 2, chunk=64), 90: Config(64, 32, 16, 8, 2, chunk=64)},
+    ("spectral", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
 }
 
 
@@ -38,18 +38,18 @@ def pick(kernel: str, math: Math, device: torch.device) -> Config:
 
 def width(features: int, config: Config) -> int:
     """Features that one program accumulates: all, if they are few."""
-    return min(max(triton.next_power_of_2(features), 16), config.chunk)
+    return int(min(max(triton.next_power_of_2(features), 16), config.chunk))
 
 
-def long_rows(columns: int, dtype: torch.dtype, device: torch.device) -> Config:
-    """Whole rows by programs that hold 8 KB of a matrix at once; 32 rows in the interpreter.
+def long_rows(columns: int, dtype: torch.dtype, device: torch.device, most: int = 8192) -> Config:
+    """Whole rows by programs that hold some bytes of a matrix at once; 32 rows in the interpreter.
 
     Args:
-        dtype: of the sums.
+        dtype: of the sums. most: bytes, fewer for kernels that keep much beside them.
     """
-    most = 8_192 // dtype.itemsize
-    block = min(max(triton.next_power_of_2(columns), 16), most)
-    return Config(min(most // block, 16) if arch(device) else 32, block, 1, 8, 1)
+    block = min(max(triton.next_power_of_2(columns), 16), most // dtype.itemsize)
+    rows = min(most // dtype.itemsize // block, 16) if arch(device) else 32
+    return Config(rows, block, 1, 8, 1)
 
 
 def short_tile(columns: int, dtype: torch.dtype, device: torch.device) -> Config:

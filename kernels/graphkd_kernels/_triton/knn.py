@@ -15,9 +15,9 @@ from graphkd_kernels._triton.configs import Config
 from graphkd_kernels._triton.flash_configs import arithmetic, pick
 from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register
+from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.tiles import constants, products
-from graphkd_kernels.autograd import Maybe, Needs, Options, apply
+from graphkd_kernels.autograd import RULES, Maybe, Needs, Options, apply
 from graphkd_kernels.precision import asked_precision, widened
 
 MOST = 64
@@ -133,49 +133,42 @@ class Nearest(KernelRule):
     """The search as a rule, so that the gate sees it. Options: k, precision; its squares have no gradient."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        assert tensors[0] is not None
-        return search(tensors[0], *options)[1], (None,)
+        (x,), (k, precision) = there(*tensors), options
+        return search(x, k, precision)[1], (None,)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        assert tensors[0] is not None
-        return reference.knn(tensors[0], options[0])[1]
+        (x,) = there(*tensors)
+        return reference.knn(x, options[0])[1]
 
 
 class Squares(LateRule):
     """Squared lengths of given edges of x. Tensors: x (n, d), neighbours (n, k), their known squares (n, k)."""
 
     def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        assert tensors[2] is not None
-        return tensors[2].clone(), ()
+        return there(*tensors)[2].clone(), ()
 
     def empty(self, options: Options, *tensors: Maybe) -> Tensor:
-        assert tensors[2] is not None
-        return torch.empty_like(tensors[2])
+        return torch.empty_like(there(*tensors)[2])
 
     def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
-        x, neighbours, squares = tensors
-        assert x is not None
-        assert neighbours is not None
-        assert squares is not None
+        x, neighbours, squares = there(*tensors)
         x, (n, k) = x.contiguous(), neighbours.shape
         weights = torch.where(squares == 0, 0.0, upstream).contiguous()
-        there = neighbours.reshape(-1)
+        ends = neighbours.reshape(-1)
         here = torch.arange(n, device=x.device).repeat_interleave(k)
         out = torch.zeros_like(x)
-        _gather(x, torch.arange(0, n * k + 1, k, device=x.device), there, weights, torch.arange(n * k, device=x.device), out)
+        own, starts = torch.arange(n * k, device=x.device), torch.arange(0, n * k + 1, k, device=x.device)
+        _gather(x, starts, ends, weights, own, out)
         # The edges of a node as somebody's neighbour: the transpose, sorted, so that sums have one order.
-        arrived, order = there.sort(stable=True)
+        arrived, order = ends.sort(stable=True)
         starts = torch.searchsorted(arrived, torch.arange(n + 1, device=x.device))
         _gather(x, starts, here, weights, order, out)
         return out, None, None
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        x, neighbours, squares = tensors
-        assert x is not None
-        assert neighbours is not None
-        assert squares is not None
+        x, neighbours, squares = there(*tensors)
         found = (x.unsqueeze(1) - x[neighbours]).square().sum(-1)
         return torch.where(squares == 0, 0.0, found)
 
@@ -200,6 +193,8 @@ def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     fit(x)
     find = _search if torch.compiler.is_compiling() else search
     indices, squares = find(x.detach(), k, asked_precision())
+    if torch.compiler.is_compiling():  # one value for each edge: its gradient is no factor of the upstream one
+        return indices, RULES["triton/knn"].formula((), x, indices, squares)
     return indices, apply("triton/knn", (), x, indices, squares)
 
 

@@ -1,4 +1,4 @@
-"""Rules whose gradient is cheaper once the upstream gradient is known: the backward pass launches kernels of its own."""
+"""Rules whose gradient is cheaper once the upstream gradient is known: the backward pass launches kernels."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

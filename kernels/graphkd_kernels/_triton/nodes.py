@@ -1,4 +1,4 @@
-"""Nodes made ready for kernels of pairs: one dtype, normalised or centred rows, contiguous, and blocks of their products."""
+"""Nodes made ready for kernels of pairs: one dtype, normalised or centred rows, and blocks of their products."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,9 +35,9 @@ def inner(relation: str) -> str:
     return "product" if relation in ROW_MAPS else relation
 
 
-def as_graphs(x: Tensor | None) -> Tensor | None:
+def as_graphs(x: Tensor) -> Tensor:
     """(*b, n, d) to contiguous (b, n, d)."""
-    return None if x is None else x.reshape(-1, *x.shape[-2:]).contiguous()
+    return x.reshape(-1, *x.shape[-2:]).contiguous()
 
 
 def blocks(graphs: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
@@ -54,7 +54,7 @@ def blocks(graphs: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]
 
 
 def add_gradients(weights: Tensor, x: Tensor, y: Tensor, dx: Tensor | None, dy: Tensor | None, distances: bool) -> None:
-    """Add a block's gradients: of its products, or in units of x_i - y_j. Weights (b, n, m), x (b, n, d), y (b, m, d)."""
+    """Add a block's gradients from weights (b, n, m): of its products, or in units of x_i - y_j."""
     sign = -1.0 if distances else 1.0
     if dx is not None:
         dx.baddbmm_(weights, y, alpha=sign)
@@ -110,4 +110,6 @@ def gradients_of(sides: Sequence[Side], needs: Needs, tensors: Sequence[Maybe]) 
     """The sums of the sides in the order and the shapes of the rule's tensors."""
     found = [grad for side in sides for grad in (side.dx, side.dy)]
     pairs = zip(needs, tensors, found + [None] * (len(tensors) - len(found)), strict=True)
-    return tuple(grad.view(like.shape) if need and grad is not None and like is not None else None for need, like, grad in pairs)
+    return tuple(
+        grad.view(like.shape) if need and grad is not None and like is not None else None for need, like, grad in pairs
+    )

@@ -1,8 +1,9 @@
-"""Correlations of rows and of columns of two matrices (DIST): every number is read once, and once more for the gradient.
+"""Correlations of rows and of columns of two matrices (DIST): numbers are read once, and once more for the gradient.
 
 Numbers are taken relative to the first of their row or column, so that the rounding of a mean is not that of an offset.
-With centred x and y, c = M_xy / (sqrt(M_xx M_yy) + eps) and its gradient is up * (a y - b x). Columns are not transposed:
-programs make mean and centred sums of a block of rows, which a second launch merges in their order (Chan et al.).
+With centred x and y, c = M_xy / (sqrt(M_xx M_yy) + eps) and its gradient is up * (a y - b x). Columns are not
+transposed: programs make mean and centred sums of a block of rows, which a second launch merges in their order
+(Chan et al.).
 """
 
 import triton
@@ -21,7 +22,7 @@ def _from_first(ptr, first, row, column, n, m, stride, SUMS: tl.constexpr):
 
 @triton.jit
 def _coefficients(mean_x, mean_y, xx, yy, xy, count, eps, TINY: tl.constexpr):
-    """Correlation and the coefficients a, b_x, b_y of its gradient; 0 where one side is constant, relative to itself."""
+    """Correlation and the coefficients a, b_x, b_y of its gradient; 0 where a side is constant, relative to itself."""
     x, y = tl.sqrt(xx), tl.sqrt(yy)
     dead = (x <= TINY * tl.sqrt(xx + count * mean_x * mean_x)) | (y <= TINY * tl.sqrt(yy + count * mean_y * mean_y))
     x, y = tl.where(dead, 1.0, x), tl.where(dead, 1.0, y)
@@ -43,7 +44,7 @@ def _store(base, step, place, keep, value, mean_x, mean_y, a, b_x, b_y):
 
 @triton.jit
 def pearson_rows_kernel(
-    x_ptr, y_ptr, out_ptr, n, m, tiles, x_batch, y_batch, x_row, y_row, eps: "fp64",
+    x_ptr, y_ptr, out_ptr, n, m, tiles, x_batch, y_batch, x_row, y_row, eps: tl.float64,
     TINY: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Statistics out (6, b, n) of rows of x and y (b, n, m). WHOLE: a row fits one block, and stays in registers."""
@@ -110,7 +111,7 @@ def pearson_parts_kernel(
 
 @triton.jit
 def pearson_merge_kernel(
-    x_ptr, y_ptr, part_ptr, out_ptr, n, m, blocks, tiles, x_batch, y_batch, eps: "fp64",
+    x_ptr, y_ptr, part_ptr, out_ptr, n, m, blocks, tiles, x_batch, y_batch, eps: tl.float64,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Statistics out (6, b, m) of whole columns from those of blocks of ROWS rows, merged in their order."""
@@ -119,7 +120,7 @@ def pearson_merge_kernel(
     keep = column < m
     mean_x, mean_y = tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS)
     xx, yy, xy = tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS)
-    for block in range(0, blocks):
+    for block in range(blocks):
         part = part_ptr + (graph * blocks + block) * 5 * m + column
         before = block * ROWS
         here = tl.minimum(n - before, ROWS)

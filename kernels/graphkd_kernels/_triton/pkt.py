@@ -1,4 +1,4 @@
-"""``edge_pkt``: each row's affinities as a distribution, compared. One program owns whole rows of a block of products."""
+"""``edge_pkt``: each row's affinities as a distribution, compared. A program owns whole rows of a block of products."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import nodes
-from graphkd_kernels._triton.flash_configs import long_rows
 from graphkd_kernels._triton.cases import WIDE, Case
+from graphkd_kernels._triton.flash_configs import long_rows
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.nodes import Side, gradients_of
@@ -31,10 +31,10 @@ def _affinity(ptr, row, column, n, m):
 
 @triton.jit
 def pkt_kernel(
-    s_ptr, t_ptr, value_ptr, n, m, tiles, eps: "fp64",
+    s_ptr, t_ptr, value_ptr, n, m, tiles, eps: tl.float64,
     WS: tl.constexpr, WT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Rows of products s and t (b, n, m) to sum p log((p + eps) / (q + eps)); WS, WT: then overwritten by the gradient."""
+    """Rows of products s and t (b, n, m) to sum p log((p + eps) / (q + eps)); WS, WT: overwritten by the gradient."""
     graph = (tl.program_id(0) // tiles).to(tl.int64)
     row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
     s_ptr, t_ptr, eps = s_ptr + graph * n * m, t_ptr + graph * n * m, exact(eps, SUMS)
@@ -80,7 +80,7 @@ def divergence(products: Sequence[Tensor], needed: Sequence[bool]) -> Tensor:
     """Values (b, n) of a block's rows; products of sides that need a gradient are overwritten by its weights."""
     s, t = products
     b, n, m = s.shape
-    config = long_rows(m, s.dtype, s.device)
+    config = long_rows(m, s.dtype, s.device, 4096)
     tiles = triton.cdiv(n, config.rows)
     value = empty((b, n), s.dtype, s.device)
     args = {"s_ptr": s, "t_ptr": t, "value_ptr": value, "n": n, "m": m, "tiles": tiles, "eps": PKT_EPS}
@@ -102,7 +102,7 @@ class PKT(KernelRule):
     """Tensors: rows xs, ys, xt, yt scaled as PKT does; ys and yt ``None`` for a graph with itself."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        sides = [Side(*tensors[:2], *needs[:2]), Side(*tensors[2:], *needs[2:])]
+        sides = [Side(tensors[i], tensors[i + 1], *needs[i : i + 2]) for i in (0, 2)]
         parts = []
         for graph, row in nodes.blocks(len(sides[0].x), sides[0].x.shape[1], sides[0].y.shape[1]):
             weights = [side.products(graph, row) for side in sides]

@@ -4,7 +4,7 @@ The first sums the distances, and the gradient of that sum; with both means know
 gradient at fixed means, and the derivative in the student's mean: dL/dx = G1 - kappa G2 (kernels/README.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from graphkd_kernels._triton import nodes
 from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.flash_configs import long_rows
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register
+from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.nodes import tiny
 from graphkd_kernels._triton.tiles import TYPES, load
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
@@ -59,12 +59,12 @@ def rkd_sum_kernel(
 
 @triton.jit
 def rkd_kernel(
-    s_ptr, t_ptr, row_s_ptr, row_t_ptr, size_s_ptr, size_t_ptr, mean_s_ptr, mean_t_ptr, value_ptr, slope_s_ptr, slope_t_ptr,
-    first, n, m,
+    s_ptr, t_ptr, row_s_ptr, row_t_ptr, size_s_ptr, size_t_ptr, mean_s_ptr, mean_t_ptr,
+    value_ptr, slope_s_ptr, slope_t_ptr, first, n, m,
     WS: tl.constexpr, WT: tl.constexpr, LEAST: tl.constexpr, TINY: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Rows' sums of smooth-L1 differences, of their derivative times either side's distances, and weights over s and t."""
+    """Rows' sums of smooth-L1 differences, of their slopes times either side's distances, and weights over s and t."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     row_s = tl.load(row_s_ptr + row, mask=row < n, other=0.0)
     row_t = tl.load(row_t_ptr + row, mask=row < n, other=0.0)
@@ -96,7 +96,7 @@ class _Side:
 
     def __init__(self, x: Tensor, needed: bool) -> None:
         self.x, self.needed = (x - x.mean(0, keepdim=True)).contiguous(), needed
-        self.own = nodes.ENTRIES >= len(x) ** 2
+        self.own = len(x) ** 2 <= nodes.ENTRIES
         self.sizes = self.x.square().sum(-1)
         self.block: Tensor | None = None
         n, config = len(x), long_rows(len(x), x.dtype, x.device)
@@ -126,7 +126,9 @@ class _Side:
         """Add 2 sum_j w_ij (x_i - x_j): both orientations of each pair."""
         assert target is not None
         weights = weights.unsqueeze(0)
-        nodes.add_gradients(weights, self.x[row].unsqueeze(0), self.x.unsqueeze(0), target[row].unsqueeze(0), None, True)
+        nodes.add_gradients(
+            weights, self.x[row].unsqueeze(0), self.x.unsqueeze(0), target[row].unsqueeze(0), None, True
+        )
 
     def gradient(self, slopes: Tensor, sign: float) -> Tensor:
         """Of the mean smooth-L1 difference, from the rows' slopes in the mean."""
@@ -148,10 +150,8 @@ class RKDDistance(KernelRule):
     """Tensors: student (n, d) and teacher (n, e). Two sweeps; value and gradients together."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        assert tensors[0] is not None
-        assert tensors[1] is not None
-        n, x = len(tensors[0]), tensors[0]
-        student, teacher = _Side(tensors[0], needs[0]), _Side(tensors[1], needs[1])
+        x, y = there(*tensors)
+        n, student, teacher = len(x), _Side(x, needs[0]), _Side(y, needs[1])
         value, slope_s, slope_t = (empty((n,), x.dtype, x.device) for _ in range(3))
         config = long_rows(n, x.dtype, x.device)
         for _, row in nodes.blocks(1, n, n):
@@ -173,7 +173,7 @@ class RKDDistance(KernelRule):
         )
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return reference.rkd_distance(*tensors)
+        return reference.rkd_distance(*there(*tensors))
 
 
 register("triton/rkd_distance", RKDDistance())

@@ -2,7 +2,7 @@ r"""``rkd_angle`` from squared distances q and r = q^(-1/2): n^3 work, n^2 memor
 
 .. math:: a_{ijk} = r_{ij} r_{ik} (q_{ij} + q_{ik} - q_{jk}) / 2
 
-is the angle at i. With h the derivative of smooth L1, two kernels, each holding a tile and walking over the third index:
+is the angle at i. With h the derivative of smooth L1, two kernels hold a tile each and walk over the third index:
 
 .. math::
     \partial q_{jk} = -\tfrac12 \sum_i h_{ijk} r_{ij} r_{ik}, \qquad
@@ -25,7 +25,7 @@ from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.flash_configs import angle_tile, long_rows
 from graphkd_kernels._triton.grams import triangle
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register
+from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.tiles import TYPES, load
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 
@@ -117,7 +117,7 @@ def angle_arms_kernel(
     rs, rt = load(rs_ptr, i, j, last, n, n), load(rt_ptr, i, j, last, n, n)
     pull_s, turn_s = tl.zeros([TILE, TILE], SUMS), tl.zeros([TILE, TILE], SUMS)
     pull_t, turn_t = tl.zeros([TILE, TILE], SUMS), tl.zeros([TILE, TILE], SUMS)
-    for k in range(0, n):
+    for k in range(n):
         near_s, near_t = _vector(rs_ptr, k, i, n)[:, None], _vector(rt_ptr, k, i, n)[:, None]
         s = 0.5 * rs * near_s * (qs + _vector(qs_ptr, k, i, n)[:, None] - _vector(qs_ptr, k, j, n)[None, :])
         t = 0.5 * rt * near_t * (qt + _vector(qt_ptr, k, i, n)[:, None] - _vector(qt_ptr, k, j, n)[None, :])
@@ -165,9 +165,8 @@ class RKDAngle(KernelRule):
     """Tensors: student (n, d), teacher (n, e). Options: first and last vertex."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        assert tensors[0] is not None
-        assert tensors[1] is not None
-        student, teacher = _Side(tensors[0], needs[0]), _Side(tensors[1], needs[1])
+        x, y = there(*tensors)
+        student, teacher = _Side(x, needs[0]), _Side(y, needs[1])
         (n, _), (first, last), device = student.x.shape, options, student.x.device
         tile, config = angle_tile(n, student.x.dtype, device)
         tiles = triton.cdiv(n, tile)
@@ -184,7 +183,8 @@ class RKDAngle(KernelRule):
         return values.sum().to(student.x.dtype), (student.gradient(), teacher.gradient())
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return reference.rkd_angle(*tensors, *options)
+        (student, teacher), (first, last) = there(*tensors), options
+        return reference.rkd_angle(student, teacher, first, last)
 
 
 register("triton/rkd_angle", RKDAngle())

@@ -1,7 +1,7 @@
 """KL divergence and cross entropy of rows of given relations: one program owns whole rows, relations are read twice.
 
-Five numbers per row, m and l of student and teacher and a = sum e^(z_t - m_t) (z_t - z_s), in one pass; the weights, which
-are the gradient in the relations, in another. Exponentials are base 2, with log2(e) / T folded into the scale.
+Maxima, sums, and what small differences need, in one pass; the weights, which are the gradient in the relations, in
+another. Exponentials are base 2, with log2(e) / T folded into the scale.
 """
 
 import triton
@@ -91,7 +91,7 @@ def _logits(
     else:
         row_size = tl.load(row_size_ptr + row, mask=row < n, other=0.0)
         column_size = tl.load(column_size_ptr + column, mask=column < m, other=0.0)
-        z, steep = relate(z, row_size, column_size, gamma, RELATION, TINY)
+        z, steep = relate(z, row_size, column_size, gamma, 0.0, RELATION, TINY)
     return tl.where((column < m)[None, :], z * scale, float("-inf")), steep
 
 
@@ -100,7 +100,7 @@ def row_kl_kernel(
     s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
     value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,
     n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row,
-    scale: "fp64", temperature: "fp64", gamma: "fp64",
+    scale: tl.float64, temperature: tl.float64, gamma: tl.float64,
     TEACHER: tl.constexpr, STATISTICS: tl.constexpr, WS: tl.constexpr, WT: tl.constexpr,
     RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -138,9 +138,7 @@ def row_kl_kernel(
                     t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
                 )
                 live = (column < m)[None, :]
-                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(
-                    s, t, live, top_s, sum_s, top_t, sum_t, gap, apart
-                )
+                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart)
             else:
                 top_s, sum_s, _, _ = online(s, top_s, sum_s)
                 gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)

@@ -1,4 +1,4 @@
-"""``row_kl`` of given logits: two launches, the second with the upstream gradient of each row; logits are read as they are."""
+"""``row_kl`` of given logits, read as they are: two launches, the second with each row's upstream gradient."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from graphkd_kernels._triton.cases import Case
 from graphkd_kernels._triton.flash_configs import long_rows
 from graphkd_kernels._triton.late import LateRule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import fit, register
+from graphkd_kernels._triton.library import fit, register, there
 from graphkd_kernels._triton.row_kl import row_kl_kernel
 from graphkd_kernels._triton.tiles import TYPES
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
@@ -36,9 +36,7 @@ class RowKL(LateRule):
     """Tensors: student and teacher logits (*b, n, m) -> (*b, n). Options: temperature."""
 
     def start(self, options: Options, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        student, teacher = tensors
-        assert student is not None
-        assert teacher is not None
+        student, teacher = there(*tensors)
         s, t = matrices(student, teacher)
         value, norm_s, norm_t = (empty((*extra, *s.shape[:2]), sums_type(s, t), s.device) for extra in ((), (2,), (2,)))
         _launch(options[0], s, t, value, norm_s, norm_t, None, (None, None))
@@ -47,27 +45,34 @@ class RowKL(LateRule):
     def end(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
-        student, teacher = tensors
-        assert student is not None
-        assert teacher is not None
+        student, teacher = there(*tensors)
         s, t = matrices(student, teacher)
         value, norm_s, norm_t = kept
-        out = tuple(empty(each.shape, each.dtype, each.device) if need else None for each, need in zip((s, t), needs, strict=True))
+        out = tuple(
+            empty(each.shape, each.dtype, each.device) if need else None
+            for each, need in zip((s, t), needs, strict=True)
+        )
         _launch(options[0], s, t, value, norm_s, norm_t, upstream.contiguous(), out)
         return tuple(None if each is None else each.view(student.shape) for each in out)
 
     def empty(self, options: Options, *tensors: Maybe) -> Tensor:
-        student, teacher = tensors
-        assert student is not None
-        assert teacher is not None
+        student, teacher = there(*tensors)
         return student.new_empty(student.shape[:-1], dtype=sums_type(student, teacher))
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return widened(reference.row_kl)(*tensors, options[0])
+        value: Tensor = widened(reference.row_kl)(*tensors, options[0])
+        return value
 
 
 def _launch(
-    temperature: float, s: Tensor, t: Tensor, value: Maybe, norm_s: Maybe, norm_t: Maybe, up: Maybe, out: tuple[Maybe, ...]
+    temperature: float,
+    s: Tensor,
+    t: Tensor,
+    value: Maybe,
+    norm_s: Maybe,
+    norm_t: Maybe,
+    up: Maybe,
+    out: tuple[Maybe, ...],
 ) -> None:
     (b, n, m), dtype = s.shape, sums_type(s, t)
     config = long_rows(m, dtype, s.device)

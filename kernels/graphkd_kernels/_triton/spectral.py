@@ -1,7 +1,7 @@
 """``spectral_residual``: what the student's Laplacian does wrong to the teacher's eigenvectors.
 
-With affinities x x' three thin products do (their rank is that of x). With Gaussian ones, four sweeps of tiles: degrees,
-A V, its transpose on the gradient, and the gradient of the nodes; no affinity is stored.
+With affinities x x' three thin products do (their rank is that of x). With Gaussian ones, four sweeps of tiles:
+degrees, A V, its transpose on the gradient, and the gradient of the nodes; no affinity is stored.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.flash import relations
 from graphkd_kernels._triton.flash_configs import arithmetic, pick, width
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register
+from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.row_kl import exact
 from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
@@ -28,11 +28,11 @@ from graphkd_kernels.reference.spectral import LEAST_DEGREE
 
 @triton.jit
 def rbf_kernel(
-    x_ptr, size_ptr, v_ptr, out_ptr, n, d, k, tiles, gamma: "fp64",
+    x_ptr, size_ptr, v_ptr, out_ptr, n, d, k, tiles, gamma: tl.float64,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, WIDTH: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """out (b, n, k) = A v with A = exp(-gamma |x_i - x_j|^2) of rows of x (b, n, d); v ``None``: the sums of A, k = 1."""
+    """out (b, n, k) = A v with A = exp(-gamma |x_i - x_j|^2) of rows of x (b, n, d); v ``None``: the sums of A."""
     gamma = exact(gamma, SUMS)
     graph = (tl.program_id(0) // tiles).to(tl.int64)
     row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
@@ -59,7 +59,7 @@ def rbf_kernel(
 
 @triton.jit
 def rbf_bwd_kernel(
-    x_ptr, size_ptr, left_ptr, right_ptr, out_ptr, n, d, k, tiles, gamma: "fp64",
+    x_ptr, size_ptr, left_ptr, right_ptr, out_ptr, n, d, k, tiles, gamma: tl.float64,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, WIDTH: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -90,7 +90,11 @@ class _Gaussian:
     """Products with the affinities of centred nodes x (b, n, d)."""
 
     def __init__(self, x: Tensor, gamma: float, precision: str) -> None:
-        self.x, self.gamma, self.math = (x - x.mean(1, keepdim=True)).contiguous(), gamma, arithmetic(x.dtype, precision)
+        self.x, self.gamma, self.math = (
+            (x - x.mean(1, keepdim=True)).contiguous(),
+            gamma,
+            arithmetic(x.dtype, precision),
+        )
         self.sizes = edges.sizes(self.x, self.math)
 
     def _launch(self, kernel: Any, extra: dict[str, Any], columns: int, depth: int) -> Tensor:
@@ -115,18 +119,18 @@ class _Gaussian:
     def gradient(self, left: Tensor, right: Tensor) -> Tensor:
         """Of <left right', A>."""
         both = torch.cat([left, right], 2), torch.cat([right, left], 2)
-        return self._launch(rbf_bwd_kernel, {"left_ptr": both[0], "right_ptr": both[1]}, self.x.shape[2], both[0].shape[2])
+        return self._launch(
+            rbf_bwd_kernel, {"left_ptr": both[0], "right_ptr": both[1]}, self.x.shape[2], both[0].shape[2]
+        )
 
 
 class GaussianResidual(KernelRule):
     """Tensors: nodes (*b, n, d), basis (*b, n, k), values (*b, k) -> (*b). Options: gamma."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        assert tensors[0] is not None
-        assert tensors[1] is not None
-        assert tensors[2] is not None
-        x, u = (each.reshape(-1, *each.shape[-2:]) for each in tensors[:2])
-        lambdas = tensors[2].reshape(-1, 1, tensors[2].shape[-1])
+        shapes = [each.shape for each in there(*tensors)]
+        x, u = (each.reshape(-1, *each.shape[-2:]) for each in there(*tensors[:2]))
+        (lambdas,) = (each.reshape(-1, 1, each.shape[-1]) for each in there(tensors[2]))
         affinity = _Gaussian(x, *options)
         degrees = affinity.degrees()
         few = degrees < LEAST_DEGREE
@@ -134,43 +138,43 @@ class GaussianResidual(KernelRule):
         v = scale * u
         product = affinity.apply(v)
         residual = u - scale * product - lambdas * u
-        value = residual.square().sum((1, 2)).view(tensors[0].shape[:-2])
+        value = residual.square().sum((1, 2)).view(shapes[0][:-2])
         if True not in needs:
             return value, (None, None, None)
         # Backwards through residual = u - scale (A v) - lambdas u, v = scale u, scale = degrees^(-1/2).
         g = 2 * residual
         d_product = -scale * g
         d_v = affinity.apply(d_product)
-        dx = du = None
+        dx: Maybe = None
+        du: Maybe = None
         if needs[0]:
             d_scale = (d_v * u).sum(2, keepdim=True) - (g * product).sum(2, keepdim=True)
             d_degrees = torch.where(few, 0.0, -0.5 * d_scale * scale.pow(3))
             ones = torch.ones_like(d_degrees)
             left, right = torch.cat([d_product, d_degrees], 2), torch.cat([v, ones], 2)
-            dx = affinity.gradient(left, right).view(tensors[0].shape)
+            dx = affinity.gradient(left, right).view(shapes[0])
         if needs[1]:
-            du = (g - lambdas * g + scale * d_v).view(tensors[1].shape)
-        dl = -(g * u).sum(1).view(tensors[2].shape) if needs[2] else None
+            du = (g - lambdas * g + scale * d_v).view(shapes[1])
+        dl = -(g * u).sum(1).view(shapes[2]) if needs[2] else None
         return value, (dx, du, dl)
 
     def empty(self, options: Options, *tensors: Maybe) -> Tensor:
-        assert tensors[0] is not None
-        return tensors[0].new_empty(tensors[0].shape[:-2])
+        (x,) = there(tensors[0])
+        return x.new_empty(x.shape[:-2])
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        return reference.spectral_residual(*tensors, "rbf", options[0])
+        value: Tensor = reference.spectral_residual(*tensors, "rbf", options[0])
+        return value
 
 
 register("triton/spectral_residual", GaussianResidual())
 
 
 @widened
-def spectral_residual(
-    xs: Tensor, basis: Tensor, values: Tensor, affinity: str = "gram", gamma: float = 1.0
-) -> Tensor:
+def spectral_residual(xs: Tensor, basis: Tensor, values: Tensor, affinity: str = "gram", gamma: float = 1.0) -> Tensor:
     """|L U - U diag(values)|^2 of each graph: ``reference.spectral_residual``."""
     fit(xs, basis, values)
-    xs, basis, values = nodes.one_type(xs, basis, values)
+    xs, basis, values = there(*nodes.one_type(xs, basis, values))
     if affinity == "rbf":
         return apply("triton/spectral_residual", (float(gamma), asked_precision()), xs, basis, values)
     degrees = xs @ xs.sum(-2, keepdim=True).mT

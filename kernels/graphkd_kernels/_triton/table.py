@@ -1,9 +1,10 @@
-"""Operation -> implementation; each module of kernels has dictionaries ``OPERATIONS`` and ``CASES`` of its own, joined here."""
+"""Operation -> implementation; modules of kernels have ``OPERATIONS`` and ``CASES`` of their own, joined here."""
 
 from collections.abc import Callable
 from typing import Any
 
 from graphkd_kernels._triton import dist, edge_softmax, knn, pkt, rkd, rkd_angle, row_losses, spectral
+
 from graphkd_kernels._triton import edge_sum, ega_sums, node_sum, similarity, unit_edge_sum  # isort: skip
 from graphkd_kernels._triton.cases import Case
 

@@ -23,7 +23,8 @@ def graphs(n=70, m=None, d=33, e=17, dtype=torch.float32, b=()):
     """Nodes of student and teacher; a target set of its own where m is given."""
     shapes = ((n, d), (m, d), (n, e), (m, e))
     return [
-        None if shape[0] is None else testing.rows(*b, *shape, seed=seed, dtype=dtype) for seed, shape in enumerate(shapes)
+        None if shape[0] is None else testing.rows(*b, *shape, seed=seed, dtype=dtype)
+        for seed, shape in enumerate(shapes)
     ]
 
 
@@ -98,7 +99,9 @@ def test_student_equals_teacher(path, device):
     assert float(x.grad.abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("change", [testing.with_dead_row, testing.with_zero_row, testing.with_duplicates, lambda x: x + 30])
+@pytest.mark.parametrize(
+    "change", [testing.with_dead_row, testing.with_zero_row, testing.with_duplicates, lambda x: x + 30]
+)
 def test_degenerate_rows(change, path, device):
     relation = "pearson" if change is testing.with_dead_row else "euclidean"
     x, _, t, _ = graphs(33)

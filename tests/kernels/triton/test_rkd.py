@@ -125,7 +125,9 @@ def test_blocks_that_do_not_fit(operation, monkeypatch, device):
 
 
 def test_pkt_between_two_node_sets(device):
-    inputs = [testing.rows(*shape, seed=i) for i, shape in enumerate(((2, 33, 20), (2, 17, 20), (2, 33, 9), (2, 17, 9)))]
+    inputs = [
+        testing.rows(*shape, seed=i) for i, shape in enumerate(((2, 33, 20), (2, 17, 20), (2, 33, 9), (2, 17, 9)))
+    ]
     with testing.poisoned():
         found = testing.errors(
             OPERATIONS["edge_pkt"], reference.edge_pkt, [each.to(device) for each in inputs], (True,) * 4

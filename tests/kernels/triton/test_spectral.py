@@ -45,7 +45,7 @@ def test_float64_and_16_bits(device):
 
 def test_one_node(device):
     value = OPERATIONS["spectral_residual"](*(each.to(device) for each in graph(1, k=1)), "rbf", 0.5)
-    x, u, lambdas = graph(1, k=1)
+    _, u, lambdas = graph(1, k=1)
     torch.testing.assert_close(value.cpu(), (u * lambdas).square().sum())
 
 
