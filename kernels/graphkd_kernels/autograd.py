@@ -133,7 +133,7 @@ class _Gradient(torch.autograd.Function):
         upstream, *tensors = ctx.saved_tensors
         again = torch.is_grad_enabled()
         with torch.enable_grad():
-            # Aliases: inputs may depend on each other, and the upstream gradient on them; their own graphs are not ours.
+            # Aliases: inputs may depend on each other, and the upstream gradient on them; their graphs are not ours.
             upstream = upstream.view_as(upstream) if upstream.requires_grad else upstream.detach().requires_grad_()
             tensors = [each.view_as(each) if need else each for each, need in zip(tensors, needs, strict=True)]
             inputs = [each for each, need in zip(tensors, needs, strict=True) if need]

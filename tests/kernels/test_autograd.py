@@ -179,3 +179,18 @@ def test_an_integer_argument():
 def test_a_name_is_taken_once():
     with pytest.raises(AssertionError):
         autograd.register("test_cubes", Cubes())
+
+
+def test_second_derivatives_where_inputs_and_upstream_depend_on_each_other():
+    from graphkd_kernels import reference, testing
+    from graphkd_kernels.dispatch import backend, run
+
+    inputs = [testing.rows(5, width, seed=width, dtype=torch.float64) for width in (4, 3)]
+
+    def value(s, t):
+        return run("edge_kl", s, None, t, None, "cosine", 0.5)
+
+    with backend("blocked"):
+        found = testing.second(value, inputs)
+    expected = testing.second(lambda s, t: reference.edge_kl(s, None, t, None, "cosine", 0.5), inputs)
+    assert max(map(testing.error, found, expected)) < 1e-10

@@ -12,7 +12,7 @@ TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("flash", "ieee"): {80: Config(64, 64, 16, 8, 2)},
     ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
     ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("flash_bwd", "ieee"): {80: Config(32, 32, 16, 4, 2, chunk=64), 90: Config(64, 32, 16, 8, 2, chunk=64)},
+    ("flash_bwd", "ieee"): {80: Config(32, 32, 16, 4, 2, chunk=64)},
     ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
     ("knn", "tf32x3"): {80: Config(64, 64, 32, 8, 2)},
     ("knn", "ieee"): {80: Config(64, 64, 16, 8, 2)},
@@ -56,7 +56,8 @@ def short_tile(columns: int, dtype: torch.dtype, device: torch.device) -> Config
     """A tile for one visit of every number, without sums over it."""
     if arch(device) == 0:
         return Config(64, 64, 1, 4, 1)
-    return Config(16, min(max(triton.next_power_of_2(columns), 16), 128), 1, dtype.itemsize, 1)
+    most = 512 // dtype.itemsize
+    return Config(16, min(max(triton.next_power_of_2(columns), 16), most), 1, dtype.itemsize, 1)
 
 
 def angle_tile(n: int, dtype: torch.dtype, device: torch.device) -> tuple[int, Config]:

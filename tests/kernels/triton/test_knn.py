@@ -30,7 +30,8 @@ def test_float64_and_blocks(k, monkeypatch, device):
     check(testing.rows(35, 20, dtype=torch.float64), k, device, 1e-12)
 
 
-def test_more_neighbours_than_a_tile_holds(monkeypatch, device):
+@pytest.mark.slow
+def test_more_neighbours_than_a_tile_holds(device):
     check(testing.rows(80, 20), 70, device, 1e-5)
 
 
