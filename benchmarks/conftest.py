@@ -3,6 +3,7 @@
 Each test races one form of an operation. The forms of one (operation, shape) are a group:
 
 - ``eager``: the library's own operation on its reference backend, and what every other form is divided by;
+- ``auto``: the same operation on the backend that its plan picks;
 - ``official``: the dense form that papers and their code publish, written here;
 - ``compiled``: the library's operation under ``torch.compile``.
 
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from graphkd import backend
+
 THREADS = int(os.environ.get("GRAPHKD_BENCH_THREADS", "2"))
-FORMS = ("eager", "official", "compiled")  # eager first: the others are divided by it
+FORMS = ("eager", "auto", "official", "compiled")  # eager first: the others are divided by it
 Function = Callable[..., Tensor]
 
 
@@ -64,6 +67,8 @@ def race(benchmark: Any, baselines: dict[str, float], request: pytest.FixtureReq
         function = official if form == "official" else ours
         if form == "compiled":
             function = request.getfixturevalue("compiler")(ours)
+        if form == "eager":
+            function = on_reference(ours)
         assert_same(function, official, *inputs, rtol=rtol)
         benchmark.group = group
         benchmark(value_and_gradient, function, *inputs)
@@ -73,6 +78,16 @@ def race(benchmark: Any, baselines: dict[str, float], request: pytest.FixtureReq
         benchmark.extra_info |= {"median_ms": milliseconds, "threads": THREADS, "torch": torch.__version__}
         if group in baselines:
             benchmark.extra_info["speedup_over_eager"] = baselines[group] / milliseconds
+
+    return run
+
+
+def on_reference(function: Function) -> Function:
+    """The function on the reference backend."""
+
+    def run(*inputs: Tensor) -> Tensor:
+        with backend("eager"):
+            return function(*inputs)
 
     return run
 

@@ -108,11 +108,12 @@ class _Value(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Maybe, ...]:
         name, options, needs = ctx.rule
-        saved = ctx.saved_tensors
+        count, saved = len(needs), ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            found = iter(_Gradient.apply(name, options, needs, upstream, *saved))
+            # What was kept is no input: it may be the value itself, whose graph a second backward must not enter.
+            kept = [None if each is None else each.detach() for each in saved[count:]]
+            found = iter(_Gradient.apply(name, options, needs, upstream, *saved[:count], *kept))
             return (None, None, None, *(next(found) if need else None for need in needs))
-        count = len(needs)
         return (None, None, None, *RULES[name].finish(options, needs, upstream, saved[:count], saved[count:]))
 
 
@@ -130,12 +131,12 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Maybe, ...]:
         name, options, needs, count = ctx.rule
-        upstream, *tensors = ctx.saved_tensors
         again = torch.is_grad_enabled()
         with torch.enable_grad():
-            # Aliases: inputs may depend on each other, and the upstream gradient on them; their graphs are not ours.
-            upstream = upstream.view_as(upstream) if upstream.requires_grad else upstream.detach().requires_grad_()
-            tensors = [each.view_as(each) if need else each for each, need in zip(tensors, needs, strict=True)]
+            # Aliases: the upstream gradient may itself come from the tensors, and that way is not this node's to take.
+            upstream, *saved = ctx.saved_tensors
+            upstream = _alias(upstream, again)
+            tensors = [_alias(each, again) if need else each for each, need in zip(saved, needs, strict=True)]
             inputs = [each for each, need in zip(tensors, needs, strict=True) if need]
             value = RULES[name].formula(options, *tensors)
             first = torch.autograd.grad(value, inputs, upstream, create_graph=True, materialize_grads=True)
@@ -147,6 +148,10 @@ class _Gradient(torch.autograd.Function):
         found = iter(second[1:])
         by_tensor = [next(found) if need else None for need in needs]
         return (None, None, None, second[0], *by_tensor, *(None,) * (count - len(needs)))
+
+
+def _alias(value: Tensor, connected: bool) -> Tensor:
+    return value.view_as(value) if connected and value.requires_grad else value.detach().requires_grad_()
 
 
 def _leading(upstream: Tensor, like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ def run(backend, operation, *args):
 @pytest.mark.parametrize(("n", "k"), [(2, 1), (63, 5), (300, 3), (513, 4), (1000, 1)])
 def test_neighbours_equal_the_reference(n, k, monkeypatch):
     monkeypatch.setattr(knn, "_ENTRIES", 64 * n)
+    monkeypatch.setattr(knn, "_ROWS", 1)
     x = 30 + randn(n, 6)
     indices, squares = run("blocked", "knn", x, k)
     expected = reference.knn(x, k)

@@ -8,6 +8,8 @@ from graphkd_kernels.plans import edges
 from graphkd_kernels.plans.edges import INNER, Sizes
 from graphkd_kernels.plans.plan import Plan, Shape, Signature, fused, planner
 
+_FEW_PAIRS = 2**17  # below it, blocks of rows cost a CPU more in steps than they spare in passes
+
 
 @planner("edge_sum")
 def edge_sum(signature: Signature, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
@@ -16,7 +18,7 @@ def edge_sum(signature: Signature, dtype: torch.dtype, device: str, backends: fr
     sizes = Sizes.of(xs, ys, xt)
     if relation not in INNER or penalty != "square":
         work = sizes.pairs * (2 * (sizes.student + sizes.teacher) + (4 if sizes.targets else 2) * sizes.student)
-        pays = sizes.graphs * sizes.pairs >= 2**14
+        pays = sizes.graphs * sizes.pairs >= _FEW_PAIRS
         return _plan(backends, device, "rows", sizes, work, dtype, "no D x D form exists", pays)
     path = edges.square_path(sizes)
     work = edges.pairs_work(sizes) if path == "pairs" else edges.grams_work(sizes)
@@ -32,7 +34,7 @@ def unit_edge_sum(signature: Signature, dtype: torch.dtype, device: str, backend
     work = (
         26 * rows * sizes.student**2 if path == "D x D" else (8 if sizes.targets else 6) * sizes.pairs * sizes.student
     )
-    pays = path == "D x D" or sizes.graphs * sizes.pairs >= 2**14
+    pays = sizes.graphs * sizes.pairs >= _FEW_PAIRS
     return _plan(backends, device, path, sizes, work, dtype, _least(path), pays)
 
 

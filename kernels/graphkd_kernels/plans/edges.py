@@ -54,26 +54,30 @@ def grams_work(sizes: Sizes) -> int:
     return rows * (gram + 2 * width * sizes.student)
 
 
+_STEPS = 2**24
+"""Operations that the many small steps of the D x D path cost as much as, whatever the size."""
+
+
 def square_path(sizes: Sizes) -> str:
-    """ "pairs" or "D x D" for a sum of squares."""
+    """Of a sum of squares: "pairs" or "D x D"."""
     if sizes.pairs > 4 * sizes.inputs + 2**16:
         return "D x D"
-    return "pairs" if pairs_work(sizes) < grams_work(sizes) else "D x D"
+    return "pairs" if pairs_work(sizes) < grams_work(sizes) + _STEPS else "D x D"
 
 
 def unit_path(sizes: Sizes) -> str:
-    """ "D x D" or "rows" for unit rows: 26 N D^2 operations against 6 or 8 for each pair and feature."""
+    """Of unit rows: "D x D" or "rows"; 26 N D^2 operations against 6 or 8 for each pair and feature."""
     if not sizes.same_widths:
         return "rows"
     rows, each = sizes.sources + sizes.targets, 8 if sizes.targets else 6
-    return "rows" if each * sizes.pairs < 26 * rows * sizes.student else "D x D"
+    return "rows" if each * sizes.pairs * sizes.student < 26 * rows * sizes.student**2 + _STEPS else "D x D"
 
 
 def ega_path(rows: int, width: int) -> str:
-    """ "pairs" or "D x D" for EGA's two sums: 8 N^2 D or 4 N D (2 D) + 4 N D^2 operations."""
+    """Of EGA's two sums: "pairs" or "D x D"; 8 N^2 D or 4 N D (2 D) + 4 N D^2 operations."""
     return "pairs" if 2 * rows < 3 * width and rows <= 4096 else "D x D"
 
 
 def node_path(students: int, teachers: int, width: int) -> str:
-    """ "pairs" or "D x D" for a node term: 4 N M D operations, or two Gram matrices and a product."""
+    """Of a node term: "pairs" or "D x D"; 4 N M D operations, or two Gram matrices and a product."""
     return "pairs" if 4 * students * teachers < (4 * students + 2 * teachers) * width else "D x D"
