@@ -104,6 +104,14 @@ def errors(
     return [error(one, other) for one, other in zip(found, expected, strict=True)]
 
 
+def second(function: Function, inputs: Sequence[Tensor], seed: int = 3) -> tuple[Tensor, ...]:
+    """Gradients of a random combination of the gradients of a function's squared value."""
+    leaves = [each.detach().requires_grad_() for each in inputs]
+    gradients = torch.autograd.grad(function(*leaves).square().sum(), leaves, create_graph=True)
+    mixed = torch.stack([(g * rows(*g.shape, seed=seed, dtype=g.dtype).to(g)).sum() for g in gradients]).sum()
+    return torch.autograd.grad(mixed, leaves)
+
+
 @contextmanager
 def poisoned() -> Iterator[list[Tensor]]:
     """Kernels' outputs start as NaN between guard bands; on leaving, the guards must be whole.

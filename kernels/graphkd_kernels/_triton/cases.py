@@ -7,7 +7,12 @@ from typing import Any
 import torch
 
 from graphkd_kernels._triton.launch import Launch, recording
+from graphkd_kernels._triton.library import KernelRule
 from graphkd_kernels.autograd import RULES
+
+
+WIDE = (torch.float32, torch.float64)
+"""Types of rules whose inputs were widened before."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Case:
 def launches(case: Case, arch: int, dtypes: Iterable[torch.dtype] | None = None) -> Iterator[Launch]:
     """What the case would launch on an architecture, for each of its types and precisions."""
     rule = RULES[case.rule]
+    assert isinstance(rule, KernelRule)  # whose second half, if it has one, runs too
     for dtype in case.dtypes if dtypes is None else dtypes:
         tensors = [
             None
@@ -41,5 +47,5 @@ def launches(case: Case, arch: int, dtypes: Iterable[torch.dtype] | None = None)
         variants = [(*case.options, each) for each in case.precisions] or [case.options]
         for options in variants:
             with recording(arch) as record:
-                rule.gradients(options, case.needs, *tensors)
+                rule.compute(options, case.needs, *tensors)
             yield from record.launches

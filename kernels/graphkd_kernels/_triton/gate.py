@@ -71,7 +71,7 @@ def source(launch: Launch) -> ASTSource:
             constants.setdefault(name, value)
             signature[name] = "constexpr"
         elif isinstance(value, float):
-            signature[name] = "fp32"
+            signature[name] = launch.kernel.params[index].annotation_type or "fp32"
         else:
             signature[name] = _TYPES[value.dtype] if isinstance(value, Tensor) else _integer(value)
             offset = value.storage_offset() * value.element_size() if isinstance(value, Tensor) else value

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from ast import literal_eval
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -44,6 +45,12 @@ def register(name: str, rule: KernelRule) -> None:
 def first(tensors: Sequence[Maybe]) -> Tensor:
     """The first tensor that is there."""
     return next(each for each in tensors if each is not None)
+
+
+def there(*tensors: Maybe) -> tuple[Tensor, ...]:
+    """Tensors that must be there, as the type checker has to be told."""
+    assert all(each is not None for each in tensors)
+    return cast(tuple[Tensor, ...], tensors)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
