@@ -10,7 +10,6 @@ from graphkd_kernels._triton.launch import Launch, recording
 from graphkd_kernels._triton.library import KernelRule
 from graphkd_kernels.autograd import RULES
 
-
 WIDE = (torch.float32, torch.float64)
 """Types of rules whose inputs were widened before."""
 
