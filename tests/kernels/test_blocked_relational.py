@@ -82,6 +82,7 @@ def test_float32_is_as_near_to_float64_as_the_reference(name, noise):
         pairs = zip((value, *gradients), (exact, *truth), strict=True)
         errors[backend] = [float((a.double() - b).abs().max()) for a, b in pairs]
     floors = [float(2e-7 * each.abs().max()) for each in (exact, *truth)]
+    floors[0] += 2e-8 * len(x)  # an eps of the normaliser of each row, which one draw may spare the reference
     for ours, theirs, floor in zip(errors["blocked"], errors["eager"], floors, strict=True):
         assert ours <= max(2 * theirs, floor) + 1e-9
 

@@ -107,7 +107,7 @@ def _block(student: _Side, teacher: _Side, at: slice, rows: slice, buffers: Tens
     torch.clamp(difference, -1, 1, out=h)  # the derivative of smooth L1
     torch.add(difference, h, alpha=-0.5, out=spare).mul_(h)
     once, twice = spare[..., : shape[1]], spare[..., shape[1] :]  # k in the block of j, and after it
-    value: Tensor = once.sum(dtype=torch.float64) + 2 * twice.sum(dtype=torch.float64)
+    value: Tensor = once.sum(-1).sum(dtype=torch.float64) + 2 * twice.sum(-1).sum(dtype=torch.float64)
     for side in (student, teacher):
         if side.needed:
             side.collect(at, rows, h, spare)
