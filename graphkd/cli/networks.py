@@ -18,7 +18,8 @@ from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
-from graphkd.training.checkpoint import check_weights, student_weights, write_json
+from graphkd.training.checkpoint import check_weights, student_weights
+from graphkd.training.files import write_json
 
 STUDENT = "student.json"
 _CONFIGS = ("open_clip_config.json", "config.json")

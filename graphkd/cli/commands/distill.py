@@ -29,8 +29,9 @@ from graphkd.step import Step, labelled_cross_entropy
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
-from graphkd.training.checkpoint import Checkpoints, write_json
+from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.devices import make_accelerator
+from graphkd.training.files import write_json
 from graphkd.training.loop import Trainer
 from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result

@@ -14,7 +14,7 @@ from graphkd.cli.parse import resolved
 from graphkd.data.folders import open_folder
 from graphkd.data.transforms import CenterView
 from graphkd.tap import Tap
-from graphkd.training.checkpoint import write_file, write_json
+from graphkd.training.files import write_file, write_json
 from graphkd.typing import Float, Tensor
 
 _IMAGES = 64  # of --check that are compared

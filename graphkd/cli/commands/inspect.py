@@ -15,7 +15,7 @@ from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.features import Features
-from graphkd.training.checkpoint import write_json
+from graphkd.training.files import write_json
 
 
 @torch.no_grad()
