@@ -8,7 +8,9 @@ It is symmetric in (j, k), so only k at or after the block of j is visited. With
 
 .. math::
     \partial q_{jk} \mathrel{+}= -\tfrac12 \sum_i r_{ij} h_{ijk} r_{ik}, \qquad
-    \partial q_{ij} \mathrel{+}= r_{ij} (h r)_j - r_{ij}^3 \sum_k h_{ijk} r_{ik} (q_{ij} + q_{ik} - q_{jk}) / 2
+    \partial q_{ij} \mathrel{+}= r_{ij} \sum_k h_{ijk} r_{ik} - r_{ij}^2 \sum_k h_{ijk} a_{ijk}
+
+A block is passed over with whole rows: products of a matrix with one or two columns are several times slower here.
 """
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 from graphkd_kernels._blocked.squares import centered, gradient_of_squares, subtract_sizes
 
 _ROUNDING = 4.0  # eps: below it two nodes coincide, as in the reference
-_ENTRIES = 2**18  # of one buffer: five of them stay in the cache of two cores
+_ENTRIES = 2**18  # of one buffer: four of them stay in the cache of two cores
 _ROWS = 32  # of j in one block
 Gradients = tuple[Tensor | None, Tensor | None]
 
@@ -33,37 +35,35 @@ class _Side:
         zero = self.half == 0
         inverse = (2 * self.half).masked_fill_(zero, 1.0).rsqrt_().masked_fill_(zero, 0.0)
         self.near = inverse[first:last]  # r_ij
-        self.arms = torch.stack([self.near, self.near * self.half[first:last]], -1)  # r_ij (1, q_ij / 2)
+        self.arm = self.near * self.half[first:last]  # r_ij q_ij / 2
         if needed:
             self.pairs = torch.zeros_like(self.half)  # sum_i r_ij h_ijk r_ik, for k from the block of j on
-            self.pulls = torch.zeros_like(self.arms)  # sum_k h_ijk r_ik (1, q_ik / 2)
-            self.turns = torch.zeros_like(self.near)  # sum_k h_ijk r_ik q_jk / 2
+            self.pulls = torch.zeros_like(self.near)  # sum_k h_ijk r_ik
+            self.turns = torch.zeros_like(self.near)  # sum_k h_ijk a_ijk
 
-    def angles(self, at: slice, rows: slice, out: Tensor, spare: Tensor) -> None:
+    def angles(self, at: slice, rows: slice, out: Tensor) -> None:
         """Cosines at the vertices ``at`` between ``rows`` and all nodes from there on."""
-        arms = self.arms[at]
-        torch.bmm(arms[:, rows].flip(-1), arms[:, rows.start :].mT, out=out)
-        torch.mul(self.half[rows, rows.start :], self.near[at, None, rows.start :], out=spare)
-        out.addcmul_(spare, self.near[at, rows, None], value=-1)
+        arm, near = self.arm[at], self.near[at]
+        torch.addcmul(
+            arm[:, None, rows.start :], near[:, None, rows.start :], self.half[rows, rows.start :], value=-1, out=out
+        )
+        out.mul_(near[:, rows, None]).addcmul_(arm[:, rows, None], near[:, None, rows.start :])
 
-    def collect(self, at: slice, rows: slice, h: Tensor, spare: Tensor) -> None:
+    def collect(self, at: slice, rows: slice, h: Tensor, angles: Tensor, spare: Tensor) -> None:
         """Add a block of derivatives to the sums."""
-        later, width = slice(rows.stop, None), rows.stop - rows.start
-        arms, near = self.arms[at], self.near[at]
-        self.pulls[at, rows] += h @ arms[:, rows.start :]
-        self.pulls[at, later] += h[..., width:].mT @ arms[:, rows]
+        later, width, near = slice(rows.stop, None), rows.stop - rows.start, self.near[at]
+        torch.mul(h, angles, out=spare)
+        self.turns[at, rows] += spare.sum(-1)
+        self.turns[at, later] += spare[..., width:].sum(1)
         torch.mul(h, near[:, None, rows.start :], out=spare)
-        self.pairs[rows, rows.start :] += (near[:, rows].mT.unsqueeze(1) @ spare.transpose(0, 1)).squeeze(1)
-        torch.mul(h, self.half[rows, rows.start :], out=spare)
-        self.turns[at, rows] += (spare @ near[:, rows.start :, None]).squeeze(-1)
-        self.turns[at, later] += (near[:, None, rows] @ spare[..., width:]).squeeze(1)
+        self.pulls[at, rows] += spare.sum(-1)
+        self.pulls[at, later] += (near[:, None, rows] @ h[..., width:]).squeeze(1)
+        self.pairs[rows, rows.start :] += spare.mul_(near[:, rows, None]).sum(0)
 
     def gradient(self, sign: float) -> Tensor:
         """dx from the sums."""
-        pull, stretch = self.pulls.unbind(-1)
-        reach = self.half[self.vertices] * pull + stretch - self.turns  # sum_k h_ijk r_ik (q_ij + q_ik - q_jk) / 2
         weights = (self.pairs.triu() + self.pairs.triu(1).mT).mul_(-0.5)
-        weights[self.vertices] += self.near * pull - self.near.pow(3) * reach
+        weights[self.vertices] += self.near * self.pulls - self.near.square() * self.turns
         gradient: Tensor = gradient_of_squares(weights + weights.mT, self.x).mul_(0.5 * sign)
         return gradient
 
@@ -87,7 +87,7 @@ def value_and_gradients(
 def _sweep(student: _Side, teacher: _Side) -> Tensor:
     vertices, nodes = student.near.shape
     tall = min(nodes, _ROWS)
-    buffers = student.half.new_empty(3, min(vertices * tall * nodes, max(_ENTRIES, tall * nodes)))
+    buffers = student.half.new_empty(4, min(vertices * tall * nodes, max(_ENTRIES, tall * nodes)))
     total = torch.zeros((), dtype=torch.float64, device=student.half.device)
     for j in range(0, nodes, _ROWS):
         rows = slice(j, min(j + _ROWS, nodes))
@@ -100,15 +100,17 @@ def _sweep(student: _Side, teacher: _Side) -> Tensor:
 def _block(student: _Side, teacher: _Side, at: slice, rows: slice, buffers: Tensor) -> Tensor:
     """Value of the angles at the vertices ``at`` between ``rows`` and all nodes from there on."""
     shape = (at.stop - at.start, rows.stop - rows.start, student.half.shape[1] - rows.start)
-    difference, h, spare = (each[: shape[0] * shape[1] * shape[2]].view(shape) for each in buffers)
-    student.angles(at, rows, difference, spare)
-    teacher.angles(at, rows, h, spare)
-    difference.sub_(h)
+    angles, difference, h, spare = (each[: shape[0] * shape[1] * shape[2]].view(shape) for each in buffers)
+    student.angles(at, rows, angles)
+    teacher.angles(at, rows, difference)
+    torch.sub(angles, difference, out=difference)  # exactly 0 where the two networks agree
     torch.clamp(difference, -1, 1, out=h)  # the derivative of smooth L1
     torch.add(difference, h, alpha=-0.5, out=spare).mul_(h)
     once, twice = spare[..., : shape[1]], spare[..., shape[1] :]  # k in the block of j, and after it
     value: Tensor = once.sum(-1).sum(dtype=torch.float64) + 2 * twice.sum(-1).sum(dtype=torch.float64)
-    for side in (student, teacher):
-        if side.needed:
-            side.collect(at, rows, h, spare)
+    if student.needed:
+        student.collect(at, rows, h, angles, spare)
+    if teacher.needed:
+        teacher.angles(at, rows, angles)
+        teacher.collect(at, rows, h, angles, spare)
     return value
