@@ -9,22 +9,18 @@ from graphkd_kernels._triton.launch import arch
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("flash", "ieee"): {80: Config(64, 64, 16, 8, 2)},
     ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
     ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("flash_bwd", "ieee"): {80: Config(32, 32, 16, 4, 2, chunk=64)},
     ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
     ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("knn", "ieee"): {80: Config(64, 64, 16, 8, 2)},
     ("spectral", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("spectral", "ieee"): {80: Config(32, 16, 16, 4, 2, chunk=64), 90: Config(64, 32, 16, 8, 2, chunk=64)},
     ("spectral", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
 }
 
 
-def arithmetic(dtype: torch.dtype, precision: str) -> Math:
+def arithmetic(dtype: torch.dtype) -> Math:
     """float32's accuracy, or float64's: logits divided by a temperature do not bear operands of 16 bits."""
-    return math(torch.float64 if dtype == torch.float64 else torch.float32, precision)
+    return math(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def pick(kernel: str, math: Math, device: torch.device) -> Config:
