@@ -17,7 +17,7 @@ from graphkd_kernels._triton.edges import RELATIONS
 from graphkd_kernels._triton.flash import flash_bwd_kernel, flash_fwd_kernel
 from graphkd_kernels._triton.flash_configs import arithmetic, long_rows, pick, width
 from graphkd_kernels._triton.late import LateRule
-from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.nodes import Side, gradients_of, tiny
 from graphkd_kernels._triton.row_kl import row_kl_kernel
@@ -72,7 +72,8 @@ def divergence(
     student, teacher = products[0], products[1] if len(products) == 2 else None
     (b, n, m), device, dtype = student.shape, student.device, student.dtype
     value, norm_s, norm_t = (empty((*extra, b, n), dtype, device) for extra in ((), (2,), (2,)))
-    config = long_rows(m, dtype, device)
+    short = arch(device) < 90 and kind != "product"  # distances of longer rows spill there
+    config = long_rows(m, dtype, device, 1024 * dtype.itemsize if short else 8192)
     tiles = triton.cdiv(n, config.rows)
     args = {
         "s_ptr": student, "t_ptr": teacher, "positive_ptr": positives, "row_s_ptr": sizes[0], "column_s_ptr": sizes[1],

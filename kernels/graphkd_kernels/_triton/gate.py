@@ -107,15 +107,9 @@ def _instruction(math: str, arch: int) -> str:
 
 
 def distinct(launches: Iterable[Launch]) -> list[Launch]:
-    """One launch for each kernel, its tensors' types, constants and configuration; of several, the one with most aligned.
-
-    What shapes change beside these are the widths of loads, and integers that are 1: not the tiles in registers.
-    """
-    found: dict[str, tuple[int, Launch]] = {}
+    """One launch for each different compilation."""
+    found: dict[str, Launch] = {}
     for launch in launches:
-        types = {name: value.dtype for name, value in launch.args.items() if isinstance(value, Tensor)}
-        key = f"{launch.kernel.__name__}{types}{launch.constants}{launch.config}"
-        aligned = len(source(launch).attrs)
-        if key not in found or aligned > found[key][0]:
-            found[key] = aligned, launch
-    return [launch for _, launch in found.values()]
+        key = source(launch)
+        found.setdefault(f"{launch.kernel.__name__}{key.signature}{key.constants}{key.attrs}{launch.config}", launch)
+    return list(found.values())
