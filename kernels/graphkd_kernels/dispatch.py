@@ -52,7 +52,7 @@ _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
 _PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
-_CHOICES: dict[Any, Plan] = {}
+_PICKED: dict[Any, Operation] = {}  # what the plans picked, by operation, type, device and shapes
 _MOST_CHOICES = 4096
 
 
@@ -106,17 +106,33 @@ def run(operation: str, *args: Any) -> Any:
 
 def _run(operation: str, *args: Any) -> Any:
     name = _ASKED.get()
-    if name == "auto":
-        if operation not in PLANNERS:
-            return _table("eager")[operation](*args)
-        first: Tensor = args[0]
-        signature = tuple([each.shape if isinstance(each, Tensor) else each for each in args])
-        name = choose(operation, signature, first.dtype, first.device.type).backend
+    if name != "auto":
+        return _of(operation, name)(*args)
+    planned = operation in PLANNERS
+    if not planned or torch.compiler.is_compiling():  # shapes may be symbols, and remembering would be a side effect
+        return _of(operation, _picked(operation, args) if planned else "eager")(*args)
+    first: Tensor = args[0]
+    key = operation, first.dtype, first.device, *[x.shape if isinstance(x, Tensor) else x for x in args]
+    implementation = _PICKED.get(key)
+    if implementation is None:
+        if len(_PICKED) >= _MOST_CHOICES:
+            _PICKED.clear()
+        implementation = _PICKED[key] = _of(operation, _picked(operation, args))
+    return implementation(*args)
+
+
+def _picked(operation: str, args: tuple[Any, ...]) -> str:
+    first: Tensor = args[0]
+    signature = tuple([each.shape if isinstance(each, Tensor) else each for each in args])
+    return choose(operation, signature, first.dtype, first.device.type).backend
+
+
+def _of(operation: str, name: str) -> Operation:
     implementation = _table(name).get(operation)
     if implementation is None:
         have = ", ".join(each for each in available() if each != "auto" and operation in _table(each))
         raise BackendUnavailableError(f"backend {name!r} has no {operation!r}; those that have it: {have}, or 'auto'")
-    return implementation(*args)
+    return implementation
 
 
 def find(operation: str) -> Operation | None:
@@ -127,14 +143,8 @@ def find(operation: str) -> Operation | None:
 
 def choose(operation: str, signature: Signature, dtype: torch.dtype, device: str) -> Plan:
     """The plan of an operation for arguments with their tensors replaced by shapes. Raises: KeyError if unknown."""
-    if torch.compiler.is_compiling():  # shapes may be symbols, and a cache would be a side effect
-        return _plan(operation, signature, dtype, device)
-    key = operation, signature, dtype, device
-    plan = _CHOICES.get(key)
-    if plan is None:
-        if len(_CHOICES) >= _MOST_CHOICES:
-            _CHOICES.clear()
-        plan = _CHOICES[key] = _plan(operation, signature, dtype, device)
+    plan = _plan(operation, signature, dtype, device)
+    if not torch.compiler.is_compiling():
         log.debug("%s%s: %s, %s (%s)", operation, signature, plan.backend, plan.path, plan.why)
     return plan
 

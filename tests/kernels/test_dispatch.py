@@ -105,7 +105,7 @@ def test_auto_runs_what_the_plan_says(monkeypatch):
 
     monkeypatch.setitem(plans.PLANNERS, "gram", planned)
     monkeypatch.setitem(dispatch._BACKENDS, "mine", {"gram": lambda x, y: torch.zeros(1)})
-    monkeypatch.setattr(dispatch, "_CHOICES", {})
+    monkeypatch.setattr(dispatch, "_PICKED", {})
     small, large = torch.ones(2, 2), torch.ones(3, 2)
     for _ in range(2):
         assert_close(dispatch.run("gram", small, small), 2 * torch.ones(2, 2))

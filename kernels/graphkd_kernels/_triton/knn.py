@@ -118,7 +118,7 @@ def _blocked_search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat([each.indices for each in found]), torch.cat([each.values for each in found])
 
 
-@torch.library.custom_op("graphkd::nearest", mutates_args=())
+@torch.library.custom_op("graphkd::nearest_on_chip", mutates_args=())
 def _search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return search(x, k)
 

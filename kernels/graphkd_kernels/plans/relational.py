@@ -63,7 +63,7 @@ def _rows(signature: Signature, least: int, dtype: torch.dtype, device: str, bac
 @planner("edge_kl")
 def edge_kl(signature: Signature, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
     """Softmax rows of edges of two networks."""
-    return _edges(signature, signature[2][-1], signature[4], 2**12, dtype, device, backends)
+    return _edges(signature, signature[2][-1], signature[4], 2**15, dtype, device, backends)
 
 
 @planner("edge_pkt")
@@ -75,7 +75,7 @@ def edge_pkt(signature: Signature, dtype: torch.dtype, device: str, backends: fr
 @planner("info_nce")
 def info_nce(signature: Signature, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
     """Softmax rows of one relation matrix."""
-    return _edges(signature, 0, signature[3], 2**12, dtype, device, backends)
+    return _edges(signature, 0, signature[3], 2**18, dtype, device, backends)
 
 
 def _edges(
