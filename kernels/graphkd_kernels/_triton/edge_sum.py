@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels import _blocked, autograd
-from graphkd_kernels._triton.cases import Case
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.configs import Math, math, pick
 from graphkd_kernels._triton.edges import Side, edge_gradient, edge_value, sizes
 from graphkd_kernels._triton.grams import combine, gram, product
@@ -247,6 +247,10 @@ CASES = [
         ("gram", "square", ((64, 2048, 49), None, (64, 2048, 49), None), _S),
         ("pearson", "square", ((32, 512, 196), None, (32, 512, 196), None), _S),
         ("euclidean", "huber", ((8192, 512), None, (8192, 512), None), _S),
+    )
+] + [
+    Case("triton_edge_sum", (relation, penalty, 1.0), shapes, needs, WIDE)  # 16-bit nodes: those of the last above
+    for relation, penalty, shapes, needs in (
         ("euclidean", "huber", ((8192, 128), None, (8192, 128), None), _S),
         ("rbf", "square", ((1024, 64), (1000, 64), (1024, 64), (1000, 64)), _S),
         ("squared_euclidean", "huber", ((8192, 256), None, (8192, 256), None), (False,) * 4),

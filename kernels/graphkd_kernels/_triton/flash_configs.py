@@ -8,10 +8,18 @@ from graphkd_kernels._triton.launch import arch
 
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 TABLE: dict[tuple[str, str], dict[int, Config]] = {
-    ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
-    ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32), 100: Config(16, 16, 16, 4, 2, chunk=32)},
+    ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2), 100: Config(64, 32, 32, 8, 2)},
+    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2), 100: Config(32, 32, 16, 8, 2)},
+    ("flash_bwd", "tf32x3"): {
+        80: Config(32, 32, 32, 4, 2, chunk=64),
+        90: Config(64, 32, 32, 8, 2, chunk=64),
+        100: Config(64, 64, 32, 8, 2, chunk=64),
+    },
+    ("flash_bwd", "fp64"): {
+        80: Config(32, 16, 16, 4, 2, chunk=32),
+        90: Config(32, 16, 16, 4, 1, chunk=32),
+        100: Config(16, 16, 16, 4, 2, chunk=32),
+    },
     ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
     ("spectral", "tf32x3"): {80: Config(32, 32, 32, 8, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("spectral", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
