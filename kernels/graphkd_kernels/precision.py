@@ -1,16 +1,12 @@
 """The type that fused operations compute in: float32 for 16-bit inputs, the inputs' own for others; autocast is off."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
-PRECISIONS = ("high", "exact")
-_PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -37,32 +33,6 @@ def widened(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
 
     return run
-
-
-@contextmanager
-def precision(name: str) -> Iterator[None]:
-    """How Triton kernels form products of inputs narrower than float64, inside the ``with`` block.
-
-    The switch of the kernels alone; ``backend(name, "exact")`` computes any operation of any backend in float64.
-
-    Args:
-        name: ``"high"``, the default: bfloat16 tensor cores for 16-bit inputs, whose sums and differences are rounded
-            once, and three-term tf32 for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
-
-    Raises: ValueError for another name.
-    """
-    if name not in PRECISIONS:
-        raise ValueError(f"unknown precision {name!r}; known: {', '.join(PRECISIONS)}")
-    token = _PRECISION.set(name)
-    try:
-        yield
-    finally:
-        _PRECISION.reset(token)
-
-
-def asked_precision() -> str:
-    """The precision in force."""
-    return _PRECISION.get()
 
 
 def in_float64(function: Callable[..., Any], operation: str, first: Tensor, *others: Any) -> Any:

@@ -16,10 +16,9 @@ WIDE = (torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Case:
-    """A rule with options (the precision is added), shapes of its tensors (``None`` for one left out) and needs.
+    """A rule with options shapes of its tensors (``None`` for one left out) and needs.
 
     Args:
-        precisions: under which it is compiled; empty where the rule has no such option.
         dtypes: of the inputs. integers: positions of tensors that hold indices.
     """
 
@@ -27,13 +26,12 @@ class Case:
     options: tuple[Any, ...]
     shapes: tuple[tuple[int, ...] | None, ...]
     needs: tuple[bool, ...]
-    precisions: tuple[str, ...] = ("high", "exact")
     dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float32, torch.float64)
     integers: tuple[int, ...] = ()
 
 
 def launches(case: Case, arch: int, dtypes: Iterable[torch.dtype] | None = None) -> Iterator[Launch]:
-    """What the case would launch on an architecture, for each of its types and precisions."""
+    """What the case would launch on an architecture, for each of its types."""
     rule = RULES[case.rule]
     assert isinstance(rule, KernelRule)  # whose second half, if it has one, runs too
     for dtype in case.dtypes if dtypes is None else dtypes:
@@ -43,8 +41,6 @@ def launches(case: Case, arch: int, dtypes: Iterable[torch.dtype] | None = None)
             else torch.empty(shape, dtype=torch.int64 if i in case.integers else dtype, device="meta")
             for i, shape in enumerate(case.shapes)
         ]
-        variants = [(*case.options, each) for each in case.precisions] or [case.options]
-        for options in variants:
-            with recording(arch) as record:
-                rule.compute(options, case.needs, *tensors)
-            yield from record.launches
+        with recording(arch) as record:
+            rule.compute(case.options, case.needs, *tensors)
+        yield from record.launches

@@ -39,32 +39,24 @@ MATHS = {
     for math in (
         Math("bf16", torch.bfloat16, torch.float32, "ieee"),  # products of bfloat16 are exact in float32
         Math("tf32x3", torch.float32, torch.float32, "tf32x3"),  # three tensor-core products: float32's accuracy
-        Math("ieee", torch.float32, torch.float32, "ieee"),  # multiply-adds without tensor cores
         Math("fp64", torch.float64, torch.float64, "ieee"),
     )
 }
 
 
-def math(dtype: torch.dtype, precision: str = "high") -> Math:
-    """The arithmetic for inputs of a dtype.
+def math(dtype: torch.dtype) -> Math:
+    """The arithmetic for inputs of a dtype, the widest of them.
 
-    Args:
-        dtype: of the inputs, the widest of them.
-        precision: ``"high"``: bfloat16 operands for 16-bit inputs (rounded once, after U and V are formed), three-term
-            tf32 for float32. ``"exact"``: float32 multiply-adds for both. float64 stays float64.
+    bfloat16 operands for 16-bit inputs, rounded once, after U and V are formed; three-term tf32 for float32; float64
+    stays float64.
     """
-    if dtype == torch.float64:
-        return MATHS["fp64"]
-    if precision == "exact":
-        return MATHS["ieee"]
-    return MATHS["tf32x3" if dtype == torch.float32 else "bf16"]
+    return MATHS[{torch.float64: "fp64", torch.float32: "tf32x3"}.get(dtype, "bf16")]
 
 
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("edges", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3), 100: Config(128, 128, 32, 8, 3)},
-    ("edges", "ieee"): {80: Config(64, 64, 32, 8, 2), 90: Config(64, 64, 16, 8, 2)},
     ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("edges_bwd", "bf16"): {80: Config(128, 64, 32, 8, 3, chunk=128), 100: Config(128, 64, 64, 8, 3, chunk=256)},
     ("edges_bwd", "tf32x3"): {
@@ -72,18 +64,14 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
         90: Config(64, 32, 32, 8, 2, chunk=64),
         100: Config(64, 64, 32, 8, 2, chunk=64),
     },
-    ("edges_bwd", "ieee"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 64, 16, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
     ("gram", "bf16"): {80: Config(128, 128, 64, 8, 3), 100: Config(128, 128, 32, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
-    ("gram", "ieee"): {80: Config(64, 64, 32, 8, 2)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("similarity", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
-    ("similarity", "ieee"): {80: Config(64, 64, 32, 8, 2), 90: Config(64, 64, 16, 8, 2)},
     ("similarity", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
-    ("product", "ieee"): {80: Config(64, 64, 32, 8, 2)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
 }
 

@@ -17,13 +17,12 @@ from graphkd_kernels._triton.edges import RELATIONS
 from graphkd_kernels._triton.flash import flash_bwd_kernel, flash_fwd_kernel
 from graphkd_kernels._triton.flash_configs import arithmetic, long_rows, pick, width
 from graphkd_kernels._triton.late import LateRule
-from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.nodes import Side, gradients_of, tiny
 from graphkd_kernels._triton.row_kl import row_kl_kernel
 from graphkd_kernels._triton.tiles import TYPES, constants
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
-from graphkd_kernels.precision import asked_precision
 
 WIDEST = 256  # features up to which forming edges twice is cheaper than writing and reading them
 FEW = 2**22  # edges up to which they are written: tiles of rows would be too few programs
@@ -35,7 +34,7 @@ class _Softmax(KernelRule):
     """Tensors: xs, ys, xt, yt, positives; ys, yt ``None`` for a graph with itself, xt ``None`` for cross entropy."""
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        kind, temperature, gamma, *_ = options
+        kind, temperature, gamma, _ = options
         xs, ys, xt, yt, positives = tensors
         relation = "gram" if kind == "product" else kind
         if xt is None:
@@ -69,11 +68,12 @@ def divergence(
     options: Options, products: Sequence[Tensor], sizes: Sequence[Maybe], positives: Maybe, needed: Sequence[bool]
 ) -> Tensor:
     """Values (b, n) of a block's rows; products (b, n, m) of sides with a gradient are overwritten by its weights."""
-    kind, temperature, gamma, *_ = options
+    kind, temperature, gamma, _ = options
     student, teacher = products[0], products[1] if len(products) == 2 else None
     (b, n, m), device, dtype = student.shape, student.device, student.dtype
     value, norm_s, norm_t = (empty((*extra, b, n), dtype, device) for extra in ((), (2,), (2,)))
-    config = long_rows(m, dtype, device)
+    short = arch(device) < 90 and kind != "product"  # distances of longer rows spill there
+    config = long_rows(m, dtype, device, 1024 * dtype.itemsize if short else 8192)
     tiles = triton.cdiv(n, config.rows)
     args = {
         "s_ptr": student, "t_ptr": teacher, "positive_ptr": positives, "row_s_ptr": sizes[0], "column_s_ptr": sizes[1],
@@ -115,11 +115,11 @@ class _Flash:
         pairs = [(tensors[i], tensors[i + 1]) for i in (0, 2) if tensors[i] is not None]
         self.x = [nodes.as_graphs(*there(x)) for x, _ in pairs]
         self.y = [x if y is None else nodes.as_graphs(y) for x, (_, y) in zip(self.x, pairs, strict=True)]
-        self.math = arithmetic(self.x[0].dtype, options[4])
+        self.math = arithmetic(self.x[0].dtype)
         self.value, self.norm_s, self.norm_t = kept
 
     def _arguments(self, x: Sequence[Tensor], y: Sequence[Tensor], rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        kind, temperature, gamma, *_ = self.options
+        kind, temperature, gamma, _ = self.options
         sizes: list[Maybe] = [None] * 4
         if kind != "product":
             sizes = [edges.sizes(each, self.math) for pair in zip(x, y, strict=True) for each in pair] + [None] * 2
@@ -190,7 +190,7 @@ def _run(
         (teacher,) = there(one[2])
         ready[2:] = nodes.prepared(teacher, one[3], relation)
     bounded = relation in ("cosine", "pearson") and temperature >= COLDEST
-    options = nodes.inner(relation), temperature, gamma, bounded, asked_precision()
+    options = nodes.inner(relation), temperature, gamma, bounded
     return apply(f"triton/edge_softmax/{name}", options, *ready, positives)
 
 
@@ -232,7 +232,7 @@ CASES = [
         for kind in ("product", "euclidean")
     ),
     *(
-        Case("triton/edge_softmax/products", (kind, 0.1, 1.0, False), shapes, _ALL, (), WIDE)
+        Case("triton/edge_softmax/products", (kind, 0.1, 1.0, False), shapes, _ALL, WIDE)
         for kind in ("product", "euclidean", "squared_euclidean", "rbf")
         for shapes in (_PROXIES, ((70, 65), (10_000, 65), (70, 33), (10_000, 33), None))
     ),

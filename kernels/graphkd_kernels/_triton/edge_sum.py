@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels import _blocked, autograd
-from graphkd_kernels._triton.cases import Case
+from graphkd_kernels._triton.cases import WIDE, Case
 from graphkd_kernels._triton.configs import Math, math, pick
 from graphkd_kernels._triton.edges import Side, edge_gradient, edge_value, sizes
 from graphkd_kernels._triton.grams import combine, gram, product
@@ -14,7 +14,6 @@ from graphkd_kernels._triton.launch import arch
 from graphkd_kernels._triton.library import KernelRule, fit, register, wide
 from graphkd_kernels._triton.rows import Rows, normalise, normalise_backward, padded
 from graphkd_kernels.autograd import Maybe, Needs, Options
-from graphkd_kernels.precision import asked_precision
 
 KINDS = {"gram": "raw", "cosine": "unit", "pearson": "center"}
 """Relations that are inner products of mapped rows, and the map."""
@@ -42,28 +41,28 @@ def common(*tensors: Maybe) -> torch.dtype:
 
 
 class EdgeSum(KernelRule):
-    """options: relation, penalty, gamma, precision; tensors: xs, ys, xt, yt."""
+    """options: relation, penalty, gamma; tensors: xs, ys, xt, yt."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
-        relation, penalty, gamma, precision = options
+        relation, penalty, gamma = options
         xs, ys, xt, yt = (None if each is None else flat(each) for each in tensors)
         assert xs is not None
         assert xt is not None
         dtype = common(xs, ys, xt, yt)
         if relation not in KINDS:
             # Not 16-bit operands: rounding the two sides apart loses what their difference is made of.
-            nodes = Distances(xs, ys, xt, yt, relation, penalty, gamma, math(wide(dtype), precision))
+            nodes = Distances(xs, ys, xt, yt, relation, penalty, gamma, math(wide(dtype)))
             value, grads = nodes.compute(needs)
         else:
             m = (xs if ys is None else ys).shape[1]
             columns = penalty == "square" and columns_pay(xs.shape[1], m, (xs.shape[2] + xt.shape[2]) // 2)
             work = Columns if columns else Tiles
-            value, grads = work(xs, ys, xt, yt, KINDS[relation], penalty, math(dtype, precision)).compute(needs)
+            value, grads = work(xs, ys, xt, yt, KINDS[relation], penalty, math(dtype)).compute(needs)
         shaped = (None if g is None or x is None else g.view(x.shape) for g, x in zip(grads, tensors, strict=True))
         return value.to(wide(dtype)), tuple(shaped)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        value: Tensor = _blocked.OPERATIONS["edge_sum"](*tensors, *options[:3])
+        value: Tensor = _blocked.OPERATIONS["edge_sum"](*tensors, *options)
         return value
 
 
@@ -227,7 +226,7 @@ def walk(
 def edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, penalty: str, gamma: float = 1.0) -> Tensor:
     """Sum over all entries of penalty(relation of students - relation of teachers); see reference.edge_sum."""
     fit(xs, ys, xt, yt)
-    return autograd.apply("triton_edge_sum", (relation, penalty, gamma, asked_precision()), xs, ys, xt, yt)
+    return autograd.apply("triton_edge_sum", (relation, penalty, gamma), xs, ys, xt, yt)
 
 
 register("triton_edge_sum", EdgeSum())
@@ -248,6 +247,10 @@ CASES = [
         ("gram", "square", ((64, 2048, 49), None, (64, 2048, 49), None), _S),
         ("pearson", "square", ((32, 512, 196), None, (32, 512, 196), None), _S),
         ("euclidean", "huber", ((8192, 512), None, (8192, 512), None), _S),
+    )
+] + [
+    Case("triton_edge_sum", (relation, penalty, 1.0), shapes, needs, WIDE)  # 16-bit nodes: those of the last above
+    for relation, penalty, shapes, needs in (
         ("euclidean", "huber", ((8192, 128), None, (8192, 128), None), _S),
         ("rbf", "square", ((1024, 64), (1000, 64), (1024, 64), (1000, 64)), _S),
         ("squared_euclidean", "huber", ((8192, 256), None, (8192, 256), None), (False,) * 4),

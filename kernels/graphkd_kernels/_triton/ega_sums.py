@@ -18,19 +18,18 @@ from graphkd_kernels._triton.library import KernelRule, fit, register, wide
 from graphkd_kernels._triton.node_sum import node_sum
 from graphkd_kernels._triton.rows import normalise, normalise_backward, padded
 from graphkd_kernels.autograd import Maybe, Needs, Options
-from graphkd_kernels.precision import asked_precision
 
 
 class EGASums(KernelRule):
-    """options: relation, precision; tensors: student, teacher of one width. float32 operands for 16-bit inputs."""
+    """options: relation; tensors: student, teacher of one width. float32 operands for 16-bit inputs."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
         """Both sums, and for each of student and teacher the gradients of both in its mapped rows."""
-        (student, teacher), (relation, precision) = tensors, options
+        (student, teacher), (relation,) = tensors, options
         assert student is not None
         assert teacher is not None
         dtype = wide(common(student, teacher))
-        how, d = math(dtype, precision), padded(student.shape[1])
+        how, d = math(dtype), padded(student.shape[1])
         x = normalise(student[None], teacher[None], KINDS[relation], how, "uv")
         grams = gram(x.z, how)
         edges, factor = combine(grams, grams, d, True, how, 2 * d if needs[1] else d if needs[0] else 0, 4.0)
@@ -73,7 +72,7 @@ def ega_sums(student: Tensor, teacher: Tensor, relation: str) -> Tensor:
     fit(student, teacher)
     n, d = student.shape
     if relation in KINDS and columns_pay(n, n, d) and not torch.compiler.is_compiling():
-        return autograd.apply("triton_ega_sums", (relation, asked_precision()), student, teacher)
+        return autograd.apply("triton_ega_sums", (relation,), student, teacher)
     edges = edge_sum(student, None, teacher, None, relation, "square")
     return torch.stack([edges, node_sum(student, teacher, relation, "identity")])
 

@@ -8,23 +8,27 @@ from graphkd_kernels._triton.launch import arch
 
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 TABLE: dict[tuple[str, str], dict[int, Config]] = {
-    ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("flash", "ieee"): {80: Config(64, 64, 16, 8, 2)},
-    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
-    ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("flash_bwd", "ieee"): {80: Config(32, 32, 16, 4, 2, chunk=64)},
-    ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
+    ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2), 100: Config(64, 32, 32, 8, 2)},
+    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2), 100: Config(32, 32, 16, 8, 2)},
+    ("flash_bwd", "tf32x3"): {
+        80: Config(32, 32, 32, 4, 2, chunk=64),
+        90: Config(64, 32, 32, 8, 2, chunk=64),
+        100: Config(64, 64, 32, 8, 2, chunk=64),
+    },
+    ("flash_bwd", "fp64"): {
+        80: Config(32, 16, 16, 4, 2, chunk=32),
+        90: Config(32, 16, 16, 4, 1, chunk=32),
+        100: Config(16, 16, 16, 4, 2, chunk=32),
+    },
     ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("knn", "ieee"): {80: Config(64, 64, 16, 8, 2)},
-    ("spectral", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("spectral", "ieee"): {80: Config(32, 16, 16, 4, 2, chunk=64), 90: Config(64, 32, 16, 8, 2, chunk=64)},
+    ("spectral", "tf32x3"): {80: Config(32, 32, 32, 8, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("spectral", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
 }
 
 
-def arithmetic(dtype: torch.dtype, precision: str) -> Math:
+def arithmetic(dtype: torch.dtype) -> Math:
     """float32's accuracy, or float64's: logits divided by a temperature do not bear operands of 16 bits."""
-    return math(torch.float64 if dtype == torch.float64 else torch.float32, precision)
+    return math(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def pick(kernel: str, math: Math, device: torch.device) -> Config:
@@ -62,8 +66,11 @@ def short_tile(columns: int, dtype: torch.dtype, device: torch.device) -> Config
 
 def angle_tile(n: int, dtype: torch.dtype, device: torch.device) -> tuple[int, Config]:
     """Tile of pairs that a program holds, and its warps: small where few tiles would leave the device idle."""
-    if arch(device) == 0:
+    capability = arch(device)
+    if capability == 0:
         return 64, Config(64, 64, 1, 4, 1)
-    tile = 16 if n <= 256 else 32 if n <= 1024 or dtype == torch.float64 else 64
-    numbers = 256 if dtype == torch.float32 else 64  # of the tile, by each warp
+    before, double = capability < 90, dtype == torch.float64
+    most = 64 // (1 + double) // (1 + before)  # larger tiles spill: more of them with sm_80's assembler
+    tile = min(16 if n <= 256 else 32 if n <= 1024 else 64, most)
+    numbers = 256 if not double else 128 if before else 64  # of the tile, by each warp
     return tile, Config(tile, tile, 1, tile * tile // numbers, 1)

@@ -18,7 +18,7 @@ from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.tiles import constants, products
 from graphkd_kernels.autograd import RULES, Maybe, Needs, Options, apply
-from graphkd_kernels.precision import asked_precision, widened
+from graphkd_kernels.precision import widened
 
 MOST = 64
 """Neighbours that one tile of columns holds. More of them, or float64, are picked from blocks of vendor products."""
@@ -84,7 +84,7 @@ def gather_kernel(
     tl.store(out_ptr + row * d + feature, total, mask=keep)
 
 
-def search(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
+def search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k), without gradient."""
     n, d = x.shape
     if not 0 < k < n:
@@ -92,7 +92,7 @@ def search(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
     x = (x - x.mean(0, keepdim=True)).contiguous()
     if k > MOST or x.dtype == torch.float64:
         return _blocked_search(x, k)
-    math = arithmetic(x.dtype, precision)
+    math = arithmetic(x.dtype)
     config = pick("knn", math, x.device)
     indices, values = empty((n, k), torch.int64, x.device), empty((n, k), x.dtype, x.device)
     args = {
@@ -119,22 +119,22 @@ def _blocked_search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("graphkd::nearest_on_chip", mutates_args=())
-def _search(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
-    return search(x, k, precision)
+def _search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return search(x, k)
 
 
 @_search.register_fake
-def _(x: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     shape = len(x), k
     return x.new_empty(shape, dtype=torch.int64), x.new_empty(shape)
 
 
 class Nearest(KernelRule):
-    """The search as a rule, so that the gate sees it. Options: k, precision; its squares have no gradient."""
+    """The search as a rule, so that the gate sees it. Options: k; its squares have no gradient."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        (x,), (k, precision) = there(*tensors), options
-        return search(x, k, precision)[1], (None,)
+        (x,), (k,) = there(*tensors), options
+        return search(x, k)[1], (None,)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
         (x,) = there(*tensors)
@@ -192,7 +192,7 @@ def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k) of each row's k nearest other rows: ``reference.knn``."""
     fit(x)
     find = _search if torch.compiler.is_compiling() else search
-    indices, squares = find(x.detach(), k, asked_precision())
+    indices, squares = find(x.detach(), k)
     if torch.compiler.is_compiling():  # one value for each edge: its gradient is no factor of the upstream one
         return indices, RULES["triton/knn"].formula((), x, indices, squares)
     return indices, apply("triton/knn", (), x, indices, squares)
@@ -209,5 +209,5 @@ OPERATIONS: dict[str, Callable[..., Any]] = {"knn": knn, "knn_graph": knn_graph}
 
 CASES = [
     *(Case("triton/nearest", (k,), ((5000, 128),), (False,), dtypes=(torch.float32,)) for k in (1, 10, 16, 32, 64)),
-    Case("triton/knn", (), ((5000, 128), (5000, 10), (5000, 10)), (True, False, False), (), WIDE, integers=(1,)),
+    Case("triton/knn", (), ((5000, 128), (5000, 10), (5000, 10)), (True, False, False), WIDE, integers=(1,)),
 ]

@@ -17,19 +17,18 @@ from graphkd_kernels._triton.grams import combine, gram, product
 from graphkd_kernels._triton.library import KernelRule, fit, register, wide
 from graphkd_kernels._triton.rows import normalise, normalise_backward
 from graphkd_kernels.autograd import Maybe, Needs, Options
-from graphkd_kernels.precision import asked_precision
 
 
 class NodeSum(KernelRule):
-    """options: relation, target, offset, precision; tensors: student, teacher, everyone."""
+    """options: relation, target, offset; tensors: student, teacher, everyone."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
-        relation, target, offset, precision = options
+        relation, target, offset = options
         student, teacher, everyone = tensors
         assert student is not None
         assert teacher is not None
         dtype = wide(common(*tensors))
-        how, kind = math(dtype, precision), KINDS[relation]
+        how, kind = math(dtype), KINDS[relation]
         t = normalise(teacher[None], None, kind, how)
         if target == "gram":
             other = teacher if everyone is None else everyone
@@ -55,7 +54,7 @@ class NodeSum(KernelRule):
         return value.to(dtype), tuple(grads)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        relation, target, offset, _ = options
+        relation, target, offset = options
         student, teacher, everyone = tensors
         value: Tensor = _blocked.OPERATIONS["node_sum"](student, teacher, relation, target, offset, everyone)
         return value
@@ -141,7 +140,7 @@ def node_sum(
         raise BackendUnavailableError(
             f"backend 'triton' has node sums of {', '.join(KINDS)}, not of {relation!r}: ask for 'eager'"
         )
-    return autograd.apply("triton_node_sum", (relation, target, offset, asked_precision()), student, teacher, everyone)
+    return autograd.apply("triton_node_sum", (relation, target, offset), student, teacher, everyone)
 
 
 register("triton_node_sum", NodeSum())

@@ -130,6 +130,6 @@ def edge_pkt(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
 OPERATIONS: dict[str, Callable[..., Any]] = {"edge_pkt": edge_pkt}
 
 CASES = [
-    Case("triton/edge_pkt", (), ((n, 128), None, (n, 96), None), (True, False, True, False), (), WIDE)
+    Case("triton/edge_pkt", (), ((n, 128), None, (n, 96), None), (True, False, True, False), WIDE)
     for n in (65, 256, 8192)
 ]

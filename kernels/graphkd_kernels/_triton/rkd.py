@@ -188,7 +188,7 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
 OPERATIONS: dict[str, Callable[..., Any]] = {"rkd_distance": rkd_distance}
 
 CASES = [
-    Case("triton/rkd_distance", (), ((n, 128), (n, 96)), needs, (), WIDE)
+    Case("triton/rkd_distance", (), ((n, 128), (n, 96)), needs, WIDE)
     for n in (65, 256, 8192)
     for needs in ((False, False), (True, False), (True, True))
 ]

@@ -199,7 +199,7 @@ def rkd_angle(student: Tensor, teacher: Tensor, first: int, last: int) -> Tensor
 OPERATIONS: dict[str, Callable[..., Any]] = {"rkd_angle": rkd_angle}
 
 CASES = [
-    Case("triton/rkd_angle", (0, n), ((n, 128), (n, 96)), needs, (), WIDE)
+    Case("triton/rkd_angle", (0, n), ((n, 128), (n, 96)), needs, WIDE)
     for n in (65, 500, 2000)
     for needs in ((False, False), (True, False), (True, True))
 ]

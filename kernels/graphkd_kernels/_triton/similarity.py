@@ -21,7 +21,6 @@ from graphkd_kernels._triton.library import KernelRule, fit, register, wide
 from graphkd_kernels._triton.rows import normalise, normalise_backward
 from graphkd_kernels._triton.tiles import constants, products
 from graphkd_kernels.autograd import Maybe, Needs, Options
-from graphkd_kernels.precision import asked_precision
 
 
 @triton.jit
@@ -49,7 +48,7 @@ class Rows(KernelRule):
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
         (x,), (kind,) = tensors, options
         assert x is not None
-        how = math(x.dtype, "exact")
+        how = math(wide(x.dtype))
         found = normalise(flat(x), None, kind, how)
         return found.z[..., : x.shape[-1]].reshape(x.shape), (found.mean, found.scale)
 
@@ -68,14 +67,14 @@ class Rows(KernelRule):
 
 
 class Distances(KernelRule):
-    """Relations of distances. options: relation, gamma, precision; tensors: x, y. The value is all that is kept."""
+    """Relations of distances. options: relation, gamma; tensors: x, y. The value is all that is kept."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        relation, gamma, precision = options
+        relation, gamma = options
         x, y = tensors
         assert x is not None
         dtype = wide(common(x, y))
-        how = math(dtype, precision)
+        how = math(dtype)
         shift = flat(x if y is None else y).mean(dim=1, dtype=how.sums)
         a = normalise(flat(x), None, "shift", how, shift=shift).z
         b = a if y is None else normalise(flat(y), None, "shift", how, shift=shift).z
@@ -100,7 +99,7 @@ class Distances(KernelRule):
     def finish(
         self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
     ) -> tuple[Maybe, ...]:
-        relation, gamma, _ = options
+        relation, gamma = options
         (x, y), (value,) = tensors, kept
         assert x is not None
         assert value is not None
@@ -120,7 +119,7 @@ class Distances(KernelRule):
         return None if of_x is None else of_x.to(x.dtype), None if of_y is None else of_y.to(y.dtype)
 
     def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        (x, y), (relation, gamma, _) = tensors, options
+        (x, y), (relation, gamma) = tensors, options
         assert x is not None
         return reference.similarity(x.to(wide(x.dtype)), None if y is None else y.to(wide(y.dtype)), relation, gamma)
 
@@ -149,8 +148,8 @@ def similarity(x: Tensor, y: Maybe, relation: str, gamma: float = 1.0) -> Tensor
     fit(x, y)
     if relation not in KINDS:
         if torch.compiler.is_compiling():
-            return RULES[relation].formula((relation, gamma, ""), x, y)
-        return autograd.apply("triton_distances", (relation, gamma, asked_precision()), x, y)
+            return RULES[relation].formula((relation, gamma), x, y)
+        return autograd.apply("triton_distances", (relation, gamma), x, y)
     if relation == "gram":
         return reference.gram(x, x if y is None else y)
     a = _mapped(x, KINDS[relation])
@@ -162,9 +161,7 @@ register("triton_distances", Distances())
 RULES = {"unit": Rows(), "center": Rows()} | {name: Distances() for name in RELATIONS if name != "product"}
 OPERATIONS = {"similarity": similarity, "center_normalize": center_normalize, "unit_rows": unit_rows}
 CASES = [
-    Case("triton_rows", (kind,), ((4096, width),), (True,), precisions=())
-    for kind in ("unit", "center")
-    for width in (64, 512, 3000)
+    Case("triton_rows", (kind,), ((4096, width),), (True,)) for kind in ("unit", "center") for width in (64, 512, 3000)
 ] + [
     Case("triton_distances", (relation, 0.5), ((2048, 256), y), (False, False))
     for relation in ("euclidean", "rbf")

@@ -22,7 +22,7 @@ from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.row_kl import exact
 from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
-from graphkd_kernels.precision import asked_precision, widened
+from graphkd_kernels.precision import widened
 from graphkd_kernels.reference.spectral import LEAST_DEGREE
 
 
@@ -89,12 +89,9 @@ def rbf_bwd_kernel(
 class _Gaussian:
     """Products with the affinities of centred nodes x (b, n, d)."""
 
-    def __init__(self, x: Tensor, gamma: float, precision: str) -> None:
-        self.x, self.gamma, self.math = (
-            (x - x.mean(1, keepdim=True)).contiguous(),
-            gamma,
-            arithmetic(x.dtype, precision),
-        )
+    def __init__(self, x: Tensor, gamma: float) -> None:
+        self.x, self.gamma = (x - x.mean(1, keepdim=True)).contiguous(), gamma
+        self.math = arithmetic(x.dtype)
         self.sizes = edges.sizes(self.x, self.math)
 
     def _launch(self, kernel: Any, extra: dict[str, Any], columns: int, depth: int) -> Tensor:
@@ -176,7 +173,7 @@ def spectral_residual(xs: Tensor, basis: Tensor, values: Tensor, affinity: str =
     fit(xs, basis, values)
     xs, basis, values = there(*nodes.one_type(xs, basis, values))
     if affinity == "rbf":
-        return apply("triton/spectral_residual", (float(gamma), asked_precision()), xs, basis, values)
+        return apply("triton/spectral_residual", (float(gamma),), xs, basis, values)
     degrees = xs @ xs.sum(-2, keepdim=True).mT
     scaled = xs * degrees.clamp_min(LEAST_DEGREE).rsqrt()
     residual = basis - scaled @ (scaled.mT @ basis) - basis * values.unsqueeze(-2)

@@ -24,7 +24,6 @@ from graphkd_kernels._triton.library import KernelRule, fit, register, wide
 from graphkd_kernels._triton.rows import config, normalise, normalise_backward, padded
 from graphkd_kernels._triton.tiles import TYPES
 from graphkd_kernels.autograd import Maybe, Needs, Options
-from graphkd_kernels.precision import asked_precision
 
 
 @triton.jit
@@ -93,14 +92,14 @@ def unit_edges_kernel(
 
 
 class UnitEdgeSum(KernelRule):
-    """options: precision; tensors: xs, ys, xt, yt of one width. float32 operands for 16-bit inputs: terms cancel."""
+    """tensors: xs, ys, xt, yt of one width. float32 operands for 16-bit inputs: terms cancel."""
 
     def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
         xs, ys, xt, yt = (None if each is None else flat(each) for each in tensors)
         assert xs is not None
         assert xt is not None
         dtype = wide(common(*tensors))
-        how = math(dtype, options[0])
+        how = math(dtype)
         ends = (xs, xt) if ys is None or yt is None else (ys, yt)
         scales = [_inverse(end, dtype) for end in ends]
         x = normalise(xs, xt, "unit", how, "uvu")
@@ -174,7 +173,7 @@ def unit_edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
     fit(xs, ys, xt, yt)
     d, m = xs.shape[-1], (xs if ys is None else ys).shape[-2]
     if d == xt.shape[-1] and columns_pay(xs.shape[-2], m, 2 * d):
-        return autograd.apply("triton_unit_edge_sum", (asked_precision(),), xs, ys, xt, yt)
+        return autograd.apply("triton_unit_edge_sum", (), xs, ys, xt, yt)
     result: Tensor = _blocked.OPERATIONS["unit_edge_sum"](xs, ys, xt, yt)
     return result
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from graphkd_kernels import precision, reference, testing
+from graphkd_kernels import reference, testing
 from graphkd_kernels._triton import edge_softmax, nodes
 from graphkd_kernels._triton.table import OPERATIONS
 
@@ -150,12 +150,6 @@ def test_the_path_follows_the_shape():
     assert edge_softmax.path(65_536**2, 256) == "flash"
     assert edge_softmax.path(256**2, 64) == "products"
     assert edge_softmax.path(65_536**2, 512) == "products"
-
-
-@pytest.mark.gpu
-def test_exact_precision_on_a_gpu(path, device):
-    with precision.precision("exact"):
-        check(graphs(300, d=200), "cosine", BOTH, device)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from graphkd_kernels import BackendUnavailableError, _triton, backend, dispatch, precision, testing
+from graphkd_kernels import BackendUnavailableError, _triton, backend, dispatch, testing
 from graphkd_kernels._triton import library
 from graphkd_kernels._triton.table import OPERATIONS
 
@@ -51,7 +51,7 @@ def test_first_and_second_derivatives(call, device):
 
 def test_the_operator_obeys_the_rules_of_operators(device):
     s, t = (each.detach() for each in nodes(device))
-    options = repr(("pearson", "square", 1.0, "high"))
+    options = repr(("pearson", "square", 1.0))
     arguments = ("triton_edge_sum", options, [True, False, False, False], [s, None, t, None])
     torch.library.opcheck(library._compute, arguments)
 
@@ -85,11 +85,6 @@ def test_tensors_elsewhere_are_refused(device):
         CALLS["edge_sum"](s.to("meta"), t.to("meta"))
     with pytest.raises(ValueError, match=r"tensors are on .*meta: move them to one device"):
         CALLS["edge_sum"](s, t.to("meta"))
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="unknown precision 'low'; known: high, exact"), precision.precision("low"):
-        pass
 
 
 @pytest.mark.skipif(_triton.missing() is None, reason="kernels run here")
