@@ -1,11 +1,11 @@
 # Each target makes what it needs: .venv from pyproject.toml and constraints.txt, once, and again when they change.
 PYTHON ?= python3
-EXTRAS := train,detection,report,test,bench,docs,dev
+EXTRAS := train,detection,report,export,test,bench,docs,dev
 BIN    := .venv/bin
 READY  := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-seeds test lint bench docs
+.PHONY: help venv demo demo-seeds test lint bench ratios docs
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,8 +26,13 @@ lint: $(READY)   ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## every benchmark; add ARGS="-m quick" for the short sizes
-	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+bench: $(READY)  ## every benchmark, kept in benchmarks/results and docs/performance.md; ARGS="-m quick" for short sizes
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --save $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
+ratios: $(READY) ## the promised ratios, side by side in one run, kept likewise
+	-$(BIN)/python -m benchmarks.ratios --save $(ARGS)
+	$(BIN)/python -m benchmarks.report
 
 docs: $(READY)   ## the documentation, into site/
 	$(BIN)/mkdocs build --strict

@@ -4,6 +4,7 @@ import sys
 from zipfile import ZipFile
 
 import graphkd
+from graphkd.cli.main import main
 
 names = ZipFile(sys.argv[1]).namelist()
 tops = {name.split("/")[0] for name in names}
@@ -16,5 +17,7 @@ for needed in (
 ):
     assert needed in names, f"the wheel lacks {needed}"
 assert "PRGDistiller" in dir(graphkd)
+assert main(["--help"]) == main(["distill", "--help"]) == main(["methods"]) == 0
+assert main(["methods", "prq"]) == 2
 assert "torch" not in sys.modules
 print(f"{sys.argv[1]}: {len(names)} files, graphkd {graphkd.__version__} imports in a bare environment")

@@ -1,12 +1,7 @@
-"""What the benchmarks share: fixed threads, correctness before speed, units in the keys.
+"""What the benchmarks share: fixed threads, the file of results, and the measuring of one cell.
 
-Each test races one form of an operation. The forms of one (operation, shape) are a group:
-
-- ``eager``: the library's own operation on its reference backend, and what every other form is divided by;
-- ``official``: the dense form that papers and their code publish, written here;
-- ``compiled``: the library's operation under ``torch.compile``.
-
-A form is timed only after its value and gradient agree with those of the official form in float64.
+``pytest benchmarks --benchmark-only`` measures every operation and every distiller; ``-m quick`` the short sizes,
+``-m slow`` the long ones. Forms of one (operation, shape, dtype, device) are a group; see ``benchmarks/case.py``.
 """
 
 import os
@@ -15,12 +10,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.testing import assert_close
+
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is measured
+
+from benchmarks import machine
+from benchmarks.case import FORMS, Case, Shape, UnavailableError, cases, label
+from benchmarks.cell import key, measure
+from benchmarks.check import WrongResultError
+from benchmarks.results import Results
+from benchmarks.timing import Timing, plan
 
 THREADS = int(os.environ.get("GRAPHKD_BENCH_THREADS", "2"))
-FORMS = ("eager", "official", "compiled")  # eager first: the others are divided by it
-Function = Callable[..., Tensor]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--device, --dtype and --save."""
+    group = parser.getgroup("graphkd benchmarks")
+    group.addoption("--device", default="cpu", help="where operations are measured: cpu (default), cuda")
+    group.addoption("--dtype", default="float32", help="of the inputs: float32 (default), bfloat16, float16")
+    group.addoption("--save", action="store_true", help="write benchmarks/results/<device>-<date>.json")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,64 +41,77 @@ def fixed_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def baselines() -> dict[str, float]:
-    """Group -> milliseconds of the eager form."""
-    return {}
+def device(request: pytest.FixtureRequest) -> str:
+    """Where to measure. Skips, with the reason, where that is not here."""
+    name: str = request.config.getoption("--device")
+    if name != "cpu" and not torch.cuda.is_available():
+        pytest.skip(f"--device {name}: no CUDA device here")
+    return name
 
 
 @pytest.fixture(scope="session")
-def compiler() -> Callable[[Function], Function]:
-    """``torch.compile``, or a skip with the reason where this machine cannot compile."""
-    try:
-        torch.compile(lambda x: (2 * x).sum())(torch.ones(8))
-    except Exception as error:  # whatever the compiler's own tools raise
-        pytest.skip(f"torch.compile cannot run here: {str(error).splitlines()[0]}")
-    return torch.compile
+def save(request: pytest.FixtureRequest, device: str, fixed_threads: None) -> Callable[[dict[str, Any]], None]:
+    """Keeps a row at once, with ``--save``; else forgets it."""
+    if not request.config.getoption("--save"):
+        return lambda row: None
+    return Results.today(machine.environment(device, THREADS)).add
+
+
+@pytest.fixture(scope="session")
+def eager_ms() -> dict[tuple[str, str], float]:
+    """(case, shape) -> milliseconds of the eager form, which the other forms are divided by."""
+    return {}
 
 
 @pytest.fixture
-def race(benchmark: Any, baselines: dict[str, float], request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Check one form against float64, then time its value and gradient."""
+def fill(
+    request: pytest.FixtureRequest, benchmark: Any, device: str, save: Any, eager_ms: dict[tuple[str, str], float]
+) -> Callable[[Case, Shape, str], None]:
+    """Measure one cell; a form that cannot run, or a foreign one that is wrong, is skipped with its reason."""
+    dtype = request.config.getoption("--dtype")
 
-    def run(group: str, form: str, ours: Function, official: Function, *inputs: Tensor, rtol: float = 1e-3) -> None:
-        """Race a form; the gradient is that of the first input.
-
-        Args:
-            group: ``"<operation>-<shape>"``.
-            form: one of ``FORMS``.
-            ours, official: functions of the inputs; the gradient of their sum is taken.
-            rtol: largest difference from float64, relative to the largest entry.
-        """
-        function = official if form == "official" else ours
-        if form == "compiled":
-            function = request.getfixturevalue("compiler")(ours)
-        assert_same(function, official, *inputs, rtol=rtol)
-        benchmark.group = group
-        benchmark(value_and_gradient, function, *inputs)
-        milliseconds = 1e3 * benchmark.stats.stats.median
+    def run(case: Case, shape: Shape, form: str) -> None:
+        benchmark.group = f"{case.name}-{label(shape)}-{dtype}-{device}"
+        try:
+            row = measure(case, shape, form, device, dtype, timer=_timer(benchmark))
+        except (UnavailableError, WrongResultError) as why:
+            save(key(case, shape, form, device, dtype) | {"why": str(why)})
+            if isinstance(why, WrongResultError) and form not in ("official", *case.peers):
+                raise
+            pytest.skip(str(why))
         if form == "eager":
-            baselines[group] = milliseconds
-        benchmark.extra_info |= {"median_ms": milliseconds, "threads": THREADS, "torch": torch.__version__}
-        if group in baselines:
-            benchmark.extra_info["speedup_over_eager"] = baselines[group] / milliseconds
+            eager_ms[case.name, label(shape)] = row["ms"]
+        if (base := eager_ms.get((case.name, label(shape)))) and "over_eager" not in row:
+            row["over_eager"] = base / row["ms"]  # slow calls, and a GPU's: nothing disturbs them for long
+        save(row)
+        benchmark.extra_info |= row | {"torch": torch.__version__, "device": machine.device_name(device)}
 
     return run
 
 
-def value_and_gradient(function: Function, first: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-    """The result, and the gradient of its sum in the first input."""
-    first = first.detach().requires_grad_()
-    value = function(first, *others)
-    return value.detach(), torch.autograd.grad(value.sum(), first)[0]
+def _timer(benchmark: Any, budget: float = 0.2) -> Callable[[Callable[[], Any]], Timing]:
+    """pytest-benchmark's clock, with as many rounds as fit."""
+
+    def time(call: Callable[[], Any]) -> Timing:
+        repeats, rounds = plan(call, budget)
+        benchmark.pedantic(call, rounds=rounds, iterations=repeats)
+        if benchmark.stats is None:  # --benchmark-disable
+            return Timing(float("nan"), float("nan"), float("nan"), 0)
+        return Timing.of([1e3 * each for each in benchmark.stats.stats.data])
+
+    return time
 
 
-def assert_same(function: Function, truth: Function, *inputs: Tensor, rtol: float) -> None:
-    """No number from a wrong form: value and gradient agree with the truth in float64."""
-    expected = value_and_gradient(truth, *(each.double() for each in inputs))
-    for found, exact in zip(value_and_gradient(function, *inputs), expected, strict=True):
-        assert_close(found.double(), exact, rtol=0, atol=rtol * float(exact.abs().max()))
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers that are the same in every run."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def cells(kind: str) -> list[Any]:
+    """Every (case, shape, form) as a test parameter; compiled forms at one size, long shapes marked slow."""
+    found = []
+    for case in cases(kind).values():
+        for shape in (*case.shapes, *case.long):
+            for form in (*FORMS, *case.peers):
+                if form == "compile" and (shape != case.shapes[0] or kind != "op"):
+                    continue
+                marks = [pytest.mark.slow] if shape in case.long else []
+                if shape == case.shapes[0] and form != "compile":
+                    marks.append(pytest.mark.quick)
+                found.append(pytest.param(case, shape, form, id=f"{case.name}-{label(shape)}-{form}", marks=marks))
+    return found

@@ -56,6 +56,7 @@ def arguments() -> argparse.Namespace:
     )
     run.add_argument("--epochs", type=int)
     run.add_argument("--batch", type=int)
+    run.add_argument("--chunk", type=int, help="images whose activations are held at once: a batch larger than memory")
     run.add_argument("--lr", type=float)
     run.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no")
     run.add_argument("--workers", type=int, default=0)
@@ -131,6 +132,7 @@ def train(name: str, job: Job, args: argparse.Namespace, run: Path, seed: int) -
     config = TrainConfig(
         epochs=args.epochs or job.epochs,
         batch_size=min(args.batch or job.batch, len(job.train)),
+        chunk=args.chunk,
         lr=args.lr or job.lr,
         warmup_epochs=min(5, (args.epochs or job.epochs) / 10),
         precision=args.precision,

@@ -37,6 +37,7 @@ def train_stand_in(
         return config, checkpoint
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text(json.dumps(CONFIG))
+    (folder / "templates.txt").write_text("\n".join(templates))  # for graphkd distill --templates
     torch.manual_seed(seed)
     model = open_clip.CLIP(**CONFIG)
     model.token_embedding.requires_grad_(False)  # random words serve as well, and 3 M parameters need no optimiser

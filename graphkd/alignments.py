@@ -7,6 +7,7 @@ is that of the whole graph.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import smooth_l1_loss
@@ -56,6 +57,25 @@ class Alignment:
         both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
         return self.outer(both[0], both[1].detach(), columns)
 
+    @property
+    def sums(self) -> bool:
+        """Whether the value is a function of a sum over entries or rows; a subclass may be none."""
+        return type(self) is Alignment
+
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """What fused kernels call the penalty, with its numbers; empty for one that they do not know."""
+        if not self.sums:
+            return ()
+        named: tuple[Any, ...] = getattr(self.penalty, "kernel", ())
+        return KERNELS.get(self.penalty, named)
+
+    def local_sum(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The sum of penalties that :meth:`reduce` takes, of these blocks."""
+        return self._sum(student, teacher, weight)[0]
+
     def _sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None) -> tuple[Tensor, int, int]:
         if student.shape != teacher.shape:
             raise ShapeError(
@@ -102,6 +122,9 @@ def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
     return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
 
 
+KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",), ops.row_kl: ("kl", 1.0)}
+"""Penalty -> the name that ``ops.FUSED`` knows it by, and its numbers."""
+
 ALIGNMENTS: Registry[Alignment] = Registry("alignment")
 
 
@@ -130,6 +153,11 @@ CROSS_ENTROPY = _add("cross_entropy", _soft_cross_entropy, _mean_of_rows)
 @dataclass(frozen=True)
 class _TemperedKL:
     temperature: float
+
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """Its name among fused forms, and the temperature."""
+        return "kl", self.temperature
 
     def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
         return ops.row_kl(student, teacher, self.temperature)

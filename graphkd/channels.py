@@ -82,6 +82,9 @@ def mean_gram(x: Float[Tensor, "*b c n"], y: Float[Tensor, "*b d n"]) -> Float[T
     return ops.gram(x, y) / x.shape[-1]
 
 
+mean_gram.pairwise = True  # type: ignore[attr-defined]
+
+
 def median_rbf(x: Float[Tensor, "*b c n"], y: Float[Tensor, "*b c n"]) -> Float[Tensor, "*b c c"]:
     r""":math:`\exp(-d_{ij}^2 / 2 \sigma^2)`, sigma the graph's own median distance, a constant to the gradient."""
     squared = ops.squared_distances(x, y)

@@ -78,6 +78,11 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join([*lines, "", summary(rows)]) + "\n"
 
 
+def page(rows: list[Row]) -> str:
+    """The table as the page of the documentation."""
+    return _PAGE + markdown(rows)
+
+
 def summary(rows: list[Row]) -> str:
     """The largest relative differences of the conforming rows, in one sentence."""
     kept = [row for row in rows if row.status == "conforms"]
@@ -107,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = table(paths)
     print(markdown(rows))
     if options.markdown:
-        options.markdown.write_text(_PAGE + markdown(rows))
+        options.markdown.write_text(page(rows))
     return 0 if conforms(rows) else 1
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
 from graphkd import distributed, ops, spectral
 from graphkd.errors import GraphError, OptionError
 from graphkd.registry import Registry
-from graphkd.relations import RELATIONS, Relation
+from graphkd.relations import RELATIONS, Relation, is_pairwise
 from graphkd.typing import Float, Int, Scope, Tensor
 
 Normalise = Callable[[Tensor], Tensor]
@@ -43,6 +44,10 @@ def _max(edges: Tensor) -> Tensor:
     """IRG: divide by the largest entry, over all ranks; no division where all are 0."""
     largest = distributed.maximum(edges.amax())
     return edges / torch.where(largest > 0, largest, 1.0)
+
+
+ROW_RULES: Final = frozenset(NORMALISERS.get(name) for name in ("unit", "center", "sum"))
+"""Normalisers that look at one row at a time."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,18 @@ class Edges:
         """The matrix, without weights. Costs its full size in memory."""
         edges = self.relation(self.source, self.target)
         return edges if self.normalise is None else self.normalise(edges)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows of the matrix can be computed by themselves."""
+        return is_pairwise(self.relation) and (self.normalise is None or self.normalise in ROW_RULES)
+
+    def rows(self, start: int, stop: int) -> "Edges":
+        """The edges of some of the sources."""
+        weight = self.weight
+        if weight is not None and weight.ndim > 1 and weight.shape[-2] > 1:
+            weight = weight[..., start:stop, :]
+        return replace(self, source=self.source[..., start:stop, :], weight=weight, offset=self.offset + start)
 
     def gathered(self, sizes: list[int]) -> "Edges":
         """The same edges with the target nodes of all ranks; sources stay this rank's rows."""

@@ -1,6 +1,6 @@
 """What a network says about a batch, in one frozen record that student and teacher share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -119,6 +119,25 @@ class Features:
         raise MissingFeatureError(
             "these features are empty: embedding, logits, proxies, maps and tokens are all absent"
         )
+
+    def rows(self, span: slice) -> "Features":
+        """Some samples; what all share (proxies, their logits, the mixture) stays whole."""
+        return self._per_sample(lambda values: values[0][span], [self])
+
+    @staticmethod
+    def joined(parts: Sequence["Features"]) -> "Features":
+        """The samples of several records, in order; what all share is the first one's."""
+        return parts[0] if len(parts) == 1 else parts[0]._per_sample(torch.cat, parts)
+
+    def _per_sample(self, make: Callable[[list[Tensor]], Tensor], records: Sequence["Features"]) -> "Features":
+        made: dict[str, Any] = {}
+        for name in ("embedding", "logits", "maps", "tokens"):
+            values = [getattr(each, name) for each in records]
+            if isinstance(values[0], Tensor):
+                made[name] = make(values)
+            elif values[0] is not None:
+                made[name] = {key: make([each[key] for each in values]) for key in values[0]}
+        return replace(self, **made)
 
     def detach(self) -> "Features":
         """The same values without their history."""

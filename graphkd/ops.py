@@ -5,51 +5,52 @@ A fused form of an edge alignment is found by its (relation, normalise, alignmen
 are materialised. The author of a method never sees which.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
 
-import torch
 from graphkd_kernels import dispatch
-from torch.utils.checkpoint import checkpoint
 
-from graphkd.errors import BackendError, ShapeError
-from graphkd.typing import Float, Int, Tensor
-
-_ANGLES = 2**22  # entries of one block of angles: 16 MiB in float32
-
-
-class EdgesLike(Protocol):
-    """What :func:`align` needs of edges."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def weight(self) -> Tensor | None: ...
-    def dense(self) -> Tensor: ...
-
-
-class AlignmentLike(Protocol):
-    """What :func:`align` needs of an alignment."""
-
-    @property
-    def name(self) -> str: ...
-    def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
+from graphkd.aligning import FUSED as FUSED
+from graphkd.aligning import NodeKernel as NodeKernel
+from graphkd.aligning import align as align
+from graphkd.aligning import align_nodes as align_nodes
+from graphkd.aligning import edge_nodes as edge_nodes
+from graphkd.edge_ops import edge_sum as edge_sum
+from graphkd.edge_ops import ega_sums as ega_sums
+from graphkd.edge_ops import node_sum as node_sum
+from graphkd.edge_ops import same_width as same_width
+from graphkd.edge_ops import similarity as similarity
+from graphkd.edge_ops import unit_edge_sum as unit_edge_sum
+from graphkd.errors import BackendError
+from graphkd.row_ops import damped_column_pearson as damped_column_pearson
+from graphkd.row_ops import damped_row_pearson as damped_row_pearson
+from graphkd.row_ops import edge_kl as edge_kl
+from graphkd.row_ops import edge_pkt as edge_pkt
+from graphkd.row_ops import info_nce as info_nce
+from graphkd.row_ops import knn as knn
+from graphkd.row_ops import knn_graph as knn_graph
+from graphkd.row_ops import rkd_angle as rkd_angle
+from graphkd.row_ops import rkd_distance as rkd_distance
+from graphkd.row_ops import rkd_distances as rkd_distances
+from graphkd.row_ops import row_kl as row_kl
+from graphkd.row_ops import row_pearson as row_pearson
+from graphkd.row_ops import spectral_residual as spectral_residual
+from graphkd.typing import Float, Tensor
 
 
 @contextmanager
-def backend(name: str) -> Iterator[None]:
+def backend(name: str, precision: str = "high") -> Iterator[None]:
     """Use one kernel backend inside the ``with`` block.
 
     Args:
-        name: ``"auto"``, ``"eager"``, or another name of ``graphkd_kernels.available()``.
+        name: ``"auto"``, ``"eager"``, ``"blocked"``, or another name of ``graphkd_kernels.available()``.
+        precision: ``"high"`` (default: float32 with the sums and differences that keep its digits; float64 stays
+            float64) or ``"exact"`` (float64 inside, for tests and debugging).
 
-    Raises: BackendError for a backend that cannot run here.
+    Raises: BackendError for a backend that cannot run here, or another precision.
     """
     try:
-        manager = dispatch.backend(name)
+        manager = dispatch.backend(name, precision)
         manager.__enter__()
     except dispatch.BackendUnavailableError as error:
         raise BackendError(str(error)) from None
@@ -89,31 +90,6 @@ def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) ->
     return result
 
 
-def row_kl(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], temperature: float = 1.0
-) -> Float[Tensor, "*b n"]:
-    """KL divergence of the rows' softmax, teacher's from student's."""
-    result: Tensor = dispatch.run("row_kl", student, teacher, temperature)
-    return result
-
-
-def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:
-    """Correlation of corresponding rows."""
-    result: Tensor = dispatch.run("row_pearson", student, teacher)
-    return result
-
-
-def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
-    """Each row's k nearest other rows: indices and squared distances, nearest first.
-
-    Raises: ShapeError if there are fewer than k other rows.
-    """
-    if not 0 < k < len(x):
-        raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
-    indices, distances = dispatch.run("knn", x, k)
-    return indices, distances
-
-
 def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
     """Inner products of a node set, each row of the matrix scaled to unit length (SP, ICKD)."""
     result: Tensor = dispatch.run("unit_gram", x)
@@ -124,98 +100,3 @@ def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
     result: Tensor = dispatch.run("pair_squares", x)
     return result
-
-
-def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """Distances within a node set divided by their mean over the pairs (RKD)."""
-    result: Tensor = dispatch.run("rkd_distances", x)
-    return result
-
-
-def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
-    """Mean smooth-L1 difference of both sides' :func:`rkd_distances`; the widths may differ."""
-    result: Tensor = dispatch.run("rkd_distance", student, teacher)
-    return result
-
-
-def rkd_angle(
-    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], first: int = 0, last: int | None = None
-) -> Float[Tensor, ""]:
-    """Smooth-L1 differences of the angles at the nodes in [first, last), summed; divide by n^3 for RKD's mean.
-
-    Angles are cosines; those at two coincident nodes are 0, without gradient. The widths may differ.
-    Large graphs are taken in blocks of nodes that the backward pass computes again, so memory does not grow with n^3.
-    """
-    last = len(student) if last is None else last
-    rows = max(1, _ANGLES // len(student) ** 2)
-    if last - first <= rows:
-        whole: Tensor = dispatch.run("rkd_angle", student, teacher, first, last)
-        return whole
-    blocks = [
-        checkpoint(dispatch.run, "rkd_angle", student, teacher, start, min(start + rows, last), use_reentrant=False)
-        for start in range(first, last, rows)
-    ]
-    return torch.stack(blocks).sum()
-
-
-def damped_row_pearson(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
-) -> Float[Tensor, "*b n"]:
-    """Correlation of corresponding rows with eps added to the denominator (DIST)."""
-    result: Tensor = dispatch.run("damped_row_pearson", student, teacher, eps)
-    return result
-
-
-def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Float[Tensor, ""]:
-    """Compare the edges of two graphs over the same nodes.
-
-    Args:
-        student, teacher: implicit edges of equal shape; the teacher's may weigh the comparison of each entry.
-        alignment: from ``graphkd.alignments``.
-
-    Raises: ShapeError if the two graphs have different nodes.
-    """
-    if student.shape != teacher.shape:
-        raise ShapeError(
-            f"student edges {student.shape} and teacher edges {teacher.shape} differ: "
-            "both graphs need the same nodes in the same order"
-        )
-    fused: Callable[..., Any] | None = dispatch.find(f"align:{student.key}:{teacher.key}:{alignment.name}")
-    result: Tensor = fused(student, teacher) if fused else alignment(student.dense(), teacher.dense(), teacher.weight)
-    return result
-
-
-def align_nodes(
-    student: Float[Tensor, "m d"],
-    teacher: Float[Tensor, "n d"],
-    relation: Callable[[Tensor, Tensor], Tensor],
-    alignment: AlignmentLike,
-    target: Callable[[], Float[Tensor, "n m"]],
-    name: str = "",
-) -> Float[Tensor, ""]:
-    """Compare the teacher-student node matrix with a target matrix.
-
-    Args:
-        student: student's nodes, those of all ranks.
-        teacher: teacher's nodes, this rank's.
-        relation: of a teacher node with a student node.
-        alignment: from ``graphkd.alignments``.
-        target: makes what the matrix should be; not called where a fused form needs no matrix.
-        name: of the target, which finds the fused form.
-
-    Raises: ShapeError if the widths differ.
-    """
-    same_width(teacher, student)
-    key = f"nodes:{name}:{getattr(relation, '__name__', '')}:{alignment.name}"
-    fused: Callable[..., Any] | None = dispatch.find(key)
-    result: Tensor = fused(student, teacher) if fused else alignment(relation(teacher, student), target())
-    return result
-
-
-def same_width(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b m d"]:
-    """The second node set, once it is known to have the features of the first."""
-    if x.shape[-1] != y.shape[-1]:
-        raise ShapeError(
-            f"source nodes have {x.shape[-1]} features, target nodes {y.shape[-1]}: project one side first"
-        )
-    return y

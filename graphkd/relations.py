@@ -104,6 +104,20 @@ def rbf(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"], gamma: float = 1
     return (-gamma * ops.squared_distances(x, y)).exp()
 
 
+def name_of(relation: Relation) -> str:
+    """The name that a relation is registered by, if it is one of ours, else empty."""
+    name = getattr(relation, "__name__", "")
+    return name if name in RELATIONS and RELATIONS.get(name) is relation else ""
+
+
+def is_pairwise(relation: Relation) -> bool:
+    """Whether an edge depends on its own two nodes alone, so that rows of the matrix can be computed by themselves.
+
+    True for ours, and for a relation that says so by an attribute ``pairwise``.
+    """
+    return bool(name_of(relation)) or getattr(relation, "pairwise", False)
+
+
 def _mapped_gram(row_map: RowMap, x: Tensor, y: Tensor) -> Tensor:
     if x is y:  # one map for both, and g_ii from the same product as g_ij
         mapped = row_map(x)

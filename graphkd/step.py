@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from graphkd import distributed
+from graphkd import chunks, distributed
 from graphkd.distillers.base import Distiller
-from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError
+from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError, OptionError
 from graphkd.features import Features, as_compute
 from graphkd.losses import Losses
 from graphkd.typing import Float, Int, Tensor
@@ -41,6 +41,8 @@ class Step(nn.Module):
         student: module from images to Features (a :class:`~graphkd.tap.Tap`).
         distillers: methods whose terms are summed; two of one kind need names of their own.
         task: ``(logits, target) -> scalar``, added as ``"task"``; default none, then no label is ever read.
+        chunk: most samples whose activations are held at once, >= 1: the batch, and with it every relation, may be
+            larger than memory (:func:`graphkd.chunks.look`). ``None`` (default): all at once.
 
     Shapes: images (b, 3, h, w) and teacher features of the same b samples -> named scalars.
     Raises: GraphKDError if no term reaches the student's head, DistributedError under ``nn.DataParallel``.
@@ -51,7 +53,9 @@ class Step(nn.Module):
         losses.total.backward()
     """
 
-    def __init__(self, student: nn.Module, *distillers: Distiller, task: Task | None = None) -> None:
+    def __init__(
+        self, student: nn.Module, *distillers: Distiller, task: Task | None = None, chunk: int | None = None
+    ) -> None:
         super().__init__()
         if not distillers and task is None:
             raise MissingFeatureError(
@@ -60,7 +64,24 @@ class Step(nn.Module):
         self.student = student
         self.distillers = nn.ModuleList(distillers)
         self.task = task
+        self.chunk = chunk
         self._head_checked = False
+
+    @property
+    def chunk(self) -> int | None:
+        """Most samples whose activations are held at once; ``None`` for all."""
+        return self._chunk
+
+    @chunk.setter
+    def chunk(self, chunk: int | None) -> None:
+        if chunk is not None and chunk < 1:
+            raise OptionError(f"chunk is a number of samples >= 1, or None for the whole batch, found {chunk}")
+        self._chunk = chunk
+
+    @property
+    def _methods(self) -> list[Distiller]:
+        methods: Any = self.distillers
+        return list(methods)
 
     def forward(
         self,
@@ -72,21 +93,42 @@ class Step(nn.Module):
         boxes: Any = None,
     ) -> Losses:
         """Losses of one batch; ``teacher`` may be left out only where there is a task and no distiller."""
-        features: Features = self.student(images)
+        beside = {"target": target, "index": index, "boxes": boxes}
+        seen = self._look(images, teacher, beside)
         losses = Losses()
-        for distiller in self.distillers:
-            if teacher is None:
-                raise MissingFeatureError(f"{type(distiller).__name__} needs the teacher's features: give them to step")
-            losses = losses.joined(distiller(features, teacher, target=target, index=index, boxes=boxes))
+        for distiller in self._methods:
+            known = distiller in seen.losses
+            terms = seen.losses[distiller] if known else self._compare(distiller, seen.features, teacher, beside)
+            losses = losses.joined(terms)
         if self.task is not None:
             if target is None:
                 raise MissingFeatureError("the task needs target=...: labels, with -1 where there is none")
-            losses = losses.joined({"task": self.task(features.tensor("logits", "the task"), target)})
-        self._check_head(features, losses)
+            losses = losses.joined({"task": self.task(seen.features.tensor("logits", "the task"), target)})
+        self._check_head(seen, losses)
         return losses
 
-    def _check_head(self, features: Features, losses: Losses) -> None:
+    def _look(self, images: Tensor, teacher: Features | None, beside: dict[str, Any]) -> chunks.Seen:
+        if self.chunk is not None:
+            return chunks.look(self.student, self._methods, images, teacher, beside, self.chunk)
+        features: Features = self.student(images)
+        return chunks.Seen(features, features, {})
+
+    def _compare(
+        self, distiller: Distiller, features: Features, teacher: Features | None, beside: dict[str, Any]
+    ) -> Losses:
+        if teacher is None:
+            raise MissingFeatureError(f"{type(distiller).__name__} needs the teacher's features: give them to step")
+        try:
+            losses: Losses = distiller(features, teacher, **beside)
+        except MissingFeatureError as error:
+            if self.chunk is not None:
+                chunks.explain(error)
+            raise
+        return losses
+
+    def _check_head(self, seen: chunks.Seen, losses: Losses) -> None:
         """Once: a head without gradient would be exported untrained, and would stall the gradient sync of DDP."""
+        features = seen.first
         if self._head_checked or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return
         if features.proxies is not None and not features.proxies.requires_grad:
@@ -96,7 +138,9 @@ class Step(nn.Module):
         total = losses.total
         unused = False
         if head and total.requires_grad:
-            grads = torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)
+            again = [self.student, *seen.losses] if self.chunk is not None else []
+            with chunks.unmoved(*again):  # the first chunk may run for this
+                grads = torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)
             unused = all(grad is None for grad in grads)
         if unused:
             raise GraphKDError(

@@ -31,7 +31,7 @@ def create_student(
     bare = name.removeprefix("torchvision/")
     from_timm = bare == name and timm.is_model(name)
     if not from_timm and bare not in list_models():
-        near = get_close_matches(name, [*timm.list_models(), *list_models()], n=3)
+        near = get_close_matches(name, list(dict.fromkeys([*timm.list_models(), *list_models()])), n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
         raise UnknownNameError(
             f"unknown student {name!r}{hint} See timm.list_models(), torchvision.models.list_models()"

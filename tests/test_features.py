@@ -118,3 +118,18 @@ def test_a_record_without_samples():
 def test_graphs_are_made_of_real_numbers(dtype):
     with pytest.raises(ShapeError, match=r"expected a real floating-point tensor, found torch.*\.float\(\) first"):
         as_compute(torch.zeros(1, dtype=dtype))
+
+
+def test_rows_and_joined_are_inverse():
+    x = Features(
+        embedding=torch.arange(8.0).view(4, 2), logits=torch.zeros(4, 3), proxies=torch.ones(3, 2),
+        maps={"a": torch.rand(4, 1, 2, 2)}, tokens={"b": torch.rand(4, 5, 2)},
+    )  # fmt: skip
+    parts = [x.rows(slice(0, 1)), x.rows(slice(1, 4))]
+    assert [len(part) for part in parts] == [1, 3]
+    again = Features.joined(parts)
+    for name in ("embedding", "logits", "proxies"):
+        assert torch.equal(getattr(again, name), getattr(x, name))
+    assert torch.equal(again.maps["a"], x.maps["a"])
+    assert torch.equal(again.tokens["b"], x.tokens["b"])
+    assert Features.joined([x]) is x

@@ -1,22 +1,47 @@
 """Ask a teacher about every image once, and keep the answers."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from graphkd.data.fingerprint import data_fingerprint, digest, order_fingerprint, transform_fingerprint
-from graphkd.data.source import ImageSource, Transform
+from graphkd.data.embed_samples import Samples
+from graphkd.data.fingerprint import data_fingerprint, order_fingerprint, transform_fingerprint
+from graphkd.data.source import ImageSource, RandomTransform, Transform
 from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_format import MANIFEST, Manifest, check_dtype, missing_files
-from graphkd.data.store_write import StoreWriter, require_same
+from graphkd.data.store_codec import check_dtype
+from graphkd.data.store_format import MANIFEST, Manifest, missing_files
+from graphkd.data.store_write import Share, StoreWriter, require_same
 from graphkd.errors import DataError, OptionError
 from graphkd.teachers.base import Teacher
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Tensor
 
-Sample = tuple[int, Tensor, str]
+_FILES = 32  # so that an interruption costs 3 %, and a batch in random order finds many rows in each
+_LEAST = 4096  # samples of a shard, where fewer would make more files than they are worth
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a teacher looks at images.
+
+    Args:
+        teacher, source, transform, batch_size, workers, device, progress: as of :func:`embed`.
+    """
+
+    teacher: Teacher
+    source: ImageSource
+    transform: Transform
+    batch_size: int = 64
+    workers: int = 0
+    device: torch.device | str | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise OptionError(f"expected batch_size >= 1 and workers >= 0, found {self.batch_size}, {self.workers}")
 
 
 def embed(
@@ -28,14 +53,19 @@ def embed(
     batch_size: int = 64,
     workers: int = 0,
     dtype: str = "float32",
-    shard_size: int = 4096,
+    views: int = 1,
+    shard_size: int | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
+    rank: int | None = None,
+    world: int | None = None,
+    patience: float = 3600.0,
 ) -> EmbeddingStore:
     """Features of every sample of a source, written shard by shard; whatever is finished already is kept.
 
     A complete store that fits is opened without asking the teacher; an unfinished one is continued, after a SIGKILL
-    too, and computes only the shards that are absent or damaged.
+    too, and computes only the shards that are absent or damaged. Under ``torchrun``, or with ``rank`` and ``world``,
+    each process computes every ``world``-th shard of the same folder, and the last ones done find a finished store.
 
     Args:
         teacher: whose embedding and logits are kept per sample, and whose proxies and proxy logits once.
@@ -44,74 +74,114 @@ def embed(
         transform: image -> tensor in [0, 1], all of one size.
         batch_size: images per forward pass.
         workers: processes that decode; 0 decodes in this one.
-        dtype: on disk, of embedding and logits: float32, float16 or bfloat16.
-        shard_size: samples per file; a store begun earlier keeps its own.
+        dtype: on disk, of embedding and logits: float32, float16, bfloat16, or int8 with a scale and offset per row.
+        views: of each image; more than one needs a random transform whose draws can be kept.
+        shard_size: samples per file; default a 32nd of all, at least 4096; a store begun earlier keeps its own.
         device: where to move teacher and images; ``None`` leaves them.
         progress: show a bar with rate and time left, if tqdm is installed.
+        rank, world: this process and how many there are; default torchrun's RANK and WORLD_SIZE, else 0 of 1. They may
+            differ from those of an interrupted run.
+        patience: seconds without a new shard after which a rank that is done gives up the others.
 
     Returns: the store, in the source's order.
     Raises: StoreError if the folder belongs to another teacher, prompts, data or transform (each difference named),
-        cannot be written, or a feature is not finite (samples named); DataError for unusable samples.
+        cannot be written, other ranks leave shards undone, or a feature is not finite (samples named); DataError for
+        unusable samples.
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
-    check_dtype(dtype)
-    if batch_size < 1 or shard_size < 1 or workers < 0:
-        raise OptionError(
-            f"expected batch_size, shard_size >= 1 and workers >= 0, found {batch_size, shard_size, workers}"
-        )
-    folder, plan = Path(path), _plan(teacher, source, transform, dtype, shard_size)
+    look = Look(teacher, source, transform, batch_size, workers, device, progress)
+    folder, plan = Path(path), plan_store(look, dtype, views, shard_size)
+    share = _share(rank, world)
     if not _complete(folder, plan):
-        writer = StoreWriter(folder, plan)
-        if device is not None:
-            teacher.to(device)
-        _fill(writer, teacher, source, transform, batch_size, workers, device, progress)
-        writer.finish()
+        writer = StoreWriter(folder, plan, share)
+        fill(writer, look)
+        writer.finish(patience)
     return EmbeddingStore(folder).for_source(source)
 
 
-class _Samples(Dataset[Sample]):
-    """Position, view and content hash of each sample."""
-
-    def __init__(self, source: ImageSource, transform: Transform) -> None:
-        self.source, self.transform = source, transform
-
-    def __getitem__(self, index: int) -> Sample:
-        with torch.random.fork_rng(devices=[]):  # a random transform draws the same in any worker, after any break
-            torch.default_generator.manual_seed(int(digest(self.source.ids[index])[:15], 16))
-            view = self.transform(self.source.image(index))
-        return index, view, self.source.content_hash(index)
-
-    def collate(self, samples: list[Sample]) -> tuple[Float[Tensor, "b 3 h w"], list[str]]:
-        """A batch of views and their content hashes."""
-        first, view, _ = samples[0]
-        for index, other, _ in samples:
-            if other.shape != view.shape:
-                raise DataError(
-                    f"expected views of one size, found {tuple(view.shape)} of {self.source.ids[first]} and "
-                    f"{tuple(other.shape)} of {self.source.ids[index]}: let the transform resize"
-                )
-        return torch.stack([view for _, view, _ in samples]), [content for _, _, content in samples]
-
-
-def _plan(teacher: Teacher, source: ImageSource, transform: Transform, dtype: str, shard_size: int) -> Manifest:
-    ids = list(source.ids)
+def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = None) -> Manifest:
+    """What a store of these images would be made of. Raises: DataError, OptionError, UnknownNameError."""
+    check_dtype(dtype)
+    teacher, transform, ids = look.teacher, look.transform, list(look.source.ids)
+    kept = isinstance(transform, RandomTransform)
+    if views < 1 or (views > 1 and not kept) or (shard_size is not None and shard_size < 1):
+        raise OptionError(
+            f"expected shard_size >= 1 and views >= 1, with views > 1 a random transform that keeps its draws (such as "
+            f"RandomResizedCropView), found {shard_size}, {views} and {transform.spec}"
+        )
     if not ids:
         raise DataError("there is nothing to embed: the source has no samples")
     if len(set(ids)) < len(ids):
-        twice = next(name for position, name in enumerate(ids) if name in ids[:position])
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise DataError(f"expected one id per sample, found {twice!r} twice: features are stored by id")
     return Manifest(
         dtype=dtype,
         samples=len(ids),
-        shard_size=shard_size,
+        shard_size=shard_size or max(_LEAST, -(-len(ids) // _FILES)),
         embedding_dim=teacher.embedding_dim,
         num_classes=teacher.num_classes,
         classes=None if teacher.classes is None else list(teacher.classes),
-        data=data_fingerprint(source),
+        data=data_fingerprint(look.source),
         order=order_fingerprint(ids),
         teacher=teacher.fingerprint(),
         transform=transform_fingerprint(transform),
+        views=views,
+        drawn=list(transform.names) if isinstance(transform, RandomTransform) else [],
+        space=transform.space if isinstance(transform, RandomTransform) else "",
     )
+
+
+def fill(writer: StoreWriter, look: Look) -> int:
+    """Compute and write this process's shards that are absent; returns the number of samples that the teacher saw."""
+    plan, teacher = writer.plan, look.teacher
+    images = max(1, look.batch_size // plan.views)  # of which the teacher sees all views at once
+    batches = {k: _batches(plan.span(k), images) for k in writer.todo()}
+    asked = sum(len(batch) for each in batches.values() for batch in each)
+    only_shared = not batches and writer.needs_shared()
+    if not batches and not only_shared:
+        return 0
+    if look.device is not None:
+        teacher.to(look.device)
+    samples = Samples(look.source, look.transform, plan.views)
+    order = [[0]] if only_shared else [batch for each in batches.values() for batch in each]
+    stream = iter(samples.loader(order, look.workers))
+    if only_shared:
+        writer.share(teacher(_moved(next(stream).images, look.device)))
+        return 1
+    mine = sum(len(plan.span(k)) for k in range(writer.mine.rank, plan.count, writer.mine.world))
+    with _bar(mine, mine - asked, look.progress) as advance:
+        for number, parts in batches.items():
+            rows, content = [], []
+            for batch in parts:
+                seen = next(stream)
+                features = teacher(_moved(seen.images, look.device))
+                writer.share(features)
+                found = writer.rows(features, [look.source.ids[i] for i in batch])
+                rows.append(found | ({"drawn": seen.drawn} if plan.drawn else {}))
+                content += seen.content
+                advance(len(batch))
+            writer.shard(number, rows, look.source, content)
+    return asked
+
+
+def _batches(span: range, size: int) -> list[list[int]]:
+    return [list(span[i : i + size]) for i in range(0, len(span), size)]
+
+
+def _moved(images: Tensor, device: torch.device | str | None) -> Tensor:
+    return images if device is None else images.to(device, non_blocking=True)
+
+
+def _share(rank: int | None, world: int | None) -> Share:
+    """This process's part, from the arguments or from torchrun's environment."""
+    if (rank is None) != (world is None):
+        raise OptionError(f"expected both rank and world or neither, found {rank} and {world}")
+    if rank is None or world is None:
+        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if not 0 <= rank < world:
+        raise OptionError(f"expected 0 <= rank < world, found rank {rank} and world {world}")
+    return Share(rank, world)
 
 
 def _complete(folder: Path, plan: Manifest) -> bool:
@@ -121,43 +191,6 @@ def _complete(folder: Path, plan: Manifest) -> bool:
     made = Manifest.read(folder)
     require_same(folder, made, plan)
     return made.shards is not None and not missing_files(folder, made)
-
-
-def _fill(
-    writer: StoreWriter,
-    teacher: Teacher,
-    source: ImageSource,
-    transform: Transform,
-    batch_size: int,
-    workers: int,
-    device: torch.device | str | None,
-    progress: bool,
-) -> None:
-    """Compute and write every shard that is absent."""
-    spans = {number: writer.plan.span(number) for number in writer.todo()}
-    batches = {
-        k: [list(span[i : i + batch_size]) for i in range(0, len(span), batch_size)] for k, span in spans.items()
-    }
-    samples = _Samples(source, transform)
-    loader = DataLoader(
-        samples,
-        batch_sampler=[batch for each in batches.values() for batch in each],
-        num_workers=workers,
-        collate_fn=samples.collate,
-        generator=torch.Generator(),  # the caller's random state stays as it is
-    )
-    stream = iter(loader)
-    with _bar(writer.plan.samples, writer.plan.samples - sum(map(len, spans.values())), progress) as advance:
-        for number, parts in batches.items():
-            rows, content = [], []
-            for batch in parts:
-                images, hashes = next(stream)
-                features = teacher(images if device is None else images.to(device, non_blocking=True))
-                writer.share(features)
-                rows.append(writer.rows(features, [source.ids[i] for i in batch]))
-                content += hashes
-                advance(len(batch))
-            writer.shard(number, rows, source, content)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphkd.data.fingerprint import canonical, digest
+from graphkd.data.fingerprint import digest
 from graphkd.errors import StoreError
 
-_JSON_LIMIT = 1 << 28  # bytes of a JSON file that are read at all
+JSON_LIMIT = 1 << 26  # bytes; Python's objects of a hostile one take about twenty times as much
 _OWN = "digest_of_this"
+_LAST = len(f',\n "{_OWN}": "{"0" * 64}"\n}}')
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write under a temporary name, flush to the disk, rename: a reader sees the old file or the whole new one.
 
+    The temporary name is drawn at random and must be new, so that writers of the same file do not meet, and a link that
+    waits there is not followed.
+
     Raises: StoreError where the disk is full or the folder cannot be written; the old file stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -44,24 +50,35 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
-    """Write a JSON file that carries its own digest; returns the digest."""
-    own = digest(canonical(body))
-    write_file(path, json.dumps({**body, _OWN: own}, indent=1).encode())
+    """Write a JSON object whose last entry is the SHA-256 of the text before it; returns that digest.
+
+    Raises: StoreError for a text larger than what :func:`read_json` reads.
+    """
+    text = json.dumps(body, indent=1, allow_nan=False).removesuffix("\n}")
+    own = digest(text)
+    data = f'{text},\n "{_OWN}": "{own}"\n}}'.encode()
+    if len(data) > JSON_LIMIT:
+        raise StoreError(f"{path} would take {len(data)} bytes, at most {JSON_LIMIT} are read: use smaller shards")
+    write_file(path, data)
     return own
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], str]:
-    """A JSON file and its digest. Raises: StoreError unless it is there and fits its own digest."""
+    """A JSON object and its digest, which is compared before the text is parsed.
+
+    Raises: StoreError unless it is there and fits its own digest.
+    """
     try:
-        if path.stat().st_size > _JSON_LIMIT:
-            raise ValueError(f"larger than {_JSON_LIMIT} bytes")
-        body = json.loads(path.read_bytes())
-        own = body.pop(_OWN)
-        if digest(canonical(body)) != own:
+        data = _regular(path, JSON_LIMIT)
+        text, last = data[:-_LAST], data[-_LAST:]
+        own = digest(text)
+        if last != f',\n "{_OWN}": "{own}"\n}}'.encode():
             raise ValueError("it does not fit its own digest")
+        body = json.loads(data)
+        del body[_OWN]
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing: expected a store that embed(...) wrote; run the embedding") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}): delete it and embed again into this folder; shards that fit are kept"
         ) from error
@@ -71,13 +88,29 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
 def load_file(path: Path, size: int, expected: str) -> np.ndarray[Any, Any]:
     """A file as memory-mapped bytes, once they fit their digest. Raises: StoreError that names the file."""
     try:
-        if path.stat().st_size == size:  # before mapping: reading past a file's end kills the process
+        if _size(path) == size:  # before mapping: reading past a file's end kills the process
             # torch's mapping keeps no file open, numpy's keeps one per shard
             raw: np.ndarray[Any, Any] = torch.from_file(str(path), size=size, dtype=torch.uint8).numpy()
             if digest(raw) == expected:
                 raw.flags.writeable = False
                 return raw
         problem = "does not fit its digest"
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, TypeError) as error:
         problem = f"cannot be read ({error})"
-    raise StoreError(f"{path} {problem}: delete this file and embed again; only what is missing is computed")
+    raise StoreError(f"{path} {problem}: repair the store, or delete this file and embed again")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a regular file. Raises: OSError for anything else: a pipe, say, would block its reader."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no regular file")
+    return found.st_size
+
+
+def _regular(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file that is not larger than it may be."""
+    if _size(path) > limit:
+        raise ValueError(f"larger than {limit} bytes")
+    with open(path, "rb") as file:
+        return file.read(limit)

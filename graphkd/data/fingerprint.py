@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphkd.data.source import ImageSource, Transform
+from graphkd.data.source import Named, Transform
 from graphkd.errors import StoreError
 
 _SHOWN = 60  # characters of a text that a message shows
@@ -27,7 +27,7 @@ def digest(data: Any) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-def data_fingerprint(source: ImageSource) -> str:
+def data_fingerprint(source: Named) -> str:
     """Hash of the sorted (id, size): which samples there are, in whatever order, without reading one."""
     return digest(canonical(sorted(zip(source.ids, source.sizes, strict=True))))
 

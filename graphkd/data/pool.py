@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from graphkd.data.files import load_file, read_json, write_file, write_json
@@ -208,7 +209,10 @@ class _Shards:
             return
         if (folder / _MANIFEST).is_file():
             body, _ = read_json(folder / _MANIFEST)
-            refuse(str(folder), body["made"], terms, "Choose another folder for the scores, or delete this one")
+            made_of = body.get("made")
+            if not isinstance(made_of, dict) or not all(isinstance(text, str) for text in made_of.values()):
+                raise StoreError(f"{folder / _MANIFEST} is no manifest of scores: delete this folder and score again")
+            refuse(str(folder), made_of, terms, "Choose another folder for the scores, or delete this one")
         else:
             write_json(folder / _MANIFEST, {"made": terms})
 
@@ -221,9 +225,9 @@ class _Shards:
             if body["of"] != self.identity:
                 return None
             raw = load_file(self._path(number, "safetensors"), body["bytes"], body["digest"])
-        except (StoreError, KeyError):
+            found: dict[str, Array] = load(raw.tobytes())
+        except (StoreError, KeyError, SafetensorError):
             return None
-        found: dict[str, Array] = load(raw.tobytes())
         return found
 
     def put(self, number: int, rows: Mapping[str, Array]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from graphkd.data.files import load_file, read_json, write_file, write_json
@@ -104,7 +105,7 @@ class Selection:
         try:
             raw = load_file(Path(path) / "selection.safetensors", body.pop("bytes"), body.pop("digest"))
             return cls(**{**load(raw.tobytes()), **body})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, SafetensorError) as error:
             raise StoreError(f"{path} holds no selection ({error}): select again") from error
 
 

@@ -1,11 +1,25 @@
 """What a data set must offer, and what a transform must offer, to be viewed, embedded and scored."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL.Image import Image
 
 from graphkd.typing import Float, Tensor
+
+
+class Named(Protocol):
+    """Samples by name and size alone: a source, or what a store kept of one."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """One stable name per sample."""
+        ...
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each sample."""
+        ...
 
 
 class ImageSource(Protocol):
@@ -49,4 +63,25 @@ class Transform(Protocol):
 
     def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
         """The view of one image."""
+        ...
+
+
+@runtime_checkable
+class RandomTransform(Transform, Protocol):
+    """A random transform whose draw can be kept and applied again.
+
+    Attributes:
+        names: of the numbers that describe a draw.
+        space: what they refer to: a draw may be applied by another transform of the same names and space.
+    """
+
+    names: tuple[str, ...]
+    space: str
+
+    def draw(self, image: Image) -> list[float]:
+        """The numbers of one view, exact in float32."""
+        ...
+
+    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
+        """The view that these numbers describe; ``transform(image)`` is ``apply(image, draw(image))``."""
         ...

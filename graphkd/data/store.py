@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load
 
-from graphkd.data.files import load_file, read_json
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some, transform_fingerprint
 from graphkd.data.source import ImageSource, Transform
-from graphkd.data.store_format import DTYPES, RAW, Entry, Manifest, class_terms, require_complete, rows_of, shard_name
-from graphkd.errors import StoreError
+from graphkd.data.store_codec import Array, decode
+from graphkd.data.store_format import Manifest, class_terms, require_complete
+from graphkd.data.store_read import ShardReader
+from graphkd.errors import OptionError, StoreError
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
-from graphkd.typing import Int, Tensor
+from graphkd.typing import Float, Int, Tensor
 
 _CHOOSE = "choose another --store folder, or delete this one to embed again"
+Index = int | Sequence[int] | Int[Tensor, " b"]
 
 
 class EmbeddingStore:
@@ -26,13 +26,15 @@ class EmbeddingStore:
 
     ``store[batch.index]`` stands in for ``teacher(batch.teacher)``, and the store itself for the teacher where a
     distiller sizes itself (``PRGDistiller.between(student, store)``). A shard is compared with its digest when it is
-    first touched. A store may be pickled and read from forked or spawned loader workers.
+    first touched, and again when its file was written to since. A store may be pickled and read from forked or spawned
+    loader workers.
 
     Args:
         path: folder that :func:`graphkd.data.embed.embed` wrote.
 
     Attributes:
         embedding_dim: width d of the embedding.
+        views: views of each sample.
         classes: the teacher's class names, or ``None``.
         num_classes: number of logits, or ``None`` for a teacher without head.
 
@@ -51,56 +53,75 @@ class EmbeddingStore:
         self.embedding_dim = self.manifest.embedding_dim
         self.classes: Sequence[str] | None = self.manifest.classes
         self.num_classes = self.manifest.num_classes
-        self._positions: np.ndarray[Any, Any] | None = None  # of a view: its samples' rows in the store
-        self._forget()
-
-    def _forget(self) -> None:
-        self._rows: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
-        self._shared: dict[str, Tensor] | None = None
-        self._listed: dict[str, list[Any]] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Another process maps the files itself."""
-        return {key: value for key, value in vars(self).items() if key not in ("_rows", "_shared", "_listed")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget()
+        self.views = self.manifest.views
+        self._files = ShardReader(self.path, self.manifest)
+        self._positions: Array | None = None  # of a view: its samples' rows in the store
 
     def __len__(self) -> int:
         return self.manifest.samples if self._positions is None else len(self._positions)
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{part} {width}" for part, width in self.manifest.widths.items())
-        return f"EmbeddingStore({str(self.path)!r}: {len(self)} samples, {parts}, {self.manifest.dtype})"
+        widths = self.manifest.columns
+        parts = ", ".join(f"{part} {widths[part].width}" for part in self.manifest.parts)
+        views = f" of {self.views} views" if self.views > 1 else ""
+        return f"EmbeddingStore({str(self.path)!r}: {len(self)} samples{views}, {parts}, {self.manifest.dtype})"
 
     @property
     def ids(self) -> list[str]:
         """Sample ids, in this store's order."""
         return self._list("ids")
 
-    def __getitem__(self, index: int | Sequence[int] | Int[Tensor, " b"]) -> Features:
-        """Features of the samples at these positions, in float32 on the CPU.
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each sample when it was embedded."""
+        return self._list("sizes")
+
+    @property
+    def content(self) -> list[str]:
+        """A hash of each sample's bytes when it was embedded."""
+        return self._list("content")
+
+    def __getitem__(self, index: Index) -> Features:
+        """Features of the samples at these positions, in float32 on the CPU; see :meth:`read`."""
+        return self.read(index)
+
+    def read(self, index: Index, view: Index | None = None) -> Features:
+        """Features of samples, in float32 on the CPU.
 
         Args:
             index: positions in the data set (``Batch.index``), from 0; one integer is a batch of one.
+            view: which view of each (``Batch.view``), from 0; needed where the store holds several.
 
         Shapes: (b,) -> embedding (b, d), logits (b, c), proxies (c, d), proxy_logits (c, c).
-        Raises: StoreError for a position that the store does not hold, or a damaged shard.
+        Raises: StoreError for a position that the store does not hold, or a damaged shard; OptionError for a view that
+            it does not hold.
         """
-        positions = self._stored(index)
-        number, row = np.divmod(positions, self.manifest.shard_size)
-        order = np.argsort(number, kind="stable")
-        edges = np.flatnonzero(np.diff(number[order])) + 1
-        bits = {
-            part: np.empty((len(row), width), RAW[self.manifest.dtype]) for part, width in self.manifest.widths.items()
-        }
-        for at in np.split(order, edges) if len(order) else []:  # the samples of one shard at a time
-            for part, rows in self._shard(int(number[at[0]])).items():
-                bits[part][at] = rows[row[at]]
-        dtype, shared = DTYPES[self.manifest.dtype], self._common()
-        values = {part: torch.from_numpy(each).view(dtype).float() for part, each in bits.items()}
+        made = self.manifest
+        names = [name for name in made.columns if name != "drawn"]
+        rows, shared = self._files.gather(self._rows(index, view), names), self.shared()
+        values = {part: decode(part, rows, made.dtype) for part in made.parts}
         return Features(values["embedding"], values.get("logits"), shared.get("proxies"), shared.get("proxy_logits"))
+
+    def drawn(self, index: Index, view: Index | None = None) -> Float[Tensor, "b p"]:
+        """The numbers that describe each view's augmentation, for the transform's ``apply``.
+
+        Args:
+            index, view: as for :meth:`read`.
+
+        Raises: StoreError for a store that was made without random views; else as :meth:`read`.
+        """
+        if not self.manifest.drawn:
+            raise StoreError(f"{self.path} holds no augmentation: it was made with {self.manifest.transform}")
+        return self._files.gather(self._rows(index, view), ["drawn"])["drawn"]
+
+    def stored(self, index: Index) -> dict[str, Tensor]:
+        """All views of samples as they are written, number format and all: for another store."""
+        first = self._rows(index, 0)
+        return self._files.gather((first[:, None] + np.arange(self.views)).reshape(-1), self.manifest.columns)
+
+    def shared(self) -> dict[str, Tensor]:
+        """What all samples share: proxies and proxy logits, as far as the teacher has them."""
+        return self._files.shared()
 
     def for_source(self, source: ImageSource) -> "EmbeddingStore":
         """This store in the order of a source: another order, or a part of the samples, found by id.
@@ -145,21 +166,11 @@ class EmbeddingStore:
 
         Raises: StoreError that names the damaged files, or the samples whose content changed.
         """
-        problems = []
-        for number in range(self.manifest.count):
-            try:
-                self._rows.pop(number, None)
-                self._shard(number)
-            except StoreError as error:
-                problems.append(str(error))
-        self._shared = self._listed = None
-        self._common()
-        self._list("content")
-        if problems:
-            raise StoreError("; ".join(problems))
+        if damage := self._files.damage():
+            raise StoreError("; ".join(damage.values()))
         if source is not None:
             self.check(source=source)
-            content = self._list("content")
+            content = self.content
             changed = [name for i, name in enumerate(source.ids) if source.content_hash(i) != content[i]]
             if changed:
                 raise StoreError(f"{self.path}: the content of {some(changed)} changed since embedding: {_CHOOSE}")
@@ -168,7 +179,7 @@ class EmbeddingStore:
         whole = self._positions is None and self.manifest.data == data_fingerprint(source)
         if whole and self.manifest.order == order_fingerprint(source.ids):
             return []
-        ids, sizes = self.ids, self._list("sizes")
+        ids, sizes = self.ids, self.sizes
         absent, extra = set(source.ids) - set(ids), set(ids) - set(source.ids)
         size_of = dict(zip(ids, sizes, strict=True))
         changed = [name for name, size in zip(source.ids, source.sizes, strict=True) if size_of.get(name, size) != size]
@@ -181,48 +192,41 @@ class EmbeddingStore:
             found.append("the samples are in another order (use store.for_source(source))")
         return found
 
-    def _stored(self, index: int | Sequence[int] | Tensor) -> np.ndarray[Any, Any]:
+    def _rows(self, index: Index, view: Index | None) -> Array:
         """Rows of the whole store."""
-        positions = np.atleast_1d(index.numpy(force=True) if isinstance(index, Tensor) else np.asarray(index))
-        if positions.ndim != 1 or (positions.dtype.kind not in "iu" and len(positions)):
-            raise StoreError(f"expected positions as integers (b,), found {positions.dtype} {positions.shape}")
+        positions = _integers(index, "positions")
         outside = positions[(positions < 0) | (positions >= len(self))]
         if len(outside):
             raise StoreError(
                 f"position {outside[0]} is not in {self.path}, which holds {len(self)} samples (0 to {len(self) - 1}): "
                 "use store.for_source(source) for the data set that the positions come from"
             )
-        positions = positions.astype(np.int64)
-        return positions if self._positions is None else self._positions[positions]
+        stored = positions if self._positions is None else self._positions[positions]
+        if view is None and self.views == 1:
+            return stored
+        return stored * self.views + self._views(view, len(stored))
 
-    def _shard(self, number: int) -> dict[str, np.ndarray[Any, Any]]:
-        if number not in self._rows:
-            path = self.path / f"{shard_name(number)}.safetensors"
-            entry = self._entries()[number]
-            self._rows[number] = rows_of(load_file(path, entry.bytes, entry.digest), self.manifest, number, path)
-        return self._rows[number]
-
-    def _common(self) -> dict[str, Tensor]:
-        if self._shared is None:
-            entry = self.manifest.shared
-            assert entry is not None  # a complete store has it
-            self._shared = load(load_file(self.path / "shared.safetensors", entry.bytes, entry.digest).tobytes())
-        return self._shared
+    def _views(self, view: Index | None, count: int) -> Array:
+        if view is None:
+            raise OptionError(
+                f"{self.path} holds {self.views} views of each sample: store.read(batch.index, batch.view)"
+            )
+        views = _integers(view, "views")
+        if len(views) not in (1, count) or ((views < 0) | (views >= self.views)).any():
+            raise OptionError(
+                f"expected {count} views in 0..{self.views - 1}, found {len(views)}"
+                + (f" in {views.min()}..{views.max()}" if len(views) else "")
+            )
+        return views
 
     def _list(self, key: str) -> list[Any]:
-        """One entry per sample out of all sidecars, read once: only who asks for ids pays for them."""
-        if self._listed is None:
-            listed: dict[str, list[Any]] = {"ids": [], "sizes": [], "content": []}
-            for name, entry in zip(self.manifest.names, self._entries(), strict=True):
-                body, own = read_json(self.path / f"{name}.json")
-                if own != entry.sidecar:
-                    raise StoreError(f"{self.path / name}.json is not the one written: delete it and embed again")
-                for each, values in listed.items():
-                    values.extend(body[each])
-            self._listed = listed
-        values = self._listed[key]
+        """One entry per sample."""
+        values = self._files.listed(key)
         return values if self._positions is None else [values[position] for position in self._positions]
 
-    def _entries(self) -> list[Entry]:
-        assert self.manifest.shards is not None  # a complete store has them
-        return self.manifest.shards
+
+def _integers(index: Index, what: str) -> Array:
+    values: Array = np.atleast_1d(index.numpy(force=True) if isinstance(index, Tensor) else np.asarray(index))
+    if values.ndim != 1 or (values.dtype.kind not in "iu" and len(values)):
+        raise StoreError(f"expected {what} as integers (b,), found {values.dtype} {values.shape}")
+    return values.astype(np.int64)

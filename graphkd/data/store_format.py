@@ -4,31 +4,28 @@
 
     manifest.json          what the store was made of; lists every file's digest once the store is complete
     shared.safetensors     proxies and proxy_logits, float32 (as far as the teacher has them)
-    shard-00000.safetensors, ...   embedding and logits of samples [k * shard_size, (k + 1) * shard_size)
+    shard-00000.safetensors, ...   embedding and logits of samples [k * shard_size, (k + 1) * shard_size), all views
     shared.json, shard-00000.json, ...   bytes and digest of that file, and of a shard its ids, sizes, content hashes
 
-A sidecar names the store it belongs to, so shards can be written one by one, in any order and by anyone.
+A sidecar names the store it belongs to, so shards can be written one by one, in any order and by anyone. No file names
+another one: names follow from numbers, so nothing can point outside the folder. ``shared.json`` repeats what the store
+was made of, so that a lost manifest can be made again.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from graphkd.data.files import read_json, write_json
 from graphkd.data.fingerprint import canonical, differences, digest, some
+from graphkd.data.store_codec import KINDS, Array, Column, columns
 from graphkd.errors import StoreError
-from graphkd.registry import unknown
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_SAFETENSORS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-RAW = {"float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16}  # numpy has no bfloat16: rows move as bits
+_MOST_SHARDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,9 @@ class Manifest:
         data, order: fingerprints of the samples and of their order.
         teacher: the teacher's fingerprint.
         transform: canonical JSON of the transform.
+        views: views of each sample, one row each.
+        drawn: names of the numbers that describe a view's augmentation, stored beside its features.
+        space: what these numbers refer to.
         shared, shards: the finished files; ``None`` while the store is incomplete.
     """
 
@@ -65,6 +65,9 @@ class Manifest:
     order: str
     teacher: dict[str, str]
     transform: str
+    views: int = 1
+    drawn: list[str] = field(default_factory=list)
+    space: str = ""
     shared: Entry | None = None
     shards: list[Entry] | None = None
     version: int = VERSION
@@ -72,12 +75,22 @@ class Manifest:
     @property
     def identity(self) -> str:
         """Digest of everything but the list of files."""
-        return digest(canonical(asdict(replace(self, shared=None, shards=None))))
+        return digest(canonical(self.terms()))
+
+    def terms(self) -> dict[str, Any]:
+        """Everything but the list of files, JSON-ready."""
+        return asdict(replace(self, shared=None, shards=None))
 
     @property
-    def widths(self) -> dict[str, int]:
-        """Columns of each per-sample tensor."""
-        return {"embedding": self.embedding_dim} | ({"logits": self.num_classes} if self.num_classes else {})
+    def columns(self) -> dict[str, Column]:
+        """The tensors of a shard; a row is one view of one sample, those of a sample in sequence."""
+        widths = {"embedding": self.embedding_dim} | ({"logits": self.num_classes} if self.num_classes else {})
+        return columns(widths, self.dtype, len(self.drawn))
+
+    @property
+    def parts(self) -> list[str]:
+        """The features of a sample."""
+        return ["embedding", *(["logits"] if self.num_classes else [])]
 
     @property
     def count(self) -> int:
@@ -93,6 +106,12 @@ class Manifest:
         """Positions of a shard's samples."""
         return range(number * self.shard_size, min(self.samples, (number + 1) * self.shard_size))
 
+    def listed(self) -> dict[str, Entry]:
+        """The finished files of a complete store, by name."""
+        assert self.shared is not None
+        assert self.shards is not None
+        return {"shared": self.shared, **dict(zip(self.names, self.shards, strict=True))}
+
     def differences(self, asked: "Manifest") -> list[str]:
         """One sentence for each thing in which another run's plan differs, the order of samples left aside."""
         return [
@@ -103,7 +122,7 @@ class Manifest:
 
     def _terms(self) -> dict[str, str]:
         data = f"{self.samples} samples, fingerprint {self.data}"
-        return {"transform": self.transform, "data": data, "dtype": self.dtype}
+        return {"transform": self.transform, "data": data, "dtype": self.dtype, "views": str(self.views)}
 
     def write(self, folder: Path) -> None:
         """Put it into its folder, at once or not at all."""
@@ -113,26 +132,50 @@ class Manifest:
     def read(cls, folder: Path) -> "Manifest":
         """The manifest of a folder. Raises: StoreError for a missing, damaged or foreign one."""
         path = folder / MANIFEST
-        body, _ = read_json(path)
+        return cls.parse(read_json(path)[0], path)
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any], path: Path) -> "Manifest":
+        """A manifest out of JSON. Raises: StoreError that names the file and what is wrong in it."""
         if body.get("version") != VERSION:
             raise StoreError(f"{path}: expected version {VERSION}, found {body.get('version')!r}: embed again")
         try:
-            if set(body) != {field.name for field in fields(cls)}:
+            if set(body) != {each.name for each in fields(cls)}:
                 raise StoreError(f"has the keys {sorted(body)}")
-            shared, shards = body.pop("shared"), body.pop("shards")
-            manifest = cls(
-                **body,
-                shared=None if shared is None else Entry(**shared),
-                shards=None if shards is None else [Entry(**each) for each in shards],
-            )
-            counts = (manifest.samples, manifest.shard_size, manifest.embedding_dim)
-            if manifest.dtype not in DTYPES or any(type(count) is not int or count < 1 for count in counts):
-                raise StoreError(f"has dtype {manifest.dtype!r} and counts {counts}")
-            if manifest.shards is not None and (shared is None or len(manifest.shards) != manifest.count):
-                raise StoreError(f"lists {len(manifest.shards)} of {manifest.count} shards")
+            shared, shards = body["shared"], body["shards"]
+            known = {
+                "shared": None if shared is None else Entry(**shared),
+                "shards": None if shards is None else [Entry(**each) for each in shards],
+            }
+            manifest = cls(**{**body, **known})
+            _check(manifest)
         except (TypeError, StoreError) as error:
             raise StoreError(f"{path} is no manifest of a store: it {error}; delete it and embed again") from error
         return manifest
+
+
+def _check(made: Manifest) -> None:
+    """Types, counts, and that the files are as large as the counts say, before anything is allocated by them."""
+    counts = [made.samples, made.shard_size, made.embedding_dim, made.views]
+    counts += [] if made.num_classes is None else [made.num_classes]
+    if made.dtype not in KINDS or any(type(count) is not int or count < 1 for count in counts):
+        raise StoreError(f"has dtype {made.dtype!r} and counts {counts}")
+    if type(made.teacher) is not dict or any(type(each) is not list for each in (made.drawn, made.classes or [])):
+        raise StoreError("holds something else where a list or an object belongs")
+    texts = [made.data, made.order, made.transform, made.space, *made.teacher, *made.teacher.values()]
+    if any(type(text) is not str for text in [*texts, *made.drawn, *(made.classes or [])]):
+        raise StoreError("holds something else where a text belongs")
+    if made.shards is None:
+        if made.count > _MOST_SHARDS:
+            raise StoreError(f"is of {made.count} shards, at most {_MOST_SHARDS} are made")
+        return
+    if made.shared is None or len(made.shards) != made.count:
+        raise StoreError(f"lists {len(made.shards)} of {made.count} shards")
+    width = sum(column.bytes for column in made.columns.values())
+    for name, entry in made.listed().items():
+        rows = 0 if name == "shared" else len(made.span(int(name.removeprefix("shard-")))) * made.views
+        if type(entry.bytes) is not int or entry.bytes < rows * width:
+            raise StoreError(f"says {entry.bytes!r} bytes of {name}, {rows} rows of {width} bytes are more")
 
 
 def shard_name(number: int) -> str:
@@ -145,19 +188,12 @@ def class_terms(classes: Sequence[str] | None) -> dict[str, str]:
     return {} if classes is None else {"class names": canonical(list(classes))}
 
 
-def check_dtype(dtype: str) -> None:
-    """Raises: UnknownNameError for a dtype that no store has."""
-    if dtype not in DTYPES:
-        raise unknown("store dtype", dtype, list(DTYPES))
-
-
 def missing_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files that a complete store lacks, or that have another size: no file is read."""
-    listed = zip(["shared", *manifest.names], [manifest.shared, *(manifest.shards or [])], strict=True)
     missing = []
-    for name, entry in listed:
+    for name, entry in manifest.listed().items():
         file = folder / f"{name}.safetensors"
-        whole = entry is not None and file.is_file() and file.stat().st_size == entry.bytes
+        whole = file.is_file() and file.stat().st_size == entry.bytes
         if not whole or not (folder / f"{name}.json").is_file():
             missing.append(file.name)
     return missing
@@ -174,7 +210,7 @@ def require_complete(folder: Path, manifest: Manifest) -> None:
         raise StoreError(f"{folder} lacks {some(missing)}, absent or not of the size written; {go_on}")
 
 
-def rows_of(raw: np.ndarray[Any, Any], manifest: Manifest, number: int, path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def rows_of(raw: Array, manifest: Manifest, number: int, path: Path) -> dict[str, Array]:
     """The tensors of a mapped shard as raw rows, after its header was found to say what the manifest says."""
     try:
         length = int.from_bytes(raw[:8].tobytes(), "little")
@@ -182,14 +218,16 @@ def rows_of(raw: np.ndarray[Any, Any], manifest: Manifest, number: int, path: Pa
             raise ValueError(f"a header of {length} bytes in a file of {raw.size}")
         header = json.loads(raw[8 : 8 + length].tobytes())
         found = {}
-        for part, width in manifest.widths.items():
-            shape = (len(manifest.span(number)), width)
-            begin, end = header[part]["data_offsets"]
-            size = shape[0] * width * DTYPES[manifest.dtype].itemsize
-            stated = (header[part]["dtype"], tuple(header[part]["shape"]), end - begin)
-            if stated != (_SAFETENSORS[manifest.dtype], shape, size) or not 0 <= begin <= end <= raw.size - 8 - length:
-                raise ValueError(f"{part} is {stated}, expected {shape} of {manifest.dtype}")
-            found[part] = raw[8 + length + begin : 8 + length + end].view(RAW[manifest.dtype]).reshape(shape)
+        for name, column in manifest.columns.items():
+            shape = (len(manifest.span(number)) * manifest.views, column.width)
+            begin, end = header[name]["data_offsets"]
+            stated = (header[name]["dtype"], tuple(header[name]["shape"]), end - begin)
+            inside = 0 <= begin <= end <= raw.size - 8 - length
+            if stated != (column.kind.name, shape, shape[0] * column.bytes) or not inside:
+                raise ValueError(f"{name} is {stated}, expected {shape} of {column.kind.name}")
+            found[name] = raw[8 + length + begin : 8 + length + end].view(column.kind.raw).reshape(shape)
+            if not found[name].flags.aligned:  # numpy would copy the whole shard for each batch
+                raise ValueError(f"{name} begins at byte {8 + length + begin}, which its numbers cannot")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{path} is no shard of this store: {error}; delete it and embed again") from error
     return found

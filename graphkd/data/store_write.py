@@ -1,112 +1,179 @@
-"""Writing a store shard by shard, so that an interruption costs at most the shard under way."""
+"""Writing a store shard by shard, by one process or by many: an interruption costs at most the shards under way."""
 
 import re
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
-from graphkd.data.files import read_json, write_file, write_json
+from graphkd.data.files import load_file, read_json, write_file, write_json
 from graphkd.data.fingerprint import differences, digest, some
-from graphkd.data.source import ImageSource
-from graphkd.data.store_format import DTYPES, MANIFEST, Entry, Manifest, shard_name
+from graphkd.data.source import Named
+from graphkd.data.store_codec import encode
+from graphkd.data.store_format import MANIFEST, Entry, Manifest, missing_files, shard_name
 from graphkd.errors import StoreError
 from graphkd.features import Features
 from graphkd.typing import Tensor
 
-_OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.tmp)?")
+_OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.[0-9a-f]+\.tmp)?")
+_POLL = 0.2  # seconds between two looks at what the other ranks have finished
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which shards are this process's: those whose number leaves ``rank`` when divided by ``world``."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what there is one of: the manifest and the shared file."""
+        return self.rank == 0
+
+    def names(self, plan: Manifest) -> list[str]:
+        """Files of this process, without their endings."""
+        return [*(["shared"] if self.leads else []), *plan.names[self.rank :: self.world]]
 
 
 class StoreWriter:
-    """Writes the shards that a folder lacks; one process at a time.
+    """Writes the shards that a folder lacks; each of several processes its own, rank 0 also the one manifest.
 
     Args:
         folder: the store's folder; made if it is absent.
         plan: what is to be embedded; the shard size of a store begun earlier replaces the plan's.
+        share: this process's part of the shards.
 
     Raises: StoreError if the folder holds another store (each difference named) or other files.
     """
 
-    def __init__(self, folder: Path, plan: Manifest) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, plan: Manifest, share: Share | None = None) -> None:
+        self.folder, self.mine = folder, share or Share()
         self.plan = self._claim(plan)
-        for leftover in [file for file in folder.glob(".*.tmp") if _OURS.fullmatch(file.name)]:
-            leftover.unlink()
+        self._clean()
         self.entries: dict[str, Entry] = {}
-        for name in ["shared", *self.plan.names]:
-            entry = self._finished(name)
+        for name in self.mine.names(self.plan):
+            entry = finished(folder, name, self.plan.identity)
             if entry is not None:
                 self.entries[name] = entry
 
     def todo(self) -> list[int]:
-        """Numbers of the shards to compute; one at least where the shared file is absent, which a batch gives."""
-        absent = [number for number, name in enumerate(self.plan.names) if name not in self.entries]
-        return absent or ([0] if "shared" not in self.entries else [])
+        """Numbers of this process's shards that are to be computed."""
+        return [number for number in range(self.mine.rank, self.plan.count, self.mine.world) if self._lacks(number)]
+
+    def needs_shared(self) -> bool:
+        """Whether the shared file is this process's and absent; any batch gives it."""
+        return self.mine.leads and "shared" not in self.entries
 
     def share(self, features: Features) -> None:
         """Write what all samples share, once: proxies and their logits, in float32."""
-        if "shared" in self.entries:
+        if not self.needs_shared():
             return
         parts = {"proxies": features.proxies, "proxy_logits": features.proxy_logits}
         tensors = {part: value.float().cpu().contiguous() for part, value in parts.items() if value is not None}
         for part, value in tensors.items():
             if not torch.isfinite(value).all():
                 raise StoreError(f"the teacher's {part} are not finite: nothing is written")
-        self._put("shared", tensors, {})
+        self.put("shared", tensors, {"plan": self.plan.terms()})
 
-    def rows(self, features: Features, ids: list[str]) -> dict[str, Tensor]:
-        """A batch's rows in the store's dtype, ready for :meth:`shard`.
+    def rows(self, features: Features, ids: Sequence[str]) -> dict[str, Tensor]:
+        """A batch's rows as they are written, ready for :meth:`shard`.
+
+        Args:
+            ids: of the samples; features hold ``plan.views`` rows of each.
 
         Raises: StoreError that names the samples whose rows are not finite, or the width that does not fit.
         """
-        rows = {}
-        for part, width in self.plan.widths.items():
+        rows: dict[str, Tensor] = {}
+        for part in self.plan.parts:
             value = features.tensor(part, "EmbeddingStore")
-            if value.shape != (len(ids), width):
-                raise StoreError(f"the teacher's {part} are {tuple(value.shape)}, expected {(len(ids), width)}")
-            rows[part] = value.to("cpu", DTYPES[self.plan.dtype])
-            finite = torch.isfinite(rows[part]).all(1).tolist()
-            broken = [name for name, good in zip(ids, finite, strict=True) if not good]
+            shape = (len(ids) * self.plan.views, self.plan.columns[part].width)
+            if value.shape != shape:
+                raise StoreError(f"the teacher's {part} are {tuple(value.shape)}, expected {shape}")
+            encoded = encode(part, value, self.plan.dtype)
+            finite = torch.isfinite(value).all(1).cpu()
+            for each in encoded.values():
+                finite &= torch.isfinite(each).all(1)
+            broken = [
+                name for name, good in zip(ids, finite.view(len(ids), -1).all(1).tolist(), strict=True) if not good
+            ]
             if broken:
                 raise StoreError(
                     f"the teacher's {part} in {self.plan.dtype} are not finite for {len(broken)} samples: "
                     f"{', '.join(broken[:5])}; their shard is not written: check these images and the teacher's "
                     "precision, or choose dtype='float32'"
                 )
+            rows |= encoded
         return rows
 
-    def shard(self, number: int, rows: list[dict[str, Tensor]], source: ImageSource, content: list[str]) -> None:
+    def shard(self, number: int, rows: Sequence[dict[str, Tensor]], source: Named, content: list[str]) -> None:
         """Write one shard, then the sidecar that makes it count."""
         span = self.plan.span(number)
         about = {"ids": [source.ids[i] for i in span], "sizes": [int(source.sizes[i]) for i in span]}
-        tensors = {part: torch.cat([each[part] for each in rows]) for part in self.plan.widths}
-        self._put(shard_name(number), tensors, {**about, "content": content})
+        tensors = {name: torch.cat([each[name] for each in rows]) for name in self.plan.columns}
+        self.put(shard_name(number), tensors, {**about, "content": content})
 
-    def finish(self) -> None:
-        """Write the manifest that lists all files: from now on the store can be opened."""
-        shards = [self.entries[name] for name in self.plan.names]
-        replace(self.plan, shared=self.entries["shared"], shards=shards).write(self.folder)
-
-    def _put(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    def put(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Write a file, then its sidecar."""
         data = save(tensors)
         body = {"store": self.plan.identity, "name": name, "bytes": len(data), "digest": digest(data), **about}
         write_file(self.folder / f"{name}.safetensors", data)
         sidecar = write_json(self.folder / f"{name}.json", body)
         self.entries[name] = Entry(len(data), body["digest"], sidecar)
 
-    def _finished(self, name: str) -> Entry | None:
-        """A file that is there, whole, and of this very store."""
+    def finish(self, patience: float = 0.0) -> None:
+        """Rank 0 writes the manifest that lists all files, which makes the store one; the others wait for it.
+
+        Args:
+            patience: seconds without a new shard after which the other ranks are given up.
+
+        Raises: StoreError that names the shards which other ranks left undone.
+        """
+        known, since = -1, time.monotonic()
+        while absent := self._absent():
+            if len(absent) != known:
+                known, since = len(absent), time.monotonic()
+            if time.monotonic() - since >= patience:
+                raise StoreError(
+                    f"{self.folder} is incomplete: rank {self.mine.rank} of {self.mine.world} has written its shards "
+                    f"and lacks {some(absent)}, which other ranks write; what is written is kept: run them, or run "
+                    "again, with any number of ranks"
+                )
+            time.sleep(min(_POLL, patience))
+        if self.mine.leads:
+            entries = [self.entries[name] for name in self.plan.names]
+            replace(self.plan, shared=self.entries["shared"], shards=entries).write(self.folder)
+
+    def _absent(self) -> list[str]:
+        """For rank 0 the files that are not there and whole yet; for the others the manifest, until it lists theirs."""
+        if self.mine.leads:
+            for name in self.plan.names:
+                if name not in self.entries and (entry := finished(self.folder, name, self.plan.identity)):
+                    self.entries[name] = entry
+            return [name for name in self.plan.names if name not in self.entries]
         try:
-            body, sidecar = read_json(self.folder / f"{name}.json")
-            if (body["store"], body["name"]) != (self.plan.identity, name):
-                return None
-            data = (self.folder / f"{name}.safetensors").read_bytes()
-        except (StoreError, OSError, KeyError):
-            return None
-        entry = Entry(len(data), digest(data), sidecar)
-        return entry if (entry.bytes, entry.digest) == (body["bytes"], body["digest"]) else None
+            made = Manifest.read(self.folder)
+        except StoreError:
+            return [MANIFEST]
+        listed = {} if made.shards is None else made.listed()
+        if made.identity == self.plan.identity and self.entries.items() <= listed.items():
+            return missing_files(self.folder, made) if listed else [MANIFEST]
+        present = {path.stem for path in self.folder.glob("shard-*.json")}
+        return [name for name in self.plan.names if name not in present] + [MANIFEST]
+
+    def _lacks(self, number: int) -> bool:
+        return shard_name(number) not in self.entries
+
+    def _clean(self) -> None:
+        """Remove what a killed run of this very process left; other ranks may be writing."""
+        names = {*self.mine.names(self.plan), *(["manifest"] if self.mine.leads else [])}
+        for left in self.folder.glob(".*.tmp"):
+            if _OURS.fullmatch(left.name) and left.name.split(".")[1] in names:
+                left.unlink(missing_ok=True)
 
     def _claim(self, plan: Manifest) -> Manifest:
         """Take over the folder's manifest if it fits, or write one; an unfinished store lists no files."""
@@ -116,6 +183,8 @@ class StoreWriter:
             # a finished store can be read in another order, but not continued in one
             _refuse(self.folder, differences({"order of samples": made.order}, {"order of samples": plan.order}))
             plan = replace(plan, shard_size=made.shard_size)
+            if made.shards is None:
+                return plan
         elif self.folder.is_dir():
             foreign = [file.name for file in self.folder.iterdir() if not self._is_ours(file, plan)]
             if foreign:
@@ -123,7 +192,8 @@ class StoreWriter:
                     f"{self.folder} has no manifest but holds {some(sorted(foreign))}, other files or shards of "
                     "another store (or of another shard_size): choose an empty folder, or delete this one"
                 )
-        plan.write(self.folder)
+        if self.mine.leads:
+            plan.write(self.folder)
         return plan
 
     def _is_ours(self, file: Path, plan: Manifest) -> bool:
@@ -134,6 +204,18 @@ class StoreWriter:
             return bool(file.suffix != ".json" or read_json(file)[0].get("store") == plan.identity)
         except StoreError:
             return True
+
+
+def finished(folder: Path, name: str, identity: str) -> Entry | None:
+    """A file that is there, whole, and of this very store."""
+    try:
+        body, sidecar = read_json(folder / f"{name}.json")
+        if (body["store"], body["name"]) != (identity, name):
+            return None
+        load_file(folder / f"{name}.safetensors", body["bytes"], body["digest"])
+        return Entry(body["bytes"], body["digest"], sidecar)
+    except (StoreError, KeyError):
+        return None
 
 
 def require_same(folder: Path, made: Manifest, asked: Manifest) -> None:

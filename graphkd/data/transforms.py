@@ -1,7 +1,13 @@
-"""Views of one image as tensors in [0, 1]; the random ones draw from torch's global generator, which Views seeds."""
+"""Views of one image as tensors in [0, 1]; the random ones draw from torch's global generator, which Views seeds.
 
+A random view is ``apply(image, draw(image))``: what was drawn is a few numbers, which a store keeps beside the features
+of the view, so that a student sees the very crop that its teacher saw.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL.Image import Image
@@ -58,8 +64,25 @@ class CenterView(_View):
         return _to_tensor(_center(image, self.size))
 
 
+class _RandomView(_View, ABC):
+    """Splits the randomness from its use; ``space`` says what the numbers refer to."""
+
+    names: ClassVar[tuple[str, ...]]
+
+    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
+        return self.apply(image, self.draw(image))
+
+    @abstractmethod
+    def draw(self, image: Image) -> list[float]:
+        """The numbers of one view, as ``names`` lists them."""
+
+    @abstractmethod
+    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
+        """The view that these numbers describe."""
+
+
 @dataclass(frozen=True)
-class RandomCropView(_View):
+class RandomCropView(_RandomView):
     """CIFAR's augmentation: the centre square, padded with black, cropped at a random place, flipped half of the time.
 
     Args:
@@ -73,15 +96,27 @@ class RandomCropView(_View):
     size: int
     padding: int = 4
     flip: bool = True
+    names = ("top", "left", "flip")
 
-    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
-        padded = functional.pad(_center(image, self.size), [self.padding])
+    @property
+    def space(self) -> str:
+        """The padded centre square."""
+        return f"centre of {self.size} pixels, padded by {self.padding}"
+
+    def draw(self, image: Image) -> list[float]:
+        """Corner of the crop in the padded square, pixels; 1 for a flip."""
         top, left = torch.randint(2 * self.padding + 1, (2,)).tolist()
-        return _flipped(_to_tensor(functional.crop(padded, top, left, self.size, self.size)), self.flip)
+        return [top, left, _coin(self.flip)]
+
+    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
+        """That crop."""
+        padded = functional.pad(_center(image, self.size), [self.padding])
+        top, left, flip = map(int, drawn)
+        return _flipped(_to_tensor(functional.crop(padded, top, left, self.size, self.size)), flip)
 
 
 @dataclass(frozen=True)
-class RandomResizedCropView(_View):
+class RandomResizedCropView(_RandomView):
     """ImageNet's augmentation: a random part of the image, resized (bicubic, antialiased), flipped half of the time.
 
     Args:
@@ -97,11 +132,19 @@ class RandomResizedCropView(_View):
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    names = ("top", "left", "height", "width", "flip")
+    space = "pixels of the image"
 
-    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
-        top, left, height, width = RandomResizedCrop.get_params(image, list(self.scale), list(self.ratio))
+    def draw(self, image: Image) -> list[float]:
+        """The part, in pixels of the image and so for views of any size; 1 for a flip."""
+        box = RandomResizedCrop.get_params(image, list(self.scale), list(self.ratio))
+        return [*map(float, box), _coin(self.flip)]
+
+    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
+        """That part."""
+        top, left, height, width, flip = map(int, drawn)
         crop = functional.resized_crop(image, top, left, height, width, [self.size, self.size], BICUBIC)
-        return _flipped(_to_tensor(crop), self.flip)
+        return _flipped(_to_tensor(crop), flip)
 
 
 def _center(image: Image, size: int) -> Image:
@@ -114,5 +157,9 @@ def _to_tensor(image: Image) -> Float[Tensor, "3 h w"]:
     return tensor.float() / 255
 
 
-def _flipped(image: Float[Tensor, "3 h w"], flip: bool) -> Float[Tensor, "3 h w"]:
-    return image.flip(-1) if flip and torch.rand(()) < 0.5 else image
+def _coin(flip: bool) -> float:
+    return float(flip and torch.rand(()) < 0.5)
+
+
+def _flipped(image: Float[Tensor, "3 h w"], flip: int) -> Float[Tensor, "3 h w"]:
+    return image.flip(-1) if flip else image

@@ -10,19 +10,22 @@ from torch.utils.data import DataLoader, Dataset
 from graphkd.data.batch import Batch
 from graphkd.data.epochs import EpochBatches, Key
 from graphkd.data.seeds import derived_seed
-from graphkd.data.source import ImageSource, Transform
-from graphkd.errors import DataError
+from graphkd.data.source import ImageSource, RandomTransform, Transform
+from graphkd.data.store import EmbeddingStore
+from graphkd.data.workers import in_a_group_of_its_own
+from graphkd.errors import DataError, OptionError
 from graphkd.typing import Float, Tensor
 
 
 @dataclass(frozen=True)
 class ViewPair:
-    """One sample; ``teacher`` is ``None`` where the view is shared, ``target`` where labels were not asked for."""
+    """One sample; ``teacher`` is ``None`` where the view is shared, ``target`` and ``view`` where not asked for."""
 
     student: Float[Tensor, "3 h w"]
     teacher: Float[Tensor, "3 h2 w2"] | None
     index: int
     target: int | None
+    view: int | None = None
 
 
 class Views(Dataset[ViewPair]):
@@ -38,8 +41,11 @@ class Views(Dataset[ViewPair]):
         teacher: transform of the teacher's view, drawn independently, or ``"shared"``: the student's own tensor.
         seed: of augmentation, and of the order in :meth:`loader`.
         labels: hand out targets. Off, ``source.target`` is never called and ``Batch.target`` is ``None``.
+        replay: a store whose views were drawn at random: ``student`` shows the very crops that its teacher saw, a view
+            an epoch in turn from one that depends on the sample, and ``Batch.view`` says which.
 
-    Raises: DataError from an image that cannot be read (path named), or where labels are asked for and absent.
+    Raises: DataError from an image that cannot be read (path named), or where labels are asked for and absent;
+        StoreError, OptionError for a store of other samples, or whose draws ``student`` cannot apply.
 
     Example: ``Views(source, student=RandomCropView(32), teacher=CenterView(224)).loader(256)``
     """
@@ -52,9 +58,12 @@ class Views(Dataset[ViewPair]):
         teacher: Transform | Literal["shared"] = "shared",
         seed: int = 0,
         labels: bool = False,
+        replay: EmbeddingStore | None = None,
     ) -> None:
         self.source, self.seed, self.labels = source, seed, labels
-        self.student, self.teacher = student, teacher
+        self.student, self.teacher, self.replay = student, teacher, replay
+        if replay is not None:
+            _check_replay(replay, source, student, teacher)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -62,13 +71,19 @@ class Views(Dataset[ViewPair]):
     def __getitem__(self, key: int | Key) -> ViewPair:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         image, name = self.source.image(index), self.source.ids[index]
+        target = self._target(index) if self.labels else None
+        if self.replay is not None:
+            assert isinstance(self.student, RandomTransform)  # checked at the door
+            view = (epoch + derived_seed(self.seed, name, "view")) % self.replay.views
+            drawn = self.replay.drawn(index, view)[0].tolist()
+            return ViewPair(self.student.apply(image, drawn), None, index, target, view)
         with _SeededGlobal() as seeded:
             seeded.start(derived_seed(self.seed, epoch, name, "student"))
             student, teacher = self.student(image), None
             if self.teacher != "shared":
                 seeded.start(derived_seed(self.seed, epoch, name, "teacher"))
                 teacher = self.teacher(image)
-        return ViewPair(student, teacher, index, self._target(index) if self.labels else None)
+        return ViewPair(student, teacher, index, target)
 
     def _target(self, index: int) -> int:
         target = self.source.target(index)
@@ -82,11 +97,13 @@ class Views(Dataset[ViewPair]):
         student = torch.stack([pair.student for pair in pairs])
         own = [pair.teacher for pair in pairs if pair.teacher is not None]
         targets = [pair.target for pair in pairs if pair.target is not None]
+        views = [pair.view for pair in pairs if pair.view is not None]
         return Batch(
             student=student,
             teacher=torch.stack(own) if own else student,
             index=torch.tensor([pair.index for pair in pairs]),
             target=torch.tensor(targets) if targets else None,
+            view=torch.tensor(views) if views else None,
         )
 
     def loader(
@@ -115,10 +132,27 @@ class Views(Dataset[ViewPair]):
             batch_sampler=batches,
             collate_fn=self.collate,
             num_workers=workers,
+            worker_init_fn=in_a_group_of_its_own,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             # its own generator: each iter() draws one number, which must not move the global one that dropout uses
             generator=torch.Generator(),
+        )
+
+
+def _check_replay(
+    store: EmbeddingStore, source: ImageSource, student: Transform, teacher: Transform | Literal["shared"]
+) -> None:
+    if teacher != "shared":
+        raise OptionError("replay=store takes the teacher's features from the store: leave teacher='shared'")
+    store.check(source=source)
+    made = store.manifest
+    found = (list(student.names), student.space) if isinstance(student, RandomTransform) else None
+    if not made.drawn or found != (made.drawn, made.space):
+        raise OptionError(
+            f"{store.path} keeps {made.drawn or 'no draws'} ({made.space or made.transform}), which the student's "
+            f"transform {student.spec} cannot apply: use the transform that the store was made with, at any size "
+            "if it is a RandomResizedCropView"
         )
 
 

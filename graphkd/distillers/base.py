@@ -69,6 +69,7 @@ class Distiller(nn.Module, ABC):
         terms: name -> (weight, term).
         global_batch: ``"exact"`` (W ranks equal one process), ``"per_image"`` (no relation between samples), or
             ``"undefined: reason"``.
+        relates_maps: whether terms relate maps or tokens of several images, so that chunks of a batch must keep them.
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
         needs: which of ``target``, ``index``, ``boxes`` must be given.
         sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
@@ -77,6 +78,7 @@ class Distiller(nn.Module, ABC):
 
     terms: Mapping[str, tuple[float, Term]]
     global_batch: ClassVar[str] = "exact"
+    relates_maps: bool = False
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
     sized_by: ClassVar[tuple[str, ...]] = ()

@@ -30,6 +30,7 @@ class TaylorGaussian:
     gamma: float
     order: int
     __name__ = "taylor_gaussian"
+    pairwise: ClassVar[bool] = True
 
     def __call__(self, x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
         """The kernel of all pairs."""

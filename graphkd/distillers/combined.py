@@ -43,6 +43,7 @@ class CombinedDistiller(Distiller):
         if not self.weights:
             raise OptionError("a combination needs a part of weight > 0: give parts={'kd': KDDistiller(), ...}")
         self.parts = nn.ModuleDict({name: parts[name] for name in self.weights})
+        self.relates_maps = any(each.relates_maps or each.global_batch == "per_image" for each in self._each().values())
         self.terms = {}
 
     @classmethod

@@ -55,4 +55,4 @@ class DISTDistiller(Distiller):
 
     def _intra(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = (distributed.gather(x, list(pair.sizes)) for x in same_samples(pair, "logits"))
-        return (1 - ops.damped_row_pearson(student.mT, teacher.mT, _EPS)).mean()
+        return (1 - ops.damped_column_pearson(student, teacher, _EPS)).mean()

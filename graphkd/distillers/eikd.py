@@ -108,6 +108,7 @@ class EIKDDistiller(Distiller):
         crosses = implicit_weight > 0 and self.relation.crosses
         compares = explicit if explicit_weight > 0 else ""
         self.maps = MapNodes(channels, maps) if compares == "maps" else None
+        self.relates_maps = self.maps is not None
         self.features = FeatureNodes(student_dim, teacher_dim) if crosses or compares not in ("", "maps") else None
         made = PseudoLabels(num_classes, labels) if isinstance(labels, str) else labels
         self.labels = made if label_weight > 0 else None

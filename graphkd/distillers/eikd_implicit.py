@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from graphkd import distributed, ops
-from graphkd.alignments import HUBER, MSE, Alignment, kl
-from graphkd.distillers.base import Pair, mean_over_batch
+from graphkd.alignments import CROSS_ENTROPY, HUBER, MSE, Alignment, kl
+from graphkd.distillers.base import Pair
 from graphkd.distillers.terms import TeacherGramNodes
 from graphkd.edges import Edges
 from graphkd.errors import OptionError
@@ -119,9 +119,10 @@ class InfoNCE(Implicit):
         """Mean over samples."""
         student, teacher = pair.student["sample"].x, pair.teacher["sample"].x
         everyone = distributed.gather(student, list(pair.sizes))
-        scores = cosine(teacher, everyone) / self.temperature
-        own = cosine(teacher.unsqueeze(1), student.unsqueeze(1)).flatten() / self.temperature
-        return mean_over_batch(scores.logsumexp(-1) - own)
+        first = sum(pair.sizes[: distributed.rank()])
+        own = torch.arange(first, first + len(teacher), device=teacher.device)
+        contrast = ops.info_nce(teacher, everyone, own, "cosine", self.temperature)
+        return CROSS_ENTROPY.reduce(contrast, len(teacher), len(everyone))
 
 
 IMPLICIT: Registry[Callable[[bool, float], Implicit]] = Registry("implicit relation")

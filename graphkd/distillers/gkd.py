@@ -42,6 +42,7 @@ class GKDDistiller(Distiller):
     have signs and the code's root of a degree <= 0 is NaN.
     """
 
+    relates_maps = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"adjacency"})
 
     def __init__(

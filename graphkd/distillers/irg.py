@@ -39,6 +39,7 @@ class IRGDistiller(Distiller):
     where widths agree): the PyTorch port AberHu/Knowledge-Distillation-Zoo@65470c8 and its weights are followed.
     """
 
+    relates_maps = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset(
         {"vertex", "edge_feature", "edge_map0", "edge_map1", "transformation"}
     )

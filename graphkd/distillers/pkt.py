@@ -4,9 +4,8 @@ from typing import ClassVar, Final, final
 
 from graphkd import ops
 from graphkd.alignments import MSE, Alignment
-from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
-from graphkd.distillers.terms import EdgeTerm
 from graphkd.features import Features
 from graphkd.functional.samples import pkt_divergence, pkt_rows
 from graphkd.graph import Graph
@@ -19,6 +18,9 @@ def affinity(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Te
     r"""Cosine moved to [0, 1], :math:`(\langle \hat x_i, \hat y_j \rangle + 1)/2`, with 1e-7 beside each length."""
     rows = pkt_rows(x)
     return ((ops.gram(rows, rows if x is y else pkt_rows(y)) + 1) / 2).clamp_min(0)  # rounding may pass -1
+
+
+affinity.pairwise = True  # type: ignore[attr-defined]
 
 
 @final
@@ -44,8 +46,14 @@ class PKTDistiller(Distiller):
 
     def __init__(self, *, weight: float = 30000.0) -> None:
         super().__init__()
-        self.terms = self.table(divergence=(weight, EdgeTerm(("sample", "affinity", "sample"), DIVERGENCE)))
+        self.terms = self.table(divergence=(weight, _divergence))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples and their affinities, as distributions."""
         return sample_graph(features, "embedding", "PKT").connect("sample", affinity, "sample", normalise="sum")
+
+
+def _divergence(pair: Pair) -> Float[Tensor, ""]:
+    student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
+    value = ops.edge_pkt(*ops.edge_nodes(student, teacher))
+    return DIVERGENCE.reduce(value, len(student.source), len(student.target))

@@ -1,14 +1,19 @@
 """Relational knowledge distillation: distances of pairs and angles of triplets of samples."""
 
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
+
+import torch
 
 from graphkd import distributed, ops
+from graphkd.alignments import HUBER
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
-from graphkd.distillers.terms import EdgeTerm
+from graphkd.edges import Edges
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.typing import Float, Side, Tensor
+
+_LEAST: Final = 1e-12  # of the squared distance of two samples
 
 
 @final
@@ -30,8 +35,8 @@ class RKDDistiller(Distiller):
     Shapes: embedding (b, d) and (b, any); time and memory of the angle term grow with b^3, not with d.
     Raises: MissingFeatureError without embeddings.
     Example: ``RKDDistiller(angle_weight=0.0)(student(images), teacher(images)).total``
-    Differs from the official code (lenscloth/RKD@0a6c3c0): equal samples are at distance 0 instead of 1e-6, their
-    angles are 0, and neither has a gradient (there up to 1.2e7).
+    Differs from the official code (lenscloth/RKD@0a6c3c0): the distance of equal samples (1e-6) has no gradient, and
+    their angles are 0 without gradient (there up to 1.2e7).
     """
 
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"distance", "angle"})
@@ -39,7 +44,7 @@ class RKDDistiller(Distiller):
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0) -> None:
         super().__init__()
         self.terms = self.table(
-            distance=(distance_weight, EdgeTerm(("sample", "euclidean", "sample"), "huber")),
+            distance=(distance_weight, _distance),
             angle=(angle_weight, _angle),
         )
 
@@ -47,6 +52,24 @@ class RKDDistiller(Distiller):
         """Samples and their distances, in units of the mean distance."""
         graph = sample_graph(features, "embedding", "RKD")
         return graph.connect("sample", "euclidean", "sample", normalise="mean")
+
+
+def _distance(pair: Pair) -> Float[Tensor, ""]:
+    student, teacher = (graph.edges("sample", "euclidean", "sample") for graph in (pair.student, pair.teacher))
+    if distributed.world_size() == 1:
+        return ops.rkd_distance(student.source, teacher.source)
+    return HUBER(_relative(student), _relative(teacher))
+
+
+def _relative(edges: Edges) -> Float[Tensor, "n m"]:
+    """This rank's rows of ``ops.rkd_distances`` of everybody's nodes."""
+    n, m = edges.shape
+    own = torch.arange(n, device=edges.source.device).unsqueeze(1) + edges.offset
+    itself = own == torch.arange(m, device=own.device)
+    squares = ops.squared_distances(edges.source, edges.target).clamp_min(_LEAST)
+    distances = ops.safe_sqrt(torch.where(itself, 0.0, squares))
+    mean = distributed.total(distances.sum()) / max(m * (m - 1), 1)
+    return distances / torch.where(mean == 0, 1.0, mean)
 
 
 def _angle(pair: Pair) -> Float[Tensor, ""]:

@@ -63,8 +63,10 @@ def measure(
         "num_samples": t.samples,
     }
     for name, part in (("channels", "maps"), ("token_dims", options.get("on", "tokens"))):
+        if name not in names:
+            continue
         widths = getattr(s, part), getattr(t, part)
-        if name in names and all(widths):
+        if all(widths):
             pairs = pair_names(options.get(part, options.get("pairs")), *widths, part, reader)
             found[name] = [(widths[0][a], widths[1][b]) for a, b in pairs]
     for name in names:

@@ -42,7 +42,7 @@ class SPDistiller(Distiller):
         super().__init__()
         if on not in ("maps", "embedding"):
             raise unknown("part of the features", on, ["embedding", "maps"])
-        self.on, self.pairs = on, maps
+        self.on, self.pairs, self.relates_maps = on, maps, on == "maps"
         self.terms = self.table(similarity=(weight, _similarity))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 
@@ -11,7 +12,7 @@ from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.graph import EdgeType
 from graphkd.registry import Registry
-from graphkd.relations import RELATIONS, Relation
+from graphkd.relations import RELATIONS, Relation, name_of
 from graphkd.typing import Float, Tensor
 
 
@@ -68,7 +69,13 @@ class NodeTerm(ABC):
 
 
 class MatrixTarget(NodeTerm):
-    """A node term whose target is a matrix: this rank's teacher nodes by everybody's student nodes."""
+    """A node term whose target is a matrix: this rank's teacher nodes by everybody's student nodes.
+
+    Attributes:
+        kernel: what fused kernels call the target, or empty.
+    """
+
+    kernel: ClassVar[str] = ""
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of N from the target."""
@@ -76,8 +83,15 @@ class MatrixTarget(NodeTerm):
         assert callable(self.relation)
         student, teacher = self.nodes(pair)
         everyone = distributed.gather(student, list(pair.sizes))
-        target = partial(self.target, pair, teacher)
-        return ops.align_nodes(everyone, teacher, self.relation, self.alignment, target, type(self).__name__)
+        fused = ops.NodeKernel(
+            name_of(self.relation),
+            self.kernel,
+            offset=sum(pair.sizes[: distributed.rank()]),
+            everyone=lambda: distributed.gather(teacher, list(pair.sizes)),
+        )
+        return ops.align_nodes(
+            everyone, teacher, self.relation, self.alignment, partial(self.target, pair, teacher), fused
+        )
 
     @abstractmethod
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
@@ -87,6 +101,8 @@ class MatrixTarget(NodeTerm):
 @NODE_TARGETS.register("identity")
 class IdentityNodes(MatrixTarget):
     r"""EGA's node term: :math:`N \to I`, each student node like its own teacher node and like no other."""
+
+    kernel: ClassVar[str] = "identity"
 
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """This rank's rows of the identity."""
@@ -98,6 +114,8 @@ class IdentityNodes(MatrixTarget):
 @NODE_TARGETS.register("teacher_gram")
 class TeacherGramNodes(MatrixTarget):
     r""":math:`N \to R^T`: a student node relates to the teacher's nodes as its own teacher node does."""
+
+    kernel: ClassVar[str] = "gram"
 
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """This rank's rows of the teacher's own relation matrix."""

@@ -7,10 +7,9 @@ from typing import ClassVar, final
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from graphkd import distributed, ops
-from graphkd.alignments import MSE
+from graphkd.alignments import CROSS_ENTROPY, MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import Pairs
@@ -18,7 +17,6 @@ from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.registry import unknown
-from graphkd.relations import cosine
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -53,6 +51,7 @@ class TRGDistiller(Distiller):
     Differs from the official code: none was found.
     """
 
+    relates_maps = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"inner", "local"})
     sized_by: ClassVar[tuple[str, ...]] = ("token_dims",)
 
@@ -135,8 +134,9 @@ class TRGDistiller(Distiller):
         terms = []
         for project, (student, teacher) in zip(self.projectors, _tokens(pair), strict=True):
             _, everyone, own = _rows(teacher, pair)
-            scores = cosine(project(student).flatten(0, 1), everyone) / self.temperature
-            terms.append(mean_over_batch(cross_entropy(scores, own, reduction="none")))
+            nodes = project(student).flatten(0, 1)
+            contrast = ops.info_nce(nodes, everyone, own, "cosine", self.temperature)
+            terms.append(CROSS_ENTROPY.reduce(contrast, len(nodes), len(everyone)))
         return torch.stack(terms).sum()
 
 

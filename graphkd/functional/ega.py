@@ -1,11 +1,8 @@
 """Embedding graph alignment: nodes against the teacher's, edges against the teacher's edges."""
 
-import torch
-
-from graphkd.alignments import FROBENIUS
+from graphkd import ops
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_samples
-from graphkd.relations import pearson
 from graphkd.typing import Float, Tensor
 
 
@@ -26,7 +23,9 @@ def ega(
     Example: ``ega(torch.eye(3), torch.eye(3))`` is ``sqrt(6) / 2``: the off-diagonal correlations are -1/2.
     Differs from the official code (argument order teacher, student): a constant row gives correlation 0, there NaN.
     """
-    return node_weight * ega_node(student, teacher) + edge_weight * ega_edge(student, teacher)
+    same_embeddings(student, teacher)
+    edge, node = ops.safe_sqrt(ops.ega_sums(student, teacher, "pearson")).unbind()
+    return node_weight * node + edge_weight * edge
 
 
 @graph_loss
@@ -41,8 +40,7 @@ def ega_node(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Fl
     Example: ``ega_node(torch.eye(3), torch.eye(3))`` is ``sqrt(6) / 2``.
     """
     same_embeddings(student, teacher)
-    relation = pearson(teacher, student)
-    return FROBENIUS.local(relation, torch.eye(len(student), dtype=relation.dtype, device=relation.device))
+    return ops.safe_sqrt(ops.node_sum(student, teacher, "pearson", "identity"))
 
 
 @graph_loss
@@ -57,4 +55,4 @@ def ega_edge(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Fl
     Example: ``ega_edge(2 * x + 1, x)`` is 0.
     """
     same_samples(student, teacher, 2)
-    return FROBENIUS.local(pearson(student, student), pearson(teacher, teacher))
+    return ops.safe_sqrt(ops.edge_sum(student, None, teacher, None, "pearson"))

@@ -191,7 +191,7 @@ def dist_parts(
     positive_temperature(temperature)
     student, teacher = (student_logits / temperature).softmax(-1), (teacher_logits / temperature).softmax(-1)
     inter = 1 - ops.damped_row_pearson(student, teacher, _DIST_EPS)
-    intra = 1 - ops.damped_row_pearson(student.mT, teacher.mT, _DIST_EPS)
+    intra = 1 - ops.damped_column_pearson(student, teacher, _DIST_EPS)
     return temperature**2 * inter, temperature**2 * intra
 
 

@@ -74,7 +74,7 @@ def similarity_preserving(student: Float[Tensor, "b *any"], teacher: Float[Tenso
     Differs from the official code: the teacher gets no gradient, the result is a scalar, a zero row stays zero.
     """
     same_samples(student, teacher)
-    return MSE.local(ops.unit_gram(student.flatten(1)), ops.unit_gram(teacher.flatten(1)))
+    return ops.unit_edge_sum(student.flatten(1), None, teacher.flatten(1), None) / len(student) ** 2
 
 
 @graph_loss
@@ -94,8 +94,7 @@ def pkt(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[T
     Differs from the official code: a zero row gets no gradient, and a NaN is not replaced by 0.
     """
     same_samples(student, teacher, 2)
-    p, q = _similarities(teacher), _similarities(student)
-    return pkt_divergence(q, p).sum() / len(student) ** 2
+    return ops.edge_pkt(student, None, teacher, None) / len(student) ** 2
 
 
 def pkt_divergence(student: Float[Tensor, "n m"], teacher: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
@@ -107,12 +106,6 @@ def pkt_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows divided by their length + 1e-7, as PKT has it; a zero row stays zero, without gradient."""
     length = ops.safe_sqrt(x.square().sum(-1, keepdim=True))
     return torch.where(length == 0, 0.0, x / (length + _PKT_EPS))
-
-
-def _similarities(x: Tensor) -> Tensor:
-    rows = pkt_rows(x)
-    kernel = ((ops.gram(rows, rows) + 1) / 2).clamp_min(0)  # rounding may pass -1
-    return kernel / kernel.sum(-1, keepdim=True)
 
 
 @graph_loss

@@ -1,14 +1,12 @@
 """Token relational graph: the tokens of a batch within an image, among their neighbours, and across the networks."""
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import positive_temperature, same_embeddings, same_samples, same_shape
-from graphkd.relations import cosine
 from graphkd.typing import Float, Tensor
 
 
@@ -110,4 +108,5 @@ def trg_global(
     """
     same_embeddings(student, teacher)
     positive_temperature(temperature)
-    return cross_entropy(cosine(student, teacher) / temperature, torch.arange(len(student), device=student.device))
+    own = torch.arange(len(student), device=student.device)
+    return ops.info_nce(student, teacher, own, "cosine", temperature) / len(student)

@@ -14,12 +14,13 @@ from graphkd.features import Features
 from graphkd.registry import unknown
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.digests import json_digest, structure_digest, tensor_digest, weight_digest
-from graphkd.teachers.openclip import LoadedCLIP, Tokenizer, default_preprocess, load_clip
+from graphkd.teachers.openclip import LoadedCLIP, default_preprocess, load_clip
 from graphkd.teachers.precision import Precision, autocast, checked
 from graphkd.teachers.prompt_parts import LogWeight, PromptWeighting, Score
 from graphkd.teachers.prompts import prompt_logits, prompt_scores, weighted_texts
 from graphkd.teachers.templates import resolve_classes, resolve_templates
 from graphkd.teachers.text_cache import TextCache, text_bank
+from graphkd.teachers.tokenizers import Tokenizer
 from graphkd.typing import Float, Tensor
 
 

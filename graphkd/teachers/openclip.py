@@ -2,21 +2,22 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from torch import nn
 
 from graphkd.errors import TeacherError
 from graphkd.registry import unknown
+from graphkd.teachers.archives import check_archive, check_size
 from graphkd.teachers.preprocess import Preprocess
-from graphkd.typing import Int, Tensor
+from graphkd.teachers.tokenizers import Tokenizer, build_tokenizer
 
 log = logging.getLogger(__name__)
-Tokenizer = Callable[[list[str]], Int[Tensor, "c n"]]
 _PARTS = ("embed_dim", "vision_cfg", "text_cfg")
 
 
@@ -80,9 +81,11 @@ def load_clip(
                 )
     if quick_gelu is not None:
         config["quick_gelu"] = quick_gelu
+    check_archive(path)
+    check_size(lambda: _build(config, label), path)
     built = _build(config, label)
     _load(built, path, label)
-    return LoadedCLIP(built, tokenizer or _tokenizer(model, config, source), preprocess)
+    return LoadedCLIP(built, tokenizer or build_tokenizer(model, config, source), preprocess)
 
 
 def default_preprocess() -> dict[str, Any]:
@@ -126,7 +129,7 @@ def _config(
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TeacherError(f"cannot read the model configuration {path}: {error}") from error
     if not isinstance(data, dict):
         raise TeacherError(f"expected a JSON object in {path}, found {type(data).__name__}")
@@ -213,6 +216,11 @@ def _load(model: nn.Module, path: Path, label: str) -> None:
 
     try:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except UnpicklingError as error:  # torch's own message tells how to run it
+        raise TeacherError(
+            f"the checkpoint {path} holds more than tensors: pickled objects could run code, so it is not loaded; give "
+            "a safetensors file of the same weights"
+        ) from error
     except Exception as error:  # unreadable, executable, or of another model
         if "TorchScript" in str(error):
             raise TeacherError(
@@ -221,30 +229,3 @@ def _load(model: nn.Module, path: Path, label: str) -> None:
             ) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         raise TeacherError(f"the checkpoint {path} is unreadable or not one of {label}: {reason}") from error
-
-
-def _tokenizer(model: object, config: Mapping[str, Any], source: object) -> Tokenizer:
-    import open_clip
-    from open_clip.tokenizer import HFTokenizer
-
-    text = config["text_cfg"]
-    name = text.get("hf_tokenizer_name")
-    try:
-        if source is None:
-            found: Tokenizer = open_clip.get_tokenizer(model)
-        elif name:
-            beside = isinstance(source, Path) and (source.parent / "tokenizer_config.json").is_file()
-            found = HFTokenizer(
-                str(source.parent) if beside and isinstance(source, Path) else name,
-                context_length=text.get("context_length"),
-                tokenizer_mode=text.get("tokenizer_mode"),
-                **(text.get("tokenizer_kwargs") or {}),
-            )
-        else:
-            found = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
-    except Exception as error:  # transformers missing, no network, or no such tokenizer
-        raise TeacherError(
-            f"the tokenizer {name or model!r} is not available: {type(error).__name__}: {str(error)[:200]}. Download "
-            "its files where there is network and point text_cfg.hf_tokenizer_name at their folder, or give tokenizer="
-        ) from error
-    return found

@@ -48,7 +48,7 @@ class TextCache:
         except (SafetensorError, OSError) as error:
             self._damaged(path, str(error))
             return None
-        if len(texts) != len(self.classes) or digest != tensor_digest([(_ENTRY, texts)]):
+        if texts.ndim != 2 or len(texts) != len(self.classes) or digest != tensor_digest([(_ENTRY, texts)]):
             self._damaged(path, "its content does not have the digest that was stored with it")
             return None
         return texts
@@ -70,7 +70,7 @@ class TextCache:
         if path.exists():
             try:
                 files = {**json.loads(path.read_text(encoding="utf-8"))["files"], **files}
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 self._damaged(path, "it is not the JSON that was written")
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps({**self._owner, "files": files}, indent=1), encoding="utf-8")

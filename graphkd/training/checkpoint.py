@@ -4,49 +4,23 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from graphkd.errors import CheckpointError
 from graphkd.registry import unknown
+from graphkd.training.files import flush, write_json, written
+from graphkd.training.tree import pack, unpack
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-
-
-def pack(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
-    """A nested state as JSON-ready data, and its tensors by their path in it: ``"optimizer/state/0/exp_avg"``."""
-    if isinstance(tree, Tensor):
-        return {"tensor": path}, {path: tree.detach().cpu().clone().contiguous()}  # a clone: tied weights share memory
-    items: Any
-    if isinstance(tree, Mapping):
-        items = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list | tuple):
-        items = [(str(position), value) for position, value in enumerate(tree)]
-    else:
-        return tree, {}
-    packed: dict[str, Any] = {}
-    tensors: dict[str, Tensor] = {}
-    for key, value in items:
-        packed[key], found = pack(value, f"{path}/{key}" if path else key)
-        assert not tensors.keys() & found.keys(), f"two tensors at {path}/{key}"
-        tensors |= found
-    return (packed if isinstance(tree, Mapping) else list(packed.values())), tensors
-
-
-def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The reverse of :func:`pack`; keys come back as text, tuples as lists."""
-    if isinstance(packed, list):
-        return [unpack(value, tensors) for value in packed]
-    if not isinstance(packed, dict):
-        return packed
-    if packed.keys() == {"tensor"}:
-        return tensors[packed["tensor"]]
-    return {key: unpack(value, tensors) for key, value in packed.items()}
+_NEWEST = "newest.json"  # says which checkpoint was written last, so that its loss is noticed
+_NAME = re.compile(r"update-([0-9]{8,})")
 
 
 def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:
@@ -74,29 +48,6 @@ def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Any], wher
 
 def _first(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write to a temporary name, flush to the disk, rename: the file is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    _flush(temporary)
-    os.replace(temporary, path)
-    _flush(path.parent)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """JSON to a file, whole or not at all."""
-    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digest(path: Path) -> str:
@@ -127,41 +78,69 @@ class Checkpoints:
 
     def updates(self) -> list[int]:
         """Updates with a checkpoint, oldest first."""
-        return sorted(int(path.name.removeprefix("update-")) for path in self.folder.glob("update-*"))
+        found = [_NAME.fullmatch(path.name) for path in self.folder.glob("update-*")]
+        return sorted(int(match[1]) for match in found if match)
 
     def save(self, update: int, state: Mapping[str, Any], best: int | None = None) -> Path:
-        """Write one checkpoint, whole or not at all, then remove what is neither among the newest nor the best."""
+        """Write one checkpoint, whole or not at all, then remove what is neither among the newest nor the best.
+
+        Raises: CheckpointError where the disk is full; the checkpoints before it stay.
+        """
+        temporary = self._temporary(update)
+        with written(self.path(update), self._kept()):
+            try:
+                self._clean()
+                self._write(temporary, state)
+                self._remove(update)  # a damaged one of this update, passed over on resuming
+                os.rename(temporary, self.path(update))
+                flush(self.folder)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        write_json(self.folder / _NEWEST, {"update": update})
+        for old in self.updates()[: -self.keep]:
+            if old != best:
+                self._remove(old)
+        return self.path(update)
+
+    def _write(self, folder: Path, state: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
 
         packed, tensors = pack(state)
-        final, temporary = self.path(update), self.folder / f".update-{update:08d}.tmp"
-        self._clean()
-        temporary.mkdir(parents=True)
-        save_file(tensors, temporary / _TENSORS)
-        (temporary / _STATE).write_text(json.dumps(packed), encoding="utf-8")
-        manifest = {name: _digest(temporary / name) for name in (_TENSORS, _STATE)}
-        (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        folder.mkdir(parents=True)
+        save_file(tensors, folder / _TENSORS)
+        (folder / _STATE).write_text(json.dumps(packed), encoding="utf-8")
+        manifest = {name: _digest(folder / name) for name in (_TENSORS, _STATE)}
+        (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         for name in (_TENSORS, _STATE, _MANIFEST):
-            _flush(temporary / name)
-        _flush(temporary)
-        if final.exists():  # a damaged one of this update, passed over on resuming
-            shutil.rmtree(final)
-        os.rename(temporary, final)
-        _flush(self.folder)
-        for old in self.updates()[: -self.keep]:
-            if old != best:
-                shutil.rmtree(self.path(old))
-        return final
+            flush(folder / name)
+        flush(folder)
+
+    def _temporary(self, update: int) -> Path:
+        return self.folder / f".update-{update:08d}.tmp"
+
+    def _remove(self, update: int) -> None:
+        """Under another name first: a kill in the middle leaves no checkpoint with half of its files."""
+        doomed = self._temporary(update).with_suffix(".old.tmp")
+        if self.path(update).exists():
+            os.rename(self.path(update), doomed)
+            shutil.rmtree(doomed)
 
     def _clean(self) -> None:
         for left in self.folder.glob(".update-*.tmp"):
             shutil.rmtree(left)
+
+    def _kept(self) -> str:
+        """What there is to go on from, as a sentence without its full stop."""
+        updates = self.updates()
+        return f"{self.path(updates[-1])} is intact" if updates else "There is no checkpoint before it"
 
     def load(self, update: int) -> dict[str, Any]:
         """The state saved after that many updates.
 
         Raises: CheckpointError if it is absent or damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.path(update)
@@ -172,7 +151,7 @@ class Checkpoints:
                     raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one written with it")
             packed = json.loads((path / _STATE).read_text(encoding="utf-8"))
             state: dict[str, Any] = unpack(packed, load_file(path / _TENSORS))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{path} is damaged: {error}") from error
@@ -184,6 +163,7 @@ class Checkpoints:
         Raises: CheckpointError if there are checkpoints and all are damaged.
         """
         updates = self.updates()
+        self._miss(updates)
         for update in reversed(updates):
             try:
                 return update, self.load(update)
@@ -192,6 +172,20 @@ class Checkpoints:
         if updates:
             raise CheckpointError(f"every checkpoint in {self.folder} is damaged: choose another run folder")
         return None
+
+    def _miss(self, updates: list[int]) -> None:
+        """Say that the one written last is gone; it was there, or nothing would name it."""
+        try:
+            last = int(json.loads((self.folder / _NEWEST).read_text(encoding="utf-8"))["update"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # none was written yet, or the note itself is damaged
+        if not updates:
+            raise CheckpointError(
+                f"{self.path(last)} was written last, and every checkpoint in {self.folder} is gone: "
+                "put one back, or choose another run folder"
+            )
+        if updates[-1] < last:
+            log.warning("%s was written last and is missing; going back to the checkpoint before it", self.path(last))
 
 
 def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:

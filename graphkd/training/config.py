@@ -8,7 +8,18 @@ from graphkd.errors import CheckpointError, OptionError
 from graphkd.registry import unknown
 
 PRECISIONS = ("no", "bf16", "fp16")
-_FREE = {"workers", "evaluate_every", "log_every", "checkpoint_every", "progress", "trackers"}
+POLICIES = ("stop", "skip", "lower_scale")
+_FREE = {
+    "nonfinite",
+    "max_skips",
+    "timeout",
+    "workers",
+    "evaluate_every",
+    "log_every",
+    "checkpoint_every",
+    "progress",
+    "trackers",
+}
 
 
 @dataclass(frozen=True)
@@ -24,15 +35,22 @@ class TrainConfig:
         warmup_epochs: epochs of linear warm-up, may be a fraction, < epochs.
         min_lr: learning rate at the end of the cosine.
         accumulate: forward passes per update, >= 1. Graphs do not grow by it: each pass aligns its own.
+        chunk: most images of a process whose activations are held at once, or ``None`` for all: a batch, and with it
+            every graph, larger than memory; see :class:`graphkd.step.Step`. The teacher is asked in chunks too.
         clip: largest gradient norm, or ``None``.
         ema: decay of the student's moving average in (0, 1), or ``None``; it is warmed up, and it is what is scored.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Graphs run in float32 whatever it says.
+        nonfinite: what follows an update whose loss or gradient is NaN or infinite. It is never made; then ``"stop"``
+            names the term and ends the run, ``"skip"`` goes on, ``"lower_scale"`` (fp16) goes on with half the loss
+            scale. An overflow of fp16 gradients alone always lowers the scale.
+        max_skips: most updates that ``"skip"`` leaves out in all before the run stops, >= 0.
         mixup, cutmix: alpha of the Beta distribution, 0 for none; see :class:`graphkd.data.mixing.Mixing`.
         evaluate_every: epochs between two scorings; the last epoch is always scored.
         log_every: updates between two readings of the loss terms, each a wait for the device.
         checkpoint_every: updates between two checkpoints inside an epoch, 0 for none; each epoch ends with one.
         seed: of mixing and dropout; the order of samples and their augmentation have the views' own.
         workers: processes that load images.
+        timeout: seconds that a process waits for the others before it gives up, > 0.
         deterministic: only deterministic CUDA kernels; slower. A CPU run is deterministic anyway.
         progress: show a progress bar on a terminal.
         trackers: names of accelerate's trackers; ``"tensorboard"`` writes into the run folder.
@@ -50,9 +68,12 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
     accumulate: int = 1
+    chunk: int | None = None
     clip: float | None = None
     ema: float | None = None
     precision: str = "no"
+    nonfinite: str = "stop"
+    max_skips: int = 10
     mixup: float = 0.0
     cutmix: float = 0.0
     evaluate_every: int = 1
@@ -60,6 +81,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     seed: int = 0
     workers: int = 0
+    timeout: float = 600.0
     deterministic: bool = False
     progress: bool = True
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -68,7 +90,7 @@ class TrainConfig:
         object.__setattr__(self, "trackers", tuple(self.trackers))
         at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
-        at_least |= {"warmup_epochs": 0, "seed": 0}
+        at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0}
         for name, least in at_least.items():
             self._require(name, getattr(self, name) >= least, f">= {least}")
         self._require("lr", self.lr > 0, "> 0")
@@ -76,8 +98,13 @@ class TrainConfig:
         self._require("warmup_epochs", self.warmup_epochs < self.epochs, f"< epochs = {self.epochs}")
         self._require("clip", self.clip is None or self.clip > 0, "> 0, or None for no clipping")
         self._require("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or None for no moving average")
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, list(PRECISIONS))
+        self._require("chunk", self.chunk is None or self.chunk >= 1, ">= 1, or None for the whole batch")
+        self._require("timeout", self.timeout > 0, "> 0")
+        for name, known in (("precision", PRECISIONS), ("nonfinite", POLICIES)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), list(known))
+        if self.nonfinite == "lower_scale" and self.precision != "fp16":
+            raise OptionError(f"nonfinite='lower_scale' needs precision='fp16', found {self.precision!r}: use 'skip'")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

@@ -3,13 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from graphkd.errors import OptionError
 from graphkd.training.config import TrainConfig
+from graphkd.typing import Bool, Tensor
 
 
 def make_accelerator(config: TrainConfig, run: Path) -> Any:
@@ -19,7 +22,7 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import ProjectConfiguration
+    from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise OptionError("precision 'fp16' needs a GPU, and there is none: choose 'bf16' or 'no'")
@@ -28,8 +31,45 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
     return Accelerator(
         mixed_precision=config.precision,
         log_with=list(config.trackers) or None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout))],
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tensorboard")),
     )
+
+
+class Ranks:
+    """What the processes of a run know together.
+
+    Args:
+        accelerator: whose processes.
+    """
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+        self.rank: int = accelerator.process_index
+        self.world: int = accelerator.num_processes
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum over all processes, on the device."""
+        total: Tensor = self._accelerator.reduce(value, reduction="sum")
+        return total
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over all processes, on the device."""
+        return torch.div(self.sum(value), self.world)
+
+    def everywhere(self, flag: Bool[Tensor, ""]) -> Bool[Tensor, ""]:
+        """True where all processes say so, without asking the device."""
+        return flag if self.world == 1 else torch.eq(self.sum(flag.float()), self.world)
+
+    def rows(self, value: Tensor) -> Tensor:
+        """Every process's tensor, one a row, on the host."""
+        mine = value.unsqueeze(0).to(self._accelerator.device)
+        everyone: Tensor = mine if self.world == 1 else self._accelerator.gather(mine)
+        return everyone.cpu()
+
+    def most(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+        return number if self.world == 1 else int(self.rows(torch.tensor(number)).max())
 
 
 @contextmanager
@@ -60,3 +100,15 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: str, update: int) -> Iterator[Any]:
+    """The step as accelerate wraps it, trackers on and kernels as asked for; undone at the end whatever happens."""
+    wrapped = accelerator.prepare_model(step)
+    try:
+        with deterministic(config.deterministic), tracking(accelerator, run, update):
+            yield wrapped
+    finally:
+        for left in ("forward", "_original_forward"):  # accelerate's autocast, around a module of the user's
+            vars(step).pop(left, None)

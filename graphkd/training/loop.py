@@ -3,8 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from contextlib import closing, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,23 @@ import torch
 from torch import nn
 
 from graphkd.data.batch import Batch
-from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
 from graphkd.data.views import Views
 from graphkd.errors import CheckpointError, OptionError
 from graphkd.features import Features
 from graphkd.losses import Losses
+from graphkd.step import Step
 from graphkd.training.config import TrainConfig
-from graphkd.training.devices import deterministic, make_accelerator, tracking
-from graphkd.training.meter import Meter, check_finite
+from graphkd.training.devices import Ranks, make_accelerator, train_session
+from graphkd.training.failures import told
+from graphkd.training.feed import Feed
+from graphkd.training.meter import Meter, check
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.record import RunFolder
 from graphkd.training.show import Display
-from graphkd.training.state import Progress, Result, random_state, restore_random_state
+from graphkd.training.signals import Interrupted, Signals
+from graphkd.training.state import Progress, Result, random_states, restore_random_state
 from graphkd.training.updater import Updater
-from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 
@@ -58,7 +60,7 @@ class Trainer:
 
     def __init__(
         self,
-        step: nn.Module,
+        step: Step,
         views: Views,
         features: Callable[[Batch], Features] | None,
         config: TrainConfig,
@@ -67,24 +69,27 @@ class Trainer:
         scored: Views | None = None,
         accelerator: Any = None,
     ) -> None:
-        if (config.mixup or config.cutmix) and getattr(step, "task", None) is not None:
+        if (config.mixup or config.cutmix) and step.task is not None:
             raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
         self.config, self.features, self.run = config, features, RunFolder(run)
         self.accelerator = accelerator or make_accelerator(config, Path(run))
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
-        share: dict[str, Any] = {"rank": self.rank, "world": self.world, "workers": config.workers}
+        share: dict[str, Any] = {"rank": self.ranks.rank, "world": self.ranks.world, "workers": config.workers}
         share["pin_memory"] = self.device.type == "cuda"
         # Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
         self.loader: Any = views.loader(config.batch_size, **share)
         self.scored: Any = scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
-        self.mixing = Mixing(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
+        self.feed = Feed(config, self.device, self.ranks.rank)
         self.per_epoch = len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
+        if config.chunk is not None:
+            self.step.chunk = config.chunk
         self.updater = Updater(self.step, config, self.updates)
-        self.meter, self.at = Meter(self.device), Progress()
+        self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None
+        self._safe = -1, 0  # epoch and batch of the newest checkpoint
         self.options = {**config.to_dict(), "images": len(views), "views_seed": views.seed}
 
     @property
@@ -100,17 +105,26 @@ class Trainer:
         Args:
             resume: go on from the newest undamaged checkpoint of the run folder; from the start if there is none.
 
-        Raises: NonFiniteError if a loss or gradient becomes NaN or infinite; CheckpointError if the run folder
-            holds another run, or holds one and ``resume`` is false.
+        A first SIGTERM or SIGINT is answered after the update under way (of several processes: at the next reading of
+        the losses) by a checkpoint and :class:`Interrupted`, a ``SystemExit``.
+
+        Raises: NonFiniteError if a loss or gradient becomes NaN or infinite and ``nonfinite`` says so; CheckpointError
+            if the run folder holds another run, or one and ``resume`` is false, or cannot be written; DataError for an
+            image that cannot be read and for a dead loader worker; DistributedError for a lost process.
         """
-        torch.manual_seed(self.config.seed + self.rank)
-        self._begin(resume)
-        self.step.train()
-        with self._session() as wrapped:
-            while self.at.epoch < self.config.epochs:
-                self._epoch(wrapped)
-        if self.scores is None and self.scored:  # resumed after its end
-            self.scores = self._score()
+        torch.manual_seed(self.config.seed + self.ranks.rank)
+        with self.signals, told(self.run.saved, self.ranks.world):
+            self._begin(resume)
+            self.step.train()
+            hidden = not (self.config.progress and self.accelerator.is_main_process)
+            self.display = Display(self.config, self.per_epoch, self.at, hidden)
+            session = train_session(self.accelerator, self.step, self.config, self.run.path.name, self.at.update)
+            with closing(self.display), session as wrapped:
+                while self.at.epoch < self.config.epochs:
+                    self._epoch(wrapped)
+                    self._obey(read=True)
+            if self.scores is None and self.scored:  # resumed after its end
+                self.scores = self._score()
         return Result(self.model, self.at.seconds, self.at.update, self.scores, self.at.best_score, self.run.path)
 
     def _begin(self, resume: bool) -> None:
@@ -124,24 +138,6 @@ class Trainer:
             self.run.open(self.options, self.at.update)
         self.accelerator.wait_for_everyone()
 
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        """Wrapped step, trackers and progress bar, undone at the end whatever happens."""
-        wrapped = self.accelerator.prepare_model(self.step)
-        size, done = self.config.batch_size, self.at.epoch * self.per_epoch + self.at.batch
-        hidden = not (self.config.progress and self.accelerator.is_main_process)
-        self.display = Display(self.config.epochs, self.per_epoch * size, done * size, hidden)
-        try:
-            with (
-                deterministic(self.config.deterministic),
-                tracking(self.accelerator, self.run.path.name, self.at.update),
-            ):
-                yield wrapped
-        finally:
-            self.display.close()
-            for left in ("forward", "_original_forward"):  # accelerate's autocast, around a module of the user's
-                vars(self.step).pop(left, None)
-
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
         self.loader.batch_sampler.set_epoch(at.epoch, at.batch)
@@ -154,50 +150,47 @@ class Trainer:
                 self._backward(wrapped, batch, number, size)
             if not last:
                 continue
-            self.updater.update(at.update, self.meter, self._everywhere)
+            self.updater.update(at.update, self.meter, self.ranks.everywhere)
             at.update, at.batch = at.update + 1, number + 1
             self.display.advance(size * config.batch_size)
-            if at.update % config.log_every == 0 or at.batch == self.per_epoch:
+            read = at.update % config.log_every == 0 or at.batch == self.per_epoch
+            if read:
                 self._read()
             if config.checkpoint_every and at.update % config.checkpoint_every == 0 and at.batch < self.per_epoch:
                 self._save()
+            self._obey(read)
         self._tick()
-        at.epoch, at.batch = at.epoch + 1, 0
         self._end_epoch()
 
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
-        batch = batch.to(self.device)
-        images, teacher = batch.student, self.features and self.features(batch).to(self.device)
-        if self.mixing is not None and teacher is not None:
-            luck = mixing_generator(self.config.seed, self.at.epoch, number, self.rank)
-            images, mixture = self.mixing(images, luck)
-            teacher = replace(teacher, mixture=mixture)
-        losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
-        self.meter.add(losses)
+        batch, images, teacher = self.feed(batch, self.features, self.at.epoch, number)
+        self.meter.add(losses := Losses(wrapped(images, teacher, target=batch.target, index=batch.index)))
         self.updater.backward(losses.total / size)
 
-    def _everywhere(self, flag: Tensor) -> Tensor:
-        """True where all processes say so, without asking the device."""
-        return flag if self.world == 1 else torch.eq(self._sum(flag.float()), self.world)
+    def _obey(self, read: bool) -> None:
+        """Save and leave where a signal asks for it; several processes agree where they read their losses."""
+        if self.ranks.world > 1 and not read:
+            return
+        number = self.ranks.most(self.signals.asked)
+        if number:
+            if self._safe != (self.at.epoch, self.at.batch):  # not saved a moment ago
+                self._save()
+            log.warning("stopped by a signal after update %d of %d: %s", self.at.update, self.updates, self.run.saved())
+            raise Interrupted(number, self.run.checkpoints.path(self.at.update))
 
-    def _sum(self, value: Tensor) -> Tensor:
-        total: Tensor = self.accelerator.reduce(value, reduction="sum")
-        return total
-
-    def _mean(self, values: Tensor) -> Tensor:
-        return torch.div(self._sum(values), self.world)
-
-    def _check(self, means: dict[str, float]) -> None:
-        saved = self.run.checkpoints.updates()
-        last = str(self.run.checkpoints.path(saved[-1])) if saved else None
-        check_finite(means, self.updater.collapsed(), self.at.update, last)
+    def _check(self, means: dict[str, float]) -> int:
+        return check(self.meter, means, self.config, self.updater.collapsed(), self.at, self.run.newest())
 
     def _read(self) -> None:
         """Bring the window's means to the host, check and record them."""
-        means = self.meter.read(self._mean)
-        self._check(means)
-        extra: dict[str, float] = {key: means[key] for key in ("gradient", "skipped") if key in means}
+        means = self.meter.read(self.ranks.mean)
+        before, self.at.skipped = self.at.skipped, self._check(means)
+        if self.at.skipped > before:
+            names, count = ", ".join(self.meter.broken), self.at.skipped
+            log.warning("by update %d, %d were left out: NaN or infinite %s", self.at.update, count, names)
+        aside = ("gradient", "skipped", "refused")
+        extra: dict[str, float] = {key: means[key] for key in aside if key in means}
         terms = {name: value for name, value in means.items() if name not in extra}
         rate = self.display.show(self.at, terms)
         extra |= {"lr": self.updater.lr, "images_per_second": rate}
@@ -210,18 +203,25 @@ class Trainer:
         self.accelerator.log(values, step=self.at.update)
 
     def _score(self) -> Scores:
+        def batches() -> Iterator[Batch]:
+            for batch in self.scored:
+                self._mark = time.perf_counter()  # scoring is no training
+                self._obey(read=self.ranks.world == 1)
+                yield batch
+
         with self.accelerator.autocast():
-            return evaluate(self.model, self.scored, self.device, self._sum)
+            return evaluate(self.model, batches(), self.device, self.ranks.sum)
 
     def _end_epoch(self) -> None:
         """Score where it is due, tell, and save."""
-        at = self.at
-        if self.scored and (at.epoch % self.config.evaluate_every == 0 or at.epoch == self.config.epochs):
+        at, done = self.at, self.at.epoch + 1
+        if self.scored and (done % self.config.evaluate_every == 0 or done == self.config.epochs):
             self.scores = self._score()
             at.score = self.scores.top1
             if at.best_score is None or at.score > at.best_score:
                 at.best_score, at.best_update = at.score, at.update
             self._record(self.scores.numbers())
+        at.epoch, at.batch = done, 0
         self.display.epoch(at, self.meter.read_epoch())
         self._mark = time.perf_counter()
         self._save()
@@ -231,20 +231,20 @@ class Trainer:
         self.at.seconds, self._mark = self.at.seconds + now - self._mark, now
 
     def _save(self) -> None:
-        self._check(self.meter.peek(self._mean))
+        self._check(self.meter.peek(self.ranks.mean))
         self._tick()
         state: dict[str, Any] = {"options": self.options, "progress": asdict(self.at), **self.updater.state()}
-        state |= {"meter": self.meter.state(), "random": random_state(self.device)}
+        state |= {"meter": self.meter.state(self.ranks.mean), "random": random_states(self.device, self.ranks)}
         if self.accelerator.is_main_process:
             self.run.checkpoints.save(self.at.update, state, best=self.at.best_update)
         self.accelerator.wait_for_everyone()
+        self._safe = self.at.epoch, self.at.batch
 
     def _restore(self, state: dict[str, Any], where: str) -> None:
         self.config.check_resume(state["options"], self.options, str(self.run.path))
         self.updater.restore(state, where)
         self.meter.restore(state["meter"])
         self.at = Progress(**state["progress"])
-        if self.rank == 0:
-            restore_random_state(state["random"], self.device)
-        else:  # only the first process's generators are saved
-            torch.manual_seed(derived_seed(self.config.seed, self.rank, self.at.update))
+        self._safe = self.at.epoch, self.at.batch
+        seed = derived_seed(self.config.seed, self.ranks.rank, self.at.update)
+        restore_random_state(state["random"], self.device, self.ranks, seed)

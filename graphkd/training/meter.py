@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from graphkd.errors import NonFiniteError
+from graphkd.training.config import TrainConfig
+from graphkd.training.state import Progress
 from graphkd.typing import Bool, Float, Tensor
 
 
@@ -14,10 +16,20 @@ class Meter:
     """Means of named scalars over a window of steps and over an epoch, read from the device only on demand.
 
     ``ok`` is the device's flag for the current update: every term since :meth:`start` was finite.
+
+    Args:
+        device: where terms are summed.
+        tolerant: keep values that are not finite out of the means.
+
+    Attributes:
+        totals: sum of each term as of the latest reading, mean over all processes.
+        broken: how often a term was not finite, likewise; only of those that ever were, where ``tolerant``.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
-        self.device = device
+    def __init__(self, device: torch.device | str, tolerant: bool = False) -> None:
+        self.device, self.tolerant = device, tolerant
+        self.totals: dict[str, float] = {}
+        self.broken: dict[str, float] = {}
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.epoch: dict[str, list[float]] = {}  # name -> [sum, count], on the host
@@ -30,8 +42,11 @@ class Meter:
     def add(self, terms: Mapping[str, Float[Tensor, ""]], gate: bool = True) -> None:
         """Add one value of each term; with ``gate`` they all must be finite for the update to happen."""
         values = torch.stack([value.detach().float() for value in terms.values()])
+        finite = values.isfinite()
         if gate:
-            self.ok = self.ok & values.isfinite().all()
+            self.ok = self.ok & finite.all()
+        if self.tolerant:
+            values = torch.stack([torch.where(finite, values, 0), (~finite).float()], 1)
         for name, value in zip(terms, values.unbind(), strict=True):
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -39,17 +54,27 @@ class Meter:
     def peek(self, mean: Callable[[Tensor], Any]) -> dict[str, float]:
         """Means over the window; the one wait for the device."""
         if not self.sums:
+            self.totals, self.broken = {}, {}
             return {}
         values = mean(torch.stack(list(self.sums.values()))).tolist()
-        return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        if self.tolerant:
+            self.broken = {name: bad for name, (_, bad) in zip(self.sums, values, strict=True) if bad}
+            values = [value for value, _ in values]
+        self.totals = dict(zip(self.sums, values, strict=True))
+        return {name: value / self._good(name) for name, value in self.totals.items()}
+
+    def _good(self, name: str) -> float:
+        """How many values are in a term's mean; NaN for none."""
+        return self.counts[name] - self.broken.get(name, 0.0) or math.nan
 
     def read(self, mean: Callable[[Tensor], Any]) -> dict[str, float]:
         """Like :meth:`peek`, and the next window begins."""
         means = self.peek(mean)
         for name, value in means.items():
-            total = self.epoch.setdefault(name, [0.0, 0])
-            total[0] += value * self.counts[name]
-            total[1] += self.counts[name]
+            if self._good(name) > 0:  # NaN is not
+                total = self.epoch.setdefault(name, [0.0, 0])
+                total[0] += value * self._good(name)
+                total[1] += self._good(name)
         self.sums, self.counts = {}, {}
         return means
 
@@ -59,9 +84,10 @@ class Meter:
         self.epoch = {}
         return means
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed run needs to report the same numbers."""
-        return {"sums": self.sums, "counts": self.counts, "epoch": self.epoch}
+    def state(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """What a resumed run needs to report the same numbers: means over all processes."""
+        sums = dict(zip(self.sums, mean(torch.stack(list(self.sums.values()))), strict=True)) if self.sums else {}
+        return {"sums": sums, "counts": self.counts, "epoch": self.epoch}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """The reverse of :meth:`state`."""
@@ -84,8 +110,37 @@ def check_finite(means: Mapping[str, float], collapsed: bool, update: int, saved
     if not broken:
         return
     terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
-    kept = f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"
     raise NonFiniteError(
-        f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; {kept}. "
-        "Try a lower lr, clip=1.0, or precision='no'"
+        f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; {_kept(saved)}. "
+        "Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
     )
+
+
+def check(
+    meter: Meter, means: Mapping[str, float], config: TrainConfig, collapsed: bool, at: Progress, saved: str | None
+) -> int:
+    """Stop where the options say so.
+
+    Args:
+        means: the latest reading.
+        collapsed, saved: as of :func:`check_finite`.
+
+    Returns: updates left out in all.
+    Raises: NonFiniteError that names what broke, at once or where too many updates were left out.
+    """
+    skipped = at.skipped + round(meter.totals.get("refused", 0.0))
+    stop = config.nonfinite == "stop"
+    check_finite(
+        means if stop else dict.fromkeys(meter.broken, math.nan) if collapsed else {}, collapsed, at.update, saved
+    )
+    if config.nonfinite == "skip" and skipped > config.max_skips:
+        raise NonFiniteError(
+            f"{', '.join(meter.broken)} became NaN or infinite again: {skipped} updates were left out by update "
+            f"{at.update}, and max_skips is {config.max_skips}; {_kept(saved)}. Try a lower lr, clip=1.0, or "
+            "precision='no'"
+        )
+    return skipped
+
+
+def _kept(saved: str | None) -> str:
+    return f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from graphkd.training.checkpoint import Checkpoints, write_file, write_json
+from graphkd.training.checkpoint import Checkpoints
+from graphkd.training.files import write_file, write_json, written
 
 _PACKAGES = (
     "graphkd",
@@ -76,9 +77,18 @@ class RunFolder:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_file(self.metrics, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
+    def newest(self) -> str | None:
+        """Path of the newest checkpoint, as text."""
+        updates = self.checkpoints.updates()
+        return str(self.checkpoints.path(updates[-1])) if updates else None
+
+    def saved(self) -> str:
+        """What there is to go on from, as half a sentence."""
+        return f"the newest checkpoint is {self.newest()}" if self.newest() else "no checkpoint was due yet"
+
     def add(self, line: Mapping[str, Any]) -> None:
-        """Append one line of metrics."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        """Append one line of metrics. Raises: CheckpointError where the disk is full."""
+        with written(self.metrics, "The checkpoints are intact"), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(line)) + "\n")
 
 

@@ -1,14 +1,16 @@
 """The table at the end of a run, for people: as text on the terminal and as markdown in the run folder."""
 
+import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from urllib.parse import quote
 
 from torch import nn
 
-from graphkd.training.checkpoint import write_file
+from graphkd.training.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
 _NOTE = (
@@ -51,6 +53,11 @@ def _spread(values: float | Sequence[float] | None, scale: float, digits: int) -
     return text if len(each) == 1 else f"{text} ± {stdev(each):.{digits}f}"
 
 
+def _plain(text: str) -> str:
+    """A name as markdown shows it: what a browser would take for a tag, or markdown for a cell's end, is escaped."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
 def _cells(row: Row, teacher: Row | None) -> tuple[str, ...]:
     ratio = "-"
     if teacher is not None:
@@ -86,7 +93,8 @@ def markdown_table(rows: Sequence[Row], teacher: str | None = None) -> str:
     """The same table in markdown."""
     lines = _lines(rows, teacher)
     marks = ("---", *["---:"] * (len(_HEAD) - 1))
-    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], marks, *lines[1:]))
+    cells = [lines[0], marks, *([_plain(cell) for cell in line] for line in lines[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def _lines(rows: Sequence[Row], teacher: str | None) -> list[tuple[str, ...]]:
@@ -112,9 +120,14 @@ def write_report(
     Example: ``print(write_report(run / "report.md", rows, "teacher, zero-shot"))``
     """
     path = Path(path)
-    parts = [f"# {title}", markdown_table(rows, teacher), _NOTE, *notes]
+    parts = [
+        f"# {_plain(title)}",
+        markdown_table(rows, teacher),
+        _NOTE,
+        *(html.escape(each, quote=False) for each in notes),
+    ]
     for caption, picture in (pictures or {}).items():
-        link = Path(os.path.relpath(picture, path.parent)).as_posix()
-        parts.append(f"![{caption}]({link})\n\n{caption}")
+        link = quote(Path(os.path.relpath(picture, path.parent)).as_posix())
+        parts.append(f"![{_plain(caption)}]({link})\n\n{_plain(caption)}")
     write_file(path, lambda temporary: temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
     return f"{text_table(rows, teacher)}\n{_NOTE}"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from graphkd.training.config import TrainConfig
 from graphkd.training.state import Progress
 
 
@@ -11,18 +12,19 @@ class Display:
     """A bar over the images of the whole run on a terminal, and one line per epoch anywhere.
 
     Args:
-        epochs: of the run.
-        images: of an epoch.
-        done: images behind us.
+        config: of the run.
+        batches: of an epoch.
+        at: what is behind us.
         hidden: show nothing.
     """
 
-    def __init__(self, epochs: int, images: int, done: int, hidden: bool) -> None:
+    def __init__(self, config: TrainConfig, batches: int, at: Progress, hidden: bool) -> None:
         from tqdm import tqdm
 
-        self.epochs, self.hidden = epochs, hidden
+        self.epochs, self.hidden = config.epochs, hidden
+        images, done = batches * config.batch_size, (at.epoch * batches + at.batch) * config.batch_size
         disable = True if hidden else None  # None: only a terminal gets a bar
-        self.bar: Any = tqdm(total=epochs * images, initial=done, unit="img", unit_scale=True, disable=disable)
+        self.bar: Any = tqdm(total=self.epochs * images, initial=done, unit="img", unit_scale=True, disable=disable)
         self.seen, self.since = 0, time.perf_counter()
 
     def advance(self, images: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from graphkd.training.checkpoint import check_weights
+from graphkd.training.devices import Ranks
 from graphkd.training.metrics import Scores
 
 
@@ -46,6 +47,7 @@ class Progress:
         best_score: best top-1 on the labelled images so far.
         best_update: when it was reached.
         score: the latest top-1.
+        skipped: updates left out because a loss or gradient was not finite.
     """
 
     update: int = 0
@@ -55,19 +57,25 @@ class Progress:
     best_score: float | None = None
     best_update: int | None = None
     score: float | None = None
+    skipped: int = 0
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
-    """State of the global generators, which dropout draws from."""
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+def random_states(device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """State of the global generators, which dropout draws from: one row for each process."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {kind: ranks.rows(state) for kind, state in states.items()}
 
 
-def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """The reverse of :func:`random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)
+def restore_random_state(states: Mapping[str, Any], device: torch.device, ranks: Ranks, seed: int) -> None:
+    """The reverse of :func:`random_states`; a run that goes on with other processes starts from ``seed``."""
+    if len(states["cpu"]) != ranks.world:
+        torch.manual_seed(seed)
+        return
+    torch.set_rng_state(states["cpu"][ranks.rank].clone())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"][ranks.rank].clone(), device)
 
 
 def restore_module(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:

@@ -10,7 +10,7 @@ from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter
 from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
 from graphkd.training.state import restore_module, restore_optimizer
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Bool, Float, Tensor
 
 
 class Updater:
@@ -28,6 +28,8 @@ class Updater:
         self.schedule = make_schedule(self.optimizer, config, updates)
         self.average = None if config.ema is None else make_average(step.student, config.ema)
         device = next(step.parameters()).device
+        self.policy = config.nonfinite
+        self._held = self._buffers()
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
     @property
@@ -47,20 +49,45 @@ class Updater:
         Args:
             everywhere: whether a flag holds on all processes.
         """
+        whole = everywhere(meter.ok)
+        if self.policy == "lower_scale":
+            self._spoil(whole)
         self.scaler.unscale_(self.optimizer)
         norm = self._norm()
-        finite = everywhere(meter.ok) & norm.isfinite()
+        fits = norm.isfinite()
+        finite = whole & fits
         if self.scaler.is_enabled():  # an overflow of fp16 is no error: the update is left out and the scale halved
             meter.add({"skipped": (~finite).float()}, gate=False)
-            norm = torch.where(norm.isfinite(), norm, 0)
+            norm = torch.where(fits, norm, 0)
+        if self.policy != "stop":
+            refused = ~(whole if self.scaler.is_enabled() else finite)
+            meter.add({"refused": refused.float()}, gate=False)
         meter.add({"gradient": norm}, gate=False)
         self.schedule.step_update(number)
         gated_step(self.optimizer, finite)
+        self._keep_buffers(finite)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         meter.start()
         if self.average is not None:
             self.average.update(self.step.student, step=number + 1)
+
+    def _spoil(self, whole: Bool[Tensor, ""]) -> None:
+        """Let a broken term count as an overflow: its gradient may be finite, and the scaler looks at nothing else."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        least = min(gradients, key=torch.Tensor.numel)
+        least.copy_(torch.where(whole, least, torch.inf))
+
+    def _buffers(self) -> list[Tensor]:
+        """What a forward pass with a NaN would spoil for good (BatchNorm's statistics), where the run is to go on."""
+        return [] if self.policy == "stop" else [each.clone() for each in self.step.buffers()]
+
+    @torch.no_grad()
+    def _keep_buffers(self, finite: Bool[Tensor, ""]) -> None:
+        if self.policy != "stop":
+            for buffer, before in zip(self.step.buffers(), self._held, strict=True):
+                buffer.copy_(torch.where(finite, buffer, before))
+            self._held = self._buffers()
 
     def _norm(self) -> Float[Tensor, ""]:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -88,3 +115,4 @@ class Updater:
             restore_module(self.average.module, state["ema"], where)
         restore_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self._held = self._buffers()

@@ -1,78 +1,173 @@
-"""Which implementation of an operation runs: one asked for by name runs or raises, ``auto`` may fall back."""
+"""Which implementation of an operation runs: one asked for by name runs or raises, ``auto`` picks from shapes alone."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from graphkd_kernels import reference
+import torch
+from torch import Tensor
+
+from graphkd_kernels import _blocked, _triton, reference
+from graphkd_kernels.plans import PLANNERS, Plan, Signature
+from graphkd_kernels.precision import in_float64
 
 Operation = Callable[..., Any]
 
-_BACKENDS: dict[str, dict[str, Operation]] = {
-    "eager": {
-        name: getattr(reference, name)
-        for name in (
-            "safe_sqrt",
-            "unit_rows",
-            "center_normalize",
-            "gram",
-            "squared_distances",
-            "row_kl",
-            "row_pearson",
-            "knn",
-            "unit_gram",
-            "pair_squares",
-            "rkd_distances",
-            "rkd_distance",
-            "rkd_angle",
-            "damped_row_pearson",
-        )
-    }
-}
+log = logging.getLogger("graphkd_kernels")
+
+_EAGER = (
+    "center_normalize",
+    "damped_column_pearson",
+    "damped_row_pearson",
+    "edge_kl",
+    "edge_pkt",
+    "edge_sum",
+    "ega_sums",
+    "gram",
+    "info_nce",
+    "knn",
+    "knn_graph",
+    "node_sum",
+    "pair_squares",
+    "rkd_angle",
+    "rkd_distance",
+    "rkd_distances",
+    "row_kl",
+    "row_pearson",
+    "safe_sqrt",
+    "similarity",
+    "spectral_residual",
+    "squared_distances",
+    "unit_edge_sum",
+    "unit_gram",
+    "unit_rows",
+)
+_EVERYWHERE = ("gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
+"""What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
+
+_REFERENCE = {name: getattr(reference, name) for name in _EAGER}
+_SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
+_BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
-_REMEDY = {
-    "triton": "this version has no Triton kernels",
-    "blocked": "this version has no blocked kernels",
-}
+_PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
+_PICKED: dict[Any, Operation] = {}  # what the plans picked, by operation, type, device and shapes
+_MOST_CHOICES = 4096
 
 
 class BackendUnavailableError(RuntimeError):
-    """A backend asked for by name has no implementation."""
+    """A backend asked for by name cannot run, here or at all, or lacks the operation."""
 
 
 def available() -> list[str]:
     """Names that ``backend`` accepts here."""
-    return ["auto", *sorted(_BACKENDS)]
+    found = set(_BACKENDS) if _triton.missing() else {"triton", *_BACKENDS}
+    return ["auto", *sorted(found)]
 
 
 @contextmanager
-def backend(name: str) -> Iterator[None]:
+def backend(name: str, precision: str = "high") -> Iterator[None]:
     """Use one backend inside the ``with`` block.
 
     Args:
         name: ``"auto"`` or one of :func:`available`.
+        precision: ``"high"`` (float32 with float32 sums) or ``"exact"`` (float64 inside every operation).
 
-    Raises: BackendUnavailableError for a backend that is not there.
+    Raises: BackendUnavailableError for a backend that is not there, or another precision.
     """
+    if precision not in ("high", "exact"):
+        raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, high")
     if name not in available():
-        why = _REMEDY.get(name, "no such backend is known")
+        why = _triton.missing() if name == "triton" else "no such backend is known"
         raise BackendUnavailableError(f"backend {name!r} cannot run: {why}; available here: {', '.join(available())}")
-    token = _ASKED.set(name)
+    token, inner = _ASKED.set(name), _PRECISION.set(precision)
     try:
         yield
     finally:
         _ASKED.reset(token)
+        _PRECISION.reset(inner)
 
 
-def find(operation: str) -> Operation | None:
-    """The implementation that runs now, or ``None`` where the backend has no such (fused) operation."""
-    asked = _ASKED.get()
-    return _BACKENDS["eager" if asked == "auto" else asked].get(operation)
+def asked() -> str:
+    """The backend asked for by name, or ``"auto"``."""
+    return _ASKED.get()
 
 
 def run(operation: str, *args: Any) -> Any:
-    """Call an operation that every backend has."""
-    implementation = find(operation)
-    assert implementation is not None, operation
+    """Call an operation on the backend asked for, or on the one that its plan picks.
+
+    Raises: BackendUnavailableError for a backend asked for by name that does not have the operation.
+    """
+    if _PRECISION.get() == "exact":
+        return in_float64(_run, operation, *args)
+    return _run(operation, *args)
+
+
+def _run(operation: str, *args: Any) -> Any:
+    name = _ASKED.get()
+    if name != "auto":
+        return _of(operation, name)(*args)
+    planned = operation in PLANNERS
+    if not planned or torch.compiler.is_compiling():  # shapes may be symbols, and remembering would be a side effect
+        return _of(operation, _picked(operation, args) if planned else "eager")(*args)
+    first: Tensor = args[0]
+    key = operation, first.dtype, first.device, *[x.shape if isinstance(x, Tensor) else x for x in args]
+    implementation = _PICKED.get(key)
+    if implementation is None:
+        if len(_PICKED) >= _MOST_CHOICES:
+            _PICKED.clear()
+        implementation = _PICKED[key] = _of(operation, _picked(operation, args))
     return implementation(*args)
+
+
+def _picked(operation: str, args: tuple[Any, ...]) -> str:
+    first: Tensor = args[0]
+    signature = tuple([each.shape if isinstance(each, Tensor) else each for each in args])
+    return choose(operation, signature, first.dtype, first.device.type).backend
+
+
+def _of(operation: str, name: str) -> Operation:
+    implementation = _table(name).get(operation)
+    if implementation is None:
+        have = ", ".join(each for each in available() if each != "auto" and operation in _table(each))
+        raise BackendUnavailableError(f"backend {name!r} has no {operation!r}; those that have it: {have}, or 'auto'")
+    return implementation
+
+
+def find(operation: str) -> Operation | None:
+    """The implementation of the backend asked for (of ``eager`` where none is), or ``None``."""
+    name = _ASKED.get()
+    return _table("eager" if name == "auto" else name).get(operation)
+
+
+def choose(operation: str, signature: Signature, dtype: torch.dtype, device: str) -> Plan:
+    """The plan of an operation for arguments with their tensors replaced by shapes. Raises: KeyError if unknown."""
+    plan = _plan(operation, signature, dtype, device)
+    if not torch.compiler.is_compiling():
+        log.debug("%s%s: %s, %s (%s)", operation, signature, plan.backend, plan.path, plan.why)
+    return plan
+
+
+def _plan(operation: str, signature: Signature, dtype: torch.dtype, device: str) -> Plan:
+    planner = PLANNERS.get(operation)
+    if planner is None:
+        if operation not in _table("eager"):
+            raise KeyError(f"no backend has an operation {operation!r}; known: {', '.join(sorted(_table('eager')))}")
+        return Plan("eager", "dense", float("nan"), float("nan"), "no other backend has it")
+    return planner(signature, dtype, device, _backends_of(operation, device))
+
+
+def _table(name: str) -> dict[str, Operation]:
+    if name != "triton" or name in _BACKENDS:
+        return _BACKENDS[name]
+    from graphkd_kernels._triton.table import OPERATIONS  # a statement, which Dynamo can run; loads triton
+
+    return _SHARED | OPERATIONS
+
+
+def _backends_of(operation: str, device: str) -> frozenset[str]:
+    names = [name for name in _BACKENDS if operation in _BACKENDS[name]]
+    if device == "cuda" and _triton.missing() is None and operation in _table("triton"):
+        names.append("triton")
+    return frozenset(names)

@@ -50,3 +50,14 @@ def test_pinned_memory(shared):
     assert all(each.is_pinned() for each in (pinned.student, pinned.teacher, pinned.index, pinned.target))
     assert (pinned.teacher is pinned.student) == shared
     assert_close(pinned.student, batch.student)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_of_all_parts(shared):
+    batch = make(shared, target=tensor([0, 1]))
+    part = batch.rows(slice(1, 2))
+    assert (part.index.tolist(), part.target.tolist()) == ([7], [1])
+    assert torch.equal(part.student, batch.student[1:])
+    assert torch.equal(part.teacher, batch.teacher[1:])
+    assert (part.teacher is part.student) == shared
+    assert make().rows(slice(0, 1)).target is None

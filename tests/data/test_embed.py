@@ -122,12 +122,12 @@ def test_only_a_deleted_shard_is_computed_again(tmp_path):
     assert teacher.forwards == 2
 
 
-def test_lost_proxies_cost_one_shard(tmp_path):
+def test_lost_proxies_cost_one_image(tmp_path):
     fill(tmp_path)
     (tmp_path / "shared.safetensors").unlink()
     teacher = TinyTeacher()
     assert_close(fill(tmp_path, teacher)[[0]].proxies, teacher.rows)
-    assert teacher.forwards == 2
+    assert teacher.forwards == 1
 
 
 def test_a_damaged_sidecar_costs_its_shard(tmp_path):

@@ -29,7 +29,7 @@ def test_class_folders_then_the_store_answers_for_the_teacher(run_job, class_fol
     assert "teacher, zero-shot" in first
     assert "student, labels" in first
     assert (tmp_path / "one" / "edges.png").stat().st_size > 10_000
-    second = run_job(*job, "--run", tmp_path / "two", "--methods", "prg", "--templates", "photo")
+    second = run_job(*job, "--run", tmp_path / "two", "--methods", "prg", "--templates", "photo", "--chunk", "8")
     assert forwards(second) == [0]
     assert "| student, PRG |" in (tmp_path / "two" / "report.md").read_text()
 

@@ -3,7 +3,7 @@ import threading
 import graphkd_kernels
 import pytest
 import torch
-from graphkd_kernels import dispatch, reference
+from graphkd_kernels import dispatch, plans, reference
 from torch.testing import assert_close
 
 import graphkd
@@ -79,3 +79,44 @@ def test_knn_through_the_door():
     indices, distances = graphkd.ops.knn(torch.tensor([[0.0], [1.0], [3.0]]), 1)
     assert indices.tolist() == [[1], [0], [1]]
     assert_close(distances, torch.tensor([[1.0], [1.0], [4.0]]))
+
+
+def test_a_backend_without_the_operation_says_which_have_it(monkeypatch):
+    monkeypatch.setitem(dispatch._BACKENDS, "mine", {"gram": lambda x, y: torch.zeros(1)})
+    with (
+        graphkd.backend("mine"),
+        pytest.raises(dispatch.BackendUnavailableError, match=r"'mine' has no 'knn'; those that have it: .*eager"),
+    ):
+        dispatch.run("knn", torch.zeros(3, 2), 1)
+
+
+def test_triton_says_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(dispatch._triton, "missing", lambda: "no CUDA device here")
+    with pytest.raises(BackendError, match="'triton' cannot run: no CUDA device here"), graphkd.backend("triton"):
+        pass
+
+
+def test_auto_runs_what_the_plan_says(monkeypatch):
+    seen = []
+
+    def planned(signature, dtype, device, backends):
+        seen.append((signature, dtype, device, backends))
+        return plans.Plan("mine" if signature[0][0] > 2 else "eager", "tiles", 1.0, 1.0, "of its size")
+
+    monkeypatch.setitem(plans.PLANNERS, "gram", planned)
+    monkeypatch.setitem(dispatch._BACKENDS, "mine", {"gram": lambda x, y: torch.zeros(1)})
+    monkeypatch.setattr(dispatch, "_PICKED", {})
+    small, large = torch.ones(2, 2), torch.ones(3, 2)
+    for _ in range(2):
+        assert_close(dispatch.run("gram", small, small), 2 * torch.ones(2, 2))
+        assert_close(dispatch.run("gram", large, large), torch.zeros(1))
+    assert len(seen) == 2, "a shape is planned once"
+    assert seen[0] == (((2, 2), (2, 2)), torch.float32, "cpu", frozenset({"eager", "blocked", "mine"}))
+    assert plans.explain("gram", [(3, 2), (3, 2)]).plan.backend == "mine"
+
+
+def test_explain_knows_every_operation_and_no_other():
+    text = str(plans.explain("edge_kl", [(8, 4), None, (8, 4), None], "cosine", 1.0))
+    assert text.startswith("edge_kl: eager")
+    with pytest.raises(KeyError, match="no backend has an operation 'edge_kll'"):
+        plans.explain("edge_kll", [(8, 4)])

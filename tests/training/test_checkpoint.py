@@ -1,12 +1,15 @@
 import json
 import logging
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
 from graphkd.errors import CheckpointError
-from graphkd.training.checkpoint import Checkpoints, check_weights, pack, student_weights, unpack, write_json
+from graphkd.training.checkpoint import Checkpoints, check_weights, student_weights
+from graphkd.training.files import write_json
+from graphkd.training.tree import pack, unpack
 
 STATE = {
     "step": {"student.w": torch.arange(6.0).view(2, 3), "project.b": torch.ones(2, dtype=torch.bfloat16)},
@@ -64,7 +67,7 @@ def test_what_a_kill_left_half_written_is_ignored_and_removed(tmp_path):
     (kept.folder / ".update-00000002.tmp").mkdir()
     assert kept.newest()[0] == 1
     kept.save(3, STATE)
-    assert sorted(p.name for p in kept.folder.iterdir()) == ["update-00000001", "update-00000003"]
+    assert sorted(p.name for p in kept.folder.iterdir()) == ["newest.json", "update-00000001", "update-00000003"]
 
 
 def flip(path):
@@ -93,6 +96,57 @@ def test_damage_is_noticed_said_and_the_one_before_is_used(tmp_path, caplog, how
     assert "going back to the checkpoint before it" in caplog.text
     kept.save(2, STATE)  # the run comes by here again
     assert kept.newest()[0] == 2
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_and_nothing_half_written(tmp_path, monkeypatch):
+    kept = folder(tmp_path)
+
+    def full(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="There is no checkpoint before it"):
+        patch.setattr("safetensors.torch.save_file", full)
+        kept.save(1, STATE)
+    kept.save(1, STATE)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(
+        CheckpointError, match=r"cannot write .*update-00000002: No space left on device\. .*1 is intact"
+    ):
+        kept.save(2, STATE)
+    assert kept.newest()[0] == 1
+    assert sorted(p.name for p in kept.folder.iterdir()) == ["newest.json", "update-00000001"]
+
+
+def test_a_missing_newest_one_is_said(tmp_path, caplog):
+    kept = folder(tmp_path)
+    kept.save(1, STATE)
+    shutil.rmtree(kept.save(2, STATE))
+    with caplog.at_level(logging.WARNING, "graphkd"):
+        assert kept.newest()[0] == 1
+    assert "update-00000002 was written last and is missing" in caplog.text
+
+
+def test_a_kill_while_an_old_one_is_removed_leaves_no_half_one(tmp_path, monkeypatch):
+    kept = folder(tmp_path)
+    for update in (1, 2):
+        kept.save(update, STATE)
+    monkeypatch.setattr("shutil.rmtree", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        kept.save(3, STATE)
+    monkeypatch.undo()
+    assert kept.updates() == [2, 3]
+    for update in kept.updates():
+        kept.load(update)
+    kept.save(4, STATE)
+    assert not list(kept.folder.glob(".*"))
+
+
+def test_foreign_names_are_no_checkpoints(tmp_path):
+    kept = folder(tmp_path)
+    kept.save(1, STATE)
+    (kept.folder / "update-00000001 (copy)").mkdir()
+    assert kept.updates() == [1]
 
 
 def test_every_checkpoint_damaged_is_an_error(tmp_path):

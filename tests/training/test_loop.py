@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from graphkd.errors import CheckpointError, DataError, NonFiniteError, OptionError
 from graphkd.step import Step
@@ -111,6 +112,20 @@ def test_accumulation_averages_the_batches_of_an_update_even_when_an_epoch_ends_
     norm = nn.utils.get_total_norm([p.grad for p in twin.step.parameters()])
     assert made.fit().updates == 2
     assert lines(tmp_path)[0]["gradient"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_chunks_give_the_run_of_the_whole_batch_and_the_teacher_is_asked_in_chunks(tmp_path):
+    asked, ends = [], []
+    for chunk in (None, 3):
+        made = trainer(tmp_path / str(chunk), epochs=1, chunk=chunk, mixup=0.4)
+        made.step.student.drop.p = 0.0
+        made.step.student.body[1] = nn.Identity()
+        plain = made.features
+        made.features = lambda batch, plain=plain: asked.append(len(batch)) or plain(batch)
+        made.fit()
+        ends.append(made.step.state_dict())
+    assert asked == [8] * 5 + [2, 3, 3] * 5
+    assert_close(*ends)
 
 
 def test_mixing_passes_the_mixture_to_the_distiller(tmp_path):

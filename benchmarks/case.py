@@ -1,0 +1,121 @@
+"""What is measured: an operation or a method, its inputs at each shape, and the forms of it that race."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import torch
+from graphkd_kernels import dispatch
+from torch import Tensor
+
+from graphkd import ops
+
+Shape = tuple[int, ...]
+Function = Callable[..., Any]
+FORMS = ("eager", "official", "compile", "blocked", "triton")  # eager first: the others are divided by it
+NEAR = 1e-3  # size of the noise between a nearly converged student and its teacher
+
+
+class UnavailableError(Exception):
+    """A form that cannot run here; the text is what its cell says."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation or a method.
+
+    Args:
+        name: of the operation in ``graphkd.ops``, or of the distiller; a variation has a suffix, ``edge_sum.channels``.
+        shapes: the quick one first, then the usual ones.
+        inputs: numbers of a shape -> tensors, float32 on the CPU, the same in every run.
+        ours: the library's function of these tensors.
+        official: the published form, or the reason why there is none.
+        work: numbers of a shape -> (FLOPs, elements read or written) of forward and gradient in the cheapest form
+            known, from which the predicted floor follows; unknown for methods.
+        students: how many leading tensors get a gradient; 0 where there is none.
+        near: position of a teacher's tensor -> position of the student's that it resembles near convergence.
+        peers: name -> import of another library's function that does the same.
+        long: shapes that are measured with ``-m slow`` only.
+        sweeps: what grows -> shapes; measured by ``benchmarks/test_scaling.py``.
+        check_at: shape -> the shape whose result is compared with float64, where the whole one would not fit.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    inputs: Callable[..., tuple[Tensor, ...]]
+    ours: Function
+    official: Function | str
+    work: Callable[..., tuple[float, float]] | None
+    students: int = 1
+    near: Mapping[int, int] = field(default_factory=dict)
+    peers: Mapping[str, Callable[[], Function]] = field(default_factory=dict)
+    long: tuple[Shape, ...] = ()
+    sweeps: Mapping[str, tuple[Shape, ...]] = field(default_factory=dict)
+    check_at: Callable[[Shape], Shape] = lambda shape: (min(shape[0], 4096), *shape[1:])
+    kind: str = "op"
+
+    @property
+    def operation(self) -> str:
+        """The name without its variation."""
+        return self.name.partition(".")[0]
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """All forms that race, peers last."""
+        return (*FORMS, *self.peers)
+
+    def tensors(self, shape: Shape, near: bool = False) -> list[Tensor]:
+        """The inputs: random, or with the teacher within ``NEAR`` of the student."""
+        made = list(self.inputs(*shape))
+        if near:
+            noise = torch.Generator().manual_seed(99)
+            for teacher, student in self.near.items():
+                other = made[student]
+                made[teacher] = other + NEAR * torch.randn(other.shape, generator=noise)
+        return made
+
+
+def label(shape: tuple[object, ...]) -> str:
+    """256x512."""
+    return "x".join(map(str, shape))
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers that are the same in every run."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pair(n: int, d: int) -> tuple[Tensor, Tensor]:
+    """Nodes of a student and of a teacher."""
+    return random(n, d), random(n, d, seed=1)
+
+
+def op(name: str) -> Function:
+    """The library's operation of that name, looked up when it is called: an older version may lack it."""
+
+    def call(*args: Any) -> Any:
+        if hasattr(ops, name):
+            return getattr(ops, name)(*args)
+        if name in dispatch._BACKENDS["eager"]:
+            return dispatch.run(name, *args)
+        raise UnavailableError(f"this version has no operation {name}")
+
+    call.__name__ = name
+    return call
+
+
+def modules(package: str) -> Iterator[tuple[str, Any]]:
+    """Name and content of each file of ``benchmarks/ops`` or ``benchmarks/methods``."""
+    for info in iter_modules(import_module(package).__path__):
+        yield info.name, import_module(f"{package}.{info.name}")
+
+
+def cases(kind: str | None = None) -> dict[str, Case]:
+    """Every case by name, operations first."""
+    found = [
+        case for package in ("benchmarks.ops", "benchmarks.methods") for _, each in modules(package)
+        for case in each.CASES
+    ]  # fmt: skip
+    return {case.name: case for case in found if kind in (None, case.kind)}

@@ -1,0 +1,108 @@
+"""python -m benchmarks.report: docs/performance.md and its pictures, from the results in benchmarks/results alone."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import tables
+from benchmarks.machine import ROOT, slug
+from benchmarks.results import FOLDER, latest
+from benchmarks.tables import Made
+from benchmarks.targets import NAMED
+
+PAGE, PICTURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "img" / "performance"
+TOP = """<!-- made by `python -m benchmarks.report` from benchmarks/results: change those, not this page -->
+# Performance
+
+Time and memory of every operation and every distiller, beside the published forms, `torch.compile` and other libraries.
+`eager` is the library's reference and what ratios are taken of; `official` the published form, written from its
+equation; `blocked` and `triton` are fused. Milliseconds of forward and gradient (medians), MiB above the inputs (peak
+of a fresh process). A form is timed only after its value and gradient agree with float64.
+
+    make bench                       # everything here again, on your machine
+    make bench ARGS="-m quick"       # the short sizes
+    make ratios                      # the promised ratios, side by side, in pairs
+    python -m benchmarks.gpu         # on a GPU: tests, targets, suite, in 8 minutes
+    python -m benchmarks.compare REF # another git revision beside this one"""
+SECTIONS = (
+    ("Promised ratios", tables.ratios, "ratio"),
+    ("Operations: milliseconds (times faster than eager)", lambda made: tables.speed(made, "op"), "op"),
+    ("Operations: peak extra MiB", lambda made: tables.memory(made, "op"), "op"),
+    ("Distillers: milliseconds (times faster than eager)", lambda made: tables.speed(made, "method"), "method"),
+    ("Growth", tables.scaling, "scaling"),
+    ("Training step", tables.steps, "step"),
+    ("Stores, and time to start", tables.storage, "storage"),
+    ("Other libraries", tables.peers, "op"),
+    ("Errors against float64, and use of the machine", tables.accuracy, "op"),
+    ("Cells without a number", tables.reasons, "op"),
+)
+NOTES = {
+    "Training step": (
+        "ResNet-18 with a stem for 32 x 32 images, 100 classes. The teacher is stored; reading the store and the "
+        "products with 18 prompts' texts are part of the loss. The live teacher is a ResNet-50 at 224 x 224."
+    ),
+    "Errors against float64, and use of the machine": (
+        "Largest difference relative to the largest entry; *near*: the teacher is the student and noise of 1e-3. The "
+        "floor is that of the cheapest form known, on this machine's own limits."
+    ),
+    "Other libraries": "On the same work; they come with the extra `bench-peers`.",
+    "Growth": "Exponents are fitted to the last four points; *next* says why a sweep ended.",
+}
+
+
+def page(newest: Sequence[Made], older: Sequence[Made], pictures: dict[str, list[tuple[str, str]]]) -> str:
+    """The text of the page: a part for each device, then the targets."""
+    parts = [TOP]
+    for made in newest:
+        name = made["environment"]["device"]
+        parts += [f"## {name}", tables.head(made)]
+        parts += [f"![{title}](img/performance/{file})" for title, file in pictures.get(name, [])]
+        for title, table, kind in SECTIONS:
+            if any(row["kind"] == kind for row in made["rows"]):
+                parts += [f"### {title}", *([NOTES[title]] if title in NOTES else []), table(made)]
+    gpu = next((made for made in newest if made["environment"]["kind"] == "cuda"), None)
+    parts += ["## Targets on one H200", _targets_note(gpu), tables.targets(gpu)]
+    if not newest:
+        parts.append("No results are committed yet.")
+    if older:
+        names = ", ".join(f"`{made['name']}` (library `{made['environment']['library']}`)" for made in older)
+        parts.append(f"Results of other versions, in no table above: {names}.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _targets_note(gpu: Made | None) -> str:
+    if gpu is None:
+        return (
+            "**Predicted**: no results of a GPU are committed. Floors and targets in µs, forward and gradient; "
+            "`python -m benchmarks.gpu` fills the table."
+        )
+    return (
+        f"Floors and targets are predictions in µs; measured on {gpu['environment']['device']}: µs of forward and "
+        f"gradient, peak MiB. *Of target* above 1 is faster; entries below {NAMED:g} are bold."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=FOLDER)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--pictures", type=Path, default=PICTURES)
+    given = parser.parse_args(arguments)
+    from benchmarks import plots
+
+    newest, older = latest(given.results)
+    for old in given.pictures.glob("*.svg"):
+        old.unlink()
+    drawn = {
+        each["environment"]["device"]: plots.draw(each, given.pictures, slug(each["environment"]["device"]))
+        for each in newest
+    }
+    given.page.write_text(page(newest, older, drawn), encoding="utf-8")
+    print(f"{given.page}: {len(newest)} devices, {sum(map(len, drawn.values()))} pictures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

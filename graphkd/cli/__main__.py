@@ -1,0 +1,7 @@
+"""``python -m graphkd.cli``."""
+
+import sys
+
+from graphkd.cli.main import entry
+
+sys.exit(entry())

@@ -1,0 +1,233 @@
+"""graphkd distill."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from graphkd.cli.classifiers import require_network
+from graphkd.cli.config_file import write_config
+from graphkd.cli.configs.train import Distill
+from graphkd.cli.console import Console
+from graphkd.cli.errors import UsageError
+from graphkd.cli.images import Parts, open_parts, require_classes, require_labels, training_view
+from graphkd.cli.method import make_distiller, rehearse, require_optimizer, require_trackers
+from graphkd.cli.networks import open_teacher, save_student, teacher_view
+from graphkd.cli.parse import resolved
+from graphkd.cli.scoring import facts, teacher_scores
+from graphkd.data.batch import Batch
+from graphkd.data.embed import embed
+from graphkd.data.fingerprint import some
+from graphkd.data.store_format import MANIFEST, Manifest
+from graphkd.data.transforms import CenterView
+from graphkd.data.views import Views
+from graphkd.features import Features
+from graphkd.step import Step, labelled_cross_entropy
+from graphkd.students import create_student
+from graphkd.tap import Tap
+from graphkd.teachers.base import Teacher
+from graphkd.training.checkpoint import Checkpoints
+from graphkd.training.devices import make_accelerator
+from graphkd.training.files import write_json
+from graphkd.training.loop import Trainer
+from graphkd.training.report import Row, write_report
+from graphkd.training.state import Result
+
+
+class Answers(NamedTuple):
+    """A teacher's features of batches of the training images, and of those that are scored on."""
+
+    train: Callable[[Batch], Features]
+    scored: Callable[[Batch], Features]
+
+
+def run(config: Distill, console: Console) -> int:
+    """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
+    config = replace(config, run=config.run or _next_folder(config.images.data, config.resume))
+    folder = _folder(config)
+    parts = open_parts(config.images, config.val, config.held_out, console)
+    config = _fitting(config, parts, console)
+    accelerator = _accelerator(config, folder)
+    device = accelerator.device
+    if not accelerator.is_main_process:
+        console.output = replace(console.output, quiet=True)
+    teacher = _teacher(config, parts, device)
+    tap, names = _student(config, parts, teacher)
+    step = _step(config, tap, teacher, parts)
+    if teacher is not None:
+        rehearse(step, teacher, config, parts.train, device)
+    if accelerator.is_main_process:
+        write_config(folder / "run.yaml", "distill", resolved(config))
+        save_student(folder, config.student.student, tap, names, config.student.size)
+    again = f"graphkd distill --config {folder / 'run.yaml'} --resume"
+    left = f"what was finished is kept in {folder}" + (f" and {config.store}" if config.store else "")
+    console.go_on = (left, f"go on with: {again}")
+    answers = None if teacher is None else _answers(config, parts, teacher, device, console)
+    before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
+    trainer = _trainer(config, parts, step, teacher, answers, accelerator)
+    console.remark(f"{config.method}: {config.train.epochs} epochs of {len(parts.train)} images into {folder}")
+    result = trainer.fit(resume=config.resume)
+    if accelerator.is_main_process:
+        _finish(config, result, before, console)
+    return 0
+
+
+def _folder(config: Distill) -> Path:
+    """The run folder. Raises: UsageError where it holds a run and none is to be resumed."""
+    assert config.run is not None
+    if Checkpoints(config.run / "checkpoints").updates() and not config.resume:
+        raise UsageError(f"{config.run} holds a run already", "add --resume to go on with it, or choose another --run")
+    return config.run
+
+
+def _next_folder(data: str, resume: bool) -> Path:
+    """The newest run on these images to resume, or a new one."""
+    name = Path(data).expanduser().resolve().name
+    numbered = [path for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit()]
+    made = sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
+    if resume and made:
+        return made[-1]
+    return Path("runs") / f"{name}-{int(made[-1].name.rpartition('-')[2]) + 1 if made else 1}"
+
+
+def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
+    """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
+    train, count = config.train, len(parts.train)
+    if config.labels != "no":
+        require_labels(parts.train, f"--labels {config.labels}")
+    if parts.scored is not None:
+        require_labels(parts.scored, "scoring")
+    require_network("student", config.student.student)
+    require_optimizer(train.optimizer)
+    require_trackers(train.trackers)
+    if train.batch_size > count:
+        if "batch_size" in console.given:
+            raise UsageError(
+                f"--batch-size {train.batch_size} is more than the {count} images to train on",
+                f"give --batch-size {count} or less, or more images",
+            )
+        console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
+        train = replace(train, batch_size=count)
+    return replace(config, train=replace(train, progress=console.progress))
+
+
+def _accelerator(config: Distill, folder: Path) -> Any:
+    """The processes of the run. Raises: UsageError where each of several sees only itself."""
+    accelerator = make_accelerator(config.train, folder)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise UsageError(
+            f"{started} processes were started, and each sees only itself",
+            "set ACCELERATE_USE_CPU=true for several processes without GPUs",
+        )
+    return accelerator
+
+
+def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | None:
+    if config.method == "none":
+        return None
+    student, classes = config.student, parts.train.classes
+    teacher = open_teacher(config.teaching, classes, device, student.teacher_maps, student.teacher_tokens)
+    if teacher.classes is not None and classes is not None and list(teacher.classes) != list(classes):
+        theirs, ours = some(list(teacher.classes)), some(list(classes))
+        raise UsageError(
+            f"the teacher's classes are {theirs}, those of the images {ours}",
+            "give images of the teacher's classes, or --classes with its names in its order",
+        )
+    return teacher
+
+
+def _student(config: Distill, parts: Parts, teacher: Teacher | None) -> tuple[Tap, Sequence[str]]:
+    """A fresh student, and the names of its classes."""
+    chosen = config.student
+    names = (teacher and teacher.classes) or require_classes(parts.train)
+    torch.manual_seed(config.train.seed)
+    tap = create_student(
+        chosen.student,
+        len(names),
+        pretrained=chosen.student_pretrained,
+        maps=chosen.student_maps,
+        tokens=chosen.student_tokens,
+    )
+    return tap, names
+
+
+def _step(config: Distill, tap: Tap, teacher: Teacher | None, parts: Parts) -> Step:
+    task = labelled_cross_entropy if config.labels == "task" else None
+    methods = [] if teacher is None else [make_distiller(config, tap, teacher, parts.train)]
+    return Step(tap, *methods, task=task)
+
+
+def _answers(config: Distill, parts: Parts, teacher: Teacher, device: torch.device, console: Console) -> Answers:
+    """The teacher itself, or its features on disk, computed at the first run only."""
+
+    def live(batch: Batch) -> Features:
+        return teacher(batch.teacher.to(device))
+
+    if config.store is None:
+        return Answers(live, live)
+    made = (config.store / MANIFEST).is_file()
+    options: dict[str, Any] = {"transform": _view(config, teacher), "device": device, "progress": console.bars}
+    options["dtype"] = Manifest.read(config.store).dtype if made else "float32"  # a store keeps the precision it has
+    whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
+    store = whole.for_source(parts.train)
+    if parts.scored is None or parts.train is parts.whole:
+        return Answers(lambda batch: store[batch.index], live)
+    held_out = whole.for_source(parts.scored)
+    return Answers(lambda batch: store[batch.index], lambda batch: held_out[batch.index])
+
+
+def _view(config: Distill, teacher: Teacher) -> CenterView:
+    return teacher_view(teacher, config.teaching.teacher_size)
+
+
+def _score(
+    config: Distill, parts: Parts, teacher: Teacher, answers: Answers | None, device: torch.device, console: Console
+) -> dict[str, dict[str, Any]]:
+    """The teacher on the scored images, told before anything is trained."""
+    if parts.scored is None or answers is None or not config.score_teacher or teacher.num_classes is None:
+        return {}
+    views = Views(parts.scored, student=_view(config, teacher), labels=True)
+    loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
+    found = teacher_scores(teacher, loader, answers.scored, device)
+    for name, scores in found.items():
+        console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
+    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
+
+
+def _trainer(
+    config: Distill, parts: Parts, step: Step, teacher: Teacher | None, answers: Answers | None, accelerator: Any
+) -> Trainer:
+    chosen = config.student
+    live = teacher is not None and config.store is None
+    views = Views(
+        parts.train,
+        student=training_view(chosen.size, chosen.augment, chosen.flip),
+        teacher=_view(config, teacher) if teacher is not None and live else "shared",
+        seed=config.train.seed,
+        labels=config.labels != "no",
+    )
+    scored = None if parts.scored is None else Views(parts.scored, student=CenterView(chosen.size), labels=True)
+    features = None if answers is None else answers.train
+    assert config.run is not None
+    return Trainer(step, views, features, config.train, config.run, scored=scored, accelerator=accelerator)
+
+
+def _finish(config: Distill, result: Result, before: dict[str, Any], console: Console) -> None:
+    """Table, report and results of a run that is done."""
+    rows = [Row(name, scores["top1"]) for name, scores in before.items()]
+    found: dict[str, Any] = {"run": str(result.run), "method": config.method, "student": config.student.student}
+    found |= {"updates": result.updates, "seconds": round(result.seconds, 2), "teacher": before}
+    text = f"trained in {result.seconds:.0f} s; no labelled images to score on (--val FOLDER)"
+    if result.scores is not None:
+        found |= facts(result.scores, None, per_class=False)
+        name = f"student, {config.method}"
+        rows.append(Row.of(name, result.model, result.scores.top1, result.seconds))
+        text = write_report(result.run / "report.md", rows, rows[0].name if before else None)
+    write_json(result.run / "results.json", found)
+    look = f"graphkd evaluate --model {result.run} --data FOLDER, or graphkd export {result.run}"
+    console.result(found, text)
+    console.remark(f"run folder: {result.run}; next: {look}")

@@ -1,0 +1,51 @@
+"""graphkd embed."""
+
+from graphkd.cli.config_file import write_config
+from graphkd.cli.configs.train import Embed
+from graphkd.cli.console import Console
+from graphkd.cli.images import open_images
+from graphkd.cli.networks import device_of, open_teacher, teacher_view
+from graphkd.cli.parse import resolved
+from graphkd.data.embed import embed
+
+
+def run(config: Embed, console: Console) -> int:
+    """Images to a store."""
+    source = open_images(config.images, console)
+    device = device_of(config.running.device)
+    teacher = open_teacher(config.teaching, source.classes, device)
+    console.remark(f"{len(source)} images, teacher {config.teaching.asked} on {device}")
+    console.go_on = (
+        f"finished shards are kept in {config.out}",
+        "run the same command again: it computes only what is missing",
+    )
+    try:
+        store = embed(
+            teacher,
+            source,
+            config.out,
+            transform=teacher_view(teacher, config.teaching.teacher_size),
+            batch_size=config.running.batch_size,
+            workers=config.running.workers,
+            dtype=config.dtype,
+            shard_size=config.shard_size,
+            device=device,
+            progress=console.bars,
+        )
+    finally:
+        if (config.out / "manifest.json").is_file():  # before that the folder counts as somebody else's
+            write_config(config.out / "run.yaml", "embed", resolved(config))
+    size = sum(file.stat().st_size for file in config.out.iterdir())
+    facts = {
+        "store": str(config.out),
+        "samples": len(store),
+        "embedding_dim": store.embedding_dim,
+        "num_classes": store.num_classes,
+        "classes": store.classes and list(store.classes),
+        "dtype": config.dtype,
+        "bytes": size,
+        "teacher_batches": teacher.forwards,
+    }
+    asked = f"asked the teacher for {teacher.forwards} batches" if teacher.forwards else "complete already"
+    console.result(facts, f"{store!r}: {size / 2**20:.1f} MiB, {asked}")
+    return 0

@@ -1,0 +1,84 @@
+"""graphkd evaluate."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphkd.cli.configs.look import Evaluate
+from graphkd.cli.console import Console
+from graphkd.cli.errors import UsageError
+from graphkd.cli.images import open_images, require_labels
+from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
+from graphkd.cli.parse import resolved
+from graphkd.cli.scoring import facts, teacher_scores, text
+from graphkd.data.source import ImageSource, Transform
+from graphkd.data.transforms import CenterView
+from graphkd.data.views import Views
+from graphkd.training.files import write_json
+from graphkd.training.metrics import Scores, evaluate
+from graphkd.typing import Tensor
+
+
+def run(config: Evaluate, console: Console) -> int:
+    """Scores of a student, an exported model or a teacher."""
+    console.go_on = ("nothing is written before the end", "run the command again")
+    classes, found = _student(config, console) if config.model is not None else _teacher(config, console)
+    each = {name: facts(scores, classes, config.per_class) for name, scores in found.items()}
+    data = next(iter(each.values())) if len(each) == 1 else each
+    console.result(data, "\n".join(text(name, scores) for name, scores in each.items()))
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(config.out, {"scores": each, "options": resolved(config)})
+    return 0
+
+
+def _student(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
+    device = device_of(config.running.device)
+    assert config.model is not None
+    model: Callable[[Tensor], Any]
+    if config.model.suffix == ".onnx":
+        (model, about), device = _exported(config.model), torch.device("cpu")
+    else:
+        tap, about = open_student(config.model, config.which)
+        model = tap.to(device)
+    source = open_images(config.images, console, "test", about["classes"])
+    batches = _loader(config, source, CenterView(about["size"]), console)
+    return about["classes"], {str(config.model): evaluate(model, batches, device)}
+
+
+def _teacher(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
+    device = device_of(config.running.device)
+    source = open_images(config.images, console, "test")
+    teacher = open_teacher(config.teaching, source.classes, device)
+    if teacher.num_classes is None:
+        raise UsageError(
+            "this teacher has no class scores for these images: its own classes are others, or it has none",
+            "evaluate a CLIP-like teacher, or a classifier of these classes",
+        )
+    batches = _loader(config, source, teacher_view(teacher, config.teaching.teacher_size), console)
+    found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
+    return None if source.classes is None else list(source.classes), found
+
+
+def _loader(config: Evaluate, source: ImageSource, view: Transform, console: Console) -> Any:
+    require_labels(source, "scoring")
+    views = Views(source, student=view, labels=True)
+    loader = views.loader(config.running.batch_size, shuffle=False, drop_last=False, workers=config.running.workers)
+    batches: Any = console.bar(loader, len(loader), "scoring")
+    return batches
+
+
+def _exported(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+    """An ONNX model of ``graphkd export`` as a callable, run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    about: dict[str, Any] = json.loads(path.with_name("export.json").read_text(encoding="utf-8"))
+
+    def logits(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+    return logits, about

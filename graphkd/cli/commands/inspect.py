@@ -1,0 +1,106 @@
+"""graphkd inspect."""
+
+from typing import Any
+
+import torch
+
+from graphkd.cli.configs.look import Inspect
+from graphkd.cli.console import Console
+from graphkd.cli.graphs import Seen, agreement, described, nearest_edges, neighbours_of
+from graphkd.cli.images import open_images
+from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
+from graphkd.cli.parse import resolved
+from graphkd.data.source import ImageSource
+from graphkd.data.sources import source_subset
+from graphkd.data.transforms import CenterView
+from graphkd.data.views import Views
+from graphkd.features import Features
+from graphkd.training.files import write_json
+
+
+@torch.no_grad()
+def run(config: Inspect, console: Console) -> int:
+    """Graphs, neighbours and proxies of one network or two."""
+    device = device_of(config.running.device)
+    networks: dict[str, tuple[Any, CenterView]] = {}
+    classes = None
+    if config.model is not None:
+        tap, about = open_student(config.model)
+        networks["student"], classes = (tap.to(device), CenterView(about["size"])), about["classes"]
+    source = _some(open_images(config.images, console, "test", classes), config.limit)
+    if config.teaching.teacher is not None:
+        teacher = open_teacher(config.teaching, source.classes, device)
+        networks["teacher"] = teacher, teacher_view(teacher, config.teaching.teacher_size)
+    k = min(config.neighbours, len(source) - 1)
+    labels = [source.target(i) for i in range(len(source))]
+    seen = {}
+    for name, (network, view) in networks.items():
+        features = _features(network, source, view, config, device, console, name)
+        names = list(getattr(network, "classes", None) or classes or source.classes or ())
+        seen[name] = Seen(features, names or None, list(source.ids), labels, k)
+    facts: dict[str, Any] = {name: described(each) for name, each in seen.items()}
+    if len(seen) == 2:
+        facts["agreement"] = agreement(*seen.values())
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        images = {name: neighbours_of(each, len(source)) for name, each in seen.items()}
+        edges = {name: nearest_edges(each) for name, each in seen.items()}
+        write_json(config.out, {**facts, "images": images, "edges": edges, "options": resolved(config)})
+    console.result(facts, _text(facts, seen, config))
+    return 0
+
+
+def _some(source: ImageSource, limit: int) -> ImageSource:
+    """At most so many images, spread evenly."""
+    if len(source) <= limit:
+        return source
+    return source_subset(source, [position * len(source) // limit for position in range(limit)])
+
+
+def _features(
+    network: Any,
+    source: ImageSource,
+    view: CenterView,
+    config: Inspect,
+    device: torch.device,
+    console: Console,
+    name: str,
+) -> Features:
+    """One record over all images, on the CPU."""
+    loader = Views(source, student=view).loader(
+        config.running.batch_size, shuffle=False, drop_last=False, workers=config.running.workers
+    )
+    found: list[Features] = []
+    for batch in console.bar(loader, len(loader), name):
+        found.append(network(batch.student.to(device)).to("cpu").compute())
+    embedding = torch.cat([each.tensor("embedding", "inspect") for each in found])
+    logits = None if found[0].logits is None else torch.cat([each.tensor("logits", "inspect") for each in found])
+    return Features(embedding, logits, found[0].proxies, found[0].proxy_logits)
+
+
+def _text(facts: dict[str, Any], seen: dict[str, Seen], config: Inspect) -> str:
+    lines: list[str] = []
+    for name, each in seen.items():
+        lines += [f"== {name}", *_lines(facts[name])]
+        for row in neighbours_of(each, config.show):
+            near = ", ".join(f"{other['id']} {other['edge']:.2f}" for other in row["neighbours"])
+            said = f"{row['prediction']} {100 * row['confidence']:.0f} %  " if "prediction" in row else ""
+            lines.append(f"  {row['id']}: {said}near {near}")
+    if "agreement" in facts:
+        lines += ["== student and teacher", *_lines(facts["agreement"])]
+    return "\n".join(lines)
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    width = max(map(len, facts))
+    return [f"  {key.replace('_', ' '):{width}}  {_shown(value)}" for key, value in facts.items()]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, dict):
+        return " ".join(map(_shown, value.values()))
+    return str(value)

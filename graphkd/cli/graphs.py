@@ -1,0 +1,151 @@
+"""What one network's graph of some images says, and how far two networks' graphs agree."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from graphkd.features import Features
+from graphkd.graph import Graph
+from graphkd.typing import Float, Int, Tensor
+
+_PAIRS, _SPECTRUM = 5, 12  # closest classes and smoothest eigenvalues that are told
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One network's view of some images.
+
+    Args:
+        features: of all of them.
+        classes: names of the logits and proxies.
+        ids: of the images.
+        labels: of the images, ``None`` where there is none.
+        k: neighbours of each image.
+    """
+
+    features: Features
+    classes: list[str] | None
+    ids: list[str]
+    labels: list[int | None]
+    k: int
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Samples and class proxies, related by the cosine."""
+        graph = Graph().add("sample", self.features.tensor("embedding", "inspect"))
+        graph.connect("sample", "cosine", "sample")
+        if self.features.proxies is not None:
+            graph.add("class", self.features.proxies, scope="shared")
+            graph.connect("sample", "cosine", "class").connect("class", "cosine", "class")
+        return graph
+
+    @cached_property
+    def edges(self) -> Float[Tensor, "n n"]:
+        """Cosines between the images."""
+        return self.graph.edges("sample", "cosine", "sample").dense()
+
+    @cached_property
+    def near(self) -> Int[Tensor, "n k"]:
+        """Each image's nearest others."""
+        return self.edges.clone().fill_diagonal_(-torch.inf).topk(self.k, dim=1).indices
+
+    @cached_property
+    def guess(self) -> Int[Tensor, " n"] | None:
+        """Predicted classes."""
+        return None if self.features.logits is None else self.features.logits.argmax(1)
+
+    def name(self, label: int) -> str:
+        """Of a class."""
+        return self.classes[label] if self.classes else str(label)
+
+
+def described(seen: Seen) -> dict[str, Any]:
+    """Size, edges, spectrum, how pure neighbourhoods are, and which classes lie closest."""
+    n = len(seen.ids)
+    outside = seen.edges[~torch.eye(n, dtype=torch.bool)]
+    spectrum = torch.linalg.eigvalsh(seen.graph.edges("sample", "cosine", "sample").laplacian())
+    facts: dict[str, Any] = {
+        "images": n,
+        "embedding_dim": seen.graph["sample"].x.shape[1],
+        "mean_edge": float(outside.mean()),
+        "deviation_of_edges": float(outside.std()),
+        "laplacian_eigenvalues": [float(value) for value in spectrum[:_SPECTRUM]],
+    }
+    if None not in seen.labels:
+        target = torch.tensor(seen.labels)
+        facts["neighbours_of_one_label"] = _share(target[seen.near] == target[:, None])
+        if seen.guess is not None:
+            facts["top1"] = _share(seen.guess == target)
+    if seen.guess is not None:
+        facts["neighbours_of_one_prediction"] = _share(seen.guess[seen.near] == seen.guess[:, None])
+    if seen.features.proxies is not None and len(seen.features.proxies) > 1:
+        facts["closest_classes"] = _closest(seen)
+    return facts
+
+
+def agreement(student: Seen, teacher: Seen) -> dict[str, float]:
+    """How far two graphs of the same images agree.
+
+    Returns: correlation of the edges between images; share of each image's k neighbours that are neighbours for both;
+    share of equal predictions; correlation of the edges between images and classes.
+    """
+    outside = ~torch.eye(len(student.ids), dtype=torch.bool)
+    facts = {"correlation_of_edges": _correlation(student.edges[outside], teacher.edges[outside])}
+    common = (student.near[:, :, None] == teacher.near[:, None, :]).any(2)
+    facts["common_neighbours"] = _share(common)
+    same_classes = student.features.logits is not None and teacher.features.logits is not None
+    if same_classes and student.features.logits.shape == teacher.features.logits.shape:  # type: ignore[union-attr]
+        assert student.guess is not None
+        assert teacher.guess is not None
+        facts["equal_predictions"] = _share(student.guess == teacher.guess)
+        if "class" in student.graph.node_types and "class" in teacher.graph.node_types:
+            blocks = [each.graph.edges("sample", "cosine", "class").dense() for each in (student, teacher)]
+            facts["correlation_of_class_edges"] = _correlation(*(block.flatten() for block in blocks))
+    return facts
+
+
+def neighbours_of(seen: Seen, count: int) -> list[dict[str, Any]]:
+    """The first images with prediction, nearest images and nearest classes."""
+    rows = []
+    logits = seen.features.logits
+    scores = None if logits is None else logits.softmax(1)
+    near_classes = None
+    if "class" in seen.graph.node_types:
+        edges = seen.graph.edges("sample", "cosine", "class").dense()
+        near_classes = edges.topk(min(3, edges.shape[1]), dim=1)
+    for i in range(min(count, len(seen.ids))):
+        row: dict[str, Any] = {"id": seen.ids[i], "label": seen.labels[i]}
+        if scores is not None and seen.guess is not None:
+            row |= {"prediction": seen.name(int(seen.guess[i])), "confidence": float(scores[i].max())}
+        row["neighbours"] = [{"id": seen.ids[j], "edge": float(seen.edges[i, j])} for j in seen.near[i].tolist()]
+        if near_classes is not None:
+            pairs = zip(near_classes.indices[i].tolist(), near_classes.values[i].tolist(), strict=True)
+            row["proxies"] = [{"class": seen.name(label), "edge": edge} for label, edge in pairs]
+        rows.append(row)
+    return rows
+
+
+def nearest_edges(seen: Seen) -> dict[str, list[Any]]:
+    """Edges from each image to its nearest others as PyG has them: ``edge_index`` (2, n * k), ``edge_attr``."""
+    source = torch.arange(len(seen.ids)).repeat_interleave(seen.k)
+    target = seen.near.flatten()
+    return {"edge_index": [source.tolist(), target.tolist()], "edge_attr": seen.edges[source, target].tolist()}
+
+
+def _closest(seen: Seen) -> list[dict[str, Any]]:
+    """Pairs of classes whose proxies lie closest."""
+    edges = seen.graph.edges("class", "cosine", "class").dense()
+    i, j = torch.triu_indices(len(edges), len(edges), offset=1)
+    values, order = edges[i, j].sort(descending=True)
+    pairs = [(seen.name(int(i[at])), seen.name(int(j[at]))) for at in order[:_PAIRS]]
+    return [{"classes": f"{a} - {b}", "edge": float(value)} for (a, b), value in zip(pairs, values, strict=False)]
+
+
+def _share(hits: Tensor) -> float:
+    return float(hits.float().mean())
+
+
+def _correlation(x: Tensor, y: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([x, y]))[0, 1])

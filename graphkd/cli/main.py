@@ -1,0 +1,123 @@
+"""The program: finds the command, runs it, and turns every error into two lines and an exit code.
+
+==== =====================================================================
+code meaning
+==== =====================================================================
+0    done
+1    the command ran, and its answer is no (a check failed, a file is damaged)
+2    bad input: an option, a file, a folder, or what was found in them
+70   an error that nobody foresaw
+130  interrupted (143: terminated); what was finished is kept
+==== =====================================================================
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+import graphkd
+from graphkd.cli.console import Console
+from graphkd.cli.errors import explained
+from graphkd.cli.options import options_of
+from graphkd.cli.parse import make_parser, parse
+from graphkd.cli.parts import Output
+from graphkd.cli.table import Command, find, overview
+
+DONE, NO, BAD_INPUT, UNFORESEEN, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a scheduler wants the machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code and never raises.
+
+    Args:
+        arguments: words after ``graphkd``; default those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview(graphkd.__version__))
+        return DONE
+    if words[0] == "--version":
+        print(f"graphkd {graphkd.__version__}")
+        return DONE
+    command: Command | None = None
+    output = Output(**{name: f"--{name}" in words for name in ("quiet", "json", "debug")})
+    console = Console(output)
+    try:
+        command, rest = find(words)
+        if any(word in ("-h", "--help") for word in rest):
+            print(make_parser(command.name, command.config, options_of(command.config)).format_help())
+            return DONE
+        asked = parse(command.name, command.config, rest)
+        console = Console(asked.config.output, asked.given)
+        with console.speaking():
+            code: int = import_module(f"graphkd.cli.commands.{command.module}").run(asked.config, console)
+        return code
+    except (KeyboardInterrupt, SystemExit) as stop:  # the loop answers a signal by a checkpoint and SystemExit
+        return _stopped(stop, console)
+    except BrokenPipeError:  # the reader of a pipe has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        return _failed(error, command, console)
+
+
+def _stopped(stop: KeyboardInterrupt | SystemExit, console: Console) -> int:
+    """Tell of an interruption; returns the exit code."""
+    code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    if isinstance(stop, SystemExit):
+        code = stop.code if isinstance(stop.code, int) else UNFORESEEN
+    if code in (INTERRUPTED, TERMINATED):
+        left, go_on = console.go_on
+        _tell(console, f"interrupted: {left}", go_on)
+    return code
+
+
+def _failed(error: Exception, command: Command | None, console: Console) -> int:
+    """Tell of an error; returns the exit code."""
+    if console.output.debug:
+        traceback.print_exc()
+    options = options_of(command.config) if command else []
+    lines = explained(error, options, command.name if command else "")
+    if lines is not None:
+        _tell(console, f"error: {lines[0]}", lines[1])
+        return BAD_INPUT
+    text = " ".join(str(error).split())[:300]
+    _tell(
+        console,
+        f"error: unforeseen {type(error).__name__}: {text}",
+        "run it again with --debug for the traceback, and report it with the output of graphkd doctor",
+    )
+    return UNFORESEEN
+
+
+def _tell(console: Console, what: str, todo: str) -> None:
+    print(f"{what}\ntry:   {todo}", file=sys.stderr)
+    if console.output.json:
+        kind, _, text = what.partition(": ")
+        print(json.dumps({kind: text, "try": todo}), file=console.stdout, flush=True)
+
+
+def entry() -> int:
+    """The installed program ``graphkd``: :func:`main` with the process's signals, warnings and log set up."""
+    debug = "--debug" in sys.argv
+    if not debug:
+        warnings.simplefilter("ignore")
+    level = logging.ERROR if "--quiet" in sys.argv else logging.WARNING
+    logging.basicConfig(format="%(message)s", level=level, stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
+    return main()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,78 @@
+"""Scores of students and teachers as JSON-ready data and as text."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from graphkd.data.batch import Batch
+from graphkd.features import Features
+from graphkd.teachers.base import Teacher
+from graphkd.teachers.clip import CLIPTeacher
+from graphkd.training.metrics import Counts, Scores
+
+ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
+
+
+@torch.no_grad()
+def teacher_scores(
+    teacher: Teacher, loader: Iterable[Batch], features: Callable[[Batch], Features], device: torch.device
+) -> dict[str, Scores]:
+    """Scores by name; a CLIP-like teacher has two, by averaged texts and by weighted prompts, from one pass.
+
+    Args:
+        loader: labelled batches.
+        features: the teacher's, live or stored, of a batch.
+        device: where the teacher is.
+    """
+    counts: dict[str, Counts] = {}
+    for batch in loader:
+        given = features(batch).to(device)
+        logits = {WEIGHTED: given.tensor("logits", "scoring")}
+        if isinstance(teacher, CLIPTeacher):
+            logits = {ZERO_SHOT: teacher.zero_shot(given.tensor("embedding", "scoring")), **logits}
+        else:
+            logits = {"teacher": logits[WEIGHTED]}
+        assert batch.target is not None
+        for name, each in logits.items():
+            counts.setdefault(name, Counts(each.shape[1], device)).update(each, batch.target)
+    return {name: each.scores() for name, each in counts.items()}
+
+
+def facts(scores: Scores, classes: Sequence[str] | None, per_class: bool) -> dict[str, Any]:
+    """Scores as JSON-ready data."""
+    found: dict[str, Any] = {**scores.numbers(), "images": scores.images}
+    return found | ({"per_class": _per_class(scores, classes)} if per_class else {})
+
+
+def _per_class(scores: Scores, classes: Sequence[str] | None) -> list[dict[str, Any]]:
+    rows = []
+    for label, counts in enumerate(scores.confusion.tolist()):
+        images, right = sum(counts), counts[label]
+        others = [(count, other) for other, count in enumerate(counts) if other != label and count]
+        taken = max(others, default=None, key=lambda each: each[0])
+        name = classes[label] if classes else str(label)
+        rows.append(
+            {
+                "class": name,
+                "images": images,
+                "right": right / images if images else None,
+                "taken_for": None if taken is None else (classes[taken[1]] if classes else str(taken[1])),
+            }
+        )
+    return rows
+
+
+def text(name: str, found: dict[str, Any]) -> str:
+    """Scores for people."""
+    top5 = f"   top-5 {100 * found['top5']:.2f} %" if "top5" in found else ""
+    top1, mean_class, gap = (100 * found[key] for key in ("top1", "mean_class", "calibration_error"))
+    each = f"mean of classes {mean_class:.2f} %   calibration error {gap:.2f} %   {found['images']} images"
+    lines = [f"{name}: top-1 {top1:.2f} %{top5}   {each}"]
+    rows = found.get("per_class", [])
+    width = max((len(row["class"]) for row in rows), default=0)
+    for row in rows:
+        right = "     -" if row["right"] is None else f"{100 * row['right']:6.2f}"
+        mistaken = f"   taken for {row['taken_for']}" if row["taken_for"] else ""
+        lines.append(f"  {row['class']:{width}}  {right} % of {row['images']}{mistaken}")
+    return "\n".join(lines)

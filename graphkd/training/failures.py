@@ -1,0 +1,51 @@
+"""What breaks from outside, told so that one knows what to do: a dead worker, a lost process."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from graphkd.errors import DataError, DistributedError, GraphKDError
+
+_LOST = ("gloo", "nccl", "connection closed by peer")  # whose words these are, where torch has no class of its own
+_WRAPPED = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*?)\s*\Z", re.DOTALL)
+
+
+@contextmanager
+def told(saved: Callable[[], str], processes: int) -> Iterator[None]:
+    """Inside, what a dead worker or process raises becomes an error that says so, and a worker's own error one line.
+
+    Args:
+        saved: what there is to go on from.
+        processes: of the run.
+
+    Raises: DataError for a dead loader worker, DistributedError where another process is gone or silent.
+    """
+    # Twice: torch tells of a dead worker by a signal, which may arrive while its consequence is being explained.
+    with _explained(saved, processes), _explained(saved, processes):
+        yield
+
+
+@contextmanager
+def _explained(saved: Callable[[], str], processes: int) -> Iterator[None]:
+    try:
+        yield
+    except GraphKDError as error:
+        kind, said = type(error), _WRAPPED.match(str(error))
+        if said:  # a worker's error, which torch's loader wraps in the worker's traceback
+            raise kind(f"{said[1]}; {saved()}") from error
+        raise
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two: a worker died while it sent a batch
+        text = str(error)
+        if text.startswith("DataLoader worker") or not isinstance(error, RuntimeError):
+            raise DataError(
+                f"a process that loads images died ({text.strip()}): was it killed, or out of memory? {saved()}. "
+                "Use fewer workers or smaller batches, and go on with fit(resume=True)"
+            ) from error
+        if processes > 1 and (isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST)):
+            raise DistributedError(
+                f"another of the {processes} processes is gone or silent ({text.strip().splitlines()[0]}): its own "
+                f"message says why, {saved()}: start all of them again with fit(resume=True)"
+            ) from error
+        raise

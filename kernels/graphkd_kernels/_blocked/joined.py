@@ -1,0 +1,181 @@
+r"""Both networks' rows side by side, and the Gram matrices of that: all that the squared edge loss needs.
+
+For equal widths the joined rows are :math:`J = [U, V] = [S + T, S - T]`, and edges of sources s and targets t are
+:math:`E = (U_s V_t^\top + V_s U_t^\top) / 2`: every term carries the difference V, nothing large is subtracted. For
+unequal widths :math:`J = [S, T]` and :math:`E = S_s S_t^\top - T_s T_t^\top`. With the blocks P, Q, W of
+:math:`J^\top J = \begin{pmatrix} P & W \\ W^\top & Q \end{pmatrix}` of each side,
+
+.. math::
+    \lVert E \rVert^2 = \tfrac14 (\langle P_s, Q_t \rangle + \langle Q_s, P_t \rangle)
+        + \tfrac12 \langle W_s, W_t^\top \rangle
+    \quad\text{or}\quad
+    \langle P_s, P_t \rangle + \langle Q_s, Q_t \rangle - 2 \langle W_s, W_t \rangle,
+
+and the gradients are J times a factor made of P, Q and W of the other side: no matrix of all pairs exists.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphkd_kernels._blocked.rows import map_rows, unmap_rows
+from graphkd_kernels.autograd import Maybe
+
+_ENTRIES = 2**19  # of one block of joined rows: 2 MiB in float32, so that its passes stay in the cache
+_FOLD = 4096  # rows whose Gram is summed in float32 before it is added in float64
+_PANEL = 64  # least columns of a panel of a symmetric product
+_PANELS = 8
+
+
+@dataclass(slots=True)
+class Joined:
+    """A block of rows of both networks, mapped and joined; rows (b, n, d)."""
+
+    both: Tensor
+    student: Tensor
+    teacher: Tensor
+    inverses: tuple[Maybe, Maybe]
+
+
+def join(student: Tensor, teacher: Tensor, relation: str) -> Joined:
+    """Map rows to those whose inner products are the relation, and join them."""
+    s, inverse_s = map_rows(student, relation)
+    t, inverse_t = map_rows(teacher, relation)
+    return Joined(join_mapped(s, t), s, t, (inverse_s, inverse_t))
+
+
+def join_mapped(s: Tensor, t: Tensor) -> Tensor:
+    """[S + T, S - T], or [S, T] where the widths differ. Differentiable."""
+    return torch.cat([s + t, s - t] if s.shape[-1] == t.shape[-1] else [s, t], -1)
+
+
+class Grams(NamedTuple):
+    """Blocks of J'J; ``difference``: J = [S + T, S - T] and not [S, T]."""
+
+    p: Tensor
+    q: Tensor
+    w: Tensor
+    difference: bool
+
+    def squares(self, targets: "Grams") -> Tensor:
+        """Sum of all squared edges from sources with these matrices to targets with those; float64, differentiable."""
+        if self.difference:
+            return 0.25 * (_inner(self.p, targets.q) + _inner(self.q, targets.p) + 2 * _inner(self.w, targets.w.mT))
+        return _inner(self.p, targets.p) + _inner(self.q, targets.q) - 2 * _inner(self.w, targets.w)
+
+    def own(self) -> tuple[Tensor, Tensor]:
+        """S'S and T'T."""
+        if not self.difference:
+            return self.p, self.q
+        equal, crossed = self.p + self.q, self.w + self.w.mT
+        return (equal + crossed) / 4, (equal - crossed) / 4
+
+    def factors(self, scale: float) -> tuple[Tensor, Tensor]:
+        """What the other side's joined rows are multiplied by, to give scale times its students' and teachers'
+        gradients."""
+        p, q, w = self.p, self.q, self.w
+        if self.difference:
+            pair = torch.cat([q + w.mT, w + p], -2), torch.cat([q - w.mT, w - p], -2)
+            return pair[0] * (scale / 2), pair[1] * (scale / 2)
+        return 2 * scale * torch.cat([p, -w.mT], -2), 2 * scale * torch.cat([-w, q], -2)
+
+
+def split(gram: Tensor, student: int, teacher: int) -> Grams:
+    """The blocks of J'J, of which the upper triangle is read. Differentiable."""
+    p, q = gram[..., :student, :student], gram[..., student:, student:]
+    return Grams(_symmetric(p), _symmetric(q), gram[..., :student, student:], student == teacher)
+
+
+def _symmetric(upper: Tensor) -> Tensor:
+    return upper.triu() + upper.triu(1).mT
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dtype=torch.float64)
+
+
+def row_blocks(batch: int, rows: int, width: int) -> list[tuple[int, int]]:
+    """Ranges of rows whose joined block stays in the cache."""
+    most = max(64, _ENTRIES // (batch * width))
+    return [(start, min(start + most, rows)) for start in range(0, rows, most)]
+
+
+@dataclass(slots=True)
+class Side:
+    """Nodes of both networks in one role, sources or targets: (b, n, ds) and (b, n, dt)."""
+
+    student: Tensor
+    teacher: Tensor
+    relation: str
+    only: Joined | None = None
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Student's and teacher's."""
+        return self.student.shape[-1], self.teacher.shape[-1]
+
+    def blocks(self) -> Iterator[tuple[int, int, Joined]]:
+        """Joined rows, block by block; a single block is made once, several are made again at each pass."""
+        batch, rows, _ = self.student.shape
+        ranges = row_blocks(batch, rows, sum(self.widths))
+        for start, stop in ranges:
+            if len(ranges) > 1:
+                part = slice(start, stop)
+                yield start, stop, join(self.student[:, part], self.teacher[:, part], self.relation)
+            else:
+                if self.only is None:
+                    self.only = join(self.student, self.teacher, self.relation)
+                yield start, stop, self.only
+
+    def grams(self) -> Grams:
+        """P, Q and W."""
+        exact = self.widths[0] != self.widths[1]  # nothing small is left to keep the digits: float64 products
+        rows = (block.both.double() if exact else block.both for _, _, block in self.blocks())
+        return split(_upper_gram(rows), *self.widths)
+
+    def gradients(self, factor: tuple[Tensor, Tensor], needs: tuple[bool, bool]) -> tuple[Maybe, Maybe]:
+        """The gradients in the rows before their map, from the factors of the joined ones."""
+        nodes = self.student, self.teacher
+        found = tuple(torch.empty_like(x) if need else None for x, need in zip(nodes, needs, strict=True))
+        small = [each.to(self.student.dtype) for each in factor]
+        for start, stop, block in self.blocks():
+            for k, rows in enumerate((block.student, block.teacher)):
+                into = found[k]
+                if into is not None:
+                    into[:, start:stop] = unmap_rows(block.both @ small[k], rows, block.inverses[k], self.relation)
+        return found[0], found[1]
+
+
+def sum_gram(rows: Tensor) -> Tensor:
+    """X'X of rows (n, d), block by block."""
+    return _symmetric(_upper_gram(rows[start : start + _FOLD].unsqueeze(0) for start in range(0, len(rows), _FOLD))[0])
+
+
+def _upper_gram(blocks: Iterable[Tensor]) -> Tensor:
+    """Sum of X'X over blocks X (b, n, w), the upper triangle of it; over many rows summed in float64."""
+    total: Maybe = None
+    partial: Maybe = None
+    rows = 0
+    for block in blocks:
+        if partial is None:
+            partial = block.new_zeros(len(block), block.shape[-1], block.shape[-1])
+        elif rows >= _FOLD:
+            total = partial.double() if total is None else total + partial
+            partial, rows = torch.zeros_like(partial), 0
+        _add_gram(partial, block)
+        rows += block.shape[-2]
+    assert partial is not None
+    return partial if total is None else total + partial
+
+
+def _add_gram(total: Tensor, rows: Tensor) -> None:
+    """Add the upper triangle of X'X (and some of the lower) panel by panel."""
+    width = rows.shape[-1]
+    panels = min(_PANELS, max(1, width // _PANEL))
+    edges = [width * k // panels for k in range(panels + 1)]
+    for start, stop in pairwise(edges):
+        total[:, start:stop, start:].baddbmm_(rows[..., start:stop].mT, rows[..., start:])

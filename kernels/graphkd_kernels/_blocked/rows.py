@@ -1,0 +1,93 @@
+"""Rows scaled to unit length, centred or not, with closed-form gradients in few passes over memory.
+
+PyTorch's layer normalisation is the centred map up to a factor, in one pass each way.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from graphkd_kernels import reference
+from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+
+MAPS = ("gram", "cosine", "pearson")
+"""Relations that are inner products of mapped rows."""
+
+
+def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
+    """Rows whose inner products are the relation, and the inverse length of each row before (0 for a dead row)."""
+    if relation == "gram":
+        return x, None
+    if relation == "cosine":
+        squares = torch.linalg.vecdot(x, x).unsqueeze(-1)
+        dead = squares == 0
+        inverse = squares.masked_fill(dead, 1.0).rsqrt_().masked_fill_(dead, 0.0)
+        return x * inverse, inverse
+    assert relation == "pearson", relation
+    finfo, width = torch.finfo(x.dtype), x.shape[-1]
+    # The smallest eps keeps a constant row finite; which rows are constant is decided relative to their own size.
+    weight = x.new_full((width,), width**-0.5)
+    rows, mean, inverse = torch.native_layer_norm(x, [width], weight, None, finfo.tiny)
+    dead = (mean.abs() + finfo.tiny**0.5 / (2 * finfo.eps)) * inverse >= 0.25 / finfo.eps  # a NaN is not, and passes
+    return rows.masked_fill_(dead, 0.0), inverse.masked_fill_(dead, 0.0).mul_(width**-0.5)
+
+
+def unmap_rows(gradient: Tensor, rows: Tensor, inverse: Maybe, relation: str) -> Tensor:
+    """The gradient in the rows before their map, from that in the mapped rows, which is overwritten."""
+    if inverse is None:
+        return gradient
+    if relation == "cosine":
+        along = torch.linalg.vecdot(gradient, rows).unsqueeze(-1)
+        return gradient.addcmul_(rows, along, value=-1).mul_(inverse)
+    # Layer normalisation of rows that are already centred and of unit length: only their direction matters.
+    width = rows.shape[-1]
+    root = width**0.5
+    zero, one = torch.zeros_like(inverse), torch.full_like(inverse, root)
+    found: Tensor = torch.ops.aten.native_layer_norm_backward(
+        gradient.mul_(inverse / root), rows, [width], zero, one, None, None, [True, False, False]
+    )[0]
+    return found
+
+
+class RowMap(Rule):
+    """Mapped rows as an operation of its own; its gradient is computed when the upstream one is known."""
+
+    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
+        """The rows, which are kept, and their inverse lengths."""
+        (x,) = tensors
+        assert x is not None
+        rows, inverse = map_rows(x, options[0])
+        return rows, (rows, inverse)
+
+    def finish(
+        self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
+    ) -> tuple[Maybe, ...]:
+        """The gradient in the rows."""
+        rows, inverse = kept
+        assert rows is not None
+        return (unmap_rows(upstream.clone(memory_format=torch.contiguous_format), rows, inverse, options[0]),)
+
+    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
+        """The reference."""
+        (x,) = tensors
+        assert x is not None
+        return reference.center_normalize(x) if options[0] == "pearson" else reference.unit_rows(x)
+
+
+register("row_map", RowMap())
+
+
+def row_map(x: Tensor, relation: str) -> Tensor:
+    """Rows whose inner products are the relation; differentiable, 16-bit rows in float32."""
+    return x if relation == "gram" else apply("row_map", (relation,), x)
+
+
+def center_normalize(x: Tensor) -> Tensor:
+    """Rows centred and of unit length, in the type of x."""
+    return apply("row_map", ("pearson",), x).to(x.dtype)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of unit length, in the type of x."""
+    return apply("row_map", ("cosine",), x).to(x.dtype)

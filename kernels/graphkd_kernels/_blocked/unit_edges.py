@@ -1,0 +1,141 @@
+r"""SP and ICKD: rows of both Grams scaled to unit length, and their squared difference, without the Grams.
+
+With targets' U = S + T, V = S - T (both sides first scaled to one size, which changes nothing), unit rows are
+:math:`\hat p_i = S \hat s_i`, :math:`\hat s_i = s_i / \lVert S s_i \rVert`, and their difference is that of plain edges
+of other sources: :math:`E_i = (V u_i + U v_i) / 2` with :math:`u = \hat s + \hat t, v = \hat s - \hat t`. So
+:math:`\lVert E_i \rVert^2 = 2 - 2 c_i` keeps its digits near convergence, and costs O(D^2) for each row.
+"""
+
+import torch
+from torch import Tensor
+
+from graphkd_kernels._blocked.groups import Found, Nodes, in_groups
+from graphkd_kernels._blocked.joined import Grams, Side, join_mapped, row_blocks, split
+from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.plans.edges import Sizes, unit_path
+
+
+class UnitEdges(Rule):
+    """Squared difference of unit rows, by D x D matrices; equal widths. No options."""
+
+    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
+        """As many graphs together as the cache holds."""
+        return in_groups(by_grams, needs, tensors, sum(each.shape[-1] for each in tensors[::2] if each is not None))
+
+    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
+        """The same path, differentiable."""
+        xs, ys, xt, yt = (None if each is None else each.double() for each in tensors)
+        assert xs is not None
+        assert xt is not None
+        targets = (xs, xt) if ys is None or yt is None else (ys, yt)
+        scale = [_inverse_size(each) for each in targets]
+        both = join_mapped(targets[0] * scale[0], targets[1] * scale[1])
+        grams = split(both.mT @ both, xs.shape[-1], xs.shape[-1])
+        ours, theirs = grams.own()
+        s, t = (_divided(x, (x @ own * x).sum(-1, keepdim=True)) for x, own in ((xs, ours), (xt, theirs)))
+        sources = join_mapped(s, t)
+        first = tensors[0]
+        assert first is not None
+        return split(sources.mT @ sources, s.shape[-1], s.shape[-1]).squares(grams).to(first.dtype)
+
+
+register("unit_edges", UnitEdges())
+
+
+def unit_edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
+    """The sum of squares, by the path that is less work."""
+    path = unit_path(Sizes.of(xs.shape, None if ys is None else ys.shape, xt.shape))
+    if path == "D x D":
+        return apply("unit_edges", (), xs, ys, xt, yt)
+    return apply("row_blocks", ("gram", "unit", 1.0), xs, ys, xt, yt)
+
+
+def by_grams(nodes: Nodes, needs: Needs) -> Found:
+    """26 N D^2 operations, value and student's gradient."""
+    xs, ys, xt, yt = nodes
+    assert xs is not None
+    assert xt is not None
+    own = ys is None or yt is None
+    y = (xs, xt) if ys is None or yt is None else (ys, yt)
+    scale = _inverse_size(y[0]), _inverse_size(y[1])
+    targets = Side(y[0] * scale[0], y[1] * scale[1], "gram")
+    wanted = needs[0] or needs[1], needs[2] or needs[3]
+    passed = _Pass((xs, xt), targets.grams(), wanted)
+    value = passed.run()
+    of_y = targets.gradients(passed.factors(), wanted)
+    found: list[Maybe] = [None] * 4
+    for k in (0, 1):
+        of_x, of_target = passed.gradients[k], of_y[k]
+        if of_x is None or of_target is None:
+            continue
+        of_target.mul_(scale[k])
+        found[2 * k] = of_x.add_(of_target) if own else of_x
+        found[2 * k + 1] = None if own else of_target
+    return value, tuple(found)
+
+
+class _Pass:
+    """One pass over the sources: value, their gradients, and sums for the gradients of the targets."""
+
+    def __init__(self, sources: tuple[Tensor, Tensor], targets: Grams, wanted: tuple[bool, bool]) -> None:
+        x = sources[0]
+        batch, _, width = x.shape
+        p, q, w = (each.to(x.dtype) for each in targets[:3])
+        self.turn = torch.cat([torch.cat([w.mT, q], -1), torch.cat([p, w], -1)], -2) / 2
+        self.own = tuple(each.to(x.dtype) for each in targets.own())
+        self.sources, self.wanted = sources, wanted
+        self.gradients = [torch.empty_like(each) if want else None for each, want in zip(sources, wanted, strict=True)]
+        self.crossed = [x.new_zeros(batch, 2 * width, width) for _ in sources]  # [u v]' times unit rows
+        self.weighed = [x.new_zeros(batch, width, width) for _ in sources]  # unit rows squared, weighed by 1 - c
+
+    def run(self) -> Tensor:
+        """The sum of squares."""
+        x = self.sources[0]
+        value = torch.zeros((), dtype=torch.float64, device=x.device)
+        for start, stop in row_blocks(len(x), x.shape[1], 2 * x.shape[2]):
+            value = value + self._block(slice(start, stop))
+        return value
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """What the targets' joined rows are multiplied by."""
+        (u, v), (p, q) = (each.chunk(2, -2) for each in self.crossed)
+        s, t = self.weighed
+        return torch.cat([v - s, u - s], -2), torch.cat([-q - t, t - p], -2)
+
+    def _block(self, part: slice) -> Tensor:
+        rows = [_unit(x[:, part], own) for x, own in zip(self.sources, self.own, strict=True)]
+        both = join_mapped(rows[0][0], rows[1][0])
+        (u, v), (eu, ev) = both.chunk(2, -1), (both @ self.turn).chunk(2, -1)  # E U and E V
+        squares = (torch.linalg.vecdot(ev, u) + torch.linalg.vecdot(eu, v)).unsqueeze(-1).mul_(0.5)
+        alive = [(inverse > 0).to(squares.dtype) for _, _, inverse in rows]  # lengths of unit rows
+        for k, (unit, turned, inverse) in enumerate(rows):
+            gradient = self.gradients[k]
+            if gradient is None:
+                continue
+            far = (squares + alive[k] - alive[1 - k]).mul_(0.5)  # 1 - c
+            pulled = torch.add(ev, eu, alpha=1 - 2 * k).mul_(0.5)
+            gradient[:, part] = pulled.addcmul_(far, turned, value=-1).mul_(2 * inverse)
+            self.crossed[k].baddbmm_(both.mT, unit)
+            self.weighed[k].baddbmm_((far * unit).mT, unit)
+        value: Tensor = squares.sum(dtype=torch.float64)
+        return value
+
+
+def _unit(x: Tensor, gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows x / |S x|, these times S'S, and 1 / |S x|; dead rows are 0."""
+    turned = x @ gram
+    squares = torch.linalg.vecdot(turned, x).unsqueeze(-1)
+    dead = squares <= 0
+    inverse = squares.masked_fill(dead, 1.0).rsqrt_().masked_fill_(dead, 0.0)
+    return x * inverse, turned.mul_(inverse), inverse
+
+
+def _divided(x: Tensor, squares: Tensor) -> Tensor:
+    dead = squares <= 0
+    return x * torch.where(dead, 0.0, torch.where(dead, 1.0, squares).rsqrt())
+
+
+def _inverse_size(x: Tensor) -> Tensor:
+    """1 over the Frobenius norm of each graph, 1 for zeros; a constant, as the loss does not depend on it."""
+    squares = x.detach().square().sum((-2, -1), keepdim=True)
+    return torch.where(squares == 0, 1.0, squares).rsqrt()

@@ -1,0 +1,190 @@
+"""Gram matrices of columns, Z'Z over blocks of rows, what edge sums make of them, and products of rows with the result.
+
+With Z = [U V] or [S T], ||S S' - T T'||^2 and its gradient need Z'Z only: 8 N D^2 operations, nothing N x N.
+The same with a batch of channel graphs, C x C over P positions: rows are channels, columns positions (the dual form).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from graphkd_kernels._triton.configs import Config, Math, pick
+from graphkd_kernels._triton.launch import arch, empty, launch
+from graphkd_kernels._triton.tiles import constants, dot, load, narrow
+
+SPLIT = 4096  # rows summed in float32; what is above is summed in float64
+
+
+@triton.jit
+def gram_kernel(
+    a_ptr, b_ptr, out_ptr, n, ka, kb, tiles_a, tiles_b, per_batch, split_rows, splits,
+    a_batch, a_row, b_batch, b_row, SYMMETRIC: tl.constexpr,
+    BM: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """A'B over each block of split_rows rows: (b, n, ka) and (b, n, kb) to out (b, splits, ka, kb).
+
+    SYMMETRIC: B is A, and only tiles on and above the diagonal are made.
+    """
+    pid, split = tl.program_id(0), tl.program_id(1)
+    batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
+    fresh = True
+    if SYMMETRIC:  # the rectangle of edges.edges_fwd_kernel
+        p, q = index // (tiles_a + 1), index % (tiles_a + 1)
+        first = q < tiles_a - p
+        fresh = first | (p != tiles_a - 1 - p)
+        i, j = tl.where(first, p, tiles_a - 1 - p), tl.where(first, p + q, q - 1)
+    else:
+        i, j = index // tiles_b, index % tiles_b
+    if fresh:
+        a, b = i * BM + tl.arange(0, BM), j * BM + tl.arange(0, BM)
+        a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
+        total = tl.zeros([BM, BM], SUMS)
+        end = tl.minimum((split + 1) * split_rows, n)
+        for start in range(split * split_rows, end, BK):
+            row = start + tl.arange(0, BK)
+            left, right = load(a_ptr, row, a, end, ka, a_row), load(b_ptr, row, b, end, kb, b_row)
+            total = dot(left.T, right, total, PRECISION, UPCAST)
+        keep = (a < ka)[:, None] & (b < kb)[None, :]
+        place = ((batch * splits + split) * ka + a)[:, None] * kb + b[None, :]
+        tl.store(out_ptr + place, total, mask=keep)
+
+
+@triton.jit
+def _entry(g_ptr, splits, k, a, b, keep):
+    """Entries (a, b) of a symmetric matrix known in its upper half, summed over the splits in order in float64."""
+    at = tl.minimum(a, b).to(tl.int64) * k + tl.maximum(a, b)
+    total = tl.zeros(keep.shape, tl.float64)
+    for _ in range(splits):
+        total += tl.load(g_ptr + at, mask=keep, other=0.0).to(tl.float64)
+        at += k * k
+    return total
+
+
+@triton.jit
+def combine_kernel(
+    x_ptr, y_ptr, m_ptr, out_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
+    UV: tl.constexpr, SAME: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """<Gx, J Gy J> in partial sums, and M with which Z_x M is a gradient, both from Gram matrices (b, splits, k, k).
+
+    UV: Z = [U V], J swaps the halves, columns of M are S = (U + V) / sqrt(2), then T = (U - V) / sqrt(2).
+    Otherwise Z = [S T] with ``half`` columns of S, J changes the sign of those of T, and M = J Gy.
+    M (b, k, out_width) is written where m_ptr is given; factor scales its columns, with the opposite sign for T.
+    """
+    pid = tl.program_id(0)
+    batch, index = (pid // (tiles * tiles)).to(tl.int64), pid % (tiles * tiles)
+    a = ((index // tiles) * BLOCK + tl.arange(0, BLOCK))[:, None]
+    b = ((index % tiles) * BLOCK + tl.arange(0, BLOCK))[None, :]
+    keep = (a < k) & (b < k)
+    x_ptr += batch * splits_x * k * k
+    y_ptr += batch * splits_y * k * k
+    gx = _entry(x_ptr, splits_x, k, a, b, keep)
+    if UV:
+        swap_a, swap_b = tl.where(a < half, a + half, a - half), tl.where(b < half, b + half, b - half)
+        gy = _entry(y_ptr, splits_y, k, swap_a, swap_b, keep)
+    else:
+        swap_a, swap_b = a, b
+        gy = gx if SAME else _entry(y_ptr, splits_y, k, a, b, keep)
+        gy = tl.where((a < half) == (b < half), gy, -gy)
+    tl.store(out_ptr + pid, tl.sum(gx * gy))
+    if m_ptr is not None:
+        keep &= b < out_width
+        if UV:
+            left = _entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b, b - half), keep)
+            right = _entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b + half, b), keep)
+            value = tl.where(b < half, left + right, right - left) * 0.7071067811865476
+        else:
+            value = gy
+        place = (batch * k + a) * out_width + b
+        value = (value * factor).to(SUMS)
+        tl.store(m_ptr + place, narrow(value, m_ptr.dtype.element_ty, UPCAST), mask=keep)
+
+
+@triton.jit
+def product_kernel(
+    z_ptr, m_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, m_batch, m_row,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """z (b, n, k) @ m (b, k, d) to out (b, n, d), in the precision of the sums."""
+    pid = tl.program_id(0)
+    batch, index = (pid // (tiles_n * tiles_d)).to(tl.int64), pid % (tiles_n * tiles_d)
+    row, col = (index // tiles_d) * BM + tl.arange(0, BM), (index % tiles_d) * BN + tl.arange(0, BN)
+    z_ptr, m_ptr = z_ptr + batch * z_batch, m_ptr + batch * m_batch
+    total = tl.zeros([BM, BN], SUMS)
+    for start in range(0, k, BK):
+        at = start + tl.arange(0, BK)
+        total = dot(load(z_ptr, row, at, n, k, z_row), load(m_ptr, at, col, k, d, m_row), total, PRECISION, UPCAST)
+    keep = (row < n)[:, None] & (col < d)[None, :]
+    tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
+
+
+def triangle(tiles: int) -> int:
+    """Programs of the rectangle that holds the tiles on and above the diagonal."""
+    return -(-tiles // 2) * (tiles + 1)
+
+
+def gram(z: Tensor, math: Math, other: Tensor | None = None) -> Tensor:
+    """Z'Z, or Z' other, in blocks of rows.
+
+    Shapes: (b, n, k), (b, n, k2), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written; or
+    (b, splits, k, k2).
+    """
+    (b, n, k), right = z.shape, z if other is None else other
+    config = pick("gram", math, arch(z.device))
+    tiles, tiles_b = triton.cdiv(k, config.rows), triton.cdiv(right.shape[2], config.rows)
+    per_batch = triangle(tiles) if other is None else tiles * tiles_b
+    # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
+    wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * per_batch)))
+    rows = max(1, triton.cdiv(triton.cdiv(n, wanted), config.depth)) * config.depth if n else config.depth
+    splits = triton.cdiv(n, rows)
+    out = empty((b, splits, k, right.shape[2]), math.sums, z.device)
+    args = {
+        "a_ptr": z, "b_ptr": right, "out_ptr": out, "n": n, "ka": k, "kb": right.shape[2], "tiles_a": tiles,
+        "tiles_b": tiles_b, "per_batch": per_batch, "split_rows": rows, "splits": splits,
+        "a_batch": z.stride(0), "a_row": z.stride(1), "b_batch": right.stride(0), "b_row": right.stride(1),
+    }  # fmt: skip
+    rule = {"SYMMETRIC": other is None, "BM": config.rows, "BK": config.depth} | constants(math)
+    launch(gram_kernel, (b * per_batch, splits), args, rule, config, math.name)
+    return out
+
+
+def whole(gram: Tensor) -> Tensor:
+    """The symmetric matrix (b, k, k) in float64 of which the splits' upper halves are there (b, splits, k, k)."""
+    upper = gram.sum(1, dtype=torch.float64).triu()
+    return upper + upper.triu(1).mT
+
+
+def combine(
+    x: Tensor, y: Tensor, half: int, uv: bool, math: Math, width: int = 0, factor: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    """The sum <Gx, J Gy J> () in float64, and M (b, k, width) unless width is 0; see the kernel."""
+    (b, splits_x, k, _), splits_y = x.shape, y.shape[1]
+    block = 32
+    tiles = triton.cdiv(k, block)
+    out = empty((b * tiles * tiles,), torch.float64, x.device)
+    m = empty((b, k, width), math.storage, x.device) if width else None
+    args = {
+        "x_ptr": x, "y_ptr": y, "m_ptr": m, "out_ptr": out, "k": k, "out_width": width, "half": half, "tiles": tiles,
+        "splits_x": splits_x, "splits_y": splits_y, "factor": factor,
+    }  # fmt: skip
+    rule = {"UV": uv, "SAME": x is y, "BLOCK": block} | constants(math, dot=False)
+    launch(combine_kernel, (b * tiles * tiles,), args, rule, Config(block, block, 1, 4, 1))
+    return out.sum(), m
+
+
+def product(z: Tensor, m: Tensor, math: Math) -> Tensor:
+    """z @ m in the precision of the sums. Shapes: (b, n, k), (b, k, d), columns of stride 1 -> (b, n, d)."""
+    (b, n, k), d = z.shape, m.shape[-1]
+    config = pick("product", math, arch(z.device))
+    tiles_n, tiles_d = triton.cdiv(n, config.rows), triton.cdiv(d, config.columns)
+    out = empty((b, n, d), math.sums, z.device)
+    args = {
+        "z_ptr": z, "m_ptr": m, "out_ptr": out, "n": n, "k": k, "d": d,
+        "tiles_n": tiles_n, "tiles_d": tiles_d, "z_batch": z.stride(0), "z_row": z.stride(1),
+        "m_batch": m.stride(0), "m_row": m.stride(1),
+    }  # fmt: skip
+    tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth}
+    launch(product_kernel, (b * tiles_n * tiles_d,), args, tile | constants(math), config, math.name)
+    return out

@@ -1,0 +1,185 @@
+"""KL divergence and cross entropy of rows of given relations: one program owns whole rows, relations are read twice.
+
+Maxima, sums, and what small differences need, in one pass; the weights, which are the gradient in the relations, in
+another. Exponentials are base 2, with log2(e) / T folded into the scale.
+"""
+
+import triton
+import triton.language as tl
+
+from graphkd_kernels._triton.edges import relate
+from graphkd_kernels._triton.tiles import load
+
+LN2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def exact(number, TYPE: tl.constexpr):
+    """A number in the type of the sums; left to itself it would have 32 bits."""
+    return tl.full([1], number, TYPE)
+
+
+@triton.jit
+def shifted(z, top):
+    """2^(z - top), where a top of -inf means that nothing finite was seen yet."""
+    return tl.exp2(z - tl.where(top == float("-inf"), 0.0, top)[:, None])
+
+
+@triton.jit
+def online(z, top, total):
+    """Update a running maximum and its sum of powers by a tile. Returns both, the powers, and the old sum's factor."""
+    new = tl.maximum(top, tl.max(z, 1))
+    power = shifted(z, new)
+    factor = tl.exp2(top - tl.where(new == float("-inf"), 0.0, new))
+    return new, total * factor + tl.sum(power, 1), power, factor
+
+
+@triton.jit
+def online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart):
+    """Update the numbers of both rows by a tile, keeping small differences small.
+
+    gap is sum 2^(t - top_t) ((t - top_t) - (s - top_s)), free of common offsets; apart is sum_s - sum_t.
+    """
+    new_s, more_s, power_s, factor_s = online(s, top_s, sum_s)
+    new_t, more_t, power_t, factor_t = online(t, top_t, sum_t)
+    # The first tile has no older sum to move; -inf - -inf there would be a NaN.
+    moved = tl.where(sum_t == 0, 0.0, (new_s - top_s) - (new_t - top_t))
+    gap = (gap + sum_t * moved) * factor_t
+    gap += tl.sum(tl.where(live, power_t * ((t - new_t[:, None]) - (s - new_s[:, None])), 0.0), 1)
+    apart = apart * factor_t + sum_s * (factor_s - factor_t) + tl.sum(power_s - power_t, 1)
+    return new_s, more_s, new_t, more_t, gap, apart
+
+
+@triton.jit
+def log1p(x):
+    """log(1 + x) to the precision of x, also where x is small (Triton has it for NVIDIA only)."""
+    y = 1 + x
+    return tl.where(y == 1, x, tl.log(y) * (x / tl.where(y == 1, 1.0, y - 1)))
+
+
+@triton.jit
+def divergence(gap, sum_s, sum_t, apart, SUMS: tl.constexpr):
+    """KL from the numbers of a row."""
+    ratio = apart / sum_t
+    near = tl.abs(ratio) < 0.5
+    log = tl.where(near, log1p(tl.where(near, ratio, 0.0)), tl.log(sum_s) - tl.log(sum_t))
+    return gap / sum_t * exact(LN2, SUMS) + log
+
+
+@triton.jit
+def store_norm(ptr, place, step, keep, top, total):
+    """Maximum and logarithm of the sum apart: their sum would round away what the logits have."""
+    tl.store(ptr + place, top, mask=keep)
+    tl.store(ptr + step + place, tl.log2(total), mask=keep)
+
+
+@triton.jit
+def load_norm(ptr, place, step, keep):
+    """What :func:`store_norm` stored."""
+    return tl.load(ptr + place, mask=keep, other=0.0), tl.load(ptr + step + place, mask=keep, other=0.0)
+
+
+@triton.jit
+def _logits(
+    ptr, row_size_ptr, column_size_ptr, row, column, n, m, stride, scale, gamma,
+    RELATION: tl.constexpr, TINY: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Logits [ROWS, COLUMNS] from a matrix of products, -inf outside, and the slope of the relation."""
+    z = load(ptr, row, column, n, m, stride).to(SUMS)
+    if RELATION == 0:
+        steep = z * 0.0 + 1.0
+    else:
+        row_size = tl.load(row_size_ptr + row, mask=row < n, other=0.0)
+        column_size = tl.load(column_size_ptr + column, mask=column < m, other=0.0)
+        z, steep = relate(z, row_size, column_size, gamma, 0.0, RELATION, TINY)
+    return tl.where((column < m)[None, :], z * scale, float("-inf")), steep
+
+
+@triton.jit
+def row_kl_kernel(
+    s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
+    value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,
+    n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row,
+    scale: tl.float64, temperature: tl.float64, gamma: tl.float64,
+    TEACHER: tl.constexpr, STATISTICS: tl.constexpr, WS: tl.constexpr, WT: tl.constexpr,
+    RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Rows of s and t (b, n, m) to their divergence; where WS, WT also to the gradient, which may overwrite them.
+
+    TEACHER: KL(t || s); else cross entropy of s with the column positive. STATISTICS: else value, norm_s and norm_t are
+    read. The gradient is multiplied by the row's entry of up, if there is one. scale is log2(e) / temperature.
+    """
+    scale, gamma = exact(scale, SUMS), exact(gamma, SUMS)
+    graph = (tl.program_id(0) // tiles).to(tl.int64)
+    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    keep = row < n
+    s_ptr += graph * s_batch
+    place, step = graph * n + row, (tl.num_programs(0) // tiles).to(tl.int64) * n
+    value = tl.zeros([ROWS], SUMS)
+    log_s, log_t = value, value
+    positive = tl.full([ROWS], -1, tl.int64)
+    if RELATION != 0:
+        row_s_ptr, column_s_ptr = row_s_ptr + graph * n, column_s_ptr + graph * m
+    if TEACHER:
+        t_ptr += graph * t_batch
+        if RELATION != 0:
+            row_t_ptr, column_t_ptr = row_t_ptr + graph * n, column_t_ptr + graph * m
+    else:
+        positive = tl.load(positive_ptr + place, mask=keep, other=-1)
+    if STATISTICS:
+        top_s, top_t = tl.full([ROWS], float("-inf"), SUMS), tl.full([ROWS], float("-inf"), SUMS)
+        sum_s, sum_t = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+        gap, apart = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+        for start in range(0, m, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            s, _ = _logits(s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS)
+            if TEACHER:
+                t, _ = _logits(
+                    t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
+                )
+                live = (column < m)[None, :]
+                top_s, sum_s, top_t, sum_t, gap, apart = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart)
+            else:
+                top_s, sum_s, _, _ = online(s, top_s, sum_s)
+                gap += tl.sum(tl.where(column[None, :] == positive[:, None], s, 0.0), 1)
+        log_s, log_t = tl.log2(sum_s), tl.log2(sum_t)
+        if TEACHER:
+            value = divergence(gap, sum_s, sum_t, apart, SUMS)
+            store_norm(norm_t_ptr, place, step, keep, top_t, sum_t)
+        else:
+            value = ((top_s - gap) + log_s) * exact(LN2, SUMS)
+        tl.store(value_ptr + place, value, mask=keep)
+        store_norm(norm_s_ptr, place, step, keep, top_s, sum_s)
+    else:
+        top_s, log_s = load_norm(norm_s_ptr, place, step, keep)
+        top_t = top_s
+        if TEACHER:
+            top_t, log_t = load_norm(norm_t_ptr, place, step, keep)
+            value = tl.load(value_ptr + place, mask=keep, other=0.0)
+    if WS or WT:
+        up = tl.full([ROWS], 1.0, SUMS)
+        if up_ptr is not None:
+            up = tl.load(up_ptr + place, mask=keep, other=0.0).to(SUMS)
+        up = (up / exact(temperature, SUMS))[:, None]
+        for start in range(0, m, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            live = keep[:, None] & (column < m)[None, :]
+            out = graph * w_batch + row.to(tl.int64)[:, None] * w_row + column[None, :]
+            s, steep = _logits(
+                s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS
+            )
+            s = (s - top_s[:, None]) - log_s[:, None]
+            if TEACHER:
+                t, steep_t = _logits(
+                    t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
+                )
+                t = (t - top_t[:, None]) - log_t[:, None]
+                p = tl.exp2(t)
+                if WT:
+                    w = p * ((t - s) * exact(LN2, SUMS) - value[:, None]) * up * steep_t
+                    tl.store(wt_ptr + out, w.to(wt_ptr.dtype.element_ty), mask=live)
+            else:
+                p = tl.where(column[None, :] == positive[:, None], 1.0, 0.0).to(SUMS)
+            if WS:
+                w = (tl.exp2(s) - p) * up * steep
+                tl.store(ws_ptr + out, w.to(ws_ptr.dtype.element_ty), mask=live)

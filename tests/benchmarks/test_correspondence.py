@@ -1,0 +1,74 @@
+"""Every operation has a benchmark and a test, every distiller a benchmark, and nothing is measured that is not there."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from graphkd_kernels import dispatch
+
+from benchmarks.case import FORMS, cases, modules
+from graphkd import ops
+from graphkd.distillers.factory import distillers
+
+ROOT = Path(__file__).parents[2]
+TOOLS = {"backend", "edge_nodes", "same_width"}  # of ops, but no operations
+DOORS = {
+    name
+    for name, each in vars(ops).items()
+    if inspect.isfunction(each) and each.__module__.startswith("graphkd.") and not name.startswith("_")
+} - TOOLS
+OPERATIONS = sorted(DOORS | set(dispatch._BACKENDS["eager"]))
+MEASURED = {name for name, _ in modules("benchmarks.ops")}
+TESTS = "\n".join(
+    path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")) if "benchmarks" not in path.relative_to(ROOT / "tests").parts
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_has_a_benchmark_of_its_name(name):
+    assert name in MEASURED, f"add benchmarks/ops/{name}.py with CASES"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_has_a_test(name):
+    assert re.search(rf"\b{name}\b", TESTS), f"no test mentions {name}"
+
+
+@pytest.mark.parametrize("name", distillers().names())
+def test_a_distiller_has_a_benchmark_of_its_name(name):
+    assert name in dict(modules("benchmarks.methods")), f"add benchmarks/methods/{name}.py with CASES"
+
+
+@pytest.mark.parametrize("package", ["benchmarks.ops", "benchmarks.methods"])
+def test_a_file_is_named_after_what_it_measures(package):
+    for name, module in modules(package):
+        assert {case.operation for case in module.CASES} == {name}
+
+
+def test_nothing_is_measured_that_no_version_has():
+    methods = {name for name, _ in modules("benchmarks.methods")}
+    assert methods <= set(distillers().names())
+    assert set(OPERATIONS) <= MEASURED
+
+
+@pytest.mark.parametrize("case", cases("op").values(), ids=lambda case: case.name)
+def test_four_forms_or_more_race(case):
+    assert len(case.forms) >= 4
+    assert case.forms[0] == "eager", "the others are divided by it"
+    assert set(FORMS) <= set(case.forms)
+
+
+def test_names_are_unique():
+    files = [module for package in ("ops", "methods") for _, module in modules(f"benchmarks.{package}")]
+    assert len(cases()) == sum(len(module.CASES) for module in files)
+
+
+@pytest.mark.parametrize("case", cases("op").values(), ids=lambda case: case.name)
+def test_shapes_fit_their_inputs_and_work(case):
+    shapes = [*case.shapes, *case.long, *(shape for sweep in case.sweeps.values() for shape in sweep)]
+    for shape in shapes:
+        flops, elements = case.work(*shape)
+        assert flops > 0
+        assert elements > 0
+    assert len(case.tensors(case.shapes[0])) >= case.students

@@ -1,0 +1,212 @@
+"""Every error of the command line: one line of what, one of what to do, exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+TEACHER = "--teacher ViT-B-32 --pretrained openai"
+FIRST = [  # refused before torch is loaded: command, what, what to do
+    ("distil --data photos", "unknown command 'distil'; did you mean 'distill'?", "graphkd --help lists the commands"),
+    ("embedd", "unknown command 'embedd'; did you mean 'embed'?", "graphkd --help lists"),
+    ("--hlep", "unknown option '--hlep'; did you mean '--help'?", "graphkd --help lists"),
+    ("store", "store what?", "graphkd store knows: info, verify, repair, merge"),
+    ("store verifi s", "unknown command 'store verifi'; did you mean 'verify'?", "graphkd store knows: info, verify, repair, merge"),
+    ("methods prq", "unknown method 'prq'; did you mean 'prg'?", "choose one of at, cc, combined, crg"),
+    ("completion bsh", "unknown value of SHELL 'bsh'; did you mean 'bash'?", "choose one of bash, zsh, fish"),
+    ("completion", "graphkd completion needs SHELL", "give SHELL: bash, zsh or fish"),
+    ("conformance --golden nowhere", "no golden file (*.json) in --golden nowhere", "give tests/golden of a checkout"),
+    ("embed", "graphkd embed needs --data", "give --data: a folder with one folder a class"),
+    ("embed --data photos", "graphkd embed needs --out", "give --out: folder of the store"),
+    ("embed --data nowhere --out x", "there is no folder --data nowhere", "give a folder with one folder of images"),
+    ("embed --data digts --out x", "there is no folder --data digts; did you mean 'digits'?", "give a folder"),
+    ("embed --data cifar10O --out x", "no folder --data cifar10O; did you mean 'cifar10'?", "give a folder"),
+    ("embed --data a.txt --out x", "--data a.txt is a file, not a folder", "give a folder of images"),
+    ("embed --data photos --out x", "no teacher was given", "give --teacher ViT-B-32 --pretrained openai, or"),
+    ("embed --data photos --out x --pretrained openai", "--pretrained says which weights, and --teacher", "give --teacher"),
+    ("embed --data photos --out x --teacher timm:resnet18", "timm:resnet18 has no weights, and an untrained network", "give --pretrained default"),
+    (f"embed --data photos --out a.txt {TEACHER}", "--out a.txt is a file", "give a folder"),
+    (f"embed --data photos --out x {TEACHER} --dtype float61", "unknown value of --dtype 'float61'; did you mean 'float16'?", "choose one of float32, float16"),
+    (f"embed --data photos --out x {TEACHER} --shard-size 0", "--shard-size must be >= 1, found 0", "give --shard-size 1 or more"),
+    (f"embed --data photos --out x {TEACHER} --batch-size ten", "--batch-size expects a whole number, found 'ten'", "--batch-size: images per forward pass"),
+    (f"embed --data photos --out x {TEACHER} --batch-size", "--batch-size needs a value", "--batch-size N: images per forward pass"),
+    (f"embed --data photos --out x {TEACHER} --bacth-size 3", "unknown option --bacth-size; did you mean --batch-size?", "graphkd embed --help lists every option"),
+    (f"embed --data photos --out x {TEACHER} --bacth-size=3", "unknown option --bacth-size; did you mean --batch-size?", "graphkd embed --help"),
+    (f"embed --data photos --out x {TEACHER} --batch 3", "unknown option --batch; did you mean", "graphkd embed --help"),
+    (f"embed --data photos --out x {TEACHER} extra", "unexpected argument 'extra'", "options are written --name value"),
+    (f"embed --data photos --out x {TEACHER} --device gpu", "unknown device 'gpu'; did you mean 'cpu'?", "give auto, cpu, cuda or cuda:1"),
+    (f"embed --data photos --out x {TEACHER} --workers -1", "--workers must be >= 0, found -1", "give --workers 0 or more"),
+    (f"embed --data photos --out x {TEACHER} --classes nowhere.txt", "--classes nowhere.txt does not exist", "give the path of a file"),
+    (f"embed --data photos --out x {TEACHER} --templates imagnet", "there are no templates 'imagnet'; did you mean 'imagenet'?", "give imagenet, cifar, photo, or a text file"),
+    (f"embed --data photos --out x {TEACHER} --templates a.txt", "--templates a.txt: the prompt 'no braces' does not contain {} exactly once", "write {} where the class name goes"),
+    (f"embed --data photos --out x {TEACHER} --layout clases", "unknown value of --layout 'clases'; did you mean 'classes'?", "choose one of auto, classes, flat"),
+    ("distill --config nowhere.yaml", "cannot read --config nowhere.yaml: No such file", "give the path of a YAML file"),
+    ("distill --config typo.yaml", "typo.yaml: unknown option 'epcohs'; did you mean 'epochs'?", "graphkd distill --help lists"),
+    ("distill --config broken.yaml", "--config broken.yaml line 2 is no YAML", "write one 'option: value' a line"),
+    ("distill --config list.yaml", "--config list.yaml holds a list, expected a mapping", "write one 'option: value' a line"),
+    ("distill --config ten.yaml", "ten.yaml: --epochs expects a whole number, found 'ten'", "--epochs: passes over the data"),
+    ("distill --config twice.yaml", "is no YAML: the key 'epochs' occurs twice", "write one 'option: value' a line"),
+    ("distill --config code.yaml", "--config code.yaml line 1 is no YAML: could not determine a constructor", "write one 'option: value'"),
+    ("distill --config other.yaml", "other.yaml holds options of 'graphkd embed'", "run graphkd embed --config other.yaml"),
+    (f"distill --data photos {TEACHER} --method prq", "unknown method 'prq'; did you mean 'prg'?", "choose one of at, cc"),
+    (f"distill --data photos {TEACHER} --method none", "--method none leaves nothing to learn from", "add --labels task"),
+    (f"distill --data photos {TEACHER} --method combined", "--method combined needs the methods that it combines", "--set 'parts={kd: {}"),
+    (f"distill --data photos {TEACHER} --set rho", "--set expects OPTION=VALUE, found 'rho'", "--set: an option of the method"),
+    (f"distill --data photos {TEACHER} --epochs 0", "--epochs must be >= 1, found 0", "--epochs: passes over the data"),
+    (f"distill --data photos {TEACHER} --epochs 2.5", "--epochs expects a whole number, found '2.5'", "--epochs: passes"),
+    (f"distill --data photos {TEACHER} --lr -1", "--lr must be > 0, found -1.0", "--lr: highest learning rate"),
+    (f"distill --data photos {TEACHER} --lr fast", "--lr expects a number, found 'fast'", "--lr: highest learning rate"),
+    (f"distill --data photos {TEACHER} --warmup-epochs 200", "--warmup-epochs must be < epochs = 100, found 200.0", "--warmup-epochs: epochs of linear"),
+    (f"distill --data photos {TEACHER} --precision fp61", "unknown precision 'fp61'; did you mean 'fp16'?", "choose one of no, bf16, fp16"),
+    (f"distill --data photos {TEACHER} --augment crpo", "unknown value of --augment 'crpo'; did you mean 'crop'?", "choose one of auto, crop"),
+    (f"distill --data photos {TEACHER} --size 0", "--size must be >= 1, found 0", "give --size 1 or more"),
+    (f"distill --data photos {TEACHER} --held-out 2", "--held-out is a share in [0, 1), found 2.0", "give --held-out 0.2"),
+    (f"distill --data photos {TEACHER} --val nowhere", "there is no folder --val nowhere", "give a folder with one folder"),
+    (f"distill --data photos {TEACHER} --run a.txt", "--run a.txt is a file", "give a folder"),
+    (f"distill --data photos {TEACHER} --store s --teacher-maps x", "a store keeps no maps and no tokens", "leave --store out"),
+    ("evaluate --data photos", "expected --model or --teacher, found neither", "give --model runs/photos-1"),
+    (f"evaluate --data photos --model photos {TEACHER}", "expected --model or --teacher, found both", "give --model runs"),
+    ("evaluate --data photos --model nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
+    ("evaluate --data photos --model photos", "photos is no run folder of graphkd distill: student.json is missing", "give the folder"),
+    ("evaluate --data photos --model nowhere.onnx", "--model nowhere.onnx does not exist", "give the path of a file"),
+    ("evaluate --data photos --model lonely.onnx", "there is no export.json beside lonely.onnx", "give a model.onnx that graphkd export wrote"),
+    (f"evaluate --data photos {TEACHER} --out photos", "--out photos is a folder", "give the path of a JSON file"),
+    ("inspect --data photos", "expected --model or --teacher or both, found neither", "give --model runs/photos-1, or"),
+    (f"inspect --data photos {TEACHER} --neighbours 0", "--neighbours must be >= 1, found 0", "give --neighbours 1 or more"),
+    (f"inspect --data photos {TEACHER} --limit two", "--limit expects a whole number, found 'two'", "--limit: images to look at"),
+    ("export", "graphkd export needs RUN", "give RUN: run folder of graphkd distill"),
+    ("export nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
+    ("export run --formats onx", "unknown format 'onx'; did you mean 'onnx'?", "choose one of safetensors, onnx, torch"),
+    ("export run --tolerance 0", "--tolerance must be > 0, found 0.0", "give --tolerance 1e-4"),
+    ("export run --check nowhere", "there is no folder --check nowhere", "give a folder of images"),
+    ("store merge", "graphkd store merge needs PARTS", "give PARTS: the folders"),
+    ("store merge photos", "graphkd store merge needs --out", "give --out: folder of the merged store"),
+    ("store merge photos --out x", "expected several folders to merge, found 1", "give all of them"),
+    ("store merge photos nowhere --out x", "there is no folder nowhere", "give the folders that graphkd embed wrote"),
+    ("store repair nowhere --data photos", "there is no store nowhere", "give the folder that graphkd embed --out wrote"),
+    ("store repair photos --data photos", "no teacher was given", "give --teacher ViT-B-32"),
+    ("store info nowhere", "there is no store nowhere", "give the folder that graphkd embed --out wrote"),
+    ("store info photos", "photos is no store: manifest.json is missing", "give the folder that graphkd embed wrote"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Files that are wrong in one way each."""
+    texts = {
+        "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n",
+        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{",
+        "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("line", "what", "todo"), FIRST, ids=[line for line, _, _ in FIRST])
+def test_what_is_wrong_and_what_to_do(graphkd, place, line, what, todo):
+    answer = graphkd(line)
+    assert answer.code == 2
+    assert len(answer.err) == 2, answer.err
+    assert answer.err[0].startswith("error: ")
+    assert what in answer.err[0]
+    assert answer.err[1].startswith("try:   ")
+    assert todo in answer.err[1]
+    assert answer.out == ""
+
+
+def test_none_of_these_loads_torch(place):
+    code = (
+        "import json, shlex, sys\nfrom graphkd.cli.main import main\n"
+        "codes = [main(shlex.split(line)) for line in json.loads(sys.argv[1])]\n"
+        "print(set(codes), [name for name in ('torch', 'numpy', 'torch_geometric', 'timm') if name in sys.modules])"
+    )
+    lines = json.dumps([line for line, _, _ in FIRST])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    run = subprocess.run(
+        [sys.executable, "-c", code, lines], cwd=place, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )  # fmt: skip
+    assert run.stdout == "{2} []\n", run.stderr
+
+
+LATER = [  # found in the images, the teacher or the method, before the teacher sees an image
+    ("embed --data loose --out x {t}", "tells classes apart by their names, and these images have none", "give --classes names.txt"),
+    ("embed --data empty --out x {t}", "empty holds no image", "expected files that end in .bmp"),
+    ("embed --data codes --out x {t}", "class folders look like codes", "pass class names from a file with one line"),
+    ("embed --data lonely --out x {t}", "one class is nothing to learn", "pass that folder, or --layout flat for unlabelled images"),
+    ("embed --data images --out x {t} --device cuda:99", "there is no device 'cuda:99'", "give --device auto, or see graphkd doctor"),
+    ("embed --data images --out x --teacher ViT-B-23 --pretrained openai", "unknown open_clip model 'ViT-B-23'; did you mean 'ViT-B-32'?", "choose one of ViT-B-32"),
+    ("embed --data images --out x --teacher ViT-B-32", "'ViT-B-32' has no weights yet", "give --pretrained a tag (openai"),
+    ("embed --data images --out x --teacher ViT-B-32 --pretrained opnai", "unknown pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'?", "choose one of openai"),
+    ("embed --data images --out x --teacher images", "--teacher images is a folder, and no run folder", "give the checkpoint file in it"),
+    ("embed --data images --out x --teacher alone.safetensors", "alone.safetensors is a checkpoint, and there is no open_clip_config.json", "say what model it is: --teacher ViT-B-32"),
+    ("embed --data images --out x --teacher timm:resnet81 --pretrained default", "unknown teacher 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
+    ("embed --data images --out x --teacher torchvision:resnet81 --pretrained default", "unknown teacher 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
+    ("embed --data images --out x --teacher timm:test_resnet --pretrained nowhere.pt", "there is no file --pretrained nowhere.pt", "give the word default or the path"),
+    ("embed --data images --out x --teacher timm:test_resnet --pretrained names.txt", "--pretrained names.txt is no checkpoint of plain tensors", "give a safetensors file"),
+    ("embed --data images --out x --teacher timm:test_resnet --pretrained alone.safetensors", "belongs to another model", "give the checkpoint of a test_resnet with 5 classes"),
+    ("embed --data images --out x {t} --classes names.txt", "class names and class folders differ. Names without a folder: 'cat', 'dog'", "Each line is the name of one folder"),
+    ("distill --data images {t} --student resnet81", "unknown student 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
+    ("distill --data images {t} --optimizer admw", "unknown optimizer 'admw'; did you mean 'adamw'?", "choose one of adamw"),
+    ("distill --data images {t} --trackers tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?", "choose one of"),
+    ("distill --data images {t} --batch-size 500", "--batch-size 500 is more than the 48 images to train on", "give --batch-size 48 or less"),
+    ("distill --data images {t} --val loose", "scoring needs labelled images, and these have none", "give a folder with one folder a class"),
+    ("distill --data loose --classes names.txt {t} --labels task", "--labels task needs labelled images, and these have none", "give a folder"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --set rhoo=1", "unknown option of 'prg' 'rhoo'; did you mean 'rho'?", "choose one of"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --set preset=ega2", "unknown preset 'ega2'; did you mean 'ega'?", "choose one of ega, stable"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --set rho=abc", "prg does not take these options", "graphkd methods prg lists its options"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --method at --teacher-maps layer1", "is no classifier and exposes no maps", "use --teacher timm:NAME"),
+    ("evaluate --data images --model damaged", "damaged/student.json is damaged", "train again, or restore the file"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def folders(tmp_path, class_folders, digits):
+    """Images that are wrong in one way each."""
+    for name in ("loose", "empty", "codes/n00", "codes/n01", "lonely/cat"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("loose/1.png", "codes/n00/1.png", "codes/n01/1.png", "lonely/cat/1.png"):
+        digits.image(1).save(tmp_path / name)
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "student.json").write_text("{")
+
+
+@pytest.mark.parametrize(("line", "what", "todo"), LATER, ids=[line for line, _, _ in LATER])
+def test_what_the_images_and_networks_say(graphkd, folders, teacher, teacher_checkpoint, tmp_path, line, what, todo):
+    (tmp_path / "alone.safetensors").write_bytes(teacher_checkpoint.read_bytes())
+    answer = graphkd(line.format(t=teacher))
+    assert answer.code == 2
+    *_, first, second = answer.err
+    assert first.startswith("error: ")
+    assert what in first
+    assert second.startswith("try:   ")
+    assert todo in second
+    assert not any("Traceback" in each for each in answer.err)
+    assert not (tmp_path / "runs").exists()  # nothing was begun
+
+
+def test_an_image_that_cannot_be_read(graphkd, class_folders, teacher, tmp_path):
+    (class_folders / "one" / "zz.png").write_text("no image")
+    answer = graphkd(f"embed --data images --out x {teacher}")
+    assert answer.code == 2
+    assert "cannot read image images/one/zz.png" in answer.err[-2]
+    assert "repair or remove it, or give --on-error skip" in answer.err[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs the processes would look for each other")
+def test_processes_that_do_not_see_each_other(graphkd, class_folders, teacher, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    answer = graphkd(f"distill --data images {teacher} --student test_efficientnet --size 32 --run one")
+    assert answer.code == 2
+    assert answer.err[-2] == "error: 2 processes were started, and each sees only itself"
+    assert answer.err[-1] == "try:   set ACCELERATE_USE_CPU=true for several processes without GPUs"
+    assert not (tmp_path / "one").exists()

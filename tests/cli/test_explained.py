@@ -1,0 +1,42 @@
+"""What the library and the system raise, in two lines."""
+
+import pytest
+
+from graphkd.cli.errors import UsageError, explained
+from graphkd.errors import DataError, OptionError, StoreError, UnknownNameError
+
+
+def test_an_error_of_a_process_that_loads_images():
+    inner = "DataError: cannot read image a.png (OSError: cut off): repair or remove it"
+    error = DataError(
+        f"Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\ngraphkd.errors.{inner}"
+    )
+    assert explained(error, [], "embed") == ("cannot read image a.png (OSError: cut off)", "repair or remove it")
+
+
+def test_the_library_speaks_in_flags():
+    error = DataError("photos holds splits: pass one of them, or layout='flat'")
+    option = type("Option", (), {"name": "layout", "kind": str, "help": "how to read"})()
+    assert explained(error, [option], "embed") == ("photos holds splits", "pass one of them, or --layout flat")
+
+
+@pytest.mark.parametrize(("error", "what", "todo"), [
+    (OSError(28, "No space left on device", "x/y"), "No space left on device (x/y)", "check the path, its permissions"),
+    (MemoryError("1 GiB"), "out of memory: 1 GiB", "lower --batch-size"),
+    (ModuleNotFoundError("no", name="onnx.checker"), "needs the package 'onnx'", "pip install 'graphkd[export]'"),
+    (ModuleNotFoundError("no", name="wandb"), "needs the package 'wandb'", "pip install wandb"),
+    (UnknownNameError("unknown thing 'a'. Known: b, c"), "unknown thing 'a'", "choose one of b, c"),
+    (DataError("no more; go on with fit(resume=True)"), "no more; go on with --resume", "graphkd embed --help"),
+    (StoreError("x is damaged; Please choose another --store folder"), "x is damaged", "choose another --store folder"),
+    (OptionError("no remedy is given here"), "no remedy is given here", "graphkd embed --help explains every option"),
+    (UsageError("two\nlines", "one\n line"), "two lines", "one line"),
+])  # fmt: skip
+def test_any_error_has_two_lines(error, what, todo):
+    first, second = explained(error, [], "embed")
+    assert what in first
+    assert todo in second
+    assert "\n" not in first + second
+
+
+def test_what_nobody_foresaw_is_not_explained_away():
+    assert explained(RuntimeError("a bug"), [], "embed") is None

@@ -1,0 +1,189 @@
+"""The program: overview, exit codes, JSON, interruptions, and what it costs to ask for help."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import graphkd as package
+from graphkd.cli.catalogue import data_sets, methods
+from graphkd.cli.commands import doctor
+from graphkd.cli.main import Terminated, main
+from graphkd.cli.table import COMMANDS
+from graphkd.data.datasets import TORCHVISION
+from graphkd.distillers.factory import distillers
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "torch_geometric", "numpy", "timm", "open_clip", "yaml")
+
+
+def process(*words, **options):
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    return subprocess.run(
+        [sys.executable, *words], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, **options
+    )
+
+
+def test_help_lists_every_command(graphkd):
+    for line in ("--help", "-h", "help", ""):
+        answer = graphkd(line)
+        assert answer.code == 0
+        for command in COMMANDS.values():
+            assert f"  {command.name}" in answer.out
+            assert command.line in answer.out
+
+
+def test_help_of_a_command_needs_nothing_else(graphkd):
+    answer = graphkd("distill --epochs --help")
+    assert answer.code == 0
+    assert "examples:" in answer.out
+
+
+def test_help_loads_nothing_heavy():
+    for words in (["--help"], ["distill", "--help"], ["methods"], ["completion", "bash"], ["--version"]):
+        code = f"import sys\nfrom graphkd.cli.main import main\ncode = main({words!r})\n"
+        code += f"print(code, [name for name in {HEAVY} if name in sys.modules])"
+        assert process("-c", code).stdout.endswith("0 []\n"), words
+
+
+def test_help_is_quick():
+    """At most half a second of processor time: a clock on the wall would measure what else the machine does."""
+
+    def once():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert process("-m", "graphkd.cli", "--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(once() for _ in range(3)) <= 0.5
+
+
+def test_version(graphkd):
+    assert graphkd("--version").out == f"graphkd {package.__version__}\n"
+
+
+def test_the_installed_program_is_this_one():
+    assert 'graphkd = "graphkd.cli.main:entry"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_catalogue_is_the_registry():
+    known = methods()
+    assert list(known) == distillers().names()
+    assert data_sets() == TORCHVISION
+    for name, method in known.items():
+        assert method.line == (distillers().get(name).__doc__ or "").strip().splitlines()[0]
+        assert method.paper, name
+
+
+def test_methods_are_listed_and_explained(graphkd):
+    listed = graphkd("methods").out
+    assert all(f"{name} " in listed for name in methods())
+    one = graphkd("methods prg").out
+    assert "rho: share of the feature block in [0, 1]; default 0.5." in one
+    assert "graphkd distill --method prg" in one
+    found = json.loads(graphkd("methods --json").out)["methods"]
+    assert [each["name"] for each in found] == list(methods())
+
+
+def test_json_holds_an_error_too(graphkd):
+    answer = graphkd("methods prq --json")
+    assert answer.code == 2
+    assert json.loads(answer.out)["error"] == "unknown method 'prq'; did you mean 'prg'?"
+    assert len(answer.err) == 2
+
+
+@pytest.mark.parametrize(("stop", "code"), [
+    (KeyboardInterrupt(), 130), (Terminated(), 143), (SystemExit(143), 143), (SystemExit(130), 130),
+])  # fmt: skip
+def test_an_interruption_says_how_to_go_on(graphkd, monkeypatch, stop, code):
+    def run(config, console):
+        console.go_on = ("half is kept", "run it again")
+        raise stop
+
+    monkeypatch.setattr("graphkd.cli.commands.doctor.run", run)
+    answer = graphkd("doctor")
+    assert answer.code == code
+    assert answer.err == ["interrupted: half is kept", "try:   run it again"]
+
+
+def broken(config, console):
+    raise RuntimeError("a bug\nof two lines")
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_code_of_its_own(graphkd, monkeypatch):
+    monkeypatch.setattr("graphkd.cli.commands.doctor.run", broken)
+    answer = graphkd("doctor")
+    assert answer.code == 70
+    assert answer.err[0] == "error: unforeseen RuntimeError: a bug of two lines"
+    assert "--debug" in answer.err[1]
+
+
+def test_debug_shows_the_traceback(graphkd, monkeypatch):
+    monkeypatch.setattr("graphkd.cli.commands.doctor.run", broken)
+    answer = graphkd("doctor --debug")
+    assert answer.err[0] == "Traceback (most recent call last):"
+    early = graphkd("methods prq --debug")
+    assert early.err[0] == "Traceback (most recent call last):"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = "import sys\nfrom graphkd.cli.main import main\nsys.stdout.close()\nsys.exit(0)"
+    assert process("-c", code).returncode in (0, 120)
+    line = f"{sys.executable} -m graphkd.cli methods | head -1"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    shell = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )  # fmt: skip
+    assert shell.stderr == ""
+    assert shell.returncode == 0
+
+
+def test_conformance_has_the_exit_code_of_its_answer(graphkd, monkeypatch):
+    golden = ROOT / "tests" / "golden" / "ega.json"
+    answer = graphkd(f"conformance --golden {golden} --json --markdown table.md")
+    assert answer.code == 0
+    found = json.loads(answer.out)
+    assert found["good"]
+    assert all(row["float64"] < 1e-9 for row in found["rows"] if row["status"] == "conforms")
+    assert Path("table.md").read_text().startswith("# Conformance")
+    monkeypatch.setattr("graphkd.cli.commands.conformance.conforms", lambda rows: False)
+    assert graphkd(f"conformance --golden {golden}").code == 1
+
+
+def test_doctor_says_what_runs_and_why(graphkd, monkeypatch):
+    found = json.loads(graphkd("doctor --json").out)["findings"]
+    by_name = {each["name"]: each for each in found}
+    assert by_name["eager"]["fine"]
+    assert by_name["torch"]["text"].endswith("(needs 2.11)")
+    assert by_name["cpu"]["fine"]
+    monkeypatch.setattr(
+        doctor, "_requirements", lambda: ["torch>=99", "nothing-of-this-name>=1", 'onnx>=999; extra == "export"']
+    )
+    answer = graphkd("doctor")
+    assert answer.code == 1
+    assert "!! torch" in answer.out
+    assert "missing (needs 1): pip install 'nothing-of-this-name>=1'" in answer.out
+    assert "-- export" in answer.out
+    assert "pip install 'graphkd[export]'" in answer.out
+
+
+def test_doctor_asks_the_kernels_for_their_plans(graphkd, monkeypatch):
+    import graphkd_kernels
+
+    def explain(operation, shapes, *options, device):
+        plan = SimpleNamespace(backend="blocked", path="tiles", why=f"{shapes[0][0]} rows")
+        return SimpleNamespace(plan=plan)
+
+    monkeypatch.setattr(graphkd_kernels, "explain", explain, raising=False)
+    assert "edge_sum cosine square: blocked, tiles (4096 rows)" in graphkd("doctor").out
+
+
+def test_main_takes_the_words_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["graphkd", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("graphkd ")

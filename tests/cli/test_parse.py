@@ -1,0 +1,171 @@
+"""Flags, files and defaults become one typed configuration; nothing of it is written twice."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from graphkd.cli.config_file import read_config, read_value, write_config
+from graphkd.cli.errors import UsageError
+from graphkd.cli.options import documentation, options_of
+from graphkd.cli.parse import make_parser, parse, resolved
+from graphkd.cli.table import COMMANDS, find
+from graphkd.training.config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+TEACHER = ["--teacher", "ViT-B-32", "--pretrained", "openai"]
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+
+
+def distill(*words):
+    return parse("distill", COMMANDS["distill"].config, ["--data", "photos", *TEACHER, *words])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained_and_named_once(name):
+    options = options_of(COMMANDS[name].config)
+    names = [option.name for option in options]
+    assert len(set(names)) == len(names)
+    assert all(option.help and option.help[0] != " " for option in options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_teaches(name):
+    command = COMMANDS[name]
+    text = make_parser(name, command.config, options_of(command.config)).format_help()
+    assert text.startswith(f"usage: graphkd {name} ")
+    assert "examples:\n" in text
+    assert f"  graphkd {name}" in text
+    for option in options_of(command.config):
+        assert option.flag in text
+
+
+@pytest.fixture
+def as_printed(tmp_path):
+    """The files that examples and documentation name."""
+    texts = {
+        "loose/.keep": "", "machine0/.keep": "", "machine1/.keep": "", "features/run.yaml": "command: embed\ndata: photos\nteacher: a\nout: b\n", "photos/test/.keep": "", "names.txt": "cat\n", "teacher/templates.txt": "a {}.\n", "tests/golden/ega.json": "{}", "features/manifest.json": "{}",
+        "runs/photos-1/student.json": "{}", "runs/photos-1/export/model.onnx": "", "runs/photos-1/export/export.json": "{}",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    write_config(
+        tmp_path / "runs/photos-1/run.yaml", "distill", {"data": "photos", "teacher": "ViT-B-32", "run": "one"}
+    )
+
+
+def accept(line):
+    """Parse one printed command line."""
+    words = shlex.split(re.split(r" [|>] |  +#|\)$", line)[0])[1:]
+    command, rest = find(words)
+    return parse(command.name, command.config, rest)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_are_accepted(name, as_printed):
+    lines = [line for line in documentation(COMMANDS[name].config).examples.splitlines() if line.startswith("graphkd ")]
+    assert lines
+    for line in lines:
+        accept(line)
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_command_line_of_the_documentation_is_accepted(page, as_printed):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for line, *after in zip(lines, [*lines[1:], ""], [*lines[2:], "", ""], strict=False):
+        found = re.match(r"(?:\$ )?(?:source <\()?(graphkd \w.*)", line)
+        if found is None or found.group(1).split()[1] == "COMMAND":
+            continue
+        if not after[0].startswith("error: "):
+            accept(found.group(1))
+            continue
+        with pytest.raises(UsageError) as error:
+            accept(found.group(1))
+        assert after == [f"error: {error.value.what}", f"try:   {error.value.todo}"]
+
+
+def test_the_page_of_the_program_knows_every_command():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"`{name}`" not in page] == []
+
+
+def test_the_flags_of_the_loop_are_those_of_its_configuration():
+    of_train = {option.name for option in options_of(COMMANDS["distill"].config) if option.part == "train"}
+    assert of_train == {field.name for field in dataclasses.fields(TrainConfig)} - {"progress"}
+
+
+def test_a_flag_goes_before_the_file_and_the_file_before_the_default():
+    Path("run.yaml").write_text("epochs: 7\nlr: 1e-2\nprecision: no\nset: {rho: 0.5, edges: both}\n")
+    asked = distill("--config", "run.yaml", "--epochs", "3", "--set", "rho=0.7")
+    train = asked.config.train
+    assert (train.epochs, train.lr, train.precision, train.batch_size) == (3, 0.01, "no", 256)
+    assert asked.config.set == {"rho": 0.7, "edges": "both"}
+    assert {"epochs", "lr", "precision", "set", "data"} <= asked.given
+    assert "batch_size" not in asked.given
+
+
+def test_what_is_saved_makes_the_same_configuration():
+    asked = distill(
+        "--set", "parts={kd: {}, rkd: {angle_weight: 0}}", "--method", "combined", "--no-flip", "--clip", "1"
+    )
+    values = resolved(asked.config)
+    assert not {"quiet", "json", "debug", "resume"} & set(values)
+    write_config(Path("saved.yaml"), "distill", values)
+    assert yaml.safe_load(Path("saved.yaml").read_text())["clip"] == 1.0
+    again = parse("distill", COMMANDS["distill"].config, ["--config", "saved.yaml"]).config
+    assert again == asked.config
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("0.7", 0.7), ("1e-3", 1e-3), ("3", 3), ("no", "no"), ("on", "on"), ("true", True), ("false", False), ("null", None), ("both", "both"),
+    ("[a, b]", ["a", "b"]), ("{kd: {}, rkd: {angle_weight: 0}}", {"kd": {}, "rkd": {"angle_weight": 0}}), ("2026-01-02", "2026-01-02"),
+])  # fmt: skip
+def test_words_stay_words_and_numbers_become_numbers(text, value):
+    found = read_value(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(("words", "name", "value"), [
+    (["--trackers", "tensorboard,wandb"], "trackers", ("tensorboard", "wandb")),
+    (["--trackers", ""], "trackers", ()),
+    (["--clip", "none"], "clip", None),
+    (["--lr=3e-4"], "lr", 3e-4),
+    (["--deterministic"], "deterministic", True),
+])  # fmt: skip
+def test_types_come_from_the_fields(words, name, value):
+    assert getattr(distill(*words).config.train, name) == value
+
+
+def test_a_home_is_a_home():
+    assert distill("--run", "~/runs/one").config.run == Path("~/runs/one").expanduser()
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs: yes", "flip: perhaps", "run: [a]", "set: 3", "trackers: {a: b}", "seed: 1.5"]
+)
+def test_a_file_is_as_strict_as_the_command_line(text):
+    Path("run.yaml").write_text(text + "\n")
+    with pytest.raises(UsageError, match=r"run\.yaml: --\w+ expects"):
+        distill("--config", "run.yaml")
+
+
+def test_dashes_and_underscores_are_the_same_in_a_file():
+    Path("run.yaml").write_text("batch-size: 8\n")
+    assert read_config(Path("run.yaml")) == {"batch_size": 8}
+
+
+def test_an_empty_file_asks_for_nothing():
+    Path("run.yaml").write_text("# nothing\n")
+    assert read_config(Path("run.yaml")) == {}

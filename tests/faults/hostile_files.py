@@ -1,0 +1,140 @@
+"""Checkpoints of a run, caches, images and names that somebody made to harm."""
+
+import hashlib
+import json
+import pickle
+import struct
+import zlib
+
+import torch
+
+from graphkd.data.class_names import read_class_names
+from graphkd.data.folders import open_folder
+from graphkd.data.sources import readable
+from graphkd.errors import StoreError
+from graphkd.teachers.text_cache import TextCache
+from graphkd.training.checkpoint import Checkpoints
+from tests.faults.hostile import hostile
+
+
+def run_checkpoint(place):
+    checkpoints = Checkpoints(place / "checkpoints")
+    checkpoints.save(1, {"step": {"w": torch.ones(2)}, "epoch": 3})
+    return checkpoints, checkpoints.path(1)
+
+
+def redigest(path):
+    """A manifest that fits whatever lies there: the attacker computes it, too."""
+    names = ("tensors.safetensors", "state.json")
+    digests = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}
+    (path / "manifest.json").write_text(json.dumps(digests))
+
+
+def state(name, text):
+    """A case whose checkpoint's state is not one."""
+
+    def case(place, payload):
+        checkpoints, path = run_checkpoint(place)
+        (path / "state.json").write_text(text)
+        redigest(path)
+        checkpoints.newest()
+
+    case.__name__ = f"checkpoint_state_{name}"
+    hostile(case)
+
+
+state("deep", "[" * 100_000)
+state("points_outside", '{"step": {"tensor": "../../../outside/secret"}}')
+state("is_python", "__import__('os').getpid()")
+
+
+@hostile
+def checkpoint_tensors_are_a_pickle(place, payload):
+    checkpoints, path = run_checkpoint(place)
+    (path / "tensors.safetensors").write_bytes(pickle.dumps(payload))
+    redigest(path)
+    checkpoints.newest()
+
+
+@hostile
+def checkpoint_tensors_with_a_huge_header(place, payload):
+    checkpoints, path = run_checkpoint(place)
+    (path / "tensors.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")
+    redigest(path)
+    checkpoints.newest()
+
+
+@hostile
+def checkpoint_manifest_is_a_list(place, payload):
+    checkpoints, path = run_checkpoint(place)
+    (path / "manifest.json").write_text('["../../outside/secret"]')
+    checkpoints.newest()
+
+
+@hostile
+def checkpoint_folder_with_a_strange_name(place, payload):
+    """It is passed over; the only true one is damaged."""
+    checkpoints, path = run_checkpoint(place)
+    (place / "checkpoints" / "update-$(touch ran)").mkdir()
+    (path / "state.json").write_text("{}")
+    checkpoints.newest()
+
+
+# caches, images, names -----------------------------------------------------------------------------------------------
+
+
+@hostile
+def text_cache_of_pickles(place, payload):
+    """A cache has nothing to lose: it says that the file is damaged and computes again."""
+    cache = TextCache(place, {"w": "1"}, ["cat", "dog"])
+    for template, data in (("{}", pickle.dumps(payload)), ("a {}", struct.pack("<Q", 2**62) + b"{}")):
+        cache.path(template).write_bytes(data)
+        assert cache.read(template) is None
+    (cache.folder / "manifest.json").write_text("[" * 100_000)
+    cache.write_manifest(["{}"])
+    raise StoreError("as every case does: nothing was taken from the cache")
+
+
+def png(width, height, data):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def image(name, data):
+    """A case with one image that is none."""
+
+    def case(place, payload):
+        (place / "photos").mkdir()
+        (place / "photos" / "a.png").write_bytes(data(payload) if callable(data) else data)
+        readable(open_folder(place / "photos", ["cat"], "flat"))
+
+    case.__name__ = f"image_{name}"
+    hostile(case)
+
+
+image("bomb", png(60_000, 60_000, zlib.compress(bytes(1 << 20))))
+image("pickle", pickle.dumps)
+image("zip", b"PK\x03\x04" + bytes(100))
+image("script", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+
+
+@hostile
+def folder_that_links_above_itself(place, payload):
+    (place / "photos" / "cat").mkdir(parents=True)
+    (place / "photos" / "cat" / "up").symlink_to(place / "photos")
+    open_folder(place / "photos", layout="classes")
+
+
+@hostile
+def class_names_of_bytes(place, payload):
+    (place / "names.txt").write_bytes(pickle.dumps(payload))
+    read_class_names(place / "names.txt")
+
+
+@hostile
+def class_names_with_controls(place, payload):
+    (place / "names.txt").write_text("cat\tdog\t../../outside\n")
+    read_class_names(place / "names.txt")

@@ -1,0 +1,28 @@
+"""EGA's two sums on kernels against the reference in float64."""
+
+import pytest
+import torch
+from graphkd_kernels import reference, testing
+from graphkd_kernels._triton.table import OPERATIONS
+
+
+@pytest.mark.parametrize("relation", ["gram", "pearson"])
+@pytest.mark.parametrize("n", [97, 20], ids=["columns", "tiles"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_sums_under_different_upstream_gradients(relation, n, dtype, device):
+    nodes = [testing.rows(n, 17, seed=i, dtype=dtype).to(device) for i in range(2)]
+    with testing.poisoned():
+        found = testing.errors(
+            lambda *x: OPERATIONS["ega_sums"](*x, relation),
+            lambda *x: reference.ega_sums(*x, relation),
+            nodes,
+            (True, True),
+        )
+    assert max(found) < (5e-6 if dtype == torch.float32 else 1e-13), found
+
+
+def test_the_student_alone(device):
+    s, t = testing.rows(97, 17).to(device).requires_grad_(), testing.rows(97, 17, seed=1).to(device)
+    OPERATIONS["ega_sums"](s, t, "cosine").sum().backward(retain_graph=True)
+    assert s.grad.isfinite().all()
+    assert t.grad is None

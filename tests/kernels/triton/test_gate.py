@@ -1,0 +1,34 @@
+"""Every kernel compiled for sm_80, sm_90 and sm_100, without a GPU: no spills, shared memory that exists, tensor cores."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+if find_spec("triton") is None:
+    pytest.skip("triton is not installed", allow_module_level=True)
+
+from graphkd_kernels._triton import gate
+from graphkd_kernels._triton.cases import launches
+from graphkd_kernels._triton.table import CASES
+
+
+def compile_all(cases, arch, dtypes=None):
+    distinct = gate.distinct(launch for case in cases for launch in launches(case, arch, dtypes))
+    faults = [fault for launch in distinct for fault in gate.compile(launch, arch).faults(launch.math)]
+    kernels = {launch.kernel.__name__ for launch in distinct}
+    configs = {(launch.kernel.__name__, launch.math, launch.config) for launch in distinct}
+    print(
+        f"sm_{arch}: {len(kernels)} kernels, {len(configs)} configurations, {len(distinct)} compilations, {len(cases)} shapes"
+    )
+    assert not faults, "\n".join(faults)
+
+
+def test_the_most_used_case_on_hopper():
+    compile_all(CASES[:1], 90, [torch.bfloat16])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", gate.ARCHITECTURES)
+def test_every_case(arch):
+    compile_all(CASES, arch)

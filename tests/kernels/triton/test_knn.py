@@ -1,0 +1,77 @@
+"""Nearest neighbours on kernels against the reference: indices, squared distances, and the gradient of the nodes."""
+
+import pytest
+import torch
+from graphkd_kernels import reference, testing
+from graphkd_kernels._triton import nodes
+from graphkd_kernels._triton.table import OPERATIONS
+
+
+def check(x, k, device, tolerance):
+    x = x.to(device)
+    with testing.poisoned():
+        indices, _ = OPERATIONS["knn"](x, k)
+        found = testing.errors(lambda x: OPERATIONS["knn"](x, k)[1], lambda x: reference.knn(x, k)[1], [x], [True])
+    assert max(found) < tolerance, found
+    assert torch.equal(indices.cpu(), reference.knn(testing.exact([x])[0], k)[0])
+
+
+def test_two_tiles(device):
+    check(testing.strided(testing.rows(67, 5)) + 30, 3, device, 5e-5)  # of which 30 is most
+
+
+def test_two_nodes(device):
+    check(testing.rows(2, 5), 1, device, 1e-6)
+
+
+@pytest.mark.parametrize("k", [3, 33])
+def test_float64_and_blocks(k, monkeypatch, device):
+    monkeypatch.setattr(nodes, "ENTRIES", 200)
+    check(testing.rows(35, 20, dtype=torch.float64), k, device, 1e-12)
+
+
+@pytest.mark.slow
+def test_more_neighbours_than_a_tile_holds(device):
+    check(testing.rows(80, 20), 70, device, 1e-5)
+
+
+def test_duplicates_are_at_distance_0_without_gradient(device):
+    x = testing.with_duplicates(testing.rows(20, 6)).to(device).requires_grad_()
+    indices, squares = OPERATIONS["knn"](x, 1)
+    assert indices[0].item() == 19
+    assert indices[19].item() == 0
+    assert squares[0].item() == 0
+    (grad,) = torch.autograd.grad(squares[0].sum(), x)
+    assert grad.count_nonzero() == 0
+
+
+def test_ties_go_to_the_lower_index(device):
+    x = torch.tensor([[0.0], [1.0], [-1.0], [8.0]], device=device)
+    assert OPERATIONS["knn"](x, 2)[0][0].tolist() == [1, 2]
+
+
+def test_a_nan_goes_out(device):
+    x = testing.rows(20, 6).to(device)
+    x[3, 1] = float("nan")
+    indices, squares = OPERATIONS["knn"](x, 2)
+    assert squares.isnan().all()
+    assert (indices != torch.arange(20, device=device)[:, None]).all()
+
+
+def test_pyg_format(device):
+    x = testing.rows(20, 6).to(device)
+    edge_index, squares = OPERATIONS["knn_graph"](x, 3)
+    expected, distances = reference.knn_graph(x, 3)
+    assert torch.equal(edge_index, expected)
+    torch.testing.assert_close(squares, distances)
+
+
+def test_k_out_of_range(device):
+    with pytest.raises(RuntimeError):
+        OPERATIONS["knn"](testing.rows(5, 3).to(device), 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "k"), [(97, 5), (150, 16), (130, 64)])
+def test_the_wide_matrix(n, k, device):
+    check(testing.rows(n, 65), k, device, 1e-5)

@@ -1,0 +1,147 @@
+"""Row KL and correlations of rows and columns on kernels against the reference in float64: value and both gradients."""
+
+import pytest
+import torch
+from graphkd_kernels import reference, testing
+from graphkd_kernels._triton import flash_configs
+from graphkd_kernels._triton.configs import Config
+from graphkd_kernels._triton.table import OPERATIONS
+
+OPTIONS = {"row_kl": (2.0,), "row_pearson": (), "damped_row_pearson": (1e-8,), "damped_column_pearson": (1e-8,)}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
+operations = pytest.mark.parametrize("operation", OPTIONS)
+
+
+def check(operation, inputs, device, needs=(True, True), options=None, tolerance=None):
+    """Errors below the tolerance, or below twice those of the reference in the inputs' own precision."""
+    options = OPTIONS[operation] if options is None else options
+    inputs = [each.to(device) for each in inputs]
+
+    def oracle(*matrices):
+        return getattr(reference, operation)(*matrices, *options)
+
+    with testing.poisoned():
+        found = testing.errors(lambda *matrices: OPERATIONS[operation](*matrices, *options), oracle, inputs, needs)
+    limits = testing.errors(oracle, oracle, inputs, needs)
+    tolerance = TOLERANCE[inputs[0].dtype] if tolerance is None else tolerance
+    assert all(one <= max(tolerance, 2 * limit) for one, limit in zip(found, limits, strict=True)), (found, limits)
+
+
+def pair(*shape, dtype=torch.float32):
+    return [testing.rows(*shape, seed=seed, dtype=dtype) for seed in (0, 1)]
+
+
+@operations
+@pytest.mark.parametrize("shape", [(3, 3), (63, 100), (97, 65), (2, 40, 17)])
+def test_shapes(operation, shape, device):
+    check(operation, pair(*shape), device)
+
+
+@operations
+def test_one_number(operation, device):
+    found = OPERATIONS[operation](*(each.to(device) for each in pair(1, 1)), *OPTIONS[operation])
+    assert found.tolist() == [0]
+
+
+@operations
+@pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
+def test_one_side(operation, needs, device):
+    check(operation, pair(33, 20), device, needs)
+
+
+@operations
+def test_float64(operation, device):
+    check(operation, pair(33, 20, dtype=torch.float64), device)
+
+
+@operations
+def test_16_bits(operation, device):
+    check(operation, pair(33, 20, dtype=torch.bfloat16), device)
+
+
+@operations
+@pytest.mark.parametrize("view", [testing.strided, testing.transposed, testing.expanded])
+def test_layouts(operation, view, device):
+    if view is testing.expanded and operation == "damped_column_pearson":
+        pytest.skip("constant columns are dead: below")
+    check(operation, [view(each) for each in pair(33, 20)], device)
+
+
+@operations
+@pytest.mark.parametrize("offset", [30.0, -300.0])
+def test_a_common_offset(operation, offset, device):
+    s, t = pair(33, 20)
+    check(operation, [s + offset, t - offset], device)
+
+
+@operations
+@pytest.mark.parametrize("noise", [1e-2, 1e-3])
+def test_near_convergence(operation, noise, device):
+    t = testing.rows(33, 50)
+    check(operation, [testing.near(t, noise), t], device)
+
+
+@operations
+def test_dead_rows_and_columns(operation, device):
+    s, t = pair(33, 20)
+    s, t = testing.with_dead_row(s), testing.with_dead_row(t.flip(0)).flip(0)
+    s[:, 3], t[:, 5] = 0.1, 7.0
+    check(operation, [s, t], device)
+
+
+def test_probabilities(device):
+    check("damped_row_pearson", [each.softmax(-1) for each in pair(40, 100)], device)
+    check("damped_column_pearson", [each.softmax(-1) for each in pair(140, 30)], device)
+
+
+def test_logits_of_any_size(device):
+    s, t = pair(20, 30)
+    check("row_kl", [100 * s, 100 * t], device, options=(1.0,))
+    masked = s.clone()
+    masked[:, :16] = -1e30
+    check("row_kl", [masked, masked + 0.1 * t], device, options=(1.0,))
+
+
+@operations
+def test_rows_longer_than_a_block(operation, monkeypatch, device):
+    for module in ("row_losses", "dist"):
+        monkeypatch.setattr(
+            f"graphkd_kernels._triton.{module}.long_rows", lambda columns, dtype, device: Config(16, 32, 1, 4, 1)
+        )
+    check(operation, pair(20, 100), device)
+
+
+@operations
+def test_a_nan_goes_out(operation, device):
+    s, t = (each.to(device) for each in pair(33, 20))
+    s[4, 6] = float("nan")
+    found = OPERATIONS[operation](s, t, *OPTIONS[operation])
+    assert found.isnan().nonzero().flatten().tolist() == [6 if "column" in operation else 4]
+
+
+@operations
+def test_twice_the_same_bits_and_a_second_backward(operation, device):
+    s, t = (each.to(device).requires_grad_() for each in pair(33, 20))
+    value = OPERATIONS[operation](s, t, *OPTIONS[operation])
+    grads = [torch.autograd.grad(value.square().sum(), (s, t), retain_graph=True) for _ in range(2)]
+    assert torch.equal(value, OPERATIONS[operation](s, t, *OPTIONS[operation]))
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+
+
+@operations
+def test_second_derivatives(operation, device):
+    inputs = [each.to(device) for each in pair(5, 6, dtype=torch.float64)]
+    found = testing.second(lambda s, t: OPERATIONS[operation](s, t, *OPTIONS[operation]), inputs)
+    expected = testing.second(lambda s, t: getattr(reference, operation)(s, t, *OPTIONS[operation]), inputs)
+    assert max(map(testing.error, found, expected)) < 1e-10
+
+
+def test_programs_hold_what_their_registers_do():
+    gpu = torch.device("meta")
+    from graphkd_kernels._triton.launch import recording
+
+    with recording(90):
+        for dtype in (torch.float32, torch.float64):
+            for columns in (1, 100, 50_257):
+                config = flash_configs.long_rows(columns, dtype, gpu)
+                assert config.rows * config.columns * dtype.itemsize <= 8_192
