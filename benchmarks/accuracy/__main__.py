@@ -5,7 +5,7 @@
     python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number
     python -m benchmarks.accuracy report STUDY         # tables of what is there
 
-Results are kept, a JSON a run, and never computed twice. ``GRAPHKD_DATA`` names the folder of data (docs/evidence.md).
+Results are kept, a JSON a run, and never computed twice. ``GRAPHKD_DATA`` names the folder of data.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Label-free students of the real CLIP ViT-B/32 on Caltech-101: images of 64 x 64, CLIP's own embeddings and class texts."""
+"""Label-free students of the real CLIP ViT-B/32 on Caltech-101: images of 64 x 64, CLIP's embeddings and texts."""
 
 from benchmarks.accuracy import data, students
 from benchmarks.accuracy.config import Config, Method, Recipe

@@ -40,12 +40,18 @@ WITH_LABELS: list[Method] = [
 CRG_ABLATION: list[Method] = [
     ("CRG", "crg", {"maps": ALL}),
     ("labels alone", "labels", {}),
-    *[(f"spectral form {form}", "crg", {"maps": ALL, "spectral_form": form}) for form in ("projector", "heat", "spectrum")],
+    *[
+        (f"spectral form {form}", "crg", {"maps": ALL, "spectral_form": form})
+        for form in ("projector", "heat", "spectrum")
+    ],
     *[(f"spectral affinity {name}", "crg", {"maps": ALL, "spectral_affinity": name}) for name in ("cosine", "rbf")],
     *[(f"edge affinity {name}", "crg", {"maps": ALL, "edge_affinity": name}) for name in ("pearson", "unit_gram")],
-    *[(f"k = {k}", "crg", {"maps": ALL, "k": k}) for k in (4, 16)],
+    *[(f"k = {k}", "crg", {"maps": ALL, "k": k}) for k in (4, 12)],
     ("no attention", "crg", {"maps": ALL, "vertex_attention": "off", "edge_attention": "off"}),
-    *[(f"without {term}", "crg", {"maps": ALL, name: 0.0}) for term, name in (("vertices", "alpha"), ("edges", "beta"), ("spectrum", "gamma"))],
+    *[
+        (f"without {term}", "crg", {"maps": ALL, name: 0.0})
+        for term, name in (("vertices", "alpha"), ("edges", "beta"), ("spectrum", "gamma"))
+    ],
     ("last level only", "crg", {"maps": LAST}),
 ]
 

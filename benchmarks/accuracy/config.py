@@ -75,4 +75,6 @@ Method = tuple[str, str, Mapping[str, Any]]
 
 def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:
     """Every method with every seed, seed by seed, so that an interrupted study has whole pairs."""
-    return [Config(study, label, name, seed, recipe, options) for seed in range(seeds) for label, name, options in methods]
+    return [
+        Config(study, label, name, seed, recipe, options) for seed in range(seeds) for label, name, options in methods
+    ]

@@ -1,4 +1,4 @@
-"""Data of the studies: Caltech-101 and CIFAR-100 with what CLIP says of them, from a folder given by ``GRAPHKD_DATA``."""
+"""Data of the studies: Caltech-101 and CIFAR-100 with what CLIP says of them, from the folder ``GRAPHKD_DATA``."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def folder() -> Path:
     """Where the arrays are. Raises: DataMissingError that says what to set."""
     path = Path(os.environ.get("GRAPHKD_DATA", "data"))
     if not (path / "caltech101_classes.json").is_file():
-        raise DataMissingError(f"no study data in {path}: set GRAPHKD_DATA to the folder that docs/evidence.md describes")
+        raise DataMissingError(
+            f"no study data in {path}: set GRAPHKD_DATA to a folder with the arrays that benchmarks/accuracy/data.py reads"
+        )
     return path
 
 
@@ -41,7 +44,6 @@ class StoredTeacher:
         embedding: one row an image, of unit length.
         texts: class proxies, of unit length.
         scale: logits are scale * cosine.
-        extra: maps by name, one row an image (a convolutional teacher's).
     """
 
     embedding: Tensor
@@ -66,7 +68,12 @@ class StoredTeacher:
 
     def top1(self, labels: Any) -> float:
         """Zero-shot accuracy."""
-        return (self.at(torch.arange(len(self.embedding))).logits.argmax(1) == torch.as_tensor(labels)).float().mean().item()
+        return (
+            (self.at(torch.arange(len(self.embedding))).logits.argmax(1) == torch.as_tensor(labels))
+            .float()
+            .mean()
+            .item()
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def cifar100(part: str) -> ArraySource:
     root = folder()
     with np.load(root / f"cifar100_{part}_webp90.npz") as data:
         raw, at, labels = data["webp"].tobytes(), data["offsets"].tolist(), data["labels"]
-    pixels = [np.asarray(Image.open(BytesIO(raw[a:b])).convert("RGB")) for a, b in zip(at, at[1:], strict=False)]
+    pixels = [np.asarray(Image.open(BytesIO(raw[a:b])).convert("RGB")) for a, b in pairwise(at)]
     return ArraySource(np.stack(pixels), labels, json.loads((root / "cifar100_classes.json").read_text()))
 
 

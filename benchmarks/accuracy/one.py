@@ -1,4 +1,4 @@
-"""``python -m benchmarks.accuracy.one CONFIG FILE``: one run in a process of its own, so that its bits do not depend on others."""
+"""``python -m benchmarks.accuracy.one CONFIG FILE``: one run in a process of its own, whose bits depend on no other."""
 
 import json
 import sys

@@ -34,7 +34,9 @@ def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
 
 def table(scores: Scores, records: Sequence[dict[str, Any]], against: str) -> str:
     """Mean of each method, and its paired difference from one of them with the 95 % interval."""
-    seconds = {label: mean(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores}
+    seconds = {
+        label: mean(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores
+    }
     lines = [f"| method | top-1, % | seeds | minus {against} [95 %] | s a run |", "|---|---|---|---|---|"]
     for label, each in scores.items():
         gap = None if label == against else difference(scores, label, against)

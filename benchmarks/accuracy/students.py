@@ -85,7 +85,9 @@ STUDENTS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def make(name: str, classes: int, mean: tuple[float, ...], std: tuple[float, ...], maps: list[str] | None = None) -> Tap:
+def make(
+    name: str, classes: int, mean: tuple[float, ...], std: tuple[float, ...], maps: list[str] | None = None
+) -> Tap:
     """A student with fresh weights that takes images in [0, 1]."""
     model = STUDENTS[name](classes).to(memory_format=torch.channels_last)  # a quarter faster on CPUs
     return Tap(model, maps=maps or [], mean=mean, std=std)

@@ -69,10 +69,16 @@ def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, A
     features = problem.teacher if parts else None
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(step, views, features, train, folder, scored=Views(problem.scored, student=problem.plain, labels=True))
+        trainer = Trainer(
+            step, views, features, train, folder, scored=Views(problem.scored, student=problem.plain, labels=True)
+        )
         result = trainer.fit()
     assert result.scores is not None
-    return {"top1": 100 * result.scores.top1, "seconds": time.perf_counter() - started, "scores": result.scores.numbers()}
+    return {
+        "top1": 100 * result.scores.top1,
+        "seconds": time.perf_counter() - started,
+        "scores": result.scores.numbers(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -82,7 +88,12 @@ def versions() -> dict[str, str]:
     import graphkd
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} thread(s)"
-    return {"graphkd": graphkd.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__, "device": device}
+    return {
+        "graphkd": graphkd.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "device": device,
+    }
 
 
 def save(path: Path, record: dict[str, Any]) -> None:
@@ -112,7 +123,15 @@ def finish(configs: Sequence[Config], results: Path, processes: int) -> None:
 
 
 def _start(config: Config, results: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.accuracy.one", json.dumps(asdict(config)), str(results / config.file)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.accuracy.one",
+        json.dumps(asdict(config)),
+        str(results / config.file),
+    ]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

@@ -1,0 +1,82 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.accuracy import students, studies
+from benchmarks.accuracy.config import Config, Recipe, grid
+from benchmarks.accuracy.data import CIFAR, StoredTeacher
+from benchmarks.accuracy.report import read, table
+from benchmarks.accuracy.stats import mean_std, paired
+from benchmarks.accuracy.study import Problem, run, save
+from graphkd.data.sources import ArraySource
+from graphkd.data.transforms import CenterView, RandomCropView
+
+RECIPE = Recipe(student="resnet20", epochs=1, batch=4)
+
+
+def test_paired_differences_by_hand():
+    gap = paired([3.0, 4.0, 5.0], [1.0, 3.0, 4.0])
+    assert gap.mean == pytest.approx(4 / 3)
+    assert gap.error == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
+    assert gap.half == pytest.approx(4.303 / 3)
+    assert gap.above_zero is False
+    assert gap.beyond_two_errors
+    assert paired([2.0], [1.0]).half is None
+    assert mean_std([1.0, 3.0]) == "2.00 ± 1.41"
+
+
+def test_another_option_is_another_file_and_a_configuration_survives_json():
+    config = Config("caltech", "PRG", "prg", 0, RECIPE, {"rho": 0.5})
+    other = replace(config, options={"rho": 0.7})
+    assert config.file != other.file
+    assert Config.of(json.loads(json.dumps(asdict(config)))).file == config.file
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(SystemExit, match="no method 'prgg'"):
+        studies.STUDIES["caltech"].chosen("prgg")
+
+
+@pytest.mark.parametrize("name", list(students.STUDENTS))
+def test_students_give_embedding_and_logits(name):
+    side = 64 if name.startswith("small") else 32
+    with torch.no_grad():
+        found = students.make(name, 7, *CIFAR).eval()(torch.rand(2, 3, side, side))
+    assert found.logits.shape == (2, 7)
+    assert found.embedding.shape[0] == 2
+
+
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (16, 32, 32, 3), generator=generator, dtype=torch.uint8).numpy()
+    source = ArraySource(images, [k % 4 for k in range(16)], list("abcd"))
+    unit = torch.nn.functional.normalize
+    teacher = StoredTeacher(
+        unit(torch.randn(16, 8, generator=generator), dim=1), unit(torch.randn(4, 8, generator=generator), dim=1)
+    )
+    assert isinstance(source.image(0), Image.Image)
+    view = RandomCropView(32, padding=4)
+    return Problem(source, source, teacher, lambda: students.make("resnet20", 4, *CIFAR), view, CenterView(32))
+
+
+@pytest.mark.parametrize("method", ["prg", "kd", "labels"])
+def test_a_run_gives_the_same_number_again(method):
+    config = Config("caltech", method, method, 1, RECIPE)
+    first, second = run(config, problem()), run(config, problem())
+    assert first["scores"] == second["scores"]
+    assert 0 <= first["top1"] <= 100
+
+
+def test_results_become_a_table(tmp_path):
+    configs = grid("caltech", [("KD", "kd", {}), ("PRG", "prg", {})], RECIPE, seeds=2)
+    for config in configs[:3]:  # an interrupted study: the last pair is incomplete
+        top1 = 60.0 + config.seed + (config.label == "PRG")
+        save(
+            tmp_path / config.file, {"config": asdict(config), "result": {"top1": top1, "seconds": 2.0}, "versions": {}}
+        )
+    scores, records = read(configs, tmp_path)
+    assert scores == {"KD": {0: 60.0, 1: 61.0}, "PRG": {0: 61.0}}
+    assert "| PRG | 61.00 | 1 | +1.00 (one pair) | 2 |" in table(scores, records, "KD")
