@@ -31,7 +31,7 @@ def folder() -> Path:
     path = Path(os.environ.get("GRAPHKD_DATA", "data"))
     if not (path / "caltech101_classes.json").is_file():
         raise DataMissingError(
-            f"no study data in {path}: set GRAPHKD_DATA to a folder with the arrays that benchmarks/accuracy/data.py reads"
+            f"no study data in {path}: set GRAPHKD_DATA to a folder with the arrays that this module reads"
         )
     return path
 
