@@ -187,6 +187,8 @@ class StoreWriter:
                 return plan
         elif self.folder.is_dir():
             foreign = [file.name for file in self.folder.iterdir() if not self._is_ours(file, plan)]
+            if (self.folder / MANIFEST).is_file():  # rank 0 wrote it since
+                return self._claim(plan)
             if foreign:
                 raise StoreError(
                     f"{self.folder} has no manifest but holds {some(sorted(foreign))}, other files or shards of "

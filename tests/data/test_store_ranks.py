@@ -13,6 +13,7 @@ from graphkd.data.embed import embed
 from graphkd.data.files import write_file
 from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_merge import merge
+from graphkd.data.store_write import StoreWriter
 from graphkd.errors import OptionError, StoreError
 from tests.data.store_fakes import Squares, TinyTeacher, ToTensor, direct, squares
 
@@ -37,6 +38,22 @@ def test_ranks_write_one_store_at_once(tmp_path, world):
     ]
     stores[0].verify(squares(N))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_manifest_that_appears_while_the_folder_is_listed_is_not_foreign(tmp_path, monkeypatch):
+    (tmp_path / "manifest.json.lock").touch()  # something to look at, before rank 0 writes
+    looked = []
+
+    def look(writer, file, plan):
+        if not looked:
+            looked.append(file.name)
+            file.unlink()
+            part(tmp_path, 0, 1)
+        return False
+
+    monkeypatch.setattr(StoreWriter, "_is_ours", look)
+    assert len(part(tmp_path, 1, 2)) == N
+    assert looked == ["manifest.json.lock"]
 
 
 SCRIPT = """

@@ -81,7 +81,15 @@ def test_a_signal_while_scoring_is_answered_there(tmp_path):
     jobs.same(*(states(tmp_path / name) for name in ("run", "whole")))
 
 
-def test_a_second_signal_is_obeyed_at_once():
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a foreground job: a shell starts those in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_is_obeyed_at_once(interruptible):
     with pytest.raises(KeyboardInterrupt), Signals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.asked == signal.SIGINT
