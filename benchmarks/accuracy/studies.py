@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks.accuracy import caltech, cifar
-from benchmarks.accuracy.config import Config, Method, Recipe
+from benchmarks.accuracy import caltech, cifar, eikd
+from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
 
 
@@ -34,7 +34,7 @@ class Study:
 
     def chosen(self, names: str | None) -> list[Method]:
         """Methods by label, comma-separated; ``None`` for the default ones, ``"all"`` for all."""
-        every = {label.lower(): method for method in [*self.methods, *self.more] for label in (method[0],)}
+        every = {method.label.lower(): method for method in [*self.methods, *self.more]}
         if names is None:
             return self.methods
         if names == "all":
@@ -47,7 +47,7 @@ class Study:
 
     def recipe(self, student: str | None, epochs: int | None) -> Recipe:
         """The base recipe, or another student or length."""
-        found = replace(self.base, student=student or self.base.student)
+        found = replace(self.base, student=student or self.base.student, precision=fast_precision())
         if epochs is None:
             return found
         return replace(found, epochs=epochs, warmup=self.base.warmup * epochs / self.base.epochs)
@@ -97,6 +97,14 @@ STUDIES: dict[str, Study] = {
         methods=cifar.CRG_ABLATION,
         seeds=3,
         against="CRG",
+    ),
+    "eikd": Study(
+        title="EIKD on a pool of CIFAR-100 and other photographs (4,000 images, 10 epochs), no labels",
+        problem=eikd.problem,
+        base=eikd.RECIPE,
+        methods=eikd.METHODS,
+        seeds=3,
+        against="selected, KD",
     ),
     "cifar100-full": Study(
         title="CIFAR-100, full protocol, CLIP-like teacher, no labels",
