@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy caltech              # six methods, PRG's two terms alone, five paired seeds
     python -m benchmarks.accuracy caltech-prg          # ablation of PRG, three paired seeds
+    python -m benchmarks.accuracy digits-prompts       # how prompts are weighted
     python -m benchmarks.accuracy eikd                 # selection, class dropping and terms on a mixed pool
     python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
     python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number

@@ -44,7 +44,7 @@ class Config:
         label: what the tables call the method.
         method: name of a distiller, or ``"labels"`` for the reference trained on true labels.
         options: of the distiller.
-        images: which images of a pool it is trained on, where a study chooses among them.
+        variant: what else of the problem differs between methods: the images of a pool, the weighting of prompts.
         seed: of the student's weights, the order of the images and their augmentation: pairs share it.
         recipe: common to the study.
     """
@@ -55,7 +55,7 @@ class Config:
     seed: int
     recipe: Recipe
     options: Mapping[str, Any] = field(default_factory=dict)
-    images: str = "all"
+    variant: str = ""
 
     @property
     def file(self) -> Path:
@@ -76,18 +76,18 @@ class Config:
 
 
 class Method(NamedTuple):
-    """What the tables call it, the distiller's name and options, and the images of a pool that it is trained on."""
+    """What the tables call it, the distiller's name and options, and a variant of the problem (see ``Config``)."""
 
     label: str
     name: str
     options: Mapping[str, Any]
-    images: str = "all"
+    variant: str = ""
 
 
 def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:
     """Every method with every seed, seed by seed, so that an interrupted study has whole pairs."""
     return [
-        Config(study, each.label, each.name, seed, recipe, each.options, each.images)
+        Config(study, each.label, each.name, seed, recipe, each.options, each.variant)
         for seed in range(seeds)
         for each in methods
     ]

@@ -64,5 +64,5 @@ def chosen(which: str, seed: int) -> list[int]:
 def problem(config: Config) -> Problem:
     """Students of the images that the configuration names, scored on CIFAR-100."""
     base = cifar.with_labels(config)
-    kept = chosen(config.images, config.seed)[: config.recipe.limit]
+    kept = chosen(config.variant, config.seed)[: config.recipe.limit]
     return replace(base, train=data.subset(pool(), kept), with_labels=False)

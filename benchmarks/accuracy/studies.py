@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks.accuracy import caltech, cifar, eikd
+from benchmarks.accuracy import caltech, cifar, digits, eikd
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
 
@@ -73,6 +73,14 @@ STUDIES: dict[str, Study] = {
         methods=caltech.ABLATION,
         seeds=3,
         against="PRG",
+    ),
+    "digits-prompts": Study(
+        title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",
+        problem=digits.problem,
+        base=digits.RECIPE,
+        methods=digits.METHODS,
+        seeds=5,
+        against="ratio of maxima",
     ),
     "cifar100": Study(
         title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels",

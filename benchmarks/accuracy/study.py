@@ -29,7 +29,8 @@ class Problem:
         train, scored: images; labels of the former are read by ``"labels"`` and by methods that need them only.
         teacher: sizes and proxies for ``create_distiller``.
         student: makes a student from scratch.
-        padding: pixels by which training images are shifted at most; they are flipped too.
+        padding: pixels by which training images are shifted at most.
+        flip: whether they are flipped too.
         with_labels: every method also learns from true labels (cross-entropy), as the published tables have it.
         features: the teacher's features of a batch; default the teacher called with it.
         sizes: what tells ``create_distiller`` the sizes; default the student and the teacher themselves.
@@ -40,6 +41,7 @@ class Problem:
     teacher: Any
     student: Callable[[], Tap]
     padding: int
+    flip: bool = True
     with_labels: bool = False
     features: Callable[[Batch], Features] | None = None
     sizes: Callable[[Tap], tuple[Any, Any]] | None = None
@@ -68,8 +70,8 @@ def reads_labels(config: Config, problem: Problem) -> bool:
 
 def train_views(config: Config, problem: Problem) -> TensorViews:
     """Augmented training images, the same for every method of a seed."""
-    labels = reads_labels(config, problem)
-    return TensorViews(problem.train, padding=problem.padding, seed=config.seed, labels=labels, device=device())
+    how = {"padding": problem.padding, "flip": problem.flip, "seed": config.seed}
+    return TensorViews(problem.train, **how, labels=reads_labels(config, problem), device=device())
 
 
 def device() -> str:

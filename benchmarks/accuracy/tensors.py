@@ -20,8 +20,8 @@ class TensorViews:
 
     Args:
         source: images of one size.
-        padding: black pixels on each side before a random crop of the same size, and flips with probability 1/2; 0
-            for the plain image, unflipped.
+        padding: black pixels on each side before a random crop of the same size; 0 for the plain image, unflipped.
+        flip: flip augmented images left-right with probability 1/2; off where left and right carry meaning.
         seed: of the order and of the augmentation.
         labels: hand out targets.
         device: where the pixels lie and views are made.
@@ -36,11 +36,13 @@ class TensorViews:
         source: ImageSource,
         *,
         padding: int = 0,
+        flip: bool = True,
         seed: int = 0,
         labels: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.padding, self.seed, self.device = padding, seed, torch.device(device)
+        self.padding, self.flip, self.seed = padding, flip, seed
+        self.device = torch.device(device)
         images = [_pixels(source, index) for index in range(len(source))]
         if len({each.shape for each in images}) != 1:
             raise DataError("expected images of one size: resize them first, or use graphkd.Views")
@@ -67,7 +69,7 @@ class TensorViews:
         corner = (drawn[:, :2] * (2 * self.padding + 1)).long()
         size = torch.arange(self.pixels.shape[1] - 2 * self.padding)
         width = torch.arange(self.pixels.shape[2] - 2 * self.padding)
-        columns = torch.where(drawn[:, 2:] < 0.5, width.flip(0), width)
+        columns = torch.where((drawn[:, 2:] < 0.5) & self.flip, width.flip(0), width)
         return corner[:, :1] + size, corner[:, 1:] + columns
 
     def loader(

@@ -64,3 +64,11 @@ def test_labels_are_handed_out_only_if_asked_for_and_then_must_exist():
     assert next(iter(TensorViews(source()).loader(4))).target is None
     with pytest.raises(DataError, match="no label"):
         TensorViews(source(targets=False), labels=True)
+
+
+def test_without_flip_nothing_is_mirrored():
+    views = TensorViews(source(), padding=1, flip=False)
+    for index, image in shown(views, 0).items():
+        padded = views.pixels[index].permute(2, 0, 1).float() / 255
+        shifts = [padded[:, top : top + SIDE, left : left + SIDE] for top in range(3) for left in range(3)]
+        assert any(torch.equal(image, each) for each in shifts)
