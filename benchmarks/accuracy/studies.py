@@ -99,9 +99,9 @@ STUDIES: dict[str, Study] = {
         against="KD",
     ),
     "cifar100-crg": Study(
-        title="Ablation of CRG on CIFAR-100 (10,000 images, 10 epochs), with labels",
+        title="Ablation of CRG on CIFAR-100 (2,500 images, 10 epochs), with labels",
         problem=cifar.with_labels,
-        base=cifar.REDUCED,
+        base=cifar.SMALLER,
         methods=cifar.CRG_ABLATION,
         seeds=3,
         against="CRG",
