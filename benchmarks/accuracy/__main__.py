@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report"])
     parser.add_argument("name", nargs="?", help="of the study to report, or the file to run again")
     parser.add_argument("--seeds", type=int, help="paired seeds; default: the study's")
-    parser.add_argument("--methods", help="some of its methods, by comma; 'all' for those by flag too")
+    parser.add_argument("--methods", help="some of its methods, separated by ';'; 'all' for those by flag too")
     parser.add_argument("--student", help="another student, such as small_vit")
     parser.add_argument("--epochs", type=int, help="another length")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, a core each")

@@ -8,8 +8,8 @@ RECIPE = Recipe(student="small_resnet", epochs=40, warmup=12.0)
 
 # Weights in the units of PRG's `stable` preset (a mean over samples, a root mean square over edges), chosen by runs of
 # 20 epochs, as those of the baselines were (WEIGHTS).
-NODE, EDGE = 12.8, 3.0
-PRG = {"node_weight": NODE, "edge_weight": EDGE, "kl_weight": 1.0, "projector": "mlp"}
+NODE, EDGE = 10.0, 2.0
+PRG = {"nodes": "features", "node_weight": NODE, "edge_weight": EDGE, "kl_weight": 1.0}
 TRIAL = {"node_weight": 6.4, "edge_weight": 12.3}
 KD = {"weight": 1.0, "temperature": 4.0}
 MIMIC = {"feature_weight": 2.0}
@@ -53,7 +53,7 @@ WEIGHTS: list[Method] = [
 ABLATION: list[Method] = [
     Method("PRG", "prg", PRG),
     Method("without KL", "prg", {**PRG, "kl_weight": 0.0}),
-    Method("projector linear", "prg", {**PRG, "projector": "linear"}),
+    Method("projector MLP", "prg", {**PRG, "projector": "mlp"}),
     Method("preset weights 1, 1", "prg", {}),
     Method("first trial's weights", "prg", TRIAL),
     Method("weights / 2", "prg", {**PRG, "node_weight": NODE / 2, "edge_weight": EDGE / 2}),
@@ -63,7 +63,8 @@ ABLATION: list[Method] = [
     Method("soft pseudo-labels", "prg", {**PRG, "labels": "soft"}),
     Method("node target identity", "prg", {**PRG, "node_target": "identity"}),
     Method("node target teacher gram", "prg", {**PRG, "node_target": "teacher_gram"}),
-    Method("nodes: features", "prg", {**PRG, "nodes": "features"}),
+    Method("nodes: features and logits", "prg", {**PRG, "nodes": "blocks"}),
+    Method("nodes: features and logits, 4 to 1", "prg", {**PRG, "nodes": "blocks", "rho": 0.8}),
     Method("nodes: logits", "prg", {**PRG, "nodes": "logits"}),
     Method("nodes: separate", "prg", {**PRG, "nodes": "separate"}),
     Method("nodes: raw", "prg", {**PRG, "nodes": "raw"}),

@@ -33,13 +33,13 @@ class Study:
     theirs: tuple[str, ...] = ()
 
     def chosen(self, names: str | None) -> list[Method]:
-        """Methods by label, comma-separated; ``None`` for the default ones, ``"all"`` for all."""
+        """Methods by label, separated by semicolons, since labels have commas; ``None`` for the default ones, ``"all"`` for all."""
         every = {method.label.lower(): method for method in [*self.methods, *self.more]}
         if names is None:
             return self.methods
         if names == "all":
             return list(every.values())
-        wanted = [name.strip().lower() for name in names.split(",")]
+        wanted = [name.strip().lower() for name in names.split(";")]
         for name in wanted:
             if name not in every:
                 raise SystemExit(f"no method {name!r} in this study: choose among {'; '.join(every)}")

@@ -70,6 +70,11 @@ def test_a_run_gives_the_same_number_again(method, precision):
     assert 0 <= first["top1"] <= 100
 
 
+def test_methods_are_chosen_by_labels_that_may_have_commas():
+    chosen = studies.STUDIES["caltech"].chosen("prg, node only; KD")
+    assert [method.label for method in chosen] == ["PRG, node only", "KD"]
+
+
 def test_the_time_of_a_study_is_told_from_its_steps(capsys):
     configs = grid("caltech", [Method("KD", "kd", {}), Method("labels", "labels", {})], RECIPE, seeds=2)
     assert estimate(configs, lambda config: problem(), processes=2) >= 2 * START
