@@ -33,7 +33,7 @@ class Study:
     theirs: tuple[str, ...] = ()
 
     def chosen(self, names: str | None) -> list[Method]:
-        """Methods by label, separated by semicolons, since labels have commas; ``None`` for the default ones, ``"all"`` for all."""
+        """Methods by label, separated by ``;``; ``None`` for the default ones, ``"all"`` for all."""
         every = {method.label.lower(): method for method in [*self.methods, *self.more]}
         if names is None:
             return self.methods
