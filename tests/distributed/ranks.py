@@ -1,6 +1,7 @@
 """Gloo processes that tests send jobs to: started once for each number of them, with torch imported once."""
 
 import io
+import os
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -83,6 +84,8 @@ class Ranks:
 
 def _serve(pipe: Any, rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}  # accelerate looks there
+    os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
     how = {"rank": rank, "world_size": world, "timeout": timedelta(seconds=PATIENCE)}
     dist.init_process_group("gloo", f"file://{folder}/meeting", **how)
     while True:
