@@ -42,6 +42,14 @@ def _is_batchnorm(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
+@torch.no_grad()
+def start_alike(module: nn.Module) -> None:
+    """Weights and buffers of the first process on all of them. DDP does so by itself; FSDP2 would mix their shards."""
+    for value in module.state_dict().values():
+        if isinstance(value, Tensor):
+            dist.broadcast(value, 0)
+
+
 def shard_student(student: nn.Module, device: torch.device) -> None:
     """FSDP2 in place: a tap's classifier, its network's stages and the rest, each gathered as it is used.
 

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter
 from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
-from graphkd.training.parallel import gather_into, shard, shard_student, whole
+from graphkd.training.parallel import gather_into, shard, shard_student, start_alike, whole
 from graphkd.training.state import restore_module, restore_optimizer
 from graphkd.typing import Bool, Float, Tensor
 
@@ -29,6 +29,8 @@ class Updater:
     def __init__(self, step: Any, config: TrainConfig, updates: int, sharded: bool = False) -> None:
         self.step, self.clip = step, config.clip
         device = next(step.parameters()).device
+        if sharded:
+            start_alike(step)
         self.average = None if config.ema is None else make_average(step.student, config.ema, sharded)
         self._copy: nn.Module | None = deepcopy(step.student) if sharded else None
         if sharded:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from graphkd import distributed
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import RandomCropView
 from graphkd.data.views import Views
@@ -56,6 +57,8 @@ def train(folder, shard, stop=0):
         create_distiller("fitnet", student(torch.zeros(2, 3, 8, 8)), seen, adapter="conv"),
     )
     step = Step(student, *(each.double() for each in methods))
+    if distributed.rank():  # another start than the first process's: it must not matter
+        nn.init.normal_(student.classifier.weight)
 
     def features(batch):
         asked.append(0)
