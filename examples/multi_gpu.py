@@ -3,14 +3,15 @@
     python examples/multi_gpu.py                                # one process
     torchrun --nproc-per-node 2 examples/multi_gpu.py           # two: DDP
     torchrun --nproc-per-node 2 examples/multi_gpu.py --shard   # two: FSDP2, parameters sharded
-    accelerate launch --num_processes 2 examples/multi_gpu.py
+    accelerate launch --multi_gpu --num_processes 2 examples/multi_gpu.py
     accelerate launch --num_processes 2 --use_fsdp --fsdp_version 2 examples/multi_gpu.py
 
-Without GPUs: ACCELERATE_USE_CPU=true before torchrun, and accelerate launch --cpu (with --use_fsdp again the variable).
+Without GPUs each of them needs the variable ACCELERATE_USE_CPU=true (accelerate launch --cpu starts one process only).
 The graph spans the batch of all processes, so every launch trains the same student up to rounding (the networks have
 GroupNorm: BatchNorm spans the processes on GPUs only).
 
-Real handwritten digits: a teacher learns one third with labels, the student another third without, the last is scored on.
+Real handwritten digits: a teacher learns one third with labels, the student another without, the last is scored on.
+Measured: 20 epochs, 15 s of one CPU core; teacher 95.5 %, student 85.5 %, the same in four of these launches.
 """
 
 import argparse
