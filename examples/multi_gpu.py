@@ -11,7 +11,7 @@ The graph spans the batch of all processes, so every launch trains the same stud
 GroupNorm: BatchNorm spans the processes on GPUs only).
 
 Real handwritten digits: a teacher learns one third with labels, the student another without, the last is scored on.
-Measured: 20 epochs, 15 s of one CPU core; teacher 95.5 %, student 85.5 %, the same in four of these launches.
+Measured: 15 s of one CPU core; teacher 95.5 %, student 85.5 %, by one process, by two under DDP and by two under FSDP2.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from torch import nn
 from graphkd import distributed
 from graphkd.errors import DistributedError, OptionError
 from graphkd.training.config import TrainConfig
-from graphkd.training.parallel import is_sharded
+from graphkd.training.parallel import is_sharded, sync_batchnorm
 from graphkd.typing import Bool, Tensor
 
 
@@ -65,6 +65,15 @@ def asks_for_shards(config: TrainConfig, ranks: "Ranks") -> bool:
     if asked and version != "2":
         raise OptionError(f"accelerate asks for FSDP {version}, and this is FSDP 2: launch with --fsdp_version 2")
     return ranks.world > 1 and (asked or config.shard)
+
+
+def prepare_step(step: Any, config: TrainConfig, ranks: "Ranks") -> bool:
+    """Chunks and BatchNorm of the step as the options say; whether its parameters are to be sharded next."""
+    if config.chunk is not None:
+        step.chunk = config.chunk
+    if ranks.world > 1 and config.sync_batchnorm and next(step.parameters()).is_cuda:
+        sync_batchnorm(step)
+    return asks_for_shards(config, ranks)
 
 
 class Ranks:

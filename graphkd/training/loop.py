@@ -19,12 +19,11 @@ from graphkd.features import Features
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
-from graphkd.training.devices import Ranks, asks_for_shards, make_accelerator, require_all, train_session
+from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import told
 from graphkd.training.feed import Feed
 from graphkd.training.meter import Meter, check
 from graphkd.training.metrics import Scores, evaluate
-from graphkd.training.parallel import sync_batchnorm
 from graphkd.training.record import RunFolder
 from graphkd.training.show import Display
 from graphkd.training.signals import Interrupted, Signals
@@ -85,11 +84,8 @@ class Trainer:
         self.per_epoch = len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
-        if config.chunk is not None:
-            self.step.chunk = config.chunk
-        if self.ranks.world > 1 and config.sync_batchnorm and self.device.type == "cuda":
-            sync_batchnorm(self.step)
-        self.updater = Updater(self.step, config, self.updates, sharded=asks_for_shards(config, self.ranks))
+        sharded = prepare_step(self.step, config, self.ranks)
+        self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None
         self._safe = -1, 0  # epoch and batch of the newest checkpoint

@@ -1,5 +1,7 @@
 """BatchNorm over several processes, sharding, and processes that do not see each other."""
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 import torch
@@ -10,7 +12,7 @@ from graphkd.distillers.factory import create_distiller
 from graphkd.errors import DistributedError, OptionError
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.tap import Tap
-from graphkd.training.devices import Ranks, asks_for_shards, make_accelerator, require_all
+from graphkd.training.devices import Ranks, asks_for_shards, make_accelerator, prepare_step, require_all
 from graphkd.training.loop import Trainer
 from graphkd.training.parallel import shard_student, sync_batchnorm
 from tests.training import tiny
@@ -48,6 +50,26 @@ def test_activations_of_timm_layers_and_taps_on_them_are_kept():
     after = student(images)
     assert_close(after.logits, before.logits, rtol=0, atol=0)
     assert_close(after.maps[path], before.maps[path], rtol=0, atol=0)
+
+
+class OnGPU(Step):
+    def parameters(self, recurse=True):
+        return iter([SimpleNamespace(is_cuda=True)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "world", "wanted", "expected"),
+    [
+        (OnGPU, 2, True, nn.SyncBatchNorm),
+        (OnGPU, 2, False, nn.BatchNorm2d),
+        (OnGPU, 1, True, nn.BatchNorm2d),
+        (Step, 2, True, nn.BatchNorm2d),  # a CPU has no such layer
+    ],
+)
+def test_batchnorm_spans_several_gpus_unless_declined(kind, world, wanted, expected):
+    step = kind(tiny.Student(), tiny.Mimic())
+    assert not prepare_step(step, tiny.config(sync_batchnorm=wanted), SimpleNamespace(world=world))
+    assert batchnorms(step) == {"student.body.1": expected}
 
 
 def test_a_scalar_parameter_cannot_be_sharded():
