@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch.nn.functional import adaptive_avg_pool2d
-
 from graphkd.distillers.base import Pair
 from graphkd.distillers.sizes import Pairs, pair_names
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
+from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Tensor
 
 
@@ -60,15 +59,6 @@ def matched_maps(student: Features, teacher: Features, pairs: Pairs, reader: str
 def maps_of(features: Features) -> list[Float[Tensor, "b c h w"]]:
     """The maps in order."""
     return list((features.maps or {}).values())
-
-
-def to_smaller(
-    x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c2 h2 w2"]
-) -> tuple[Float[Tensor, "b c h3 w3"], Float[Tensor, "b c2 h3 w3"]]:
-    """Two maps, averaged down to the smaller height and width of both."""
-    size = min(x.shape[2], y.shape[2]), min(x.shape[3], y.shape[3])
-    smaller = [each if each.shape[2:] == size else adaptive_avg_pool2d(each, size) for each in (x, y)]
-    return smaller[0], smaller[1]
 
 
 def channel_graph(maps: list[Float[Tensor, "b c h w"]]) -> Graph:
