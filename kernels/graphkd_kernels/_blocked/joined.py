@@ -100,8 +100,8 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
 
 
 def joined_slices(batch: int, rows: int, width: int) -> list[slice]:
-    """Blocks of rows that stay in the cache when joined."""
-    return row_slices(rows, batch * width, _ENTRIES, least=64)
+    """Blocks of rows that stay in the cache when joined; an empty one where there are no rows."""
+    return row_slices(rows, batch * width, _ENTRIES, least=64) or [slice(0, 0)]
 
 
 @dataclass(slots=True)
