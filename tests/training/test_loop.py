@@ -1,3 +1,5 @@
+"""A whole run: what it trains, averages, scores, logs and refuses."""
+
 import json
 
 import pytest

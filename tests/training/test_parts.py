@@ -1,3 +1,5 @@
+"""The parts of training: options, optimiser and schedule, meter, run folder."""
+
 import json
 
 import pytest
