@@ -104,7 +104,15 @@ def _info_nce(x: Tensor, y: Maybe, positives: Tensor, *options_and_needs: Any) -
 register("row_kl", Rowwise(rowwise.row_kl, reference.row_kl))
 register("damped_row_pearson", Rowwise(rowwise.damped_row_pearson, reference.damped_row_pearson))
 register("damped_column_pearson", Rowwise(rowwise.damped_column_pearson, reference.damped_column_pearson, -2))
-register("edge_penalty", EdgeRows(edge_rows.edge_penalty, _penalty, (0, 2)))
+
+
+class EdgePenalties(EdgeRows):
+    """A sum of penalties of single edges, whose passes a compiler fuses."""
+
+    opaque = False
+
+
+register("edge_penalty", EdgePenalties(edge_rows.edge_penalty, _penalty, (0, 2)))
 register("edge_kl", EdgeRows(edge_rows.edge_kl, reference.edge_kl, (0, 2)))
 register("edge_pkt", EdgeRows(edge_rows.edge_pkt, reference.edge_pkt, (0, 2)))
 register("info_nce", EdgeRows(_info_nce, reference.info_nce, (0, 2)))
