@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 METHODS = {name: distillers().get(name) for name in distillers().names()}
 GRAPHS = {"crg": (ChannelGraph, ChannelOptions), "prg": (ProxyGraph, ProxyOptions)}
-SECTIONS = ("Provenance", "Options", "Differs from the official code", "Reference numbers")
+SECTIONS = ("Provenance", "Options", "What to watch", "Differs from the official code", "Reference numbers")
 LABELS = {
     "prg": "PRG-style: reconstructed from the abstract and third-party summaries, with EGA-type node and edge losses; "
     "not PRG as published.",
