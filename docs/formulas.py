@@ -10,7 +10,7 @@ from mkdocs.exceptions import PluginError
 FORMULA = re.compile(r'<(div|span) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 SPELLING = {  # as the converter has it
     "{aligned}": "{split}",
-    r"\arg\max": r"\operatorname{arg\,max}",
+    r"\arg\max": r"\mathrm{argmax}",
     r"\Big\lVert": r"\Big\|",
     r"\Big\rVert": r"\Big\|",
 }

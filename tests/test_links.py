@@ -45,7 +45,9 @@ def test_every_link_inside_leads_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_address_is_well_formed(page):
     found = [urlsplit(link) for link in links(page) if urlsplit(link).scheme]
-    wrong = [each.geturl() for each in found if each.scheme != "https" or not re.fullmatch(r"[\w-]+(\.[\w-]+)+", each.netloc)]
+    wrong = [
+        each.geturl() for each in found if each.scheme != "https" or not re.fullmatch(r"[\w-]+(\.[\w-]+)+", each.netloc)
+    ]
     assert wrong == []
 
 
