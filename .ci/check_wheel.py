@@ -19,7 +19,8 @@ for needed in ("graphkd/py.typed", "graphkd_kernels/py.typed", f"{about}/license
     assert needed in names, f"the wheel lacks {needed}"
 assert version("graphkd") == graphkd.__version__
 
-packed = tarfile.open(source).getnames()
+with tarfile.open(source) as archive:
+    packed = archive.getnames()
 root = f"graphkd-{graphkd.__version__}"
 assert {name.split("/")[0] for name in packed} == {root}
 for needed in ("CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", ".ci/run", "docs/index.md", "tests/conftest.py"):

@@ -5,6 +5,8 @@ import re
 import shlex
 import tomllib
 from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -78,14 +80,14 @@ def check_python(words):
         check_pip(words[2:])
         return
     if words[:2] == ["-m", "pytest"]:
-        named = [marker for word, marker in zip(words, words[1:], strict=False) if word == "-m" and marker != "pytest"]
+        named = [marker for word, marker in pairwise(words) if word == "-m" and marker != "pytest"]
         assert set(named) <= {each.partition(":")[0] for each in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
         assert all((ROOT / word).exists() for word in words if word.startswith("tests/"))
         return
     if words[0] == "-m" and words[1] == "venv":
         return
-    path = find_spec(words[1]).origin if words[0] == "-m" else ROOT / words[0]
-    text = open(path, encoding="utf-8").read()
+    path = Path(find_spec(words[1]).origin) if words[0] == "-m" else ROOT / words[0]
+    text = path.read_text(encoding="utf-8")
     assert [word for word in words[1:] if word.startswith("--") and f'"{word}"' not in text] == []
 
 
