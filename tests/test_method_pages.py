@@ -61,6 +61,8 @@ def test_the_page_is_complete_and_in_the_navigation(name: str) -> None:
     text = page(name)
     assert [title for title in SECTIONS if not section(text, title).strip()] == []
     assert name == "combined" or "$$" in text
+    assert "\nPaper: " in text or "arxiv.org/abs/" in text
+    assert "```python\n" in text
     assert f": methods/{name}.md\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
