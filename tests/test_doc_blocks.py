@@ -5,7 +5,7 @@ import re
 import shlex
 import tomllib
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -47,11 +47,16 @@ def folder(tmp_path, monkeypatch):
 
 
 def commands(block):
-    """Lines of a shell block that are typed, without prompt, comment and continuation."""
+    """What a shell block types, command by command: without prompts, comments and continuations, pipes taken apart."""
     lines = block.text.replace("\\\n", " ").splitlines()
     if block.kind == "console":
         lines = [line[2:] for line in lines if line.startswith("$ ")]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    found = []
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        parts = [list(part) for pipe, part in groupby(words, lambda word: word in ("|", "&&", ">")) if not pipe]
+        found += parts[:1] if ">" in words else parts
+    return found
 
 
 def check_graphkd(words):
