@@ -31,6 +31,8 @@ FILES_OF_THE_READER = {
     "runs/photos-1/export/export.json": "{}",
     "teacher/config.json": "{}",
     "teacher/templates.txt": "a photo of a {}.\n",
+    "names.txt": "cat\n",
+    "shards/0.tar": "",
     "photos/cat/1.png": "",
     "more-photos/cat/1.png": "",
 }
