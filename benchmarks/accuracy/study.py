@@ -70,7 +70,7 @@ def reads_labels(config: Config, problem: Problem) -> bool:
 
 def train_views(config: Config, problem: Problem) -> TensorViews:
     """Augmented training images, the same for every method of a seed."""
-    how = {"padding": problem.padding, "flip": problem.flip, "seed": config.seed}
+    how: dict[str, Any] = {"padding": problem.padding, "flip": problem.flip, "seed": config.seed}
     return TensorViews(problem.train, **how, labels=reads_labels(config, problem), device=device())
 
 

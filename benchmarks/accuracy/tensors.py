@@ -103,7 +103,8 @@ class TensorLoader:
 def _pixels(source: ImageSource, index: int) -> Tensor:
     from torchvision.transforms.functional import pil_to_tensor
 
-    return pil_to_tensor(source.image(index).convert("RGB")).permute(1, 2, 0)
+    pixels: Tensor = pil_to_tensor(source.image(index).convert("RGB"))
+    return pixels.permute(1, 2, 0)
 
 
 def _targets(source: ImageSource) -> Tensor:
