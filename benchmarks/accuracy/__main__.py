@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", help="some of its methods, separated by ';'; 'all' for those by flag too")
     parser.add_argument("--student", help="another student, such as small_vit")
     parser.add_argument("--epochs", type=int, help="another length")
+    parser.add_argument("--batch", type=int, help="another size of the graph, at the same learning rate")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, a core each")
     parser.add_argument("--estimate", action="store_true", help="say how long it will take, and stop")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -53,7 +54,8 @@ def main() -> None:
     if name not in studies.STUDIES:
         raise SystemExit(f"no study {name!r}: choose among {', '.join(studies.STUDIES)}")
     study = studies.STUDIES[name]
-    configs = grid(name, study.chosen(args.methods), study.recipe(args.student, args.epochs), args.seeds or study.seeds)
+    recipe = study.recipe(args.student, args.epochs, args.batch)
+    configs = grid(name, study.chosen(args.methods), recipe, args.seeds or study.seeds)
     if args.what != "report":
         announce(study, configs, args.results, args.processes)
         if args.estimate:

@@ -45,9 +45,10 @@ class Study:
                 raise SystemExit(f"no method {name!r} in this study: choose among {'; '.join(every)}")
         return [every[name] for name in wanted]
 
-    def recipe(self, student: str | None, epochs: int | None) -> Recipe:
-        """The base recipe, or another student or length."""
-        found = replace(self.base, student=student or self.base.student, precision=fast_precision())
+    def recipe(self, student: str | None = None, epochs: int | None = None, batch: int | None = None) -> Recipe:
+        """The base recipe, or another student, length or size of the graph."""
+        student, batch = student or self.base.student, batch or self.base.batch
+        found = replace(self.base, student=student, batch=batch, precision=fast_precision())
         if epochs is None:
             return found
         return replace(found, epochs=epochs, warmup=self.base.warmup * epochs / self.base.epochs)

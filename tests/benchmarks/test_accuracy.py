@@ -88,7 +88,8 @@ def test_every_study_names_its_rows_and_runs_in_the_machines_precision(name):
     labels = [method.label for method in [*study.methods, *study.more]]
     assert len(labels) == len(set(labels))
     assert {study.against, *study.ours, *study.theirs} <= set(labels)
-    assert study.recipe(None, None).precision == fast_precision()
+    assert study.recipe().precision == fast_precision()
+    assert (study.recipe(batch=128).batch, study.recipe(epochs=4).epochs) == (128, 4)
 
 
 def test_results_become_a_table(tmp_path):
