@@ -12,13 +12,14 @@ from torch import nn
 
 from graphkd.errors import OptionError
 from graphkd.training.config import TrainConfig
+from graphkd.training.trackers import check_trackers, tracking
 from graphkd.typing import Bool, Tensor
 
 
 def make_accelerator(config: TrainConfig, run: Path) -> Any:
     """An ``accelerate.Accelerator`` for these options; its trackers write below the run folder.
 
-    Raises: OptionError for fp16 without a GPU.
+    Raises: OptionError for fp16 without a GPU, and for a tracker that is not installed.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -26,6 +27,7 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
 
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise OptionError("precision 'fp16' needs a GPU, and there is none: choose 'bf16' or 'no'")
+    check_trackers(config.trackers)
     # accelerate keeps the first precision of a process and refuses another; two runs of one script may differ in it
     AcceleratorState._reset_state()
     return Accelerator(
@@ -73,19 +75,6 @@ class Ranks:
 
 
 @contextmanager
-def tracking(accelerator: Any, name: str, update: int) -> Iterator[None]:
-    """Trackers on inside; TensorBoard forgets what an interrupted run drew after that update."""
-    purge = {"tensorboard": {"purge_step": update + 1}}
-    wanted = [getattr(kind, "value", kind) for kind in accelerator.log_with]
-    accelerator.init_trackers(name, init_kwargs={kind: purge[kind] for kind in wanted if kind in purge})
-    try:
-        yield
-    finally:
-        for tracker in accelerator.trackers:  # not end_training(), which also ends the process group
-            tracker.finish()
-
-
-@contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Only deterministic kernels inside; one that has no such form raises and is named by torch."""
     if not wanted:
@@ -103,12 +92,13 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: str, update: int) -> Iterator[Any]:
+def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: Path, update: int) -> Iterator[Any]:
     """The step as accelerate wraps it, trackers on and kernels as asked for; undone at the end whatever happens."""
     wrapped = accelerator.prepare_model(step)
     try:
-        with deterministic(config.deterministic), tracking(accelerator, run, update):
+        with deterministic(config.deterministic), tracking(accelerator, run, update, config.to_dict()):
             yield wrapped
     finally:
-        for left in ("forward", "_original_forward"):  # accelerate's autocast, around a module of the user's
+        # accelerate's autocast and torch's compiled call, around a module of the user's
+        for left in ("forward", "_original_forward", "_compiled_call_impl"):
             vars(step).pop(left, None)

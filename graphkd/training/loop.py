@@ -24,6 +24,7 @@ from graphkd.training.failures import told
 from graphkd.training.feed import Feed
 from graphkd.training.meter import Meter, check
 from graphkd.training.metrics import Scores, evaluate
+from graphkd.training.prepare import prepared
 from graphkd.training.record import RunFolder
 from graphkd.training.show import Display
 from graphkd.training.signals import Interrupted, Signals
@@ -83,9 +84,7 @@ class Trainer:
         self.feed = Feed(config, self.device, self.ranks.rank)
         self.per_epoch = len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
-        self.step: Any = step.to(self.device)
-        if config.chunk is not None:
-            self.step.chunk = config.chunk
+        self.step: Any = prepared(step, config, self.device)
         self.updater = Updater(self.step, config, self.updates)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None
@@ -118,7 +117,7 @@ class Trainer:
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
             self.display = Display(self.config, self.per_epoch, self.at, hidden)
-            session = train_session(self.accelerator, self.step, self.config, self.run.path.name, self.at.update)
+            session = train_session(self.accelerator, self.step, self.config, self.run.path, self.at.update)
             with closing(self.display), session as wrapped:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)

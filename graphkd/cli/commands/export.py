@@ -35,7 +35,8 @@ class Normalised(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
         """Class scores."""
-        scores: Tensor = self.model((images - self.mean) / self.std)
+        output = self.model((images - self.mean) / self.std)
+        scores: Tensor = getattr(output, "logits", output)  # transformers answers with a record
         return scores
 
 
