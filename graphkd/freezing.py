@@ -39,7 +39,7 @@ def freeze(student: nn.Module, patterns: Sequence[str]) -> list[str]:
         each.requires_grad_(False)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and any(_matches(name, pattern) for pattern in patterns):
-            module.train = partial(_stay, module)  # type: ignore[method-assign]  # a partial is copied with its module
+            setattr(module, "train", partial(_stay, module))  # noqa: B010  # a partial is copied with its module
             module.train()
     return list(frozen)
 

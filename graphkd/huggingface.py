@@ -19,9 +19,7 @@ def hf_config(name: str) -> Any:
     return _asked(name, "configuration", lambda: _transformers().AutoConfig.from_pretrained(_bare(name), **_SAFE))
 
 
-def hf_model(
-    name: str, num_classes: int | None = None, *, pretrained: bool = True, pooled: bool = False
-) -> nn.Module:
+def hf_model(name: str, num_classes: int | None = None, *, pretrained: bool = True, pooled: bool = False) -> nn.Module:
     """An image classifier of transformers that says of itself, as timm's do (``pretrained_cfg``), how it sees images.
 
     Args:
@@ -124,8 +122,8 @@ def _size(size: Any) -> dict[str, int] | None:
     if isinstance(size, int):
         return {"shortest_edge": size}
     names = ("height", "width", "shortest_edge")
-    value = size.get if isinstance(size, Mapping) else lambda name: getattr(size, name, None)
-    return {name: int(value(name)) for name in names if value(name)} or None
+    sides = {name: size.get(name) if isinstance(size, Mapping) else getattr(size, name, None) for name in names}
+    return {name: int(side) for name, side in sides.items() if side} or None
 
 
 def _bare(name: str) -> str:

@@ -12,7 +12,7 @@ KINDS = {
     "swin": ("Swin", {"image_size": SIZE, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}, "ViTImageProcessor", {**SQUASHED, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}),
     "dinov2": ("Dinov2", {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": SIZE, "patch_size": 8}, "BitImageProcessor", {"size": {"shortest_edge": 36}, "crop_size": {"height": SIZE, "width": SIZE}, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}),
 }  # fmt: skip
-WORDS = ["a", "photo", "of", "the", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "cat", "dog", "horse", "."]
+WORDS = ["a", "photo", "of", "the", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "cat", "dog", "horse", "."]  # fmt: skip
 
 
 def small(kind: str, folder: Path, classes: int = CLASSES) -> Path:
@@ -30,7 +30,7 @@ def backbone(folder: Path) -> Path:
     """A DINOv2 without classifier."""
     import transformers
 
-    name, options, processor, sizes = KINDS["dinov2"]
+    _, options, processor, sizes = KINDS["dinov2"]
     transformers.Dinov2Model(transformers.Dinov2Config(**options)).save_pretrained(folder)
     getattr(transformers, processor)(**sizes).save_pretrained(folder)
     return folder
@@ -43,8 +43,9 @@ def towers(kind: str, folder: Path) -> Path:
 
     vision: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": SIZE, "patch_size": 8}  # fmt: skip
     words = {word: number for number, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *WORDS])}
-    text = {key: vision[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")}
-    text |= {"vocab_size": len(words), "max_position_embeddings": 16, "eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}
+    text = {key: vision[key] for key in vision if key not in ("image_size", "patch_size")}
+    text |= {"vocab_size": len(words), "max_position_embeddings": 16}
+    text |= {"eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}
     if kind == "clip":
         config: Any = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
         model: Any = transformers.CLIPModel(config)

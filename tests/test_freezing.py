@@ -44,7 +44,11 @@ def test_statistics_stay_in_train_mode_and_in_copies():
         each.train()
         before = {name: value.clone() for name, value in each.model.state_dict().items() if "running" in name}
         each(torch.rand(4, 3, 8, 8))
-        moved = {name for name, value in each.model.state_dict().items() if name in before and not torch.equal(value, before[name])}
+        moved = {
+            name
+            for name, value in each.model.state_dict().items()
+            if name in before and not torch.equal(value, before[name])
+        }
         assert moved == {"layer2.1.running_mean", "layer2.1.running_var"}
     assert deepcopy(student).model.bn1.train.args[0] is not student.model.bn1
 
@@ -59,7 +63,9 @@ def test_timms_normalisation_with_activation():
 
 
 def test_a_pattern_that_matches_nothing_is_told_with_the_nearest():
-    with pytest.raises(OptionError, match=r"the pattern 'layer3' matches no layer of Net that has parameters; near it: layer2"):
+    with pytest.raises(
+        OptionError, match=r"the pattern 'layer3' matches no layer of Net that has parameters; near it: layer2"
+    ):
         freeze(Tap(Net()), ["conv1", "layer3"])
 
 
@@ -72,6 +78,8 @@ def test_the_trainer_leaves_them_as_they_are(tmp_path):
     trainer = tiny.trainer(tmp_path, freeze=("body",))
     before = {name: value.clone() for name, value in trainer.step.student.state_dict().items()}
     trainer.fit()
-    changed = {name for name, value in trainer.step.student.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in trainer.step.student.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert changed == {"head.weight", "head.bias"}
     assert trainer.options["freeze"] == ["body"]

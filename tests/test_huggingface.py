@@ -8,7 +8,8 @@ from graphkd import ClassifierTeacher, Tap, create_student
 from graphkd.errors import TapError, TeacherError
 from tests.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
 
-transformers = pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
+pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
+import transformers
 
 from graphkd.huggingface import hf_config, hf_model, hf_preprocessing
 from graphkd.teachers.huggingface import hf_teacher
@@ -40,7 +41,9 @@ def test_a_student_by_name_answers_as_transformers_does(folder, kind):
     pixels = torch.randint(0, 256, (SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     model = transformers.AutoModelForImageClassification.from_pretrained(folder(kind)).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder(kind))
-    values = processor(images=Image.fromarray(pixels.numpy()), return_tensors="pt", do_resize=False, do_center_crop=False)
+    values = processor(
+        images=Image.fromarray(pixels.numpy()), return_tensors="pt", do_resize=False, do_center_crop=False
+    )
     with torch.no_grad():
         expected = model(values["pixel_values"]).logits
         found = student(pixels.permute(2, 0, 1)[None] / 255)
@@ -118,7 +121,15 @@ def test_the_number_of_heads_is_in_the_fingerprint(tmp_path):
     facts = []
     for heads in (2, 4):
         torch.manual_seed(0)
-        config = transformers.ViTConfig(hidden_size=32, intermediate_size=48, num_attention_heads=heads, num_hidden_layers=1, image_size=SIZE, patch_size=8, num_labels=3)
+        config = transformers.ViTConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_attention_heads=heads,
+            num_hidden_layers=1,
+            image_size=SIZE,
+            patch_size=8,
+            num_labels=3,
+        )
         model = transformers.ViTForImageClassification(config)
         facts.append(ClassifierTeacher(model, mean=[0.5] * 3, std=[0.5] * 3, image_size=SIZE).fingerprint())
     assert facts[0]["weights"] == facts[1]["weights"]
@@ -132,7 +143,9 @@ def test_two_towers_teach_by_prompts(tmp_path, kind):
     pixels = torch.randint(0, 256, (SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     model = transformers.AutoModel.from_pretrained(path).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    ids = tokenizer([f"a photo of a {name}." for name in names], padding="max_length", max_length=16, return_tensors="pt")["input_ids"]
+    ids = tokenizer(
+        [f"a photo of a {name}." for name in names], padding="max_length", max_length=16, return_tensors="pt"
+    )["input_ids"]
     with torch.no_grad():
         expected = model(input_ids=ids, pixel_values=processed(path, pixels)).logits_per_image
     found = teacher(pixels.permute(2, 0, 1)[None] / 255)
@@ -144,7 +157,9 @@ def test_two_towers_teach_by_prompts(tmp_path, kind):
 
 def test_mean_and_deviation_are_those_of_pixels_in_0_to_1(tmp_path):
     small("vit", tmp_path)
-    transformers.ViTImageProcessor(size={"height": 32, "width": 32}, do_rescale=False, image_mean=[127.5] * 3, image_std=[255.0] * 3).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(
+        size={"height": 32, "width": 32}, do_rescale=False, image_mean=[127.5] * 3, image_std=[255.0] * 3
+    ).save_pretrained(tmp_path)
     said = hf_preprocessing(str(tmp_path))
     assert said["mean"] == [0.5] * 3
     assert said["std"] == [1.0] * 3
@@ -154,7 +169,9 @@ def test_mean_and_deviation_are_those_of_pixels_in_0_to_1(tmp_path):
 
 def test_what_cannot_be_had(tmp_path, monkeypatch, folder):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(TapError, match=r"the configuration of 'hf:nobody/nothing' cannot be had .* Give a folder with the files"):
+    with pytest.raises(
+        TapError, match=r"the configuration of 'hf:nobody/nothing' cannot be had .* Give a folder with the files"
+    ):
         create_student("hf:nobody/nothing", 3)
     with pytest.raises(TapError, match=r"the configuration of .* cannot be had"):
         hf_config(str(tmp_path))
@@ -177,7 +194,11 @@ def test_weights_that_lack_a_layer(tmp_path):
 
     small("vit", tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "classifier" not in name}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: value for name, value in weights.items() if "classifier" not in name},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(TapError, match=r"lack classifier.bias, classifier.weight: give a complete checkpoint"):
         hf_model(str(tmp_path))
     assert create_student(f"hf:{tmp_path}", 3, pretrained=True).num_classes == 3

@@ -46,7 +46,10 @@ def test_the_report_names_what_does_not_fit(tmp_path, model):
     state["extra"] = torch.ones(1)
     state["conv1.0.weight" if "conv1.0.weight" in state else "conv1.weight"] = torch.ones(2, 2)
     save_file(state, tmp_path / "weights.safetensors")
-    with pytest.raises(CheckpointError, match=r"1 missing \(bn1.weight\); 1 unexpected \(extra\); 1 of another shape \(conv1\S* \(2, 2\) instead of"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"1 missing \(bn1.weight\); 1 unexpected \(extra\); 1 of another shape \(conv1\S* \(2, 2\) instead of",
+    ):
         create_student("test_resnet", 3, init=tmp_path / "weights.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""A teacher's features for a training run: asked for live, or kept in a store, whose random views a student sees too."""
+"""A teacher's features for a training run: asked for live, or kept in a store, whose random views are shown again."""
 
 import json
 from collections.abc import Callable

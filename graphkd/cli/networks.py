@@ -63,9 +63,7 @@ def open_teacher(
     elif asked.startswith(PREFIX) and not is_clip(asked):
         precision = precision_of(teaching, device)
         sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
-        return hf_teacher(
-            asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes
-        )
+        return hf_teacher(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
     elif is_run:
         tap, about = open_student(Path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}

@@ -31,7 +31,8 @@ class Images:
 
     Args:
         data: a folder with one folder a class, or loose images (then with --classes), or shards (.tar, as webdataset
-            writes them), or one with train/ and val/; the word digits (shipped with scikit-learn); or a torchvision data set, such as cifar100, kept in --root.
+            writes them), or one with train/ and val/; the word digits (shipped with scikit-learn); or a torchvision
+            data set, such as cifar100, kept in --root.
         classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
         layout: how to read the folder.
         root: where torchvision keeps its data sets.

@@ -34,8 +34,8 @@ class ShardSource:
         classes: names, index = label; ``cls`` files may then hold names. Default: the distinct names in them, sorted,
             or none where they hold numbers.
 
-    Raises: DataError for no shard, one that is compressed, damaged or cut off, a sample without an image or with several,
-        a key that occurs twice in a shard, a label that is none, and from :meth:`image` for an unreadable image.
+    Raises: DataError for no shard, one that is compressed, damaged or cut off, a label without an image, several images
+        of one key in a shard, a label that is none, and from :meth:`image` for an unreadable image.
 
     Example: ``ShardSource("shards", classes=names)``
     """
@@ -126,7 +126,7 @@ def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
             for member in archive:
                 if member.isreg() and not member.issparse():
                     yield member
-                archive.members = []  # tarfile would keep them all
+                setattr(archive, "members", [])  # noqa: B010  # tarfile would keep them all
             file.seek(archive.offset)
             rest = file.read(_BLOCK)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:

@@ -148,10 +148,12 @@ class RandomResizedCropView(_RandomView):
         return _flipped(_to_tensor(crop), flip)
 
 
-_VIEWS = {each.__name__: each for each in (ResizeView, CenterView, RandomCropView, RandomResizedCropView)}
+_VIEWS: dict[str, Any] = {
+    each.__name__: each for each in (ResizeView, CenterView, RandomCropView, RandomResizedCropView)
+}
 
 
-def view_of(spec: Mapping[str, Any]) -> "ResizeView | CenterView | RandomCropView | RandomResizedCropView":
+def view_of(spec: Mapping[str, Any]) -> ResizeView | CenterView | RandomCropView | RandomResizedCropView:
     """The transform that a ``spec`` describes, as a store keeps it.
 
     Raises: UnknownNameError for a transform that is not one of these.
@@ -161,7 +163,8 @@ def view_of(spec: Mapping[str, Any]) -> "ResizeView | CenterView | RandomCropVie
     name = str(options.pop("transform", None))
     if name not in _VIEWS:
         raise unknown("transform", name, list(_VIEWS))
-    return _VIEWS[name](**options)  # type: ignore[no-any-return]
+    found: ResizeView | CenterView | RandomCropView | RandomResizedCropView = _VIEWS[name](**options)
+    return found
 
 
 def _center(image: Image, size: int) -> Image:

@@ -20,12 +20,12 @@ from graphkd.training.prepare import prepared
 from graphkd.typing import Tensor
 
 
-class DistillationModule(LightningModule):
+class DistillationModule(LightningModule):  # type: ignore[misc]
     """A :class:`graphkd.Step` as Lightning's module: named losses in the log, student and distillers in checkpoints.
 
-    The teacher is a callable and in no state dict. Optimiser and schedule are those of :class:`graphkd.Trainer` with the
-    same options; epochs, precision, accumulation and clipping are Lightning's. Override ``configure_optimizers`` for
-    others.
+    The teacher is a callable and in no state dict. Optimiser and schedule are those of :class:`graphkd.Trainer` with
+    the same options; epochs, precision, accumulation and clipping are Lightning's. For others override
+    ``configure_optimizers``.
 
     Args:
         step: ``Step(student, *distillers)``.
@@ -83,7 +83,7 @@ class DistillationModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class DistillationCallback(Callback):
+class DistillationCallback(Callback):  # type: ignore[misc]
     """Scores a student after each epoch and exports it at the end, in any module, whose own step adds the losses.
 
     Args:

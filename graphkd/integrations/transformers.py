@@ -50,6 +50,10 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         DistillationTrainer(Step(student, prg), views, lambda batch: teacher(batch.teacher), args).train()
     """
 
+    control: Any  # transformers' own
+    optimizer: Any
+    lr_scheduler: Any
+
     def __init__(
         self,
         step: Step,

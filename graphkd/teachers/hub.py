@@ -1,4 +1,4 @@
-"""CLIP-like models that lie in one place with all that belongs to them: a repository of open_clip, or of transformers."""
+"""CLIP-like models that lie in one place with all that belongs to them: files of open_clip, or of transformers."""
 
 from importlib import import_module
 from pathlib import Path

@@ -12,9 +12,10 @@ from typing import Any
 from torch import nn
 
 from graphkd.errors import TeacherError
+from graphkd.huggingface import PREFIX
 from graphkd.registry import unknown
 from graphkd.teachers.archives import check_archive, check_size
-from graphkd.teachers.hub import FOLDER, HUB, PREFIX, hf_clip, open_clip_files
+from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.teachers.tokenizers import Tokenizer, build_tokenizer
 

@@ -72,9 +72,21 @@ def test_webdatasets_writer_and_its_names(tmp_path):
     (tmp_path / "made").mkdir()
     with webdataset.ShardWriter(str(tmp_path / "made" / "%03d.tar"), maxcount=2, verbose=0) as writer:
         for i in range(5):
-            writer.write({"__key__": f"deep/img{i}", "jpg": Image.new("RGB", (9, 8), (i, 0, 0)), "json": {"label": i % 2, "text": "x"}})
+            writer.write(
+                {
+                    "__key__": f"deep/img{i}",
+                    "jpg": Image.new("RGB", (9, 8), (i, 0, 0)),
+                    "json": {"label": i % 2, "text": "x"},
+                }
+            )
     source = open_folder(tmp_path / "made")
-    assert source.ids == ["000.tar/deep/img0", "000.tar/deep/img1", "001.tar/deep/img2", "001.tar/deep/img3", "002.tar/deep/img4"]
+    assert source.ids == [
+        "000.tar/deep/img0",
+        "000.tar/deep/img1",
+        "001.tar/deep/img2",
+        "001.tar/deep/img3",
+        "002.tar/deep/img4",
+    ]
     assert [source.target(i) for i in range(5)] == [0, 1, 0, 1, 0]
 
 
@@ -119,7 +131,15 @@ def test_labels_in_words(tmp_path):
 
 
 def test_images_without_labels_and_other_members(tmp_path):
-    write(tmp_path / "a.tar", [("1.jpg", encoded(1, "jpeg")), ("1.txt", b"a caption"), ("2.webp", encoded(2, "webp")), ("2.json", json.dumps({"text": "x"}).encode())])
+    write(
+        tmp_path / "a.tar",
+        [
+            ("1.jpg", encoded(1, "jpeg")),
+            ("1.txt", b"a caption"),
+            ("2.webp", encoded(2, "webp")),
+            ("2.json", json.dumps({"text": "x"}).encode()),
+        ],
+    )
     source = open_folder(tmp_path)
     assert len(source) == 2
     assert source.classes is None

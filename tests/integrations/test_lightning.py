@@ -19,7 +19,9 @@ from graphkd.integrations.lightning import DistillationCallback, DistillationMod
 def fit(tmp_path):
     def run(module, loader, epochs=1, **options):
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-        trainer = lightning.Trainer(max_epochs=epochs, default_root_dir=tmp_path, **{"enable_checkpointing": False, **quiet, **options})
+        trainer = lightning.Trainer(
+            max_epochs=epochs, default_root_dir=tmp_path, **{"enable_checkpointing": False, **quiet, **options}
+        )
         trainer.fit(module, loader)
         return trainer
 
@@ -71,7 +73,15 @@ def test_a_resumed_run_ends_with_the_same_weights(fit, tmp_path):
     fit(first, tiny.views().loader(8), epochs=3, callbacks=[Kept()])
     again = DistillationModule(step(), tiny.teacher, TrainConfig(lr=0.01))
     again.step.student.drop.p = 0
-    made = lightning.Trainer(max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, enable_checkpointing=False)
+    made = lightning.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+    )
     made.fit(again, tiny.views().loader(8), ckpt_path=tmp_path / "second.ckpt", weights_only=False)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0, msg=name)
@@ -102,7 +112,9 @@ def test_options_of_the_trainer_count(fit):
 
 def test_a_loader_that_gives_each_rank_the_same_samples_is_refused(fit, monkeypatch):
     module = DistillationModule(step(), tiny.teacher)
-    with pytest.raises(DistributedError, match=r"this is rank 0 of 1, .* rank 1 of 2: make it by views.loader\(..., rank=0, world=1\)"):
+    with pytest.raises(
+        DistributedError, match=r"this is rank 0 of 1, .* rank 1 of 2: make it by views.loader\(..., rank=0, world=1\)"
+    ):
         fit(module, tiny.views().loader(8, rank=1, world=2))
 
 
@@ -131,7 +143,9 @@ def test_the_callback_scores_and_exports_in_a_module_of_ones_own(fit, job, tmp_p
     assert callback.scores.images == 64
     assert trainer.callback_metrics["val/top1"] == pytest.approx(callback.scores.top1)
     assert module.net.training
-    again = timm.create_model("test_efficientnet", num_classes=10, checkpoint_path=str(tmp_path / "out" / "net.safetensors"))
+    again = timm.create_model(
+        "test_efficientnet", num_classes=10, checkpoint_path=str(tmp_path / "out" / "net.safetensors")
+    )
     assert all(torch.equal(value, module.net.model.state_dict()[name]) for name, value in again.state_dict().items())
 
 

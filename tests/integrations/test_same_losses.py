@@ -60,8 +60,15 @@ def test_lightning(job, plain, tmp_path):
             self.found.append(outputs["loss"].item())
 
     module = DistillationModule(job.step(), job.features, config())
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    made = lightning.Trainer(max_epochs=EPOCHS, accelerator="cpu", callbacks=[Kept()], default_root_dir=tmp_path, **quiet)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    made = lightning.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", callbacks=[Kept()], default_root_dir=tmp_path, **quiet
+    )
     made.fit(module, job.views.loader(BATCH))
     assert Kept.found[:UPDATES] == pytest.approx(plain, abs=1e-5)
 

@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-from graphkd import Step, TrainConfig
+from graphkd import Step, TrainConfig, create_student
 from graphkd.errors import DataError
-from tests.integrations.digits_job import BATCH
 from tests.hf_models import small
+from tests.integrations.digits_job import BATCH
 from tests.training import tiny
 
-transformers = pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
+pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
+import transformers
 
-from graphkd import create_student
 from graphkd.integrations.transformers import DistillationTrainer
 
 
@@ -27,7 +27,9 @@ def made(folder, scored=False, config=None, width=8, **changes):
     torch.manual_seed(0)
     step = Step(tiny.Student(width), tiny.Mimic(width))
     labelled = tiny.views(12, labels=True, seed=4) if scored else None
-    return DistillationTrainer(step, tiny.views(), tiny.teacher, arguments(folder, **changes), scored=labelled, config=config)
+    return DistillationTrainer(
+        step, tiny.views(), tiny.teacher, arguments(folder, **changes), scored=labelled, config=config
+    )
 
 
 def test_losses_are_logged_by_name(tmp_path):
@@ -78,7 +80,9 @@ def test_a_student_of_transformers_is_saved_as_transformers_reads_it(job, tmp_pa
     from graphkd.data.sources import source_subset
 
     student = create_student(f"hf:{small('vit', tmp_path / 'vit')}", 10)
-    views = type(job.views)(source_subset(job.views.source, range(2 * BATCH)), student=job.views.student, teacher=job.views.teacher)
+    views = type(job.views)(
+        source_subset(job.views.source, range(2 * BATCH)), student=job.views.student, teacher=job.views.teacher
+    )
     step = Step(student, PRGDistiller.between(student, job.teacher))
     args = arguments(tmp_path / "out", per_device_train_batch_size=BATCH, num_train_epochs=1)
     trainer = DistillationTrainer(step, views, job.features, args)

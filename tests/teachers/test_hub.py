@@ -45,10 +45,14 @@ def test_a_repository(local, teacher_checkpoint, monkeypatch):
 
 def test_what_is_missing_is_named(local, monkeypatch):
     (local / "open_clip_model.safetensors").unlink()
-    with pytest.raises(TeacherError, match=r"needs open_clip_config.json and .* in one folder, found open_clip_config.json"):
+    with pytest.raises(
+        TeacherError, match=r"needs open_clip_config.json and .* in one folder, found open_clip_config.json"
+    ):
         CLIPTeacher(f"local-dir:{local}", classes=["one"])
     with pytest.raises(TeacherError, match="brings its own weights: leave pretrained= out"):
         CLIPTeacher(f"local-dir:{local}", pretrained="openai", classes=["one"])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(TeacherError, match=r"is not on this machine and could not be downloaded: .* give local-dir:folder"):
+    with pytest.raises(
+        TeacherError, match=r"is not on this machine and could not be downloaded: .* give local-dir:folder"
+    ):
         CLIPTeacher("hf-hub:nobody/nothing", classes=["one"])

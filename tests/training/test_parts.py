@@ -11,7 +11,7 @@ from graphkd.features import Features
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter, check_finite
 from graphkd.training.metrics import Counts, evaluate, score_teacher
-from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
+from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule, torch_schedule
 from graphkd.training.record import RunFolder, read_metrics
 
 # config
@@ -271,9 +271,7 @@ def test_metrics_after_an_update_are_forgotten_and_a_cut_line_too(tmp_path):
 
 
 def test_a_schedule_of_torch_gives_the_same_rates():
-    from graphkd.training.optim import make_schedule, torch_schedule
-
-    options = config(epochs=5, warmup_epochs=1, min_lr=1e-3, lr=0.1)
+    options = TrainConfig(epochs=5, warmup_epochs=1, min_lr=1e-3, lr=0.1)
     rates = []
     for make in (make_schedule, torch_schedule):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)

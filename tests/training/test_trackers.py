@@ -42,7 +42,15 @@ def test_a_tracker_of_ones_own_sees_every_number(tmp_path):
     kept = Kept()
     accelerator = Accelerator(log_with=[kept], cpu=True)
     made = tiny.trainer(tmp_path, scored=True, freeze=("body",))
-    Trainer(made.step, tiny.views(), tiny.teacher, tiny.config(freeze=("body",)), tmp_path / "run", scored=tiny.views(12, labels=True), accelerator=accelerator).fit()
+    Trainer(
+        made.step,
+        tiny.views(),
+        tiny.teacher,
+        tiny.config(freeze=("body",)),
+        tmp_path / "run",
+        scored=tiny.views(12, labels=True),
+        accelerator=accelerator,
+    ).fit()
     terms = [(step, values) for step, values in kept.lines if "loss" in values]
     assert [step for step, _ in terms] == [2, 4, 5, 6, 8, 10]
     assert {"mimic/ce", "mimic/feature", "lr", "gradient", "images_per_second"} <= set(terms[0][1])
@@ -54,7 +62,9 @@ def test_a_tracker_of_ones_own_sees_every_number(tmp_path):
 
 def test_one_that_is_not_installed_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(trackers, "known_trackers", lambda: (["wandb", "comet_ml", "tensorboard"], ["tensorboard"]))
-    with pytest.raises(OptionError, match="the tracker 'wandb' is not installed: run pip install wandb, or leave wandb out"):
+    with pytest.raises(
+        OptionError, match="the tracker 'wandb' is not installed: run pip install wandb, or leave wandb out"
+    ):
         tiny.trainer(tmp_path / "run", trackers=("tensorboard", "wandb"))
     with pytest.raises(OptionError, match="run pip install comet-ml"):
         tiny.trainer(tmp_path / "run", trackers=("comet_ml",))

@@ -133,9 +133,7 @@ def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | N
     return teacher
 
 
-def _student(
-    config: Distill, parts: Parts, teacher: Teacher | None, console: Console
-) -> tuple[Tap, Sequence[str]]:
+def _student(config: Distill, parts: Parts, teacher: Teacher | None, console: Console) -> tuple[Tap, Sequence[str]]:
     """A student with its first weights, and the names of its classes."""
     chosen = config.student
     names = (teacher and teacher.classes) or require_classes(parts.train)

@@ -4,10 +4,10 @@ import json
 from textwrap import shorten
 from typing import Any
 
+from graphkd.cli.answers import stored_view
 from graphkd.cli.configs.stores import StoreInfo, StoreMerge, StoreRepair, StoreVerify
 from graphkd.cli.console import Console
 from graphkd.cli.images import open_images
-from graphkd.cli.answers import stored_view
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.data.embed import Look
 from graphkd.data.folders import open_folder
