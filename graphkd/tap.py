@@ -1,6 +1,6 @@
 """Tap: any image classifier says Features instead of logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -148,7 +148,8 @@ class Tap(nn.Module):
                 slot.open, slot.seen = False, ()
 
     def _logits(self, output: object) -> Float[Tensor, "b c"]:
-        output = getattr(output, "logits", output)  # transformers answers with a record
+        if isinstance(output, Mapping):  # transformers answers with a record
+            output = output.get("logits", output)
         if not isinstance(output, Tensor):
             raise TapError(
                 f"expected {type(self.model).__name__} to return a tensor of logits, found {type(output).__name__}: "

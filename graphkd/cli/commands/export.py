@@ -1,5 +1,6 @@
 """graphkd export."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Normalised(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
         """Class scores."""
         output = self.model((images - self.mean) / self.std)
-        scores: Tensor = getattr(output, "logits", output)  # transformers answers with a record
+        scores: Tensor = output["logits"] if isinstance(output, Mapping) else output  # transformers gives a record
         return scores
 
 
