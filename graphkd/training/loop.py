@@ -115,7 +115,7 @@ class Trainer:
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
             self.display = Display(self.config, self.per_epoch, self.at, hidden)
-            session = train_session(self.accelerator, self.step, self.config, self.run.path.name, self.at.update)
+            session = train_session(self.accelerator, self.step, self.config, self.run.path, self.at.update)
             with closing(self.display), session as wrapped:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)

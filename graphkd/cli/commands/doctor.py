@@ -18,6 +18,7 @@ _GIVES = {
     "report": "reports",
     "export": "ONNX: graphkd export, graphkd evaluate --model model.onnx",
     "integrations": "Lightning, Hugging Face, webdataset",
+    "trackers": "Weights & Biases, MLflow",
 }
 _BACKENDS = ("eager", "blocked", "triton")
 _PROBLEMS = {  # losses that one meets, as operation, shapes and options of graphkd_kernels.explain

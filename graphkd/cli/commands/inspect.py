@@ -12,7 +12,7 @@ from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_
 from graphkd.cli.parse import resolved
 from graphkd.data.source import ImageSource
 from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView
+from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.data.views import Views
 from graphkd.features import Features
 from graphkd.training.files import write_json
@@ -22,7 +22,7 @@ from graphkd.training.files import write_json
 def run(config: Inspect, console: Console) -> int:
     """Graphs, neighbours and proxies of one network or two."""
     device = device_of(config.running.device)
-    networks: dict[str, tuple[Any, CenterView]] = {}
+    networks: dict[str, tuple[Any, CenterView | ResizeView]] = {}
     classes = None
     if config.model is not None:
         tap, about = open_student(config.model)
@@ -60,7 +60,7 @@ def _some(source: ImageSource, limit: int) -> ImageSource:
 def _features(
     network: Any,
     source: ImageSource,
-    view: CenterView,
+    view: CenterView | ResizeView,
     config: Inspect,
     device: torch.device,
     console: Console,
