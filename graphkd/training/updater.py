@@ -33,6 +33,12 @@ class Updater:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
     @property
+    def scored(self) -> nn.Module:
+        """The student that is scored: the moving average where there is one."""
+        model: nn.Module = self.step.student if self.average is None else self.average.module
+        return model
+
+    @property
     def lr(self) -> float:
         """Learning rate of the latest update."""
         rate: float = self.optimizer.param_groups[0]["lr"]
