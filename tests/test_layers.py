@@ -25,6 +25,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "chunks",
     "step",
     "training",
+    "pictures",
     "cli",
     "examples benchmarks",
 ]

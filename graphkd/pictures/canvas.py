@@ -1,4 +1,4 @@
-"""What all pictures share: a canvas without a display, colours that colour-blind eyes tell apart, safe names, saving."""
+"""What all pictures share: a canvas without a display, colours for colour-blind eyes too, safe names, saving."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -65,7 +65,7 @@ def _panels(
     around = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}
     figure, axes = canvas(13, 4.9, 1, 3)
     square = "equal" if columns == "sample" else "auto"
-    titles = "Teacher", "Student", f"Student − teacher: mean |Δ| = {float(difference.abs().mean()):.3f}"
+    titles = "Teacher", "Student", f"Student minus teacher: mean |Δ| = {float(difference.abs().mean()):.3f}"
     images = []
     for axis, values, title, style in zip(axes, (teacher, student, difference), titles, (scale, scale, around)):  # noqa: B905
         images.append(axis.imshow(values.numpy(), aspect=square, interpolation="nearest", **style))
