@@ -21,6 +21,10 @@ STUDENT: Final = "#d55e00"
 TEACHER: Final = "#0072b2"
 # Okabe and Ito's colours without black and yellow, which drown in axes and in white paper
 COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+# after Paul Tol's muted scheme, for classes, of which there are more
+CLASS_COLOURS: Final = (
+    "#332288", "#cc6677", "#117733", "#88ccee", "#882255", "#999933", "#aa4499", "#44aa99", "#ddaa33", "#555555",
+)  # fmt: skip
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 FORMATS: Final = ("png", "svg")
 _STYLE: Final = {
@@ -77,14 +81,13 @@ def save_picture(figure: Any, path: Path | str) -> Path:
 
 @drawn
 def png_bytes(figure: Any) -> bytes:
-    """A figure as PNG, with at most 256 colours where that makes it smaller."""
+    """A figure as PNG, as small as it is without loss."""
     from PIL import Image
 
     whole, small = BytesIO(), BytesIO()
     figure.savefig(whole, format="png")
-    flat = Image.open(whole).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    flat.save(small, format="png", optimize=True)
-    return min(whole.getvalue(), small.getvalue(), key=len)
+    Image.open(whole).convert("RGB").save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def label(text: object, longest: int = _LONGEST) -> str:
@@ -123,10 +126,10 @@ def name_of(classes: Sequence[str] | None, number: int) -> str:
     return label(number if classes is None else classes[number])
 
 
-def styles(labels: Int[Tensor, " n"], most: int = len(COLOURS) * 3) -> dict[int, tuple[str, str]]:
+def styles(labels: Int[Tensor, " n"], most: int = len(CLASS_COLOURS) * 2) -> dict[int, tuple[str, str]]:
     """Colour and marker of each class that occurs; of very many, only the commonest have one of their own."""
     common = [number for number, _ in Counter(labels.tolist()).most_common(most)]
     return {
-        number: (COLOURS[place % len(COLOURS)], MARKERS[place // len(COLOURS) % len(MARKERS)])
+        number: (CLASS_COLOURS[place % len(CLASS_COLOURS)], MARKERS[place // len(CLASS_COLOURS) % len(MARKERS)])
         for place, number in enumerate(sorted(common))
     }

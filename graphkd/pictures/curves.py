@@ -8,7 +8,7 @@ from graphkd.errors import MissingFeatureError
 from graphkd.pictures.canvas import COLOURS, TEACHER, canvas, drawn, label
 
 _OTHERS = {"update", "epoch", "loss", "gradient", "skipped", "refused", "lr", "images_per_second"}
-_SCORES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean of classes"}
+_SCORES = {"top1": "top-1", "top5": "top-5"}
 _DASHES = ("-", "--", ":", "-.")
 _WIDE = 50  # ratio of the largest to the smallest loss from which the axis is logarithmic
 

@@ -31,11 +31,13 @@ class Picture:
         name: of its file, without a suffix.
         caption: what is to be seen.
         figure: a ``matplotlib.figure.Figure``.
+        moment: whether it is one of several times, of which one is shown at once.
     """
 
     name: str
     caption: str
     figure: Any
+    moment: bool = False
 
 
 @dataclass
@@ -46,8 +48,7 @@ class Section:
         key: short name.
         title: heading.
         text: what is shown and how to read it.
-        pictures: in order; of a ``series`` one is shown at a time.
-        series: whether they are one picture at several times.
+        pictures: in order.
         absent: why there are fewer than there could be.
     """
 
@@ -55,13 +56,12 @@ class Section:
     title: str
     text: str
     pictures: list[Picture] = field(default_factory=list)
-    series: bool = False
     absent: list[str] = field(default_factory=list)
 
-    def add(self, name: str, caption: str, draw: Callable[[], Any]) -> None:
+    def add(self, name: str, caption: str, draw: Callable[[], Any], moment: bool = False) -> None:
         """Draw one; where it cannot be drawn, keep the reason."""
         try:
-            self.pictures.append(Picture(name, caption, draw()))
+            self.pictures.append(Picture(name, caption, draw(), moment))
         except GraphKDError as error:
             self.absent.append(f"{caption}: {error}")
 
@@ -123,8 +123,8 @@ def _of_watched(watched: Watched | None, seed: int) -> list[Section]:
         Section(
             "embeddings",
             "Embeddings",
-            "The student's embedding at several epochs in one plane: the two principal components of the last one.",
-            series=True,
+            "The student's embedding at several epochs in one plane, the two principal components of the last one, and "
+            "the teacher's in a plane of its own. Stars are class proxies.",
         ),
     ]
     if watched is None or not watched.student:
@@ -209,7 +209,7 @@ def _embeddings(section: Section, watched: Watched, labels: Tensor | None, names
         section.absent.append(str(error))
         return
     for epoch, look in student.items():
-        _map(section, f"embedding-{epoch:05d}", f"epoch {epoch}", look, (labels, names), plane)
+        _map(section, f"embedding-{epoch:05d}", f"student, epoch {epoch}", look, (labels, names), plane, moment=True)
     if watched.teacher is not None:
         look = watched.teacher
         try:
@@ -221,6 +221,8 @@ def _embeddings(section: Section, watched: Watched, labels: Tensor | None, names
         _map(section, "embedding-teacher", "teacher, in a plane of its own", look, (labels, names), own)
 
 
-def _map(section: Section, name: str, title: str, look: Look, by: tuple[Any, Any], plane: Plane) -> None:
+def _map(
+    section: Section, name: str, title: str, look: Look, by: tuple[Any, Any], plane: Plane, moment: bool = False
+) -> None:
     proxies = None if look.proxies is None else {title: look.proxies}
-    section.add(name, title, lambda: draw_embeddings({title: look.embedding}, *by, proxies, plane=plane))
+    section.add(name, title, lambda: draw_embeddings({title: look.embedding}, *by, proxies, plane=plane), moment)

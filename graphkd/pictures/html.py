@@ -78,6 +78,7 @@ def _inlined(section: Section) -> dict[str, Any]:
     pictures = [
         {
             "name": each.name,
+            "moment": each.moment,
             "caption": each.caption,
             "source": f"data:image/png;base64,{b64encode(png_bytes(each.figure)).decode()}",
             "width": round(each.figure.get_figwidth() * each.figure.dpi),
@@ -85,7 +86,7 @@ def _inlined(section: Section) -> dict[str, Any]:
         }
         for each in section.pictures
     ]
-    about = {name: getattr(section, name) for name in ("key", "title", "text", "series", "absent")}
+    about = {name: getattr(section, name) for name in ("key", "title", "text", "absent")}
     return {**about, "pictures": pictures}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
-from graphkd.pictures.canvas import COLOURS, canvas, drawn, finite, known_labels, label, name_of
+from graphkd.pictures.canvas import CLASS_COLOURS, canvas, drawn, finite, known_labels, label, name_of
 from graphkd.typing import Float, Int, Tensor
 
 _PROXIES = 20  # names that a circle has room for
@@ -59,7 +59,7 @@ def draw_proxy_graph(
     chosen = order[torch.linspace(0, count - 1, min(most, count)).round().long()]
     sides = {name: each[chosen] for name, each in sides.items()}
     shown = _shown(list(sides.values()), k)
-    figure, axes = canvas(6.6 * len(sides), 6.9, 1, len(sides))
+    figure, axes = canvas(6.6 * len(sides), 6.3, 1, len(sides))
     for axis, (name, each) in zip(axes, sides.items(), strict=True):
         frames = None if labels is None else given[chosen]
         _panel(axis, each[:, shown], images[chosen], frames, [int(number) for number in shown], classes, k, seed)
@@ -99,20 +99,20 @@ def _panel(
     colours = [_colour(numbers[int(target)]) for target in top.indices.flatten()]
     widths = (0.5 + 2.8 * strength.flatten()).tolist()
     axis.add_collection(LineCollection(lines.numpy(), colors=colours, linewidths=widths, alpha=0.55, zorder=1))
-    for number, (x, y) in zip(numbers, (1.0 * circle).tolist(), strict=True):
+    for number, (x, y) in zip(numbers, circle.tolist(), strict=True):
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": _colour(number), "linewidth": 2}
         text = name_of(classes, number)
-        axis.text(1.08 * x, 1.08 * y, text, ha="center", va="center", fontsize=9, bbox=box, zorder=4)
+        axis.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box, zorder=4)
     side = min(_SIDE, 1.3 * _INNER / max(count, 1) ** 0.5)
     for i, (x, y) in enumerate(places.tolist()):
         _thumbnail(axis, images[i], x, y, side / 2, None if labels is None else _colour(int(labels[i])))
-    axis.set(xlim=(-1.35, 1.35), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
+    axis.set(xlim=(-1.25, 1.25), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.set_xlabel(f"the {top.indices.shape[1]} strongest edges of {count} images; width: {low:.2f} to {high:.2f}")
 
 
 def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+    return CLASS_COLOURS[number % len(CLASS_COLOURS)]
 
 
 def _thumbnail(axis: Any, image: Tensor, x: float, y: float, half: float, frame: str | None) -> None:
@@ -129,7 +129,7 @@ def _layout(circle: Tensor, targets: Tensor, strength: Tensor, seed: int) -> Flo
     """Places of the images: springs to fixed proxies, then none closer to another than its own size."""
     import networkx
 
-    weight = 0.05 + strength
+    weight = 0.02 + strength.square()  # squared: a weak second edge leaves an image with its first
     start = (circle[targets] * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
     luck = torch.Generator().manual_seed(seed)
     start = 0.7 * start + 0.05 * torch.randn(start.shape, generator=luck)

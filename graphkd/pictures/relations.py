@@ -63,7 +63,7 @@ def _panels(
     scale = {"vmin": float(both.min()), "vmax": float(both.max()), "cmap": "viridis"}
     most = max(float(difference.abs().max()), 1e-6)
     around = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}
-    figure, axes = canvas(13, 4.9, 1, 3)
+    figure, axes = canvas(13, 4.5, 1, 3)
     square = "equal" if columns == "sample" else "auto"
     titles = "Teacher", "Student", f"Student minus teacher: mean |Δ| = {float(difference.abs().mean()):.3f}"
     images = []
@@ -76,8 +76,8 @@ def _panels(
     count = len(teacher)
     by = "" if ordered is None else ", ordered by class"
     axes[0].set_ylabel(f"{count} sample{'s' if count != 1 else ''}{by}")
-    figure.colorbar(images[1], ax=axes[:2], label=relation, shrink=0.9, pad=0.02)
-    figure.colorbar(images[2], ax=axes[2], label=f"difference of {relation}", shrink=0.9, pad=0.02)
+    for axis, image, text in ((axes[1], images[1], relation), (axes[2], images[2], f"difference of {relation}")):
+        figure.colorbar(image, cax=axis.inset_axes((1.03, 0.0, 0.045, 1.0)), label=text)  # as high as the matrix
     return figure
 
 

@@ -41,8 +41,9 @@ def draw_spectra(
         _level(axis, "student", ours, STUDENT, "-")
         names = dict.fromkeys(label(each[0], 32) for each in (ours, theirs) if each is not None)
         axis.set(title=" / ".join(names), xlabel="rank of the eigenvalue / nodes", ylabel="eigenvalue", ylim=(0, None))
+        axis.set_xscale("log")  # the small ones tell most
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right", fontsize=9)
+        axis.legend(loc="upper left", fontsize=9)
     for axis in axes[len(pairs) :]:
         axis.set_visible(False)
     return figure
@@ -55,7 +56,7 @@ def _level(axis: Any, side: str, level: tuple[str, Tensor] | None, colour: str, 
     if values.ndim != 2 or values.shape[0] == 0:
         raise ShapeError(f"expected eigenvalues (graphs, nodes), found {tuple(values.shape)}")
     count, nodes = values.shape
-    at = torch.linspace(0, 1, nodes).numpy() if nodes > 1 else torch.zeros(1).numpy()
+    at = (torch.arange(1, nodes + 1) / nodes).numpy()
     style = {"marker": "o"} if nodes < 3 else {}
     axis.plot(at, values.mean(0).numpy(), dash, color=colour, label=f"{side}, {nodes} nodes", **style)
     if count > 1:

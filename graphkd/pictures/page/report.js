@@ -20,7 +20,7 @@ document.querySelector("nav").classList.add("ready");
 show(location.hash.slice(1));
 
 for (const slider of document.querySelectorAll("input[type=range]")) {
-  const figures = [...slider.closest("section").querySelectorAll(".series figure")];
+  const figures = [...slider.closest("section").querySelectorAll("figure.moment")];
   const move = () => {
     figures.forEach((figure, number) => { figure.hidden = number !== Number(slider.value); });
     slider.nextElementSibling.value = figures[Number(slider.value)].querySelector("figcaption").textContent;
