@@ -47,7 +47,8 @@ def drawn(draw: Callable[P, T]) -> Callable[P, T]:
     def inside(*args: P.args, **options: P.kwargs) -> T:
         import matplotlib
 
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "backend": matplotlib.rcParams["backend"]}):
+        style: Any = {**matplotlib.rcParamsDefault, **_STYLE, "backend": matplotlib.rcParams["backend"]}
+        with matplotlib.rc_context(style):
             return draw(*args, **options)
 
     return inside
@@ -81,13 +82,10 @@ def save_picture(figure: Any, path: Path | str) -> Path:
 
 @drawn
 def png_bytes(figure: Any) -> bytes:
-    """A figure as PNG, as small as it is without loss."""
-    from PIL import Image
-
-    whole, small = BytesIO(), BytesIO()
+    """A figure as PNG."""
+    whole = BytesIO()
     figure.savefig(whole, format="png")
-    Image.open(whole).convert("RGB").save(small, format="png", optimize=True)
-    return small.getvalue()
+    return whole.getvalue()
 
 
 def label(text: object, longest: int = _LONGEST) -> str:

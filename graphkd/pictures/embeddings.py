@@ -89,9 +89,9 @@ def draw_embeddings(
     plane = plane or Plane.fit(list(maps.values())[-1], [*maps.values(), *marks.values()])
     columns = min(_COLUMNS, len(maps))
     rows = -(-len(maps) // columns)
-    size = {1: 5.6, 2: 4.4}.get(columns, 3.1)
+    size = {1: 4.5, 2: 4.2}.get(columns, 3.1)
     legend = labels is not None
-    figure, axes = canvas(size * columns + 1.6 * legend, size * rows + 0.3, rows, columns, sharex=True, sharey=True)
+    figure, axes = canvas(size * columns + 1.4 * legend, size * rows + 0.3, rows, columns, sharex=True, sharey=True)
     for axis in axes[len(maps) :]:
         axis.set_visible(False)
     for axis, (title, x) in zip(axes, maps.items(), strict=False):

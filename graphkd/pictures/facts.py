@@ -63,7 +63,7 @@ class Facts:
     @property
     def teacher_top1(self) -> float | None:
         """The first of the teacher's top-1s, a fraction."""
-        first = next(iter(self.teacher.values()), {})
+        first = next(iter(self.teacher.values()), None)
         value = first.get("top1") if isinstance(first, Mapping) else None
         return float(value) if isinstance(value, int | float) else None
 

@@ -10,6 +10,7 @@ import torch
 from graphkd import relations
 from graphkd.edges import NORMALISERS, Edges
 from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.pictures.canvas import finite
 from graphkd.pictures.confusion import draw_confusion
 from graphkd.pictures.curves import draw_curves
 from graphkd.pictures.embeddings import Plane, draw_embeddings
@@ -92,7 +93,7 @@ def _classes(facts: Facts, watched: Watched | None) -> Section:
     section = Section("classes", "Classes", "The latest scoring on held-out images, class by class.")
     if facts.confusion is None:
         section.absent.append(
-            "there is no scoring: the run had no labelled images (--val FOLDER), or did not get there"
+            "nothing was scored: the run had no labelled images (--val FOLDER), or ended early"
         )
     elif len(facts.confusion) <= _CONFUSED:
         confusion, names = facts.confusion, facts.classes or (watched and watched.classes)
@@ -144,8 +145,8 @@ def _fill(watched: Watched, sections: list[Section], seed: int) -> None:
     if watched.teacher is None:
         relation.absent.append("the run had no teacher")
     else:
-        sides = [_cosines(each) for each in (watched.teacher, last)]
-        relation.add("relations", "Image to image", lambda: draw_relations(*sides, labels, names))
+        teacher, student = (_cosines(each) for each in (watched.teacher, last))
+        relation.add("relations", "Image to image", lambda: draw_relations(teacher, student, labels, names))
         to = "Image to class proxy"
         relation.add("relations-proxies", to, lambda: _to_proxies(watched.teacher, last, labels, names))
     edges = {name: _to_classes(look) for name, look in there.items() if look.proxies is not None}
@@ -181,17 +182,19 @@ def _to_classes(look: Look) -> Tensor:
 def _to_proxies(teacher: Look | None, student: Look, labels: Tensor | None, names: list[str] | None) -> Any:
     if teacher is None or teacher.proxies is None or student.proxies is None:
         raise MissingFeatureError("teacher and student need class proxies both")
-    sides = [_to_classes(each) for each in (teacher, student)]
+    sides = _to_classes(teacher), _to_classes(student)
     return draw_relations(*sides, labels, names, columns="class", relation="cosine, row mean subtracted")
 
 
 def _spectra(section: Section, teacher: Look | None, student: Look) -> None:
     def samples(look: Look) -> Mapping[str, Tensor]:
-        x = look.embedding
-        return {"samples": torch.linalg.eigvalsh(Edges(x, x, relations.cosine).laplacian())[None]}
+        x = finite("embedding", look.embedding)
+        return {"images": torch.linalg.eigvalsh(Edges(x, x, relations.cosine).laplacian())[None]}
 
-    ours, theirs = samples(student), None if teacher is None else samples(teacher)
-    section.add("spectrum-samples", "Graph of the images (cosine)", lambda: draw_spectra(ours, theirs))
+    def drawn() -> Any:
+        return draw_spectra(samples(student), None if teacher is None else samples(teacher))
+
+    section.add("spectrum-samples", "Graph of the images (cosine)", drawn)
     maps = student.spectra, None if teacher is None else teacher.spectra
     if maps[0] or maps[1]:
         caption = "Graphs of the channels, level by level (Pearson's correlation)"

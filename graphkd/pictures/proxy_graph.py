@@ -98,7 +98,7 @@ def _panel(
     lines = torch.stack([places[:, None].expand(-1, top.indices.shape[1], -1), circle[top.indices]], 2).flatten(0, 1)
     colours = [_colour(numbers[int(target)]) for target in top.indices.flatten()]
     widths = (0.5 + 2.8 * strength.flatten()).tolist()
-    axis.add_collection(LineCollection(lines.numpy(), colors=colours, linewidths=widths, alpha=0.55, zorder=1))
+    axis.add_collection(LineCollection(list(lines.numpy()), colors=colours, linewidths=widths, alpha=0.55, zorder=1))
     for number, (x, y) in zip(numbers, circle.tolist(), strict=True):
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": _colour(number), "linewidth": 2}
         text = name_of(classes, number)
@@ -121,7 +121,12 @@ def _thumbnail(axis: Any, image: Tensor, x: float, y: float, half: float, frame:
     pixels = image if image.dtype == torch.uint8 else (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     extent = (x - half, x + half, y - half, y + half)
     axis.imshow(pixels.cpu().permute(1, 2, 0).numpy(), extent=extent, zorder=2, interpolation="nearest")
-    style = {"fill": False, "edgecolor": frame or "#444444", "linewidth": 1.8 if frame else 0.6, "zorder": 3}
+    style: dict[str, Any] = {
+        "fill": False,
+        "edgecolor": frame or "#444444",
+        "linewidth": 1.8 if frame else 0.6,
+        "zorder": 3,
+    }
     axis.add_patch(Rectangle((x - half, y - half), 2 * half, 2 * half, **style))
 
 

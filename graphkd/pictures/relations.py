@@ -71,7 +71,7 @@ def _panels(
         images.append(axis.imshow(values.numpy(), aspect=square, interpolation="nearest", **style))
         axis.set_title(title)
         axis.spines[:].set_visible(True)
-        _borders(axis, ordered, columns, values.shape[1], "white" if style is scale else "#555555")
+        _borders(axis, ordered, columns, "white" if style is scale else "#555555")
         _name(axis, ordered, classes, columns, values.shape[1], rows=axis is axes[0])
     count = len(teacher)
     by = "" if ordered is None else ", ordered by class"
@@ -81,9 +81,9 @@ def _panels(
     return figure
 
 
-def _borders(axis: Any, ordered: Tensor | None, columns: str, width: int, colour: str) -> None:
+def _borders(axis: Any, ordered: Tensor | None, columns: str, colour: str) -> None:
     """Lines between the classes."""
-    if ordered is None or len(ordered.unique()) > NAMED:
+    if ordered is None or len(torch.unique_consecutive(ordered)) > NAMED:
         return
     starts = (((ordered.diff() != 0).nonzero().flatten()) + 0.5).tolist()
     for start in starts:
@@ -98,8 +98,8 @@ def _name(
     """Names of the classes at their rows and columns, where they are not too many."""
     axis.set_xticks([])
     axis.set_yticks([])
-    if ordered is not None and len(present := ordered.unique()) <= NAMED:
-        _, counts = torch.unique_consecutive(ordered, return_counts=True)
+    if ordered is not None and len(torch.unique_consecutive(ordered)) <= NAMED:
+        present, counts = torch.unique_consecutive(ordered, return_counts=True)
         middles = (counts.cumsum(0) - counts / 2 - 0.5).tolist()
         names = [name_of(classes, number) for number in present.tolist()]
         if rows:

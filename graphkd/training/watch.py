@@ -180,9 +180,11 @@ class Watched:
 
 
 def channel_spectrum(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
-    """Eigenvalues, ascending, of the Laplacian of each image's channel graph (Pearson's correlation of the maps)."""
+    """Eigenvalues, ascending, of the Laplacian of each image's channel graph (Pearson's correlation); NaN of NaN."""
     nodes = maps.detach().float().cpu().flatten(2)
-    return torch.linalg.eigvalsh(Edges(nodes, nodes, relations.pearson, name="pearson").laplacian())
+    if not nodes.isfinite().all():  # the decomposition would not end
+        return torch.full(nodes.shape[:2], torch.nan)
+    return torch.linalg.eigvalsh(Edges(nodes, nodes, relations.pearson).laplacian())  # type: ignore[no-any-return]
 
 
 def _joined(found: list[Any]) -> dict[str, Tensor]:
@@ -221,7 +223,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return load_file(path)  # type: ignore[no-any-return]
     except SafetensorError as error:
         raise ValueError(f"{path.name}: {error}") from error
 

@@ -136,5 +136,9 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Every address that was asked for, inlined data left out."""
-        sent = [each["params"]["request"]["url"] for each in self.events if each.get("method") == "Network.requestWillBeSent"]
+        sent = [
+            each["params"]["request"]["url"]
+            for each in self.events
+            if each.get("method") == "Network.requestWillBeSent"
+        ]
         return [address for address in sent if not address.startswith("data:")]

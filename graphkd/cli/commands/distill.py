@@ -226,9 +226,9 @@ def _watch(config: Distill, parts: Parts, teacher: Teacher | None, answers: Answ
     if not config.watch:
         return None
     source = parts.train if parts.scored is None else parts.scored
-    own = "shared" if teacher is None else _view(config, teacher)
-    labels = parts.scored is not None
-    views = Views(source, student=CenterView(config.student.size), teacher=own, labels=labels)
+    view = CenterView(config.student.size)
+    seen = view if teacher is None else _view(config, teacher)
+    views = Views(source, student=view, teacher=seen, labels=parts.scored is not None)
     ask = answers and (answers.train if parts.scored is None else answers.scored)
     return Watch(views, ask, config.watch)
 
