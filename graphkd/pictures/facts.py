@@ -54,7 +54,9 @@ class Facts:
             if classes is not None and not (isinstance(classes, list) and all(isinstance(x, str) for x in classes)):
                 raise ValueError("classes are no list of names")
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise CheckpointError(f"the run folder {run} is damaged ({error}): its report cannot be made") from error
+            raise CheckpointError(
+                f"the run folder {run} is damaged ({error}): put a good copy back, or train again"
+            ) from error
         results = _mapping(run / "results.json")
         teacher = results.get("teacher")
         environment = _mapping(run / "environment.json")
@@ -103,9 +105,11 @@ def _mapping(path: Path, read: Any = json.loads) -> dict[str, Any]:
     try:
         found = read(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path} is damaged ({str(error).splitlines()[0]}): restore or remove it") from error
+        raise CheckpointError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): remove it, or put a good copy back"
+        ) from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is damaged (it holds no mapping): restore or remove it")
+        raise CheckpointError(f"{path} is damaged (it holds no mapping): remove it, or put a good copy back")
     return found
 
 

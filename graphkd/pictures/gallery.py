@@ -92,9 +92,7 @@ def _curves(facts: Facts) -> Section:
 def _classes(facts: Facts, watched: Watched | None) -> Section:
     section = Section("classes", "Classes", "The latest scoring on held-out images, class by class.")
     if facts.confusion is None:
-        section.absent.append(
-            "nothing was scored: the run had no labelled images (--val FOLDER), or ended early"
-        )
+        section.absent.append("nothing was scored: the run had no labelled images (--val FOLDER), or ended early")
     elif len(facts.confusion) <= _CONFUSED:
         confusion, names = facts.confusion, facts.classes or (watched and watched.classes)
         names = names if names and len(names) == len(confusion) else None
