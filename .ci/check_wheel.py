@@ -12,6 +12,7 @@ expected = {"graphkd", "graphkd_kernels", f"graphkd-{graphkd.__version__}.dist-i
 assert tops == expected, f"top-level names of the wheel: expected {expected}, found {tops}"
 for needed in (
     "graphkd/py.typed",
+    "graphkd/pictures/page/report.html",
     "graphkd_kernels/py.typed",
     f"graphkd-{graphkd.__version__}.dist-info/licenses/LICENSE",
 ):
