@@ -91,7 +91,8 @@ def png_bytes(figure: Any) -> bytes:
 def label(text: object, longest: int = _LONGEST) -> str:
     """A name as it can be drawn: on one line, not too long, and never read as a formula."""
     plain = " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
-    plain = plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+    tail = longest // 3  # long names often differ at their end
+    plain = plain if len(plain) <= longest else f"{plain[: longest - 1 - tail].rstrip()}…{plain[-tail:].lstrip()}"
     return plain.replace("$", r"\$")
 
 

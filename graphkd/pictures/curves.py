@@ -10,6 +10,7 @@ from graphkd.pictures.canvas import COLOURS, TEACHER, canvas, drawn, label
 _OTHERS = {"update", "epoch", "loss", "gradient", "skipped", "refused", "lr", "images_per_second"}
 _SCORES = {"top1": "top-1", "top5": "top-5"}
 _DASHES = ("-", "--", ":", "-.")
+_INSIDE = 5  # terms up to which there is room for their names among the curves
 _WIDE = 50  # ratio of the largest to the smallest loss from which the axis is logarithmic
 
 
@@ -29,8 +30,10 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None
     scores = [line for line in lines if "top1" in line]
     if not losses:
         raise MissingFeatureError("no loss was read yet: the run ended before log_every updates were made")
-    figure, axes = canvas(11.5 if scores else 8, 3.8, 1, 3 if scores else 2)
-    _losses(axes[0], losses)
+    terms = sorted({name for line in losses for name in line} - _OTHERS)
+    height = 3.8 + (0.17 * len(terms) if len(terms) > _INSIDE else 0)
+    figure, axes = canvas(11.5 if scores else 8, height, 1, 3 if scores else 2)
+    _losses(axes[0], losses, terms)
     if scores:
         _scores(axes[1], scores, teacher)
     axes[-1].plot(*_series(losses, "lr"), color="black")
@@ -40,18 +43,20 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None
     return figure
 
 
-def _losses(axis: Any, lines: Sequence[Mapping[str, Any]]) -> None:
-    terms = sorted({name for line in lines for name in line} - _OTHERS)
+def _losses(axis: Any, lines: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> None:
     for number, name in enumerate(terms):
         style = {"color": COLOURS[number % len(COLOURS)], "linestyle": _DASHES[number // len(COLOURS) % len(_DASHES)]}
-        axis.plot(*_series(lines, name), label=label(name), **style)
+        axis.plot(*_series(lines, name), label=label(name, 48), **style)
     if len(terms) != 1:
         axis.plot(*_series(lines, "loss"), color="black", linewidth=2, label="total", zorder=0)
     values = [value for name in (*terms, "loss") for value in _series(lines, name)[1] if math.isfinite(value)]
     if values and min(values) > 0 and max(values) > _WIDE * min(values):
         axis.set_yscale("log")
     axis.set(title="Training loss", xlabel="epoch", ylabel="loss (weights inside)")
-    axis.legend(fontsize=9)
+    if len(terms) <= _INSIDE:
+        axis.legend(fontsize=9)
+    else:
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _scores(axis: Any, lines: Sequence[Mapping[str, Any]], teacher: float | None) -> None:

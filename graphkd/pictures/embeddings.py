@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from graphkd.errors import MissingFeatureError, ShapeError
-from graphkd.pictures.canvas import NEUTRAL, canvas, drawn, finite, known_labels, label, name_of, styles
+from graphkd.pictures.canvas import NAMED, NEUTRAL, canvas, drawn, finite, known_labels, label, name_of, styles
 from graphkd.typing import Float, Int, Tensor
 
 _COLUMNS = 4
@@ -75,7 +75,8 @@ def draw_embeddings(
         maps: rows by title, such as ``{"epoch 0": ..., "epoch 60": ...}``.
         labels: class of each sample; default one colour for all.
         classes: names by number.
-        proxies: class proxies by the same titles, drawn as stars of the class's colour.
+        proxies: class proxies by the same titles, drawn as stars of the class's colour; of very many, those of the
+            classes in the legend.
         plane: the principal components; default those of the last map, so that all maps can be compared.
 
     Returns: a ``matplotlib.figure.Figure`` with one panel a map.
@@ -102,8 +103,12 @@ def draw_embeddings(
         left, right, bottom, top = plane.frame
         axis.set(title=label(title, 40), xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axis.set_box_aspect(1)
-    figure.supxlabel(f"component 1 ({100 * plane.share[0]:.0f} % of the variance)", fontsize=9)
-    figure.supylabel(f"component 2 ({100 * plane.share[1]:.0f} %)", fontsize=9)
+    names = f"component 1 ({100 * plane.share[0]:.0f} % of the variance)", f"component 2 ({100 * plane.share[1]:.0f} %)"
+    if len(maps) == 1:
+        axes[0].set(xlabel=names[0], ylabel=names[1])
+    else:
+        figure.supxlabel(names[0], fontsize=9)
+        figure.supylabel(names[1], fontsize=9)
     if legend:
         _legend(figure, axes[0], bool(marks))
     return figure
@@ -124,8 +129,9 @@ def _scatter(axis: Any, points: Tensor, labels: Tensor, classes: Sequence[str] |
 
 def _stars(axis: Any, points: Tensor, labels: Tensor) -> None:
     own = styles(labels, _LEGEND - 1)
-    colours = [own.get(number, (NEUTRAL, ""))[0] for number in range(len(points))]
-    x, y = points.T.tolist()
+    shown = [number for number in range(len(points)) if number in own or len(points) <= NAMED]
+    colours = [own.get(number, (NEUTRAL, ""))[0] for number in shown]
+    x, y = points[shown].T.tolist()
     axis.scatter(x, y, s=110, marker="*", c=colours, edgecolors="black", linewidths=0.7, zorder=3)
 
 

@@ -1,6 +1,7 @@
 """The sample-proxy graph drawn: images as nodes, class proxies as names, strong edges as thick lines."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.pictures.canvas import CLASS_COLOURS, canvas, drawn, finite, known_labels, label, name_of
 from graphkd.typing import Float, Int, Tensor
 
+_LINE, _MANY = 13, 12  # characters of a line of a name; names from which they are small
 _PROXIES = 20  # names that a circle has room for
 _SIDE, _INNER = 0.13, 0.8  # of a thumbnail, and of the disc that holds them; the circle of proxies has radius 1
 _ROUNDS = 300  # of pushing thumbnails apart
@@ -59,7 +61,7 @@ def draw_proxy_graph(
     chosen = order[torch.linspace(0, count - 1, min(most, count)).round().long()]
     sides = {name: each[chosen] for name, each in sides.items()}
     shown = _shown(list(sides.values()), k)
-    figure, axes = canvas(6.6 * len(sides), 6.3, 1, len(sides))
+    figure, axes = canvas(6.8 * len(sides), 6.0, 1, len(sides))
     for axis, (name, each) in zip(axes, sides.items(), strict=True):
         frames = None if labels is None else given[chosen]
         _panel(axis, each[:, shown], images[chosen], frames, [int(number) for number in shown], classes, k, seed)
@@ -101,12 +103,15 @@ def _panel(
     axis.add_collection(LineCollection(list(lines.numpy()), colors=colours, linewidths=widths, alpha=0.55, zorder=1))
     for number, (x, y) in zip(numbers, circle.tolist(), strict=True):
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": _colour(number), "linewidth": 2}
-        text = name_of(classes, number)
-        axis.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box, zorder=4)
+        side = "center" if abs(x) < 0.3 else "left" if x > 0 else "right"
+        name = name_of(classes, number).replace(r"\$", "$")  # which no line may end within
+        text = "\n".join(wrap(name, _LINE)).replace("$", r"\$")
+        size = 9 if len(numbers) <= _MANY else 7.5
+        axis.text(1.04 * x, 1.04 * y, text, ha=side, va="center", fontsize=size, bbox=box, zorder=4)
     side = min(_SIDE, 1.3 * _INNER / max(count, 1) ** 0.5)
     for i, (x, y) in enumerate(places.tolist()):
         _thumbnail(axis, images[i], x, y, side / 2, None if labels is None else _colour(int(labels[i])))
-    axis.set(xlim=(-1.25, 1.25), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
+    axis.set(xlim=(-1.5, 1.5), ylim=(-1.15, 1.15), aspect="equal", xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.set_xlabel(f"the {top.indices.shape[1]} strongest edges of {count} images; width: {low:.2f} to {high:.2f}")
 

@@ -223,7 +223,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)  # type: ignore[no-any-return]
+        return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
