@@ -26,6 +26,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "step",
     "training",
     "integrations",
+    "pictures",
     "cli",
     "examples benchmarks",
 ]

@@ -87,6 +87,17 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("inspect --data photos", "expected --model or --teacher or both, found neither", "give --model runs/photos-1, or"),
     (f"inspect --data photos {TEACHER} --neighbours 0", "--neighbours must be >= 1, found 0", "give --neighbours 1 or more"),
     (f"inspect --data photos {TEACHER} --limit two", "--limit expects a whole number, found 'two'", "--limit: images to look at"),
+    (f"distill --data photos {TEACHER} --watch -1", "--watch must be >= 0, found -1", "give --watch 0 or more"),
+    (f"distill --data photos {TEACHER} --reprot", "unknown option --reprot; did you mean --report?", "graphkd distill --help lists"),
+    (f"inspect --data photos {TEACHER} --pictures a.txt", "--pictures a.txt is a file", "give a folder"),
+    ("report", "graphkd report needs RUN", "give RUN: folder of graphkd distill"),
+    ("report nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
+    ("report photos", "photos is no run folder: it has neither run.yaml nor config.json", "give the folder that graphkd distill named"),
+    ("report made --out photos", "--out photos is a folder", "give the path of an HTML file"),
+    ("report made --pictures a.txt", "--pictures a.txt is a file", "give a folder"),
+    ("report made --format pgn", "unknown value of --format 'pgn'; did you mean 'png'?", "choose one of png, svg"),
+    ("report made --seed -1", "--seed must be >= 0, found -1", "give --seed 0 or more"),
+    ("raport runs/photos-1", "unknown command 'raport'; did you mean 'report'?", "graphkd --help lists the commands"),
     ("export", "graphkd export needs RUN", "give RUN: run folder of graphkd distill"),
     ("export nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
     ("export run --formats onx", "unknown format 'onx'; did you mean 'onnx'?", "choose one of safetensors, onnx, torch"),
@@ -108,7 +119,7 @@ def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
         "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n",
-        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{",
+        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip
     for name, text in texts.items():
@@ -181,6 +192,7 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at --teacher-maps layer1", "is no classifier and exposes no maps", "use --teacher timm:NAME"),
+    ("report broken", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("evaluate --data images --model damaged", "damaged/student.json is damaged", "train again, or restore the file"),
 ]  # fmt: skip
 
@@ -197,6 +209,8 @@ def folders(tmp_path, class_folders, digits):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "student.json").write_text("{")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
 
 
 @pytest.mark.parametrize(("line", "what", "todo"), LATER, ids=[line for line, _, _ in LATER])

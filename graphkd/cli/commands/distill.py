@@ -17,6 +17,7 @@ from graphkd.cli.images import Parts, open_parts, require_classes, require_label
 from graphkd.cli.method import make_distiller, rehearse, require_optimizer
 from graphkd.cli.networks import open_teacher, save_student
 from graphkd.cli.parse import resolved
+from graphkd.cli.reporting import require_report, write_pictures
 from graphkd.cli.scoring import facts, teacher_scores
 from graphkd.data.fingerprint import some
 from graphkd.data.transforms import CenterView
@@ -33,6 +34,7 @@ from graphkd.training.loop import Trainer
 from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result
 from graphkd.training.trackers import check_trackers
+from graphkd.training.watch import Watch
 from graphkd.weights import load_weights
 
 
@@ -64,6 +66,7 @@ def run(config: Distill, console: Console) -> int:
     result = trainer.fit(resume=config.resume)
     if accelerator.is_main_process:
         _finish(config, result, before, console)
+        write_pictures(config.report, result, trainer.accelerator.trackers, console)
     return 0
 
 
@@ -95,6 +98,7 @@ def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
     require_network("student", config.student.student)
     require_optimizer(train.optimizer)
     check_trackers(train.trackers)
+    config = replace(config, report=require_report(config.report))
     if train.batch_size > count:
         if "batch_size" in console.given:
             raise UsageError(
@@ -176,7 +180,21 @@ def _trainer(
     scored = None if parts.scored is None else Views(parts.scored, student=CenterView(chosen.size), labels=True)
     features = None if answers is None else answers.train
     assert config.run is not None
-    return Trainer(step, views, features, config.train, config.run, scored=scored, accelerator=accelerator)
+    more: dict[str, Any] = {"accelerator": accelerator, "watch": _watch(config, parts, teacher, answers)}
+    return Trainer(step, views, features, config.train, config.run, scored=scored, **more)
+
+
+def _watch(config: Distill, parts: Parts, teacher: Teacher | None, answers: Answers | None) -> Watch | None:
+    """What pictures are made of: held-out images where there are some, whose labels colour them and do no more."""
+    if not config.watch:
+        return None
+    source = parts.train if parts.scored is None else parts.scored
+    view = CenterView(config.student.size)
+    seen = view if teacher is None else view_for(config, teacher)
+    views = Views(source, student=view, teacher=seen, labels=parts.scored is not None)
+    stored = parts.scored is None and answers is not None and answers.replay is None  # for these very views
+    ask = answers and (answers.train if stored else answers.scored)
+    return Watch(views, ask, config.watch)
 
 
 def _finish(config: Distill, result: Result, before: dict[str, Any], console: Console) -> None:

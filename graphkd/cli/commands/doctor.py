@@ -13,9 +13,9 @@ from graphkd.cli.console import Console
 
 _REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[\w+\])?\s*(?:>=\s*([\d.]+))?[^;]*(?:;\s*extra\s*==\s*['\"](\w+)['\"])?$")
 _GIVES = {
-    "train": "distill, progress bars, TensorBoard, pictures, the digits",
+    "train": "distill, progress bars, TensorBoard, the digits",
     "detection": "the detection example",
-    "report": "reports",
+    "report": "pictures and HTML reports: graphkd report, graphkd inspect --pictures",
     "export": "ONNX: graphkd export, graphkd evaluate --model model.onnx",
     "integrations": "Lightning, Hugging Face, webdataset",
     "trackers": "Weights & Biases, MLflow",

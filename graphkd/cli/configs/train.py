@@ -118,6 +118,8 @@ class Distill:
         store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
             views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
+        watch: images whose embeddings are kept at up to 11 epochs, for pictures; 0 for none.
+        report: write report.html at the end; default where pip install 'graphkd[report]' was.
         run: run folder; default runs/NAME-NUMBER.
         resume: go on where the run stopped.
 
@@ -145,6 +147,8 @@ class Distill:
     held_out: float = 0.2
     store: Path | None = None
     score_teacher: bool = True
+    watch: int = 200
+    report: bool | None = None
     run: Path | None = None
     resume: bool = False
     output: Output = field(default_factory=Output)
@@ -165,6 +169,7 @@ class Distill:
             raise UsageError(f"--held-out is a share in [0, 1), found {self.held_out}", "give --held-out 0.2")
         if self.val is not None and not self.val.is_dir():
             raise UsageError(f"there is no folder --val {self.val}", "give a folder with one folder of images a class")
+        require_at_least("watch", self.watch, 0)
         for name in ("store", "run"):
             require_new_folder(name, getattr(self, name))
         if self.store is not None and (self.student.teacher_maps or self.student.teacher_tokens):
