@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from graphkd import distributed, ops
+from graphkd import distributed, grams, ops
 from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.graph import EdgeType
@@ -82,6 +82,9 @@ class MatrixTarget(NodeTerm):
         assert isinstance(self.alignment, Alignment)
         assert callable(self.relation)
         student, teacher = self.nodes(pair)
+        across = self._across_ranks(pair, student, teacher)
+        if across is not None:
+            return across
         everyone = distributed.gather(student, list(pair.sizes))
         fused = ops.NodeKernel(
             name_of(self.relation),
@@ -92,6 +95,15 @@ class MatrixTarget(NodeTerm):
         return ops.align_nodes(
             everyone, teacher, self.relation, self.alignment, partial(self.target, pair, teacher), fused
         )
+
+    def _across_ranks(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
+        assert isinstance(self.alignment, Alignment)
+        assert callable(self.relation)
+        rows = sum(pair.sizes)
+        if len(pair.sizes) < 2 or self.alignment.kernel != ("square",):
+            return None
+        value = grams.nodes(student, teacher, name_of(self.relation), self.kernel, rows)
+        return None if value is None else self.alignment.outer(value, value.new_tensor(float(rows)), rows)
 
     @abstractmethod
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:

@@ -27,6 +27,7 @@ _EAGER = (
     "ega_sums",
     "gram",
     "info_nce",
+    "joint_gram",
     "knn",
     "knn_graph",
     "node_sum",
@@ -44,7 +45,7 @@ _EAGER = (
     "unit_gram",
     "unit_rows",
 )
-_EVERYWHERE = ("gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
+_EVERYWHERE = ("gram", "joint_gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
 _REFERENCE = {name: getattr(reference, name) for name in _EAGER}
