@@ -123,9 +123,7 @@ class Edges:
         if weight is not None and weight.ndim > 1 and weight.shape[-2] > 1:
             weight = weight[..., start:stop, :]
         source, targets = self.source[..., start:stop, :], self.targets  # gathered once, not by each block
-        return replace(
-            self, source=source, target=targets, weight=weight, offset=self.offset + start, rows_of_ranks=()
-        )
+        return replace(self, source=source, target=targets, weight=weight, offset=self.offset + start, rows_of_ranks=())
 
     def gathered(self, sizes: list[int]) -> "Edges":
         """The same edges with the target nodes of all ranks; sources stay this rank's. Nothing is exchanged yet."""

@@ -82,25 +82,26 @@ def _plain(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor
 
 def _centred(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor:
     """x (y - mean y)': targets are centred, and the sources' matrix is that of the targets plus that of the mean."""
-    mapped = [row_map(x, relation) for x in (student, teacher)]
-    sizes = student.shape[-1], teacher.shape[-1]
-    means = (distributed.total(torch.cat([x.sum(0) for x in mapped])) / rows).split(sizes)
-    centred = _exchanged(*(x - mean for x, mean in zip(mapped, means, strict=True)), "gram", distributed.common_total)
-    mean = join_mapped(*means).to(centred.dtype)
-    return split(centred + rows * torch.outer(mean, mean), *sizes).squares(split(centred, *sizes))
+    s, t = row_map(student, relation), row_map(teacher, relation)
+    d, e = s.shape[-1], t.shape[-1]
+    means = distributed.total(torch.cat([s.sum(0), t.sum(0)])) / rows
+    targets = _exchanged(s - means[:d], t - means[d:], "gram", distributed.common_total)
+    mean = join_mapped(means[:d], means[d:]).to(targets.dtype)
+    return split(targets + rows * torch.outer(mean, mean), d, e).squares(split(targets, d, e))
 
 
 def _unit(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor:
     """Rows of unit length are edges of other sources, x / |X x|; derivation: ``_blocked/unit_edges.py``."""
-    mapped = [row_map(x, relation) for x in (student, teacher)]
-    if student.shape[-1] != teacher.shape[-1]:
-        mapped = [x.double() for x in mapped]
-    squares = distributed.total(torch.stack([x.detach().square().sum() for x in mapped]))
+    s, t = row_map(student, relation), row_map(teacher, relation)
+    if s.shape[-1] != t.shape[-1]:
+        s, t = s.double(), t.double()
+    squares = distributed.total(torch.stack([x.detach().square().sum() for x in (s, t)]))
     scale = torch.where(squares == 0, 1.0, squares).rsqrt()  # of one size: then their difference is small
-    mapped = [x * each for x, each in zip(mapped, scale, strict=True)]
-    targets = _joint(*mapped, "gram", distributed.total)
-    sources = [_divided(x, own.to(x.dtype)) for x, own in zip(mapped, targets.own(), strict=True)]
-    return distributed.total(_split(dispatch.run("joint_gram", *sources, "gram"), *sources).squares(targets))
+    s, t = s * scale[0], t * scale[1]
+    targets = _joint(s, t, "gram", distributed.total)
+    ours, theirs = targets.own()
+    s, t = _divided(s, ours.to(s.dtype)), _divided(t, theirs.to(t.dtype))
+    return distributed.total(_split(dispatch.run("joint_gram", s, t, "gram"), s, t).squares(targets))
 
 
 def _divided(x: Tensor, gram: Tensor) -> Tensor:

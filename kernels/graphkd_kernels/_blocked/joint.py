@@ -27,8 +27,9 @@ class JointGram(Rule):
     ) -> tuple[Maybe, ...]:
         """Joined rows times both orientations of the upstream gradient, one product for each network."""
         side = self._side(options, tensors)
-        of_first, of_second = (upstream + upstream.mT).unsqueeze(0).split(side.widths, -1)
-        if side.widths[0] == side.widths[1]:
+        both, (width, other) = (upstream + upstream.mT).unsqueeze(0), side.widths
+        of_first, of_second = both[..., :width], both[..., width:]
+        if width == other:
             of_first, of_second = of_first + of_second, of_first - of_second
         found = side.gradients((of_first, of_second), (needs[0], needs[1]))
         return tuple(None if each is None else each.squeeze(0) for each in found)
