@@ -84,9 +84,10 @@ def _centred(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tens
     """x (y - mean y)': targets are centred, and the sources' matrix is that of the targets plus that of the mean."""
     s, t = row_map(student, relation), row_map(teacher, relation)
     d, e = s.shape[-1], t.shape[-1]
-    means = distributed.total(torch.cat([s.sum(0), t.sum(0)])) / rows
-    targets = _exchanged(s - means[:d], t - means[d:], "gram", distributed.common_total)
-    mean = join_mapped(means[:d], means[d:]).to(targets.dtype)
+    mean = distributed.total(join_mapped(s.sum(0), t.sum(0))) / rows
+    of_s, of_t = _unjoined(mean) if d == e else (mean[:d], mean[d:])
+    targets = _exchanged(s - of_s, t - of_t, "gram", distributed.common_total)
+    mean = mean.to(targets.dtype)
     return split(targets + rows * torch.outer(mean, mean), d, e).squares(split(targets, d, e))
 
 
@@ -95,13 +96,20 @@ def _unit(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor:
     s, t = row_map(student, relation), row_map(teacher, relation)
     if s.shape[-1] != t.shape[-1]:
         s, t = s.double(), t.double()
-    squares = distributed.total(torch.stack([x.detach().square().sum() for x in (s, t)]))
+    sizes = [x.detach().square().sum(dtype=torch.float64).view(1) for x in (s, t)]
+    squares = torch.cat(_unjoined(distributed.total(join_mapped(*sizes)))).to(s.dtype)
     scale = torch.where(squares == 0, 1.0, squares).rsqrt()  # of one size: then their difference is small
     s, t = s * scale[0], t * scale[1]
     targets = _joint(s, t, "gram", distributed.total)
     ours, theirs = targets.own()
     s, t = _divided(s, ours.to(s.dtype)), _divided(t, theirs.to(t.dtype))
     return distributed.total(_split(dispatch.run("joint_gram", s, t, "gram"), s, t).squares(targets))
+
+
+def _unjoined(joined: Float[Tensor, " k"]) -> tuple[Tensor, Tensor]:
+    """Both networks' parts of sums that went over the ranks joined: what is equal stays so, whatever the order."""
+    plus, minus = joined.chunk(2)
+    return (plus + minus) / 2, (plus - minus) / 2
 
 
 def _divided(x: Tensor, gram: Tensor) -> Tensor:
