@@ -62,7 +62,7 @@ MAPS = [channels * side**2 for channels, side in zip(CHANNELS, SIDE, strict=True
 FORMULAS: dict[str, Callable[[Case], float]] = {
     "cc": lambda case: case.nodes(case.width),
     "combined": lambda case: case.squares(case.width),
-    "dist": lambda case: case.nodes(CLASSES),
+    "dist": lambda case: 56.0 * (case.ranks - 1) / case.ranks * CLASSES,
     "ega": lambda case: case.squares(case.width),
     "eikd": lambda case: case.squares(case.width, 2),
     "gkd": lambda case: sum(case.nodes(width + 1) for width in MAPS),

@@ -13,7 +13,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "features losses distributed",
     "edge_ops",
     "row_ops",
-    "grams",
+    "grams columns",
     "aligning",
     "ops",
     "relations spectral spectral_filters spectral_losses alignments attention",

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from graphkd import distributed, ops
 from graphkd.alignments import ALIGNMENTS
 from graphkd.distillers.cc import CCDistiller
+from graphkd.distillers.dist import DISTDistiller
 from graphkd.distillers.ega import EGADistiller
 from graphkd.distillers.sp import SPDistiller
 from graphkd.features import Features
@@ -18,7 +19,8 @@ from tests.kernels.inputs import randn
 
 SPLITS = {2: {"even": (10, 10), "uneven": (13, 7)}, 4: {"even": (5, 5, 5, 5), "uneven": (7, 2, 5, 6)}}
 SAMPLES = 20
-EDGES = list(itertools.product(("gram", "cosine", "pearson"), (None, "center", "unit"), (4, 6), ("frobenius", "mse")))
+WIDTHS = (4, 6, None)  # of the teacher; None: the student's own nodes, whose edges are at distance 0
+EDGES = list(itertools.product(("gram", "cosine", "pearson"), (None, "center", "unit"), WIDTHS, ("frobenius", "mse")))
 DISTILLERS = {
     "ega": lambda: EGADistiller(4, 6, 3, embed_dim=4),
     "ega mse": lambda: EGADistiller(4, 6, 3, embed_dim=4, norm="mse"),
@@ -27,6 +29,7 @@ DISTILLERS = {
     "ega nodes": lambda: EGADistiller(4, 6, 3, embed_dim=4, edge_weight=0.0),
     "ega spectral": lambda: EGADistiller(4, 6, 3, embed_dim=4, norm="spectral"),
     "sp": lambda: SPDistiller(on="embedding"),
+    "dist": lambda: DISTDistiller(temperature=2.0),
     "cc": lambda: CCDistiller(4, 6, embed_dim=3),  # a teacher's layer that learns
 }
 
@@ -34,7 +37,8 @@ DISTILLERS = {
 def edges(case, chosen):
     """Value and gradients of sample-sample edges."""
     relation, rule, width, alignment = case
-    student, teacher = (randn(SAMPLES, d, seed=d)[chosen].requires_grad_() for d in (4, width))
+    student = randn(SAMPLES, 4, seed=1)[chosen].requires_grad_()
+    teacher = randn(SAMPLES, width or 4, seed=2 if width else 1)[chosen].requires_grad_()
     sizes = distributed.sizes(len(student), student.device)
     graphs = [Graph().add("x", x).connect("x", relation, "x", normalise=rule).gather(sizes) for x in (student, teacher)]
     value = ops.align(*(each.edges("x", relation, "x") for each in graphs), ALIGNMENTS.get(alignment))
@@ -47,8 +51,10 @@ def method(name, chosen):
     torch.manual_seed(0)
     distiller = DISTILLERS[name]().double()
     student = randn(SAMPLES, 4, seed=1)[chosen].requires_grad_()
+    seen = randn(SAMPLES, 6, seed=2)[chosen]
     given = {"target": (torch.arange(SAMPLES) % 3)[chosen]}
-    losses = distiller(Features(student), Features(randn(SAMPLES, 6, seed=2)[chosen]), **given)
+    dead = torch.cat([student[:, :3], student[:, :1] * 0 + 1], 1)  # a class that is never moved
+    losses = distiller(Features(student, dead), Features(seen, seen[:, :4]), **given)
     losses.total.backward()
     owned = {name: each.grad for name, each in distiller.named_parameters()}
     return {"value": {k: v.detach() for k, v in losses.items()}, "student": student.grad, "owned": owned}
