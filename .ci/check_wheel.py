@@ -1,23 +1,33 @@
-"""A wheel holds our two packages and nothing else, and imports where neither torch nor anything else is installed."""
+"""A wheel holds our two packages and nothing else, imports where neither torch nor anything else is installed, and the
+source distribution beside it holds what its tests need."""
 
 import sys
+import tarfile
+from importlib.metadata import version
 from zipfile import ZipFile
 
 import graphkd
 from graphkd.cli.main import main
 
-names = ZipFile(sys.argv[1]).namelist()
+wheel, source = sys.argv[1:]
+names = ZipFile(wheel).namelist()
 tops = {name.split("/")[0] for name in names}
-expected = {"graphkd", "graphkd_kernels", f"graphkd-{graphkd.__version__}.dist-info"}
+about = f"graphkd-{graphkd.__version__}.dist-info"
+expected = {"graphkd", "graphkd_kernels", about}
 assert tops == expected, f"top-level names of the wheel: expected {expected}, found {tops}"
-for needed in (
-    "graphkd/py.typed",
-    "graphkd_kernels/py.typed",
-    f"graphkd-{graphkd.__version__}.dist-info/licenses/LICENSE",
-):
+for needed in ("graphkd/py.typed", "graphkd_kernels/py.typed", f"{about}/licenses/LICENSE"):
     assert needed in names, f"the wheel lacks {needed}"
+assert version("graphkd") == graphkd.__version__
+
+with tarfile.open(source) as archive:
+    packed = archive.getnames()
+root = f"graphkd-{graphkd.__version__}"
+assert {name.split("/")[0] for name in packed} == {root}
+for needed in ("CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", ".ci/run", "docs/index.md", "tests/conftest.py"):
+    assert f"{root}/{needed}" in packed, f"the source distribution lacks {needed}"
+
 assert "PRGDistiller" in dir(graphkd)
 assert main(["--help"]) == main(["distill", "--help"]) == main(["methods"]) == 0
 assert main(["methods", "prq"]) == 2
 assert "torch" not in sys.modules
-print(f"{sys.argv[1]}: {len(names)} files, graphkd {graphkd.__version__} imports in a bare environment")
+print(f"{wheel}: {len(names)} files, graphkd {graphkd.__version__} imports in a bare environment")

@@ -20,11 +20,13 @@ Time and memory of every operation and every distiller, beside the published for
 equation; `blocked` and `triton` are fused. Milliseconds of forward and gradient (medians), MiB above the inputs (peak
 of a fresh process). A form is timed only after its value and gradient agree with float64.
 
-    make bench                       # everything here again, on your machine
-    make bench ARGS="-m quick"       # the short sizes
-    make ratios                      # the promised ratios, side by side, in pairs
-    python -m benchmarks.gpu         # on a GPU: tests, targets, suite, in 8 minutes
-    python -m benchmarks.compare REF # another git revision beside this one"""
+```bash
+make bench                        # everything here again, on your machine
+make bench ARGS="-m quick"        # the short sizes
+make ratios                       # the promised ratios, side by side, in pairs
+python -m benchmarks.gpu          # on a GPU: tests, targets, suite, in 8 minutes
+python -m benchmarks.compare REF  # another git revision beside this one
+```"""
 SECTIONS = (
     ("Promised ratios", tables.ratios, "ratio"),
     ("Operations: milliseconds (times faster than eager)", lambda made: tables.speed(made, "op"), "op"),

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 METHODS = {name: distillers().get(name) for name in distillers().names()}
 GRAPHS = {"crg": (ChannelGraph, ChannelOptions), "prg": (ProxyGraph, ProxyOptions)}
-SECTIONS = ("Provenance", "Options", "Differs from the official code", "Reference numbers")
+SECTIONS = ("Provenance", "Options", "What to watch", "Differs from the official code", "Reference numbers")
 LABELS = {
     "prg": "PRG-style: reconstructed from the abstract and third-party summaries, with EGA-type node and edge losses; "
     "not PRG as published.",
@@ -61,6 +61,8 @@ def test_the_page_is_complete_and_in_the_navigation(name: str) -> None:
     text = page(name)
     assert [title for title in SECTIONS if not section(text, title).strip()] == []
     assert name == "combined" or "$$" in text
+    assert "\nPaper: " in text or "arxiv.org/abs/" in text
+    assert "```python\n" in text
     assert f": methods/{name}.md\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 

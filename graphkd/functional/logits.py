@@ -189,10 +189,15 @@ def dist_parts(
     """1 - correlation of each sample and of each class, times tau^2, in the precision given."""
     same_logits(student_logits, teacher_logits)
     positive_temperature(temperature)
-    student, teacher = (student_logits / temperature).softmax(-1), (teacher_logits / temperature).softmax(-1)
+    student, teacher = (_softened(each, temperature) for each in (student_logits, teacher_logits))
     inter = 1 - ops.damped_row_pearson(student, teacher, _DIST_EPS)
     intra = 1 - ops.damped_column_pearson(student, teacher, _DIST_EPS)
     return temperature**2 * inter, temperature**2 * intra
+
+
+def _softened(logits: Float[Tensor, "b c"], temperature: float) -> Float[Tensor, "b c"]:
+    scaled = logits if temperature == 1 else logits / temperature  # a pass over both matrices is a tenth of the loss
+    return scaled.softmax(-1)
 
 
 @graph_loss

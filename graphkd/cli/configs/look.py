@@ -23,13 +23,13 @@ class Evaluate:
     Example::
 
         # a distilled student on other images
-        graphkd evaluate --model runs/photos-1 --data photos/test
+        graphkd evaluate --model runs/photos-1 --data more-photos
 
         # what a teacher can do before you learn from it
         graphkd evaluate --teacher ViT-B-32 --pretrained openai --data photos
 
         # in a script
-        graphkd evaluate --model runs/photos-1 --data photos/test --json | python -c 'import json,sys; print(json.load(sys.stdin)["top1"])'
+        graphkd evaluate --model runs/photos-1 --data more-photos --json | python -c 'import json,sys; print(json.load(sys.stdin)["top1"])'
     """  # noqa: E501
 
     images: Images

@@ -31,7 +31,7 @@ class Export:
     Example::
 
         graphkd export runs/photos-1
-        graphkd export runs/photos-1 --formats onnx --check photos/test --out exported
+        graphkd export runs/photos-1 --formats onnx --check more-photos --out exported
     """
 
     run: Annotated[Path, POSITIONAL]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphkd_kernels._blocked.softmax_rows import kl_rows
 
-_ENTRIES = 2**17  # of one block: the inputs' and the gradients' blocks stay in the cache
+_ENTRIES = 2**18  # of one block: its inputs and its gradients stay in the cache
 Gradients = tuple[Tensor | None, Tensor | None]
 Needs = tuple[bool, bool]
 
@@ -85,20 +85,20 @@ def damped_column_pearson(student: Tensor, teacher: Tensor, eps: float, needs: N
 
     Shapes: (*b, n, m) twice -> (*b, m), and (*b, n, m) where needed.
     """
-    graphs = [_columns(s, t, eps, needs) for s, t in zip(_graphs(student), _graphs(teacher), strict=True)]
-    values = torch.stack([each[0] for each in graphs]).view(*student.shape[:-2], student.shape[-1])
-    ds, dt = (
-        torch.stack([each[1][side] for each in graphs]).view(student.shape) if need else None
-        for side, need in enumerate(needs)
-    )
-    return values, (ds, dt)
+    ds, dt = (torch.empty_like(student, memory_format=torch.contiguous_format) if need else None for need in needs)
+    nowhere = [None] * student.shape[:-2].numel()
+    places = zip(*(nowhere if each is None else _graphs(each) for each in (ds, dt)), strict=True)
+    graphs = zip(_graphs(student), _graphs(teacher), places, strict=True)
+    values = torch.stack([_columns(s, t, eps, found) for s, t, found in graphs])
+    return values.view(*student.shape[:-2], student.shape[-1]), (ds, dt)
 
 
 def _graphs(x: Tensor) -> Tensor:
     return x.reshape(-1, *x.shape[-2:])
 
 
-def _columns(s: Tensor, t: Tensor, eps: float, needs: Needs) -> tuple[Tensor, list[Tensor]]:
+def _columns(s: Tensor, t: Tensor, eps: float, gradients: Gradients) -> Tensor:
+    """Correlations of one graph's columns; its gradients are written where they are wanted."""
     n, m = s.shape
     blocks = list(_row_blocks(n, m))
     means = s.mean(0), t.mean(0)
@@ -108,12 +108,9 @@ def _columns(s: Tensor, t: Tensor, eps: float, needs: Needs) -> tuple[Tensor, li
         for total, product in zip(sums, (x * y, x.square_(), y.square_()), strict=True):
             total += product.sum(0)
     values, cross, own = _correlation(sums[1], sums[2], sums[0], means, n, eps)
-    gradients = [torch.empty_like(s, memory_format=torch.contiguous_format) for _ in range(sum(needs))]
-    for rows in blocks if gradients else ():
+    for rows in blocks if any(each is not None for each in gradients) else ():
         x, y = s[rows] - means[0], t[rows] - means[1]
-        found = iter(gradients)
-        for ours, theirs, factor, need in zip((x, y), (y, x), own, needs, strict=True):
-            if need:
-                torch.mul(theirs, cross, out=next(found)[rows]).addcmul_(ours, factor)
-    found = iter(gradients)
-    return values, [next(found) if need else torch.empty(0) for need in needs]
+        for gradient, ours, theirs, factor in zip(gradients, (x, y), (y, x), own, strict=True):
+            if gradient is not None:
+                torch.mul(theirs, cross, out=gradient[rows]).addcmul_(ours, factor)
+    return values
