@@ -165,6 +165,5 @@ class _TemperedKL:
 
 def kl(temperature: float = 1.0) -> Alignment:
     """KL of the rows' softmax at a temperature > 0; default 1."""
-    if not temperature > 0:
-        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
-    return Alignment(f"kl@{temperature:g}", _TemperedKL(temperature), _mean_of_rows)
+    tempered = _TemperedKL(ops.positive_temperature(temperature))
+    return Alignment(f"kl@{temperature:g}", tempered, _mean_of_rows)

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from graphkd import distributed, ops
 from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.attention import Masks
 from graphkd.edges import NORMALISERS, Normalise
 from graphkd.errors import OptionError, ShapeError
+from graphkd.pooling import pooled, to_smaller
 from graphkd.registry import Registry
 from graphkd.relations import RELATIONS, Relation
 from graphkd.typing import Float, Tensor
@@ -29,8 +30,7 @@ def pool_to_smaller(
     student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d y x"], cap: int = 28
 ) -> tuple[Tensor, Tensor]:
     """Average pooling of both maps to the smaller height and width, at most ``cap`` positions; default 28."""
-    h, w = (min(s, t, cap) for s, t in zip(student.shape[2:], teacher.shape[2:], strict=True))
-    return _pooled(student, h, w), _pooled(teacher, h, w)
+    return to_smaller(student, teacher, cap)
 
 
 @RESIZES.register("bilinear")
@@ -39,11 +39,7 @@ def bilinear_to_teacher(
 ) -> tuple[Tensor, Tensor]:
     """The student's map interpolated to the teacher's size, at most ``cap`` positions; default 28."""
     h, w = (min(size, cap) for size in teacher.shape[2:])
-    return interpolate(student, size=(h, w), mode="bilinear", align_corners=False), _pooled(teacher, h, w)
-
-
-def _pooled(maps: Tensor, h: int, w: int) -> Tensor:
-    return maps if maps.shape[2:] == (h, w) else adaptive_avg_pool2d(maps, (h, w))
+    return interpolate(student, size=(h, w), mode="bilinear", align_corners=False), pooled(teacher, h, w)
 
 
 @VERTICES.register("channels")
@@ -67,7 +63,7 @@ def cells(maps: Float[Tensor, "b c h w"], grid: int = 2) -> Float[Tensor, "g c n
     h, w = (size // grid * grid for size in maps.shape[2:])
     if not h * w:
         raise ShapeError(f"a map of {tuple(maps.shape[2:])} positions has no {grid} x {grid} cells: lower the grid")
-    return rearrange(_pooled(maps, h, w), "b c (i h) (j w) -> (b i j) c (h w)", i=grid, j=grid)
+    return rearrange(pooled(maps, h, w), "b c (i h) (j w) -> (b i j) c (h w)", i=grid, j=grid)
 
 
 class Affinity(NamedTuple):

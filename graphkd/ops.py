@@ -29,6 +29,7 @@ from graphkd.row_ops import edge_pkt as edge_pkt
 from graphkd.row_ops import info_nce as info_nce
 from graphkd.row_ops import knn as knn
 from graphkd.row_ops import knn_graph as knn_graph
+from graphkd.row_ops import positive_temperature as positive_temperature
 from graphkd.row_ops import rkd_angle as rkd_angle
 from graphkd.row_ops import rkd_distance as rkd_distance
 from graphkd.row_ops import rkd_distances as rkd_distances

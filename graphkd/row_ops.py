@@ -60,7 +60,7 @@ def edge_kl(
     """
     check_known(relation, RELATIONS, "relation")
     check_nodes(xs, ys, xt, yt)
-    result: Tensor = dispatch.run("edge_kl", xs, ys, xt, yt, relation, _positive(temperature), gamma)
+    result: Tensor = dispatch.run("edge_kl", xs, ys, xt, yt, relation, positive_temperature(temperature), gamma)
     return result
 
 
@@ -91,7 +91,7 @@ def info_nce(
     same_width(x, x if y is None else y)
     if positives.shape != x.shape[:-1]:
         raise ShapeError(f"{tuple(x.shape)} nodes need one positive each, found {tuple(positives.shape)}")
-    result: Tensor = dispatch.run("info_nce", x, y, positives, relation, _positive(temperature))
+    result: Tensor = dispatch.run("info_nce", x, y, positives, relation, positive_temperature(temperature))
     return result
 
 
@@ -172,7 +172,8 @@ def _has_neighbours(x: Tensor, k: int) -> None:
         raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
 
 
-def _positive(temperature: float) -> float:
+def positive_temperature(temperature: float) -> float:
+    """The temperature itself. Raises: OptionError unless it is > 0."""
     if not temperature > 0:
         raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
     return temperature

@@ -10,7 +10,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "graphkd_kernels",
     "errors typing traffic",
     "registry",
-    "features losses distributed",
+    "features losses distributed pooling",
     "edge_ops",
     "row_ops",
     "grams columns",

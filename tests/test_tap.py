@@ -1,124 +1,17 @@
-"""Tap over the model families of timm and torchvision, copies, torch.compile, and what it refuses."""
+"""Tap: heads, maps and tokens, copies, torch.compile, and what it refuses."""
 
 import copy
 import gc
 import weakref
-from typing import Any
 
 import pytest
 import timm
 import torch
-import torchvision
 from torch import nn
 
 from graphkd.errors import OptionError, TapError
-from graphkd.features import Features
 from graphkd.tap import Tap
-
-CLASSES = 7
-
-# name, image size, classifier width, keywords; torchvision names begin with "tv:"
-FAMILIES: list[tuple[str, int, int, dict[str, Any]]] = [
-    ("resnet10t", 64, 512, {}),
-    ("vgg11", 32, 4096, {"mlp_ratio": 0.05}),
-    ("mobilenetv2_035", 64, 1280, {}),
-    ("mobilenetv3_small_050", 64, 1024, {}),
-    ("efficientnet_b0", 64, 1280, {}),
-    ("convnext_atto", 64, 320, {}),
-    ("vit_tiny_patch16_224", 32, 192, {"img_size": 32, "depth": 2}),
-    ("dla46_c", 64, 256, {}),
-    ("dpn48b", 64, 832, {}),
-    ("regnetx_002", 64, 368, {}),
-    ("densenet121", 64, 32, {"growth_rate": 8, "block_config": (2, 2, 2, 2)}),
-    ("inception_v3", 96, 2048, {}),
-    ("swin_tiny_patch4_window7_224", 56, 768, {"img_size": 56, "depths": (1, 1, 1, 1)}),
-    ("maxvit_rmlp_pico_rw_256", 64, 256, {"img_size": 64}),
-    ("ghostnet_050", 64, 1280, {}),
-    ("nfnet_l0", 64, 2304, {}),
-    ("xception41", 64, 2048, {}),
-    ("hrnet_w18_small", 64, 2048, {}),
-    ("coat_tiny", 32, 152, {"img_size": 32}),
-    ("edgenext_xx_small", 64, 168, {}),
-    ("mixer_s32_224", 32, 512, {"img_size": 32}),
-    ("eva02_tiny_patch14_224", 28, 192, {"img_size": 28, "depth": 2}),
-    ("beit_base_patch16_224", 32, 768, {"img_size": 32, "depth": 1}),
-    ("mobilevit_xxs", 64, 320, {}),
-    ("poolformer_s12", 64, 512, {}),
-    ("resmlp_12_224", 32, 384, {"img_size": 32}),
-    ("fastvit_t8", 64, 768, {}),
-    ("repvgg_a0", 64, 1280, {}),
-    ("tv:shufflenet_v2_x0_5", 64, 1024, {}),
-    ("tv:squeezenet1_1", 64, 512, {}),
-    ("tv:mnasnet0_5", 64, 1280, {}),
-    ("tv:alexnet", 64, 4096, {}),
-    ("tv:mobilenet_v3_small", 64, 1024, {}),
-    ("tv:googlenet", 64, 1024, {"aux_logits": False, "init_weights": False}),
-]
-COMPILED = {"resnet10t", "vit_tiny_patch16_224", "dpn48b", "tv:squeezenet1_1"}
-
-
-def make(name: str, **options: Any) -> nn.Module:
-    torch.manual_seed(0)
-    if name.startswith("tv:"):
-        model: nn.Module = torchvision.models.get_model(name[3:], num_classes=CLASSES, **options)
-    else:
-        model = timm.create_model(name, pretrained=False, num_classes=CLASSES, **options)
-    return model.eval()
-
-
-def assert_right(tap: Tap, images: torch.Tensor, width: int, name: str = "") -> Features:
-    seen: Features = tap(images)
-    weight = tap.classifier.weight.flatten(1)
-    bias = torch.zeros(CLASSES) if tap.classifier.bias is None else tap.classifier.bias
-    assert (tap.embedding_dim, tap.num_classes) == (width, CLASSES)
-    assert seen.tensor("embedding", "test").shape == (len(images), width)
-    torch.testing.assert_close(seen.logits, tap.model(images), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(seen.proxies, weight)
-    torch.testing.assert_close(seen.proxy_logits, weight @ weight.T + bias, rtol=1e-4, atol=1e-5)
-    if "squeezenet" not in name:  # a ReLU and a pooling follow its convolution
-        again = seen.embedding @ weight.T + bias
-        torch.testing.assert_close(seen.logits, again, rtol=1e-3, atol=1e-4)
-    return seen
-
-
-@pytest.mark.parametrize(("name", "size", "width", "options"), FAMILIES, ids=[each[0] for each in FAMILIES])
-def test_family(name: str, size: int, width: int, options: dict[str, Any]) -> None:
-    tap = Tap(make(name, **options))
-    images = torch.rand(2, 3, size, size)
-    with torch.no_grad():
-        seen = assert_right(tap, images, width, name)
-        assert seen.embedding is not None
-        assert seen.embedding.std() > 0
-        twin = copy.deepcopy(tap)
-        twin.classifier.weight.mul_(2)
-        assert_right(twin, images, width, name)  # the copy reads its own weight ...
-        assert_right(tap, images, width, name)  # ... and the original still its own
-        if name in COMPILED:
-            compiled = torch.compile(twin, fullgraph=True, backend="eager")(images)
-            torch.testing.assert_close(compiled.proxies, 2 * seen.proxies)
-            torch.testing.assert_close(compiled.embedding, seen.embedding, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "options"),
-    [
-        ("deit_tiny_distilled_patch16_224", 32, {"img_size": 32, "depth": 2}),
-        ("levit_128s", 64, {"img_size": 64}),
-        ("efficientformer_l1", 224, {}),
-    ],
-)
-def test_two_averaged_heads_are_named_and_one_can_be_chosen(name: str, size: int, options: dict[str, Any]) -> None:
-    model = make(name, **options)
-    with pytest.raises(TapError, match=r"several classifiers \(head[.\w]*, head_dist[.\w]*\).*head='head"):
-        Tap(model)
-    tap = Tap(model, head="head_dist")
-    images = torch.rand(2, 3, size, size)
-    with torch.no_grad():
-        seen = tap(images)
-        torch.testing.assert_close(seen.logits, model(images))  # the average of both heads
-        torch.testing.assert_close(seen.proxies, dict(model.named_modules())[tap._head.path].weight)
-    assert "head_dist" in tap._head.path
-    assert seen.embedding.shape == (2, tap.embedding_dim)
+from tests.tap_case import CLASSES, assert_right, make
 
 
 class Plain(nn.Module):

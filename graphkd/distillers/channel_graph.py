@@ -7,7 +7,7 @@ from typing import Final, TypedDict
 from torch import nn
 
 from graphkd.channels import AFFINITIES, GRAPH_SCOPES, RESIZES, VERTICES, Affinity, Resize, Vertices
-from graphkd.distillers.channel_adapters import ADAPTERS, Adapter, frozen_output
+from graphkd.distillers.adapters import CHANNEL_ADAPTERS, Adapter, frozen_output
 from graphkd.distillers.channel_levels import Level
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
@@ -66,7 +66,7 @@ class ChannelGraph(nn.Module):
         edge = AFFINITIES.resolve(edge_affinity)
         spectral = edge if spectral_affinity == "edge" else AFFINITIES.resolve(spectral_affinity)
         self._affinity = {"edge": edge, "spectral": spectral}
-        make, owners = ADAPTERS.resolve(adapter), self.purposes if adapter_sharing == "separate" else ["shared"]
+        make, owners = CHANNEL_ADAPTERS.resolve(adapter), self.purposes if adapter_sharing == "separate" else ["shared"]
         self.adapters = nn.ModuleDict(
             {each: nn.ModuleList(make(*level[2:]) for level in self.levels) for each in owners}
         )

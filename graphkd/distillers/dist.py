@@ -5,7 +5,6 @@ from typing import ClassVar, final
 from graphkd import columns, ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import same_samples, sample_graph
-from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -39,9 +38,7 @@ class DISTDistiller(Distiller):
 
     def __init__(self, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
-        self.temperature, square = temperature, temperature**2
+        self.temperature, square = ops.positive_temperature(temperature), temperature**2
         self.terms = self.table(inter=(beta * square, self._inter), intra=(gamma * square, self._intra))
 
     def build(self, features: Features, side: Side) -> Graph:

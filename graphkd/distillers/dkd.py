@@ -2,9 +2,9 @@
 
 from typing import ClassVar, final
 
+from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import same_samples, sample_graph
-from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.functional.logits import dkd_parts
 from graphkd.graph import Graph
@@ -40,9 +40,7 @@ class DKDDistiller(Distiller):
 
     def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
-        self.temperature = temperature
+        self.temperature = ops.positive_temperature(temperature)
         self.terms = self.table(target=(alpha, self._target_term), non_target=(beta, self._non_target_term))
 
     def build(self, features: Features, side: Side) -> Graph:

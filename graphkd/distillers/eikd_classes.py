@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 
-from graphkd import distributed
+from graphkd import distributed, ops
 from graphkd.class_dropping import CLASS_DROPPINGS, ClassDropping
 from graphkd.distillers.base import Pair
-from graphkd.errors import OptionError
 from graphkd.functional._shapes import same_logits
 from graphkd.typing import Float, Int, Tensor
 
@@ -29,10 +28,8 @@ class TrustedClasses(nn.Module):
 
     def __init__(self, num_classes: int, drop: str | ClassDropping, temperature: float) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
+        self.temperature = ops.positive_temperature(temperature)
         self.drop = CLASS_DROPPINGS.get(drop)(num_classes) if isinstance(drop, str) else drop
-        self.temperature = temperature
         self.register_buffer("single_share", torch.zeros(()), persistent=False)
 
     def forward(self, pair: Pair) -> Float[Tensor, ""]:

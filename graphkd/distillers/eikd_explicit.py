@@ -9,8 +9,9 @@ from torch.nn.functional import smooth_l1_loss
 
 from graphkd import ops
 from graphkd.alignments import MSE
+from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import Pair, Term, mean_over_batch
-from graphkd.distillers.parts import ADAPTERS, adapt, maps_of, matched_maps, same_samples
+from graphkd.distillers.parts import maps_of, matched_maps, same_samples
 from graphkd.distillers.sizes import Pairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
@@ -99,7 +100,7 @@ class MapNodes(nn.Module):
     def __init__(self, channels: Sequence[tuple[int, int]], pairs: Pairs) -> None:
         super().__init__()
         self.pairs = pairs
-        self.adapters = nn.ModuleList(ADAPTERS.get("conv")(*each) for each in channels)
+        self.adapters = nn.ModuleList(MAP_ADAPTERS.get("conv")(*each) for each in channels)
 
     def match(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps only, in one size."""

@@ -8,11 +8,12 @@ import torch
 from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import maps_of, matched_maps, to_smaller
+from graphkd.distillers.parts import maps_of, matched_maps
 from graphkd.distillers.sizes import Pairs
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
+from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 

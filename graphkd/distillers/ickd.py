@@ -8,8 +8,9 @@ from torch import nn
 
 from graphkd import ops
 from graphkd.alignments import KL, MSE, Alignment
+from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import ADAPTERS, adapt, channel_graph, maps_of, matched_maps
+from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import Pairs
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -54,7 +55,7 @@ class ICKDDistiller(Distiller):
         adapter: str = "conv_bn",
     ) -> None:
         super().__init__()
-        make, self.pairs = ADAPTERS.get(adapter), maps
+        make, self.pairs = MAP_ADAPTERS.get(adapter), maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
         self.terms = self.table(correlation=(weight, _correlation))
 

@@ -4,13 +4,14 @@ from typing import ClassVar, final
 
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import maps_of, matched, same_samples, sample_graph, to_smaller
+from graphkd.distillers.parts import maps_of, matched, same_samples, sample_graph
 from graphkd.distillers.sizes import Pairs
 from graphkd.distillers.terms import EdgeTerm
 from graphkd.edges import NORMALISERS
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
+from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 _KINDS = ("feature", "map0", "map1")

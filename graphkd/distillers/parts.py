@@ -1,17 +1,14 @@
 """What the graphs of several methods are made of: samples, and maps of both networks in one size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-
-from torch import nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 from graphkd.distillers.base import Pair
 from graphkd.distillers.sizes import Pairs, pair_names
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
-from graphkd.registry import Registry
+from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Tensor
 
 
@@ -62,62 +59,6 @@ def matched_maps(student: Features, teacher: Features, pairs: Pairs, reader: str
 def maps_of(features: Features) -> list[Float[Tensor, "b c h w"]]:
     """The maps in order."""
     return list((features.maps or {}).values())
-
-
-def to_smaller(
-    x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c2 h2 w2"]
-) -> tuple[Float[Tensor, "b c h3 w3"], Float[Tensor, "b c2 h3 w3"]]:
-    """Two maps, averaged down to the smaller height and width of both."""
-    size = min(x.shape[2], y.shape[2]), min(x.shape[3], y.shape[3])
-    smaller = [each if each.shape[2:] == size else adaptive_avg_pool2d(each, size) for each in (x, y)]
-    return smaller[0], smaller[1]
-
-
-Adapter = Callable[[int, int], nn.Module]
-ADAPTERS: Registry[Adapter] = Registry("adapter")
-
-
-@ADAPTERS.register("conv")
-def _conv(student: int, teacher: int) -> nn.Module:
-    return nn.Conv2d(student, teacher, 1)
-
-
-@ADAPTERS.register("conv_bn")
-def _conv_bn(student: int, teacher: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(student, teacher, 1), nn.BatchNorm2d(teacher))
-
-
-@ADAPTERS.register("conv_bn_relu")
-def _conv_bn_relu(student: int, teacher: int) -> nn.Module:
-    return nn.Sequential(_conv_bn(student, teacher), nn.ReLU())
-
-
-@ADAPTERS.register("none")
-def _none(student: int, teacher: int) -> nn.Module:
-    if student != teacher:
-        raise ShapeError(
-            f"student maps have {student} channels, teacher maps {teacher}, and adapter='none' leaves them so: "
-            "use adapter='conv_bn'"
-        )
-    return nn.Identity()
-
-
-def adapt(adapters: nn.ModuleList, features: Features, reader: str) -> list[Float[Tensor, "b c h w"]]:
-    """The student's maps in the teacher's channels. Raises: ShapeError for maps of other channels or number."""
-    maps = maps_of(features)
-    if len(maps) != len(adapters):
-        raise ShapeError(f"{reader} was built for {len(adapters)} maps, found {len(maps)}: name them, maps={{...}}")
-    return [_checked(adapter, each, reader)(each) for adapter, each in zip(adapters, maps, strict=True)]
-
-
-def _checked(adapter: nn.Module, each: Tensor, reader: str) -> nn.Module:
-    for module in adapter.modules():
-        if isinstance(module, nn.Conv2d) and module.in_channels != each.shape[1]:
-            raise ShapeError(
-                f"{reader} was built for a student map of {module.in_channels} channels, found {each.shape[1]}: "
-                "between(student(images), teacher(images)) sizes itself"
-            )
-    return adapter
 
 
 def channel_graph(maps: list[Float[Tensor, "b c h w"]]) -> Graph:

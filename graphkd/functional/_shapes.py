@@ -1,15 +1,8 @@
 """Checks at the door of a loss; each message says what was found and the remedy."""
 
-from torch.nn.functional import adaptive_avg_pool2d
-
-from graphkd.errors import OptionError, ShapeError
+from graphkd.errors import ShapeError
+from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Tensor
-
-
-def positive_temperature(temperature: float) -> None:
-    """Raises: OptionError for a temperature of 0 or less."""
-    if temperature <= 0:
-        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
 
 
 def same_samples(student: Tensor, teacher: Tensor, ndim: int | None = None) -> None:
@@ -61,17 +54,7 @@ def same_maps(student: Tensor, teacher: Tensor, channels: bool = False) -> tuple
             f"student maps {_show(student)} and teacher maps {_show(teacher)} differ in channels: "
             f"adapt the student by a 1x1 convolution to {teacher.shape[1]} channels"
         )
-    return pooled(student, teacher)
-
-
-def pooled(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b k h2 w2"]) -> tuple[Tensor, Tensor]:
-    """Two maps averaged to the smaller height and the smaller width."""
-    size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
-    return _to(first, size), _to(second, size)
-
-
-def _to(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return maps if maps.shape[2:] == size else adaptive_avg_pool2d(maps, size)
+    return to_smaller(student, teacher)
 
 
 def _show(tensor: Tensor) -> str:

@@ -7,7 +7,8 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import pooled, same_logits, same_samples, same_shape
+from graphkd.functional._shapes import same_logits, same_samples, same_shape
+from graphkd.pooling import to_smaller
 from graphkd.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
@@ -96,7 +97,7 @@ def _relative_to_largest(squares: Tensor) -> Tensor:
 
 
 def _movement(first: Tensor, second: Tensor) -> Float[Tensor, " b"]:
-    first, second = pooled(first, second)
+    first, second = to_smaller(first, second)
     if second.shape[1] == 2 * first.shape[1]:
         second = second.reshape(len(second), first.shape[1], 2, *second.shape[2:]).mean(2)
     same_shape(first, second, "map", "the deeper map needs as many channels as the shallower, or twice as many")

@@ -7,7 +7,7 @@ from graphkd import ops
 from graphkd.alignments import CROSS_ENTROPY, KL
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import labels_of, positive_temperature, same_logits, same_samples, same_shape
+from graphkd.functional._shapes import labels_of, same_logits, same_samples, same_shape
 from graphkd.relations import cosine
 from graphkd.typing import Float, Int, Tensor
 
@@ -31,7 +31,7 @@ def kd(
     Example: ``kd(torch.zeros(1, 2), torch.zeros(1, 2))`` is 0.
     """
     same_logits(student_logits, teacher_logits)
-    positive_temperature(temperature)
+    ops.positive_temperature(temperature)
     return temperature**2 * KL.local(student_logits / temperature, teacher_logits / temperature)
 
 
@@ -109,7 +109,7 @@ def dkd_parts(
     """Both parts of DKD for each sample, times T^2, in the precision given. Shapes, Raises: as of :func:`dkd`."""
     same_logits(student_logits, teacher_logits)
     labels_of(student_logits, target)
-    positive_temperature(temperature)
+    ops.positive_temperature(temperature)
     if student_logits.shape[1] < 2:
         raise ShapeError(f"DKD splits at least 2 classes, found logits {tuple(student_logits.shape)}: use kd")
     label = torch.arange(student_logits.shape[1], device=target.device) == target.unsqueeze(1)
@@ -188,7 +188,7 @@ def dist_parts(
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " c"]]:
     """1 - correlation of each sample and of each class, times tau^2, in the precision given."""
     same_logits(student_logits, teacher_logits)
-    positive_temperature(temperature)
+    ops.positive_temperature(temperature)
     student, teacher = (_softened(each, temperature) for each in (student_logits, teacher_logits))
     inter = 1 - ops.damped_row_pearson(student, teacher, _DIST_EPS)
     intra = 1 - ops.damped_column_pearson(student, teacher, _DIST_EPS)

@@ -9,7 +9,8 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import pooled, same_maps, same_samples, same_shape
+from graphkd.functional._shapes import same_maps, same_samples, same_shape
+from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Tensor
 
 
@@ -66,7 +67,7 @@ def fsp(
 
 
 def _flow(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k c"]:
-    first, second = (maps.flatten(2) for maps in pooled(first, second))
+    first, second = (maps.flatten(2) for maps in to_smaller(first, second))
     return ops.gram(second, first) / first.shape[-1]
 
 

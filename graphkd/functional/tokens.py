@@ -6,7 +6,7 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import positive_temperature, same_embeddings, same_samples, same_shape
+from graphkd.functional._shapes import same_embeddings, same_samples, same_shape
 from graphkd.typing import Float, Tensor
 
 
@@ -107,6 +107,6 @@ def trg_global(
     Example: ``trg_global(torch.ones(1, 2), torch.ones(1, 2))`` is 0.
     """
     same_embeddings(student, teacher)
-    positive_temperature(temperature)
+    ops.positive_temperature(temperature)
     own = torch.arange(len(student), device=student.device)
     return ops.info_nce(student, teacher, own, "cosine", temperature) / len(student)

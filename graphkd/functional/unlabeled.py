@@ -10,7 +10,7 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import positive_temperature, same_embeddings, same_logits, same_samples, same_shape
+from graphkd.functional._shapes import same_embeddings, same_logits, same_samples, same_shape
 from graphkd.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
@@ -84,7 +84,7 @@ def class_dropped_parts(
     """Loss of each sample, and 1 for each that counts (0 for one without a class), in the precision given."""
     same_logits(student_logits, teacher_logits)
     same_shape(kept, teacher_logits, "mask", "give one truth value for each logit")
-    positive_temperature(temperature)
+    ops.positive_temperature(temperature)
     used = kept.any(-1)
     kept = kept | ~used.unsqueeze(-1)  # a sample without classes is computed over all, then multiplied by 0
     hidden = torch.where(kept, 0.0, float("-inf"))

@@ -14,6 +14,7 @@ _FREE = {
     "max_skips",
     "timeout",
     "workers",
+    "shard",
     "evaluate_every",
     "log_every",
     "checkpoint_every",
@@ -50,6 +51,9 @@ class TrainConfig:
         checkpoint_every: updates between two checkpoints inside an epoch, 0 for none; each epoch ends with one.
         seed: of mixing and dropout; the order of samples and their augmentation have the views' own.
         workers: processes that load images.
+        sync_batchnorm: over several GPUs, BatchNorm of student and distillers normalises by the batch of all of them.
+        shard: parameters, gradients and optimiser state are sharded among the processes (FSDP2) instead of repeated on
+            each (DDP); ``accelerate launch --use_fsdp --fsdp_version 2`` asks for the same. Nothing to shard with one.
         timeout: seconds that a process waits for the others before it gives up, > 0.
         deterministic: only deterministic CUDA kernels; slower. A CPU run is deterministic anyway.
         progress: show a progress bar on a terminal.
@@ -81,6 +85,8 @@ class TrainConfig:
     checkpoint_every: int = 0
     seed: int = 0
     workers: int = 0
+    sync_batchnorm: bool = True
+    shard: bool = False
     timeout: float = 600.0
     deterministic: bool = False
     progress: bool = True

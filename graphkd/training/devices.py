@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphkd.errors import OptionError
+from graphkd import distributed
+from graphkd.errors import DistributedError, OptionError
 from graphkd.training.config import TrainConfig
+from graphkd.training.parallel import is_sharded, sync_batchnorm
 from graphkd.typing import Bool, Tensor
 
 
 def make_accelerator(config: TrainConfig, run: Path) -> Any:
     """An ``accelerate.Accelerator`` for these options; its trackers write below the run folder.
 
-    Raises: OptionError for fp16 without a GPU.
+    Raises: OptionError for fp16 without a GPU; DistributedError where each of several processes sees only itself.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -28,12 +30,50 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
         raise OptionError("precision 'fp16' needs a GPU, and there is none: choose 'bf16' or 'no'")
     # accelerate keeps the first precision of a process and refuses another; two runs of one script may differ in it
     AcceleratorState._reset_state()
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=config.precision,
         log_with=list(config.trackers) or None,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout))],
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tensorboard")),
     )
+    return require_all(accelerator)
+
+
+def require_all(accelerator: Any) -> Any:
+    """The accelerator, if it sees all the processes that were started.
+
+    Raises: DistributedError where each would train a student of its own, into one run folder.
+    """
+    started = max(int(os.environ.get("WORLD_SIZE", "1")), distributed.world_size())
+    if started != accelerator.num_processes:
+        raise DistributedError(
+            f"{started} processes were started, and each sees only itself: "
+            "set ACCELERATE_USE_CPU=true for several processes without GPUs"
+        )
+    return accelerator
+
+
+def asks_for_shards(config: TrainConfig, ranks: "Ranks") -> bool:
+    """Whether there are processes to share the parameters among, and the options or ``accelerate launch`` say so.
+
+    Of accelerate's FSDP options only ``--use_fsdp`` and ``--fsdp_version`` are read.
+
+    Raises: OptionError for FSDP 1.
+    """
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    version = os.environ.get("FSDP_VERSION", "1")
+    if asked and version != "2":
+        raise OptionError(f"accelerate asks for FSDP {version}, and this is FSDP 2: launch with --fsdp_version 2")
+    return ranks.world > 1 and (asked or config.shard)
+
+
+def prepare_step(step: Any, config: TrainConfig, ranks: "Ranks") -> bool:
+    """Chunks and BatchNorm of the step as the options say; whether its parameters are to be sharded next."""
+    if config.chunk is not None:
+        step.chunk = config.chunk
+    if ranks.world > 1 and config.sync_batchnorm and next(step.parameters()).is_cuda:
+        sync_batchnorm(step)
+    return asks_for_shards(config, ranks)
 
 
 class Ranks:
@@ -105,7 +145,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
 @contextmanager
 def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: str, update: int) -> Iterator[Any]:
     """The step as accelerate wraps it, trackers on and kernels as asked for; undone at the end whatever happens."""
-    wrapped = accelerator.prepare_model(step)
+    wrapped = step if is_sharded(step) else accelerator.prepare_model(step)
     try:
         with deterministic(config.deterministic), tracking(accelerator, run, update):
             yield wrapped

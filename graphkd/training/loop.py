@@ -19,7 +19,7 @@ from graphkd.features import Features
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
-from graphkd.training.devices import Ranks, make_accelerator, train_session
+from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import told
 from graphkd.training.feed import Feed
 from graphkd.training.meter import Meter, check
@@ -72,7 +72,7 @@ class Trainer:
         if (config.mixup or config.cutmix) and step.task is not None:
             raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
         self.config, self.features, self.run = config, features, RunFolder(run)
-        self.accelerator = accelerator or make_accelerator(config, Path(run))
+        self.accelerator = make_accelerator(config, Path(run)) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
         share: dict[str, Any] = {"rank": self.ranks.rank, "world": self.ranks.world, "workers": config.workers}
@@ -84,9 +84,8 @@ class Trainer:
         self.per_epoch = len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
-        if config.chunk is not None:
-            self.step.chunk = config.chunk
-        self.updater = Updater(self.step, config, self.updates)
+        sharded = prepare_step(self.step, config, self.ranks)
+        self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
@@ -94,10 +93,8 @@ class Trainer:
 
     @property
     def model(self) -> nn.Module:
-        """The student that is scored: the moving average where there is one."""
-        average = self.updater.average
-        model: nn.Module = self.step.student if average is None else average.module
-        return model
+        """The student that is scored: the moving average where there is one. All processes ask where it is sharded."""
+        return self.updater.model()
 
     def fit(self, resume: bool = False) -> Result:
         """Train to the end.
@@ -165,7 +162,9 @@ class Trainer:
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
         batch, images, teacher = self.feed(batch, self.features, self.at.epoch, number)
-        self.meter.add(losses := Losses(wrapped(images, teacher, target=batch.target, index=batch.index)))
+        with self.accelerator.autocast():
+            losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
+        self.meter.add(losses)
         self.updater.backward(losses.total / size)
 
     def _obey(self, read: bool) -> None:

@@ -58,13 +58,16 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, updates
     )
 
 
-def make_average(student: nn.Module, decay: float) -> Any:
+def make_average(student: nn.Module, decay: float, sharded: bool = False) -> Any:
     """Moving average of the student's parameters and buffers, with timm's warm-up of the decay.
 
     timm's ModelEmaV3 and not torch's AveragedModel: that one asks the device for its count at every update, and
     averages no buffers by default, so that BatchNorm's statistics would be those of another network.
+
+    Args:
+        sharded: one tensor at a time, for sharded parameters and whole buffers do not go into one call.
     """
-    return import_module("timm.utils").ModelEmaV3(student, decay=decay, use_warmup=True)
+    return import_module("timm.utils").ModelEmaV3(student, decay=decay, use_warmup=True, foreach=not sharded)
 
 
 @torch.no_grad()

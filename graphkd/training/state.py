@@ -11,6 +11,7 @@ from torch import nn
 from graphkd.training.checkpoint import check_weights
 from graphkd.training.devices import Ranks
 from graphkd.training.metrics import Scores
+from graphkd.training.parallel import as_placed
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,16 @@ def restore_random_state(states: Mapping[str, Any], device: torch.device, ranks:
 
 def restore_module(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
     """Load weights, refusing those of another model. Raises: CheckpointError."""
-    check_weights(module.state_dict(), weights, where)
-    module.load_state_dict(weights)
+    own = module.state_dict()
+    check_weights(own, weights, where)
+    module.load_state_dict({name: as_placed(value, own[name]) for name, value in weights.items()})
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Load what :meth:`torch.optim.Optimizer.state_dict` gave; JSON made the parameters' numbers text."""
-    moments = {int(number): values for number, values in state["state"].items()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = {
+        int(number): {name: as_placed(value, parameters[int(number)]) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
     optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})

@@ -1,14 +1,17 @@
 """One update: unscale, clip, let the device decide, step, average."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter
 from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
+from graphkd.training.parallel import gather_into, shard, shard_student, start_alike, whole
 from graphkd.training.state import restore_module, restore_optimizer
 from graphkd.typing import Bool, Float, Tensor
 
@@ -20,17 +23,30 @@ class Updater:
         step: all that has a gradient; ``step.student`` is what is averaged. On its device already.
         config: the options.
         updates: of the whole run.
+        sharded: whether parameters are to be sharded among the processes.
     """
 
-    def __init__(self, step: Any, config: TrainConfig, updates: int) -> None:
+    def __init__(self, step: Any, config: TrainConfig, updates: int, sharded: bool = False) -> None:
         self.step, self.clip = step, config.clip
+        device = next(step.parameters()).device
+        if sharded:
+            start_alike(step)
+        self.average = None if config.ema is None else make_average(step.student, config.ema, sharded)
+        self._copy: nn.Module | None = deepcopy(step.student) if sharded else None
+        if sharded:
+            shard(step, device)
+            if self.average is not None:
+                shard_student(self.average.module, device)
         self.optimizer = make_optimizer(step, config)
         self.schedule = make_schedule(self.optimizer, config, updates)
-        self.average = None if config.ema is None else make_average(step.student, config.ema)
-        device = next(step.parameters()).device
         self.policy = config.nonfinite
         self._held = self._buffers()
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    def model(self) -> nn.Module:
+        """The student that is scored: the moving average where there is one, gathered where it is sharded."""
+        module: nn.Module = self.step.student if self.average is None else self.average.module
+        return module if self._copy is None else gather_into(self._copy, module)
 
     @property
     def lr(self) -> float:
@@ -92,21 +108,27 @@ class Updater:
     def _norm(self) -> Float[Tensor, ""]:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.clip is not None:
-            return nn.utils.clip_grad_norm_(parameters, self.clip)
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norm = nn.utils.clip_grad_norm_(parameters, self.clip)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def collapsed(self) -> bool:
         """Whether fp16 gradients overflow even unscaled, which halving the scale does not cure."""
         return self.scaler.is_enabled() and self.scaler.get_scale() < 1
 
     def state(self) -> dict[str, Any]:
-        """All of it, for a checkpoint; the schedule is a function of the update's number and has no state."""
-        return {
+        """All of it, for a checkpoint: whole tensors on every process, whether they are sharded or not.
+
+        The schedule is a function of the update's number and has no state.
+        """
+        state: dict[str, Any] = whole({
             "step": self.step.state_dict(),
             "ema": None if self.average is None else self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-        }
+        })  # fmt: skip
+        return state
 
     def restore(self, state: Mapping[str, Any], where: str) -> None:
         """The reverse of :meth:`state`. Raises: CheckpointError for another model."""

@@ -17,38 +17,12 @@ Operation = Callable[..., Any]
 
 log = logging.getLogger("graphkd_kernels")
 
-_EAGER = (
-    "center_normalize",
-    "damped_column_pearson",
-    "damped_row_pearson",
-    "edge_kl",
-    "edge_pkt",
-    "edge_sum",
-    "ega_sums",
-    "gram",
-    "info_nce",
-    "joint_gram",
-    "knn",
-    "knn_graph",
-    "node_sum",
-    "pair_squares",
-    "rkd_angle",
-    "rkd_distance",
-    "rkd_distances",
-    "row_kl",
-    "row_pearson",
-    "safe_sqrt",
-    "similarity",
-    "spectral_residual",
-    "squared_distances",
-    "unit_edge_sum",
-    "unit_gram",
-    "unit_rows",
-)
+_PARTS = ("ROW_MAPS", "rkd_angles")
+"""Of the reference, what is no operation."""
 _EVERYWHERE = ("gram", "joint_gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
-_REFERENCE = {name: getattr(reference, name) for name in _EAGER}
+_REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}
 _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")

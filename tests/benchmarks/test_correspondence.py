@@ -12,7 +12,7 @@ from graphkd import ops
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"backend", "edge_nodes", "same_width"}  # of ops, but no operations
+TOOLS = {"backend", "edge_nodes", "positive_temperature", "same_width"}  # of ops, but no operations
 DOORS = {
     name
     for name, each in vars(ops).items()

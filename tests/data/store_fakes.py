@@ -81,15 +81,12 @@ def direct(teacher, source):
     return teacher(torch.stack([ToTensor()(source.image(i)) for i in range(len(source))]))
 
 
+def fill(path, teacher=None, source=None, **options):
+    """Embed ten samples, unless told otherwise, in shards of 4, 4 and 2."""
+    options = {"transform": ToTensor(), "batch_size": 2, "shard_size": 4, "progress": False, **options}
+    return embed(teacher or TinyTeacher(), squares(10) if source is None else source, path, **options)
+
+
 if __name__ == "__main__":
     _, folder, n, kill_at, workers = sys.argv
-    embed(
-        TinyTeacher(kill_at=int(kill_at)),
-        squares(int(n)),
-        folder,
-        transform=ToTensor(),
-        batch_size=2,
-        shard_size=4,
-        workers=int(workers),
-        progress=False,
-    )
+    fill(folder, TinyTeacher(kill_at=int(kill_at)), squares(int(n)), workers=int(workers))

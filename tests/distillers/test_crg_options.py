@@ -1,11 +1,7 @@
-"""CRG: every option, wiring, two ranks, messages."""
+"""CRG: every option, wiring, messages."""
 
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -174,25 +170,6 @@ def test_compiled_equals_eager_and_a_copy_equals_its_original():
     for name, value in deepcopy(distiller)(s, t).items():
         assert_close(value, expected[name])
         assert_close(compiled[name], expected[name])
-
-
-@pytest.mark.slow
-def test_two_ranks_of_uneven_batches_equal_one_process(tmp_path):
-    root = Path(__file__).parents[2]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    script = [sys.executable, str(Path(__file__).with_name("crg_ranks.py"))]
-    ranks = [
-        subprocess.Popen(
-            [*script, str(rank), str(tmp_path / "group")], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
 
 
 @pytest.mark.parametrize(

@@ -1,88 +1,19 @@
 """EIKD: the invariants of its specification, every option, and the hazards."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd.alignments import FROBENIUS
-from graphkd.class_dropping import DatasetClasses, RandomClasses, TopK, TopKOnce, top_class_indices
+from graphkd.class_dropping import TopK
 from graphkd.distillers.eikd import EIKDDistiller
-from graphkd.distillers.eikd_implicit import IMPLICIT, Within
+from graphkd.distillers.eikd_implicit import IMPLICIT
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features
 from graphkd.functional import class_dropped_kd, explicit_features, implicit_relations, top_classes
 from graphkd.noise_matrix import NoiseMatrix
-
-GOLDEN = {
-    name: json.loads((Path(__file__).parents[1] / "golden" / f"{name}.json").read_text())
-    for name in ("relational", "ega")
-}
-ONLY_IMPLICIT = {"kd_weight": 0.0, "explicit_weight": 0.0}
-
-
-def features(n=6, d=5, c=12, *, grad=False, dtype=torch.float64, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    embedding, logits, small = (
-        torch.randn(*shape, generator=draw, dtype=dtype).requires_grad_(grad)
-        for shape in ((n, d), (n, c), (n, 3, 4, 4))
-    )
-    return Features(embedding=embedding, logits=logits, maps={"m": small})
-
-
-def pair(**options):
-    return features(grad=True, **options), features(d=7, seed=1, **options)
-
-
-def golden_pair(seed, n, d):
-    draw = torch.Generator().manual_seed(seed)
-    teacher, student = (torch.randn(n, d, generator=draw, dtype=torch.float64) for _ in range(2))
-    student.requires_grad_()
-    return Features(embedding=student, logits=student), Features(embedding=teacher, logits=teacher)
-
-
-@pytest.mark.parametrize("drop", [TopK(16), "off", RandomClasses(0.0)])
-def test_the_whole_term_without_dropping_is_the_kd_golden(drop):
-    student, teacher = golden_pair(0, 8, 16)
-    losses = EIKDDistiller(16, 16, 16, drop=drop)(student, teacher)
-    value = GOLDEN["relational"]["methods"]["repdistiller.kd_T4"]["cases"]["seed0_N8_D16"]["value"]
-    assert_close(losses["eikd/kd"].item(), value, rtol=1e-9, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("relation", "method"),
-    [
-        ("sp_raw", "repdistiller.sp"),
-        ("rkd_distance", "repdistiller.rkd_distance"),
-        ("rkd_angle", "repdistiller.rkd_angle"),
-    ],
-)
-@pytest.mark.parametrize("case", GOLDEN["relational"]["cases"], ids=lambda case: case["id"])
-def test_relations_equal_the_goldens(relation, method, case):
-    student, teacher = golden_pair(case["seed"], case["N"], case["D"])
-    golden = GOLDEN["relational"]["methods"][method]["cases"][case["id"]]
-    loss = EIKDDistiller(case["D"], case["D"], case["D"], relation=relation, **ONLY_IMPLICIT)(student, teacher).total
-    loss.backward()
-    assert_close(loss.item(), golden["value"], rtol=1e-9, atol=1e-12)
-    assert_close(student.embedding.grad.norm().item(), golden["grad_norm"], rtol=1e-9, atol=1e-12)
-
-
-def test_pearson_relation_is_egas_edge_matrix():
-    case = next(each for each in GOLDEN["ega"]["cases"] if each["dtype"] == "float64" and not each["correlated"])
-    student, teacher = golden_pair(case["seed"], case["N"], case["D"])
-    eikd = EIKDDistiller(case["D"], case["D"], case["D"], relation="pearson", **ONLY_IMPLICIT)
-    edges = eikd.build(teacher, "teacher").edges("relation", "pearson", "relation").dense()
-    assert_close(edges[0, 1].item(), case["probe"]["Et[0,1]"], rtol=1e-9, atol=0)
-    assert_close(
-        eikd(student, teacher).total.item(), case["alternatives_not_official"]["edge_mean_square"], rtol=1e-9, atol=0
-    )
-    frobenius = EIKDDistiller(
-        case["D"], case["D"], case["D"], relation=Within("pearson", None, FROBENIUS), **ONLY_IMPLICIT
-    )
-    assert_close(frobenius(student, teacher).total.item(), case["loss_edge"], rtol=1e-9, atol=0)
+from tests.distillers.eikd_case import ONLY_IMPLICIT, features, pair
 
 
 def test_terms_are_the_published_functions():
@@ -190,68 +121,6 @@ def test_auto_weights_wait_for_a_batch_that_has_a_kd_loss():
     assert (auto.auto.scales == 0).all()
     auto.train()(features(), teacher)
     assert (auto.auto.scales > 0).all()
-
-
-def test_labels_by_cross_entropy_and_by_noise_matrix():
-    student, teacher = features(grad=True), features(seed=1)
-    label = teacher.logits.argmax(-1)
-    plain = EIKDDistiller(5, 5, 12, label_weight=1.0)(student, teacher)["eikd/label"]
-    assert_close(plain, torch.nn.functional.cross_entropy(student.logits, label))
-    noise = NoiseMatrix(12, accuracy=0.9)
-    assert_close(noise.matrix().sum(-1), torch.ones(12))
-    assert_close(noise.matrix().diagonal(), torch.full((12,), 0.9))
-    loss = EIKDDistiller(5, 5, 12, label_weight=1.0, labels=noise)(student, teacher)["eikd/label"]
-    q = torch.full((12, 12), 0.1 / 11, dtype=torch.float64).fill_diagonal_(0.9)
-    assert_close(loss, torch.nn.functional.nll_loss((student.logits.softmax(-1) @ q).log(), label), rtol=1e-6, atol=0)
-    loss.backward()
-    assert noise.weight.grad.abs().sum() > 0
-    assert (noise.weight.grad.diagonal() == 0).all()
-    assert not list(EIKDDistiller(5, 5, 12, labels=NoiseMatrix(12, 0.9)).parameters())  # no weight, no parameter
-
-
-def test_classes_remembered_from_selection_need_the_index():
-    student, teacher = features(), features(seed=1)
-    pool = torch.randn(40, 12, dtype=torch.float64)
-    index = torch.tensor([30, 2, 2, 17, 39, 0])
-    eikd = EIKDDistiller(5, 5, 12, drop=TopKOnce(top_class_indices(pool, 4)))
-    kept = top_classes(pool, 4)[index]
-    assert_close(
-        eikd(student, teacher, index=index)["eikd/kd"], class_dropped_kd(student.logits, teacher.logits, kept, 4.0)
-    )
-    with pytest.raises(MissingFeatureError, match="needs index="):
-        eikd(student, teacher)
-
-
-def test_random_dropping_draws_anew_after_each_training_batch_only():
-    student, teacher = features(n=32), features(n=32, seed=1)
-    eikd = EIKDDistiller(5, 5, 12, drop=RandomClasses(0.5)).eval()
-    assert_close(eikd(student, teacher), eikd(student, teacher))
-    eikd.train()
-    assert eikd(student, teacher)["eikd/kd"] != eikd(student, teacher)["eikd/kd"]
-
-
-def test_a_batch_whose_classes_are_all_dropped_is_zero_with_a_graph():
-    student, teacher = pair()
-    eikd = EIKDDistiller(5, 7, 12, drop=DatasetClasses(torch.zeros(12, dtype=torch.bool)), implicit_weight=0.0).double()
-    losses = eikd(student, teacher)
-    losses.total.backward()
-    assert losses["eikd/kd"] == 0
-    assert (student.logits.grad == 0).all()
-    assert eikd.classes.single_share == 0
-    one = EIKDDistiller(5, 7, 12, drop=TopK(1)).double()
-    assert one(student, teacher)["eikd/kd"] == 0
-    assert one.classes.single_share == 1
-
-
-def test_one_dropped_sample_leaves_the_mean():
-    student, teacher = features(), features(seed=1)
-    keep = torch.ones(12, dtype=torch.bool)
-    best = teacher.logits.argmax(-1)
-    keep[best[0]] = False
-    rest = best != best[0]
-    found = EIKDDistiller(5, 5, 12, drop=DatasetClasses(keep))(student, teacher)["eikd/kd"]
-    expected = class_dropped_kd(student.logits[rest], teacher.logits[rest], keep.expand(int(rest.sum()), 12), 4.0)
-    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("relation", sorted(IMPLICIT))

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from graphkd_kernels import autograd, dispatch, reference
-from graphkd_kernels._blocked import groups, joined, row_blocks
+from graphkd_kernels._blocked import blocks, groups, joined
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
@@ -35,7 +35,7 @@ def square(relation, path):
 
 def unit(path):
     options = () if path == "D x D" else ("gram", "unit", 1.0)
-    return partial(autograd.apply, "unit_edges" if path == "D x D" else "row_blocks", options)
+    return partial(autograd.apply, "unit_edges" if path == "D x D" else "edge_penalty", options)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(joined, "_FOLD", 40)
     monkeypatch.setattr(joined, "_PANEL", 3)
     monkeypatch.setattr(groups, "_ENTRIES", 2**8)
-    monkeypatch.setattr(row_blocks, "_BLOCK", 2**7)
+    monkeypatch.setattr(blocks, "ENTRIES", 2**7)
 
 
 PATHS = [

@@ -1,6 +1,5 @@
 """graphkd distill."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +49,7 @@ def run(config: Distill, console: Console) -> int:
     folder = _folder(config)
     parts = open_parts(config.images, config.val, config.held_out, console)
     config = _fitting(config, parts, console)
-    accelerator = _accelerator(config, folder)
+    accelerator = make_accelerator(config.train, folder)
     device = accelerator.device
     if not accelerator.is_main_process:
         console.output = replace(console.output, quiet=True)
@@ -112,18 +111,6 @@ def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
         console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
         train = replace(train, batch_size=count)
     return replace(config, train=replace(train, progress=console.progress))
-
-
-def _accelerator(config: Distill, folder: Path) -> Any:
-    """The processes of the run. Raises: UsageError where each of several sees only itself."""
-    accelerator = make_accelerator(config.train, folder)
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        raise UsageError(
-            f"{started} processes were started, and each sees only itself",
-            "set ACCELERATE_USE_CPU=true for several processes without GPUs",
-        )
-    return accelerator
 
 
 def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | None:

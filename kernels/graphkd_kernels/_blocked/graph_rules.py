@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked import knn as neighbours
 from graphkd_kernels._blocked import rkd_angle as angles
 from graphkd_kernels._blocked import rkd_distance as distances
 from graphkd_kernels._blocked import spectral
+from graphkd_kernels._blocked.blocks import row_slices, sum_computed_again
 from graphkd_kernels._blocked.opaque import BlockRule
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply, register, transformed
 from graphkd_kernels.precision import widened
@@ -54,14 +54,15 @@ class Angles(BlockRule):
         assert student is not None
         assert teacher is not None
         first, last = options
-        step = max(1, _ANGLES // max(len(student), 1) ** 2)
-        if last - first <= step or transformed():
+        parts = row_slices(last - first, len(student) ** 2, _ANGLES)
+        if len(parts) <= 1 or transformed():
             return reference.rkd_angle(student, teacher, first, last)
-        blocks = [
-            checkpoint(reference.rkd_angle, student, teacher, i, min(i + step, last), use_reentrant=False)
-            for i in range(first, last, step)
-        ]
-        return torch.stack(blocks).sum()
+
+        def angles(part: slice) -> Tensor:
+            value: Tensor = reference.rkd_angle(student, teacher, first + part.start, first + part.stop)
+            return value
+
+        return sum_computed_again(angles, parts)
 
 
 register("rkd_distance", Distances())

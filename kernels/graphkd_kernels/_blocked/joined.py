@@ -21,6 +21,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Maybe
 from graphkd_kernels.grams import Grams, join_mapped, split, symmetric
@@ -48,10 +49,9 @@ def join(student: Tensor, teacher: Tensor, relation: str) -> Joined:
     return Joined(join_mapped(s, t), s, t, (inverse_s, inverse_t))
 
 
-def row_blocks(batch: int, rows: int, width: int) -> list[tuple[int, int]]:
-    """Ranges of rows whose joined block stays in the cache."""
-    most = max(64, _ENTRIES // (batch * width))
-    return [(start, min(start + most, rows)) for start in range(0, max(1, rows), most)]
+def joined_slices(batch: int, rows: int, width: int) -> list[slice]:
+    """Blocks of rows that stay in the cache when joined; an empty one where there are no rows."""
+    return row_slices(rows, batch * width, _ENTRIES, least=64) or [slice(0, 0)]
 
 
 @dataclass(slots=True)
@@ -68,23 +68,22 @@ class Side:
         """Student's and teacher's."""
         return self.student.shape[-1], self.teacher.shape[-1]
 
-    def blocks(self) -> Iterator[tuple[int, int, Joined]]:
+    def blocks(self) -> Iterator[tuple[slice, Joined]]:
         """Joined rows, block by block; a single block is made once, several are made again at each pass."""
         batch, rows, _ = self.student.shape
-        ranges = row_blocks(batch, rows, sum(self.widths))
-        for start, stop in ranges:
-            if len(ranges) > 1:
-                part = slice(start, stop)
-                yield start, stop, join(self.student[:, part], self.teacher[:, part], self.relation)
+        parts = joined_slices(batch, rows, sum(self.widths))
+        for part in parts:
+            if len(parts) > 1:
+                yield part, join(self.student[:, part], self.teacher[:, part], self.relation)
             else:
                 if self.only is None:
                     self.only = join(self.student, self.teacher, self.relation)
-                yield start, stop, self.only
+                yield part, self.only
 
     def grams(self) -> Grams:
         """P, Q and W."""
         exact = self.widths[0] != self.widths[1]  # nothing small is left to keep the digits: float64 products
-        rows = (block.both.double() if exact else block.both for _, _, block in self.blocks())
+        rows = (block.both.double() if exact else block.both for _, block in self.blocks())
         return split(_upper_gram(rows), *self.widths)
 
     def gradients(self, factor: tuple[Tensor, Tensor], needs: tuple[bool, bool]) -> tuple[Maybe, Maybe]:
@@ -92,11 +91,11 @@ class Side:
         nodes = self.student, self.teacher
         found = tuple(torch.empty_like(x) if need else None for x, need in zip(nodes, needs, strict=True))
         small = [each.to(self.student.dtype) for each in factor]
-        for start, stop, block in self.blocks():
+        for part, block in self.blocks():
             for k, rows in enumerate((block.student, block.teacher)):
                 into = found[k]
                 if into is not None:
-                    into[:, start:stop] = unmap_rows(block.both @ small[k], rows, block.inverses[k], self.relation)
+                    into[:, part] = unmap_rows(block.both @ small[k], rows, block.inverses[k], self.relation)
         return found[0], found[1]
 
 

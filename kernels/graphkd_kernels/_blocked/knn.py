@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.squares import ROUNDING, centered
 
 _ENTRIES = 2**22  # of one block of distances
@@ -14,15 +15,15 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k) of each row's k nearest other rows, nearest first; without gradient."""
     x = centered(x)
     sizes = x.square().sum(-1)
-    n, height = len(x), max(_ROWS, _ENTRIES // len(x))
+    n = len(x)
+    parts = row_slices(n, n, _ENTRIES, _ROWS)
     indices = torch.empty(n, k, dtype=torch.int64, device=x.device)
     values = x.new_empty(n, k)
-    scores = x.new_empty(min(height, n), n)
-    for i in range(0, n, height):
-        rows = slice(i, min(i + height, n))
-        block = scores[: rows.stop - i]
+    scores = x.new_empty(parts[0].stop, n)
+    for rows in parts:
+        block = scores[: rows.stop - rows.start]
         torch.addmm(sizes, x[rows], x.mT, alpha=-2, out=block)  # |x_j|^2 - 2 x_i x_j: |x_i|^2 does not change the order
-        block.diagonal(i).fill_(torch.inf)
+        block.diagonal(rows.start).fill_(torch.inf)
         least, indices[rows] = _smallest(block, k)
         values[rows] = _squares(least, sizes[rows].unsqueeze(-1), sizes[indices[rows]])
     return indices, values

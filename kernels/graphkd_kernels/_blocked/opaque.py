@@ -11,7 +11,13 @@ from graphkd_kernels.autograd import RULES, Maybe, Needs, Options, Rule
 
 
 class BlockRule(Rule):
-    """A rule that sweeps over blocks; :meth:`sweep` is what ``gradients`` is elsewhere."""
+    """A rule that sweeps over blocks; :meth:`sweep` is what ``gradients`` is elsewhere.
+
+    Attributes:
+        opaque: one operator for a compiler; switch off where it gains more from fusing passes than unrolling costs it.
+    """
+
+    opaque: bool = True
 
     @abstractmethod
     def sweep(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
@@ -22,8 +28,8 @@ class BlockRule(Rule):
         return ()
 
     def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        """The sweep; one operator for a compiler."""
-        if not torch.compiler.is_compiling():
+        """The sweep."""
+        if not (self.opaque and torch.compiler.is_compiling()):
             return self.sweep(options, needs, *tensors)
         name = self.name
         value, *found = _sweep(name, repr(options), list(needs), list(tensors))

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked import edge_rows, rowwise
-from graphkd_kernels._blocked.blocks import ENTRIES
+from graphkd_kernels._blocked.blocks import row_slices, sum_computed_again
 from graphkd_kernels._blocked.opaque import BlockRule
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply, register, transformed
 
@@ -73,21 +71,28 @@ class EdgeRows(BlockRule):
         first = tensors[0]
         assert first is not None
         others = first if tensors[1] is None else tensors[1]
-        n, height = first.shape[-2], max(1, ENTRIES // max(others[..., 0].numel(), 1))
-        if height >= n or transformed():
+        parts = row_slices(first.shape[-2], others[..., 0].numel())
+        if len(parts) <= 1 or transformed():
             return self._truth(*tensors, *options)
         whole = [tensors[i - 1] if i % 2 and each is None else each for i, each in enumerate(tensors)]
 
-        def block(start: int) -> Tensor:
+        def block(part: slice) -> Tensor:
             rows = list(whole)
             for i in self._sides:
                 each = whole[i]
                 assert each is not None
-                rows[i] = each.narrow(-2 if each.is_floating_point() else -1, start, min(height, n - start))
+                rows[i] = each[..., part, :] if each.is_floating_point() else each[..., part]
             return self._truth(*rows, *options)
 
-        blocks = [checkpoint(block, start, use_reentrant=False) for start in range(0, n, height)]
-        return torch.stack(blocks).sum()
+        return sum_computed_again(block, parts)
+
+
+def _penalty(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, penalty: str, gamma: float) -> Tensor:
+    if penalty == "unit":
+        value: Tensor = reference.unit_edge_sum(xs, ys, xt, yt)
+    else:
+        value = reference.edge_sum(xs, ys, xt, yt, relation, penalty, gamma)
+    return value
 
 
 def _info_nce(x: Tensor, y: Maybe, positives: Tensor, *options_and_needs: Any) -> Sums:
@@ -99,6 +104,15 @@ def _info_nce(x: Tensor, y: Maybe, positives: Tensor, *options_and_needs: Any) -
 register("row_kl", Rowwise(rowwise.row_kl, reference.row_kl))
 register("damped_row_pearson", Rowwise(rowwise.damped_row_pearson, reference.damped_row_pearson))
 register("damped_column_pearson", Rowwise(rowwise.damped_column_pearson, reference.damped_column_pearson, -2))
+
+
+class EdgePenalties(EdgeRows):
+    """A sum of penalties of single edges, whose passes a compiler fuses."""
+
+    opaque = False
+
+
+register("edge_penalty", EdgePenalties(edge_rows.edge_penalty, _penalty, (0, 2)))
 register("edge_kl", EdgeRows(edge_rows.edge_kl, reference.edge_kl, (0, 2)))
 register("edge_pkt", EdgeRows(edge_rows.edge_pkt, reference.edge_pkt, (0, 2)))
 register("info_nce", EdgeRows(_info_nce, reference.info_nce, (0, 2)))

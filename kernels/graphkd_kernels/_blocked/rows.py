@@ -10,20 +10,25 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.reference.edges import PKT_EPS
 
 MAPS = ("gram", "cosine", "pearson")
 """Relations that are inner products of mapped rows."""
 
 
 def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
-    """Rows whose inner products are the relation, and the inverse length of each row before (0 for a dead row)."""
+    """Rows whose inner products are the relation, and the inverse length of each row before (0 for a dead row).
+
+    Beside :data:`MAPS` there is ``"pkt"``: the cosine with 1e-7 beside the length.
+    """
     if relation == "gram":
         return x, None
-    if relation == "cosine":
+    if relation in ("cosine", "pkt"):
         squares = torch.linalg.vecdot(x, x).unsqueeze(-1)
         dead = squares == 0
-        inverse = squares.masked_fill(dead, 1.0).rsqrt_().masked_fill_(dead, 0.0)
-        return x * inverse, inverse
+        alive = squares.masked_fill(dead, 1.0)
+        inverse = alive.rsqrt_() if relation == "cosine" else alive.sqrt_().add_(PKT_EPS).reciprocal_()
+        return x * inverse.masked_fill_(dead, 0.0), inverse
     assert relation == "pearson", relation
     finfo, width = torch.finfo(x.dtype), x.shape[-1]
     # The smallest eps keeps a constant row finite; which rows are constant is decided relative to their own size.
@@ -37,8 +42,10 @@ def unmap_rows(gradient: Tensor, rows: Tensor, inverse: Maybe, relation: str) ->
     """The gradient in the rows before their map, from that in the mapped rows, which is overwritten."""
     if inverse is None:
         return gradient
-    if relation == "cosine":
+    if relation in ("cosine", "pkt"):
         along = torch.linalg.vecdot(gradient, rows).unsqueeze(-1)
+        if relation == "pkt":  # its rows are a little shorter than 1
+            along = along.div_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True)).masked_fill_(inverse == 0, 0.0)
         return gradient.addcmul_(rows, along, value=-1).mul_(inverse)
     # Layer normalisation of rows that are already centred and of unit length: only their direction matters.
     width = rows.shape[-1]

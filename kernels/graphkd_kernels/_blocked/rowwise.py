@@ -4,21 +4,15 @@ Correlation with eps beside the lengths: with centred x, y and :math:`D = |x| |y
 :math:`c = \\langle x, y \\rangle / D` and :math:`\\partial c / \\partial x = y / D - c\\, |y| / (|x| D)\\, x`.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
+from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.softmax_rows import kl_rows
 
 _ENTRIES = 2**18  # of one block: its inputs and its gradients stay in the cache
 Gradients = tuple[Tensor | None, Tensor | None]
 Needs = tuple[bool, bool]
-
-
-def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    height = max(1, _ENTRIES // max(columns, 1))
-    return (slice(i, min(i + height, rows)) for i in range(0, rows, height))
 
 
 def _matrices(student: Tensor, teacher: Tensor, needs: Needs) -> tuple[Tensor, Tensor, list[Tensor | None]]:
@@ -37,7 +31,7 @@ def row_kl(student: Tensor, teacher: Tensor, temperature: float, needs: Needs) -
         return value.squeeze(-1), (None if ds is None else ds.mul_(scale), None if dt is None else dt.mul_(scale))
     s, t, gradients = _matrices(student, teacher, needs)
     values = s.new_empty(len(s), 1)
-    for rows in _row_blocks(*s.shape):
+    for rows in row_slices(len(s), s.shape[1], _ENTRIES):
         values[rows], *found = kl_rows(s[rows] * scale, t[rows] * scale, needs)
         for gradient, each in zip(gradients, found, strict=True):
             if gradient is not None and each is not None:
@@ -53,7 +47,7 @@ def damped_row_pearson(student: Tensor, teacher: Tensor, eps: float, needs: Need
     """
     s, t, gradients = _matrices(student, teacher, needs)
     values = s.new_empty(len(s), 1)
-    for rows in _row_blocks(*s.shape):
+    for rows in row_slices(len(s), s.shape[1], _ENTRIES):
         x, y = s[rows], t[rows]
         means = x.mean(-1, keepdim=True), y.mean(-1, keepdim=True)
         x, y = x - means[0], y - means[1]
@@ -100,7 +94,7 @@ def _graphs(x: Tensor) -> Tensor:
 def _columns(s: Tensor, t: Tensor, eps: float, gradients: Gradients) -> Tensor:
     """Correlations of one graph's columns; its gradients are written where they are wanted."""
     n, m = s.shape
-    blocks = list(_row_blocks(n, m))
+    blocks = row_slices(n, m, _ENTRIES)
     means = s.mean(0), t.mean(0)
     sums = torch.zeros(3, m, dtype=torch.float64 if s.dtype == torch.float64 else torch.float32, device=s.device)
     for rows in blocks:

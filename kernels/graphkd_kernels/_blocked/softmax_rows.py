@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_PKT_EPS = 1e-7
+from graphkd_kernels.reference.edges import PKT_EPS
 
 
 def kl_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -34,16 +34,16 @@ def pkt_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tupl
     below_s, below_t = student < -1, teacher < -1  # by rounding
     p, total_p = _distribution(teacher)
     q, total_q = _distribution(student)
-    ratio = (p + _PKT_EPS).div_(q + _PKT_EPS).log_()
+    ratio = (p + PKT_EPS).div_(q + PKT_EPS).log_()
     values = (p * ratio).sum(-1, keepdim=True)
     rest = (q - p).sum(-1, keepdim=True)  # 0 but for the rounding of both totals, which it takes off; 1 without any q
     values += torch.where(rest.abs() < 0.5, rest, 0.0)
     ds = dt = None
     if needs[0]:
-        dq = (p / (q + _PKT_EPS)).neg_()
+        dq = (p / (q + PKT_EPS)).neg_()
         ds = _to_cosines(dq, q, total_q, below_s)
     if needs[1]:
-        dp = ratio.add_(p / (p + _PKT_EPS))
+        dp = ratio.add_(p / (p + PKT_EPS))
         dt = _to_cosines(dp, p, total_p, below_t)
     return values, ds, dt
 

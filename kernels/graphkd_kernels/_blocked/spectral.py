@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels.reference import similarity
 from graphkd_kernels.reference.spectral import LEAST_DEGREE
 
@@ -23,19 +24,16 @@ def low_rank(xs: Tensor, basis: Tensor, values: Tensor) -> Tensor:
 
 def gaussian(xs: Tensor, basis: Tensor, values: Tensor, gamma: float, again: bool = True) -> Tensor:
     """|L U - U diag(values)|^2 for A_ij = exp(-gamma |x_i - x_j|^2); blocks are computed again in the backward pass."""
-    n = xs.shape[-2]
-    height = max(1, _ENTRIES // max(xs[..., 0].numel(), 1))
-
-    weights = similarity(xs, None, "rbf", gamma) if height >= n else None
+    parts = row_slices(xs.shape[-2], xs[..., 0].numel(), _ENTRIES)
+    weights = similarity(xs, None, "rbf", gamma) if len(parts) == 1 else None
 
     def product(vectors: Tensor) -> Tensor:
-        def block(start: int) -> Tensor:
-            return similarity(xs[..., start : start + height, :], xs, "rbf", gamma) @ vectors
+        def block(part: slice) -> Tensor:
+            return similarity(xs[..., part, :], xs, "rbf", gamma) @ vectors
 
         if weights is not None:
             return weights @ vectors
-        starts = range(0, n, height)
-        return torch.cat([checkpoint(block, i, use_reentrant=False) if again else block(i) for i in starts], -2)
+        return torch.cat([checkpoint(block, i, use_reentrant=False) if again else block(i) for i in parts], -2)
 
     scale = product(torch.ones_like(xs[..., :1])).clamp_min(LEAST_DEGREE).rsqrt()
     return _residual(basis, scale * product(scale * basis), values)

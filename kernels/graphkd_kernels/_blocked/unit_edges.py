@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels._blocked.groups import Found, Nodes, in_groups
-from graphkd_kernels._blocked.joined import Side, row_blocks
+from graphkd_kernels._blocked.joined import Side, joined_slices
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
 from graphkd_kernels.grams import Grams, join_mapped, split
 from graphkd_kernels.plans.edges import Sizes, unit_path
@@ -48,7 +48,7 @@ def unit_edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
     path = unit_path(Sizes.of(xs.shape, None if ys is None else ys.shape, xt.shape))
     if path == "D x D":
         return apply("unit_edges", (), xs, ys, xt, yt)
-    return apply("row_blocks", ("gram", "unit", 1.0), xs, ys, xt, yt)
+    return apply("edge_penalty", ("gram", "unit", 1.0), xs, ys, xt, yt)
 
 
 def by_grams(nodes: Nodes, needs: Needs) -> Found:
@@ -93,8 +93,8 @@ class _Pass:
         """The sum of squares."""
         x = self.sources[0]
         value = torch.zeros((), dtype=torch.float64, device=x.device)
-        for start, stop in row_blocks(len(x), x.shape[1], 2 * x.shape[2]):
-            value = value + self._block(slice(start, stop))
+        for part in joined_slices(len(x), x.shape[1], 2 * x.shape[2]):
+            value = value + self._block(part)
         return value
 
     def factors(self) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from graphkd_kernels._triton.configs import Math, pick
 from graphkd_kernels._triton.grams import triangle
 from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.rows import padded
-from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
+from graphkd_kernels._triton.tiles import block_of, constants, dot, load, narrow, products
 
 RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
 
@@ -177,8 +177,7 @@ def sizes_kernel(
     BM: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Squared sizes of the rows, from the same product as the tiles, so that equal rows are at distance exactly 0."""
-    tile, batch = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
-    row = tile * BM + tl.arange(0, BM)
+    batch, row = block_of(tiles, BM)
     base = x_ptr + batch * x_batch
     own = products(base, base, row, row, n, n, width, x_row, x_row, BK, PRECISION, UPCAST, SUMS)
     here = tl.arange(0, BM)

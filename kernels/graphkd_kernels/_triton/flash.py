@@ -10,7 +10,15 @@ import triton.language as tl
 
 from graphkd_kernels._triton.edges import relate
 from graphkd_kernels._triton.row_kl import LN2, divergence, exact, load_norm, online, online_pair, store_norm
-from graphkd_kernels._triton.tiles import dot, load, narrow, products
+from graphkd_kernels._triton.tiles import block_of, dot, load, narrow, products
+
+
+@triton.jit
+def of_graph(x_ptr, y_ptr, x_size_ptr, y_size_ptr, graph, n, m, d, RELATION: tl.constexpr):
+    """Where a graph's nodes x (b, n, d) and y (b, m, d) begin, and their sizes, which inner products do without."""
+    if RELATION != 0:
+        x_size_ptr, y_size_ptr = x_size_ptr + graph * n, y_size_ptr + graph * m
+    return x_ptr + graph * n * d, y_ptr + graph * m * d, x_size_ptr, y_size_ptr
 
 
 @triton.jit
@@ -40,16 +48,15 @@ def flash_fwd_kernel(
 ):  # fmt: skip
     """Value and norms (base-2 log-sum-exp) of rows of x (b, n, d) against all of y (b, m, d); scale = log2(e) / T."""
     scale, gamma = exact(scale, SUMS), exact(gamma, SUMS)
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     keep = row < n
-    xs_ptr, ys_ptr = xs_ptr + graph * n * ds, ys_ptr + graph * m * ds
+    xs_ptr, ys_ptr, xs_size_ptr, ys_size_ptr = of_graph(
+        xs_ptr, ys_ptr, xs_size_ptr, ys_size_ptr, graph, n, m, ds, RELATION
+    )
     if TEACHER:
-        xt_ptr, yt_ptr = xt_ptr + graph * n * dt, yt_ptr + graph * m * dt
-    if RELATION != 0:
-        xs_size_ptr, ys_size_ptr = xs_size_ptr + graph * n, ys_size_ptr + graph * m
-        if TEACHER:
-            xt_size_ptr, yt_size_ptr = xt_size_ptr + graph * n, yt_size_ptr + graph * m
+        xt_ptr, yt_ptr, xt_size_ptr, yt_size_ptr = of_graph(
+            xt_ptr, yt_ptr, xt_size_ptr, yt_size_ptr, graph, n, m, dt, RELATION
+        )
     place = graph * n + row
     top_s = tl.full([ROWS], float("-inf"), SUMS)
     top_t = tl.full([ROWS], float("-inf"), SUMS)
@@ -130,17 +137,16 @@ def flash_bwd_kernel(
     For a graph with itself (y is x) both hold at once: the relation is symmetric, so one tile serves i -> j and j -> i.
     """
     scale, gamma = exact(scale, SUMS), exact(gamma, SUMS)
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     feature = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     keep = row < n
-    xs_ptr, ys_ptr = xs_ptr + graph * n * ds, ys_ptr + graph * m * ds
+    xs_ptr, ys_ptr, xs_size_ptr, ys_size_ptr = of_graph(
+        xs_ptr, ys_ptr, xs_size_ptr, ys_size_ptr, graph, n, m, ds, RELATION
+    )
     if TEACHER:
-        xt_ptr, yt_ptr = xt_ptr + graph * n * dt, yt_ptr + graph * m * dt
-    if RELATION != 0:
-        xs_size_ptr, ys_size_ptr = xs_size_ptr + graph * n, ys_size_ptr + graph * m
-        if TEACHER:
-            xt_size_ptr, yt_size_ptr = xt_size_ptr + graph * n, yt_size_ptr + graph * m
+        xt_ptr, yt_ptr, xt_size_ptr, yt_size_ptr = of_graph(
+            xt_ptr, yt_ptr, xt_size_ptr, yt_size_ptr, graph, n, m, dt, RELATION
+        )
     place, graphs = graph * n + row, (tl.num_programs(0) // tiles).to(tl.int64)
     value, positive = tl.zeros([ROWS, 1], SUMS), tl.full([ROWS, 1], -1, tl.int64)
     top_s, log_s, top_t, log_t = value, value, value, value

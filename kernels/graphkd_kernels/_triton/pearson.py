@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from graphkd_kernels._triton.row_kl import exact
-from graphkd_kernels._triton.tiles import load
+from graphkd_kernels._triton.tiles import block_of, load
 
 
 @triton.jit
@@ -48,8 +48,7 @@ def pearson_rows_kernel(
     TINY: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Statistics out (6, b, n) of rows of x and y (b, n, m). WHOLE: a row fits one block, and stays in registers."""
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     x_ptr, y_ptr = x_ptr + graph * x_batch, y_ptr + graph * y_batch
     keep = row < n
     first_x = tl.load(x_ptr + row.to(tl.int64) * x_row, mask=keep, other=0.0).to(SUMS)
@@ -115,8 +114,7 @@ def pearson_merge_kernel(
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Statistics out (6, b, m) of whole columns from those of blocks of ROWS rows, merged in their order."""
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    column = (tl.program_id(0) % tiles) * COLUMNS + tl.arange(0, COLUMNS)
+    graph, column = block_of(tiles, COLUMNS)
     keep = column < m
     mean_x, mean_y = tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS)
     xx, yy, xy = tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS)

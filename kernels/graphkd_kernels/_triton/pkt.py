@@ -16,7 +16,7 @@ from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register
 from graphkd_kernels._triton.nodes import Side, gradients_of
 from graphkd_kernels._triton.row_kl import exact, log1p
-from graphkd_kernels._triton.tiles import TYPES, load
+from graphkd_kernels._triton.tiles import TYPES, block_of, load
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 from graphkd_kernels.reference.edges import PKT_EPS, _pkt_rows
 
@@ -35,8 +35,7 @@ def pkt_kernel(
     WS: tl.constexpr, WT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Rows of products s and t (b, n, m) to sum p log((p + eps) / (q + eps)); WS, WT: overwritten by the gradient."""
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     s_ptr, t_ptr, eps = s_ptr + graph * n * m, t_ptr + graph * n * m, exact(eps, SUMS)
     total_s, total_t = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
     for start in range(0, m, COLUMNS):

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from graphkd_kernels._triton.edges import relate
-from graphkd_kernels._triton.tiles import load
+from graphkd_kernels._triton.tiles import block_of, load
 
 LN2 = tl.constexpr(0.6931471805599453)
 
@@ -110,8 +110,7 @@ def row_kl_kernel(
     read. The gradient is multiplied by the row's entry of up, if there is one. scale is log2(e) / temperature.
     """
     scale, gamma = exact(scale, SUMS), exact(gamma, SUMS)
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     keep = row < n
     s_ptr += graph * s_batch
     place, step = graph * n + row, (tl.num_programs(0) // tiles).to(tl.int64) * n

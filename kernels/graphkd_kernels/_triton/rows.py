@@ -14,7 +14,7 @@ from torch import Tensor
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import Config, Math
 from graphkd_kernels._triton.launch import arch, empty, launch
-from graphkd_kernels._triton.tiles import TYPES, constants, narrow
+from graphkd_kernels._triton.tiles import TYPES, block_of, constants, narrow
 
 KINDS = {"raw": 0, "unit": 1, "center": 2, "shift": 3}
 
@@ -78,8 +78,7 @@ def rows_fwd_kernel(
 
     z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows. x alone goes to right where it is given.
     """
-    tile, batch = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
-    row = tile * ROWS + tl.arange(0, ROWS)
+    batch, row = block_of(tiles, ROWS)
     row_ok = row < n
     row = row.to(tl.int64)  # n * width may pass 2**31
     place = batch * n + row
@@ -131,8 +130,7 @@ def rows_bwd_kernel(
     CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Gradient g (b, n, d) of the scaled rows to out (b, n, d), that of x: (g - y <g, y> - mean g) / |c|."""
-    tile, batch = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
-    row = tile * ROWS + tl.arange(0, ROWS)
+    batch, row = block_of(tiles, ROWS)
     row_ok = row < n
     row = row.to(tl.int64)
     place = batch * n + row

@@ -20,7 +20,7 @@ from graphkd_kernels._triton.flash_configs import arithmetic, pick, width
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.library import KernelRule, fit, register, there
 from graphkd_kernels._triton.row_kl import exact
-from graphkd_kernels._triton.tiles import constants, dot, load, narrow, products
+from graphkd_kernels._triton.tiles import block_of, constants, dot, load, narrow, products
 from graphkd_kernels.autograd import Maybe, Needs, Options, apply
 from graphkd_kernels.precision import widened
 from graphkd_kernels.reference.spectral import LEAST_DEGREE
@@ -34,8 +34,7 @@ def rbf_kernel(
 ):  # fmt: skip
     """out (b, n, k) = A v with A = exp(-gamma |x_i - x_j|^2) of rows of x (b, n, d); v ``None``: the sums of A."""
     gamma = exact(gamma, SUMS)
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     feature = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     x_ptr, size_ptr = x_ptr + graph * n * d, size_ptr + graph * n
     total = tl.zeros([ROWS, WIDTH], SUMS)
@@ -65,8 +64,7 @@ def rbf_bwd_kernel(
 ):  # fmt: skip
     """Gradient out (b, n, d) of x, where that of a_ij and a_ji together is left_i . right_j, both (b, n, k)."""
     gamma = exact(gamma, SUMS)
-    graph = (tl.program_id(0) // tiles).to(tl.int64)
-    row = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
+    graph, row = block_of(tiles, ROWS)
     feature = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     x_ptr, size_ptr = x_ptr + graph * n * d, size_ptr + graph * n
     left_ptr, right_ptr = left_ptr + graph * n * k, right_ptr + graph * n * k

@@ -36,6 +36,12 @@ def narrow(x, TYPE: tl.constexpr, UPCAST: tl.constexpr):
 
 
 @triton.jit
+def block_of(tiles, SIZE: tl.constexpr):
+    """This program's graph, int64, and its indices (rows or columns) there; a graph has so many tiles."""
+    return (tl.program_id(0) // tiles).to(tl.int64), (tl.program_id(0) % tiles) * SIZE + tl.arange(0, SIZE)
+
+
+@triton.jit
 def load(base, row, col, rows, cols, stride):
     """A tile of a row-major matrix; what lies outside is 0. ``base`` is the matrix, ``row`` and ``col`` are indices."""
     keep = (row < rows)[:, None] & (col < cols)[None, :]

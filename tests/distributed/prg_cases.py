@@ -1,9 +1,6 @@
-"""What two gloo processes do for the tests beside this file: one start, all cases, results on disk."""
-
-from pathlib import Path
+"""What two ranks do for test_prg_ranks.py: PRG under its options, edges under every relation, the primitives."""
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from graphkd import distributed, ops
@@ -146,14 +143,11 @@ OUTCOMES = (
 )
 
 
-def work(rank, folder):
+def every_outcome():
     """One rank: every case under every split."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = {"primitives": primitive_outcomes()}
     for split, sizes in SPLITS.items():
-        rows = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        rows = slice(sum(sizes[: distributed.rank()]), sum(sizes[: distributed.rank() + 1]))
         for kind, outcome, cases in OUTCOMES:
             found |= {(kind, name, split): outcome(case, rows) for name, case in cases.items()}
-    torch.save(found, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
+    return found

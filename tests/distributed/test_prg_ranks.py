@@ -5,17 +5,15 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from tests.distributed.two_ranks import OUTCOMES, SPLITS, work
+from tests.distributed.prg_cases import OUTCOMES, SPLITS, every_outcome
 
 CASES = [(kind, name, split) for kind, _, cases in OUTCOMES for name in cases for split in SPLITS]
 F64 = torch.float64
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+def ranks(on_ranks):
+    return on_ranks(2, every_outcome)
 
 
 @pytest.mark.parametrize(("kind", "name", "split"), CASES)

@@ -1,9 +1,5 @@
 """Two ranks that each go through their share in chunks equal one process with the whole batch at once."""
 
-import socket
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -11,7 +7,6 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from torch.multiprocessing.spawn import spawn
 from torch.testing import assert_close
 
 from graphkd.distillers.factory import create_distiller
@@ -46,10 +41,8 @@ def outcome(rows, chunk, wrap=nn.parallel.DistributedDataParallel):
     return {name: value.detach() for name, value in losses.items()}, gradients
 
 
-def _work(rank, port, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    found = {}
+def every_outcome():
+    found, rank = {}, dist.get_rank()
     for split, sizes in SPLITS.items():
         for chunk in (2, 4):
             start = sum(sizes[:rank])
@@ -59,18 +52,12 @@ def _work(rank, port, folder):
         outcome(slice(0, 10) if rank == 0 else slice(10, 12), 2)
     except ShapeError as error:
         found["refused"] = str(error)
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(_work, (port, str(folder)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+def ranks(on_ranks):
+    return on_ranks(2, every_outcome)
 
 
 @pytest.mark.parametrize("split", SPLITS)

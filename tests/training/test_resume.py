@@ -1,0 +1,135 @@
+"""A run that was stopped, killed or damaged goes on as if nothing had been."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from graphkd.errors import CheckpointError
+from graphkd.training.checkpoint import Checkpoints
+from tests.training.runs import assert_same_state, lines, weights
+from tests.training.tiny import HARD, Student, trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+class StopError(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(made, batches):
+    """Let the run die at the start of a batch, as a kill would."""
+    features, seen = made.features, []
+
+    def counted(batch):
+        seen.append(0)
+        if len(seen) > batches:
+            raise StopError
+        return features(batch)
+
+    made.features = counted
+    with pytest.raises(StopError):
+        made.fit(resume=True)
+
+
+@pytest.mark.parametrize("batches", [1, 4, 6, 11])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, batches):
+    options = HARD | {"workers": 0}
+    trainer(tmp_path / "whole", **options).fit()
+    stop_after(trainer(tmp_path / "broken", **options), batches)
+    trainer(tmp_path / "broken", **options).fit(resume=True)
+    assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+
+
+def test_resuming_a_finished_run_trains_nothing_and_scores_it(tmp_path):
+    first = trainer(tmp_path, scored=True).fit()
+    again = trainer(tmp_path, scored=True).fit(resume=True)
+    assert again.updates == first.updates
+    assert again.scores.top1 == first.scores.top1
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(CheckpointError, match="holds a run already: resume it"):
+        trainer(tmp_path, epochs=1).fit()
+
+
+def test_resuming_with_other_options_names_them(tmp_path):
+    trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(CheckpointError, match=r"lr was 0.01, now 0.5"):
+        trainer(tmp_path, epochs=1, lr=0.5).fit(resume=True)
+
+
+def test_resuming_another_model_names_the_tensors(tmp_path):
+    trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(CheckpointError, match=r"of another shape.*\(8, 4\)|\(4, 8\) instead of \(4, 6\)"):
+        trainer(tmp_path, epochs=1, width=6).fit(resume=True)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog):
+    options = {"epochs": 2, "checkpoint_every": 2}
+    trainer(tmp_path / "whole", **options).fit()
+    shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
+    newest = Checkpoints(tmp_path / "damaged/checkpoints").updates()[-1]
+    file = Checkpoints(tmp_path / "damaged/checkpoints").path(newest) / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+    trainer(tmp_path / "damaged", **options).fit(resume=True)
+    assert "is damaged" in caplog.text
+    assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "damaged"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "damaged")
+
+
+def launch(run, *flags, ranks=1):
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *start, "-m", "tests.training.tiny", str(run), *flags]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.slow
+def test_sigkill_in_the_middle_of_an_epoch_with_two_workers_then_resume(tmp_path):
+    whole = launch(tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.stderr.read()
+    chance, killed = random.Random(0), 0
+    for _ in range(4):
+        process = launch(tmp_path / "broken", "--slow")
+        waited = time.monotonic()
+        done = len(lines(tmp_path / "broken"))
+        while process.poll() is None and len(lines(tmp_path / "broken")) <= done and time.monotonic() < waited + 60:
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.1)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    assert killed >= 3
+    process = launch(tmp_path / "broken")
+    assert process.wait(120) == 0, process.stderr.read()
+    assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_student_and_stop_together(tmp_path):
+    said, _ = launch(tmp_path / "good", ranks=2).communicate(timeout=120)
+    told = [line for line in said.splitlines() if line.startswith("done")]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert told[0].startswith("done 9 12 ")  # every held-out image is scored once
+    _, errors = launch(tmp_path / "bad", "--poison", ranks=2).communicate(timeout=120)  # one of them breaks
+    assert errors.count("NonFiniteError: mimic/feature became NaN") >= 2
+
+
+def test_batchnorm_and_dropout_are_in_the_stand_in():  # else the tests above would prove less than they say
+    assert {nn.BatchNorm2d, nn.Dropout} <= {type(part) for part in Student().modules()}
