@@ -8,11 +8,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
     "graphkd_kernels",
-    "errors typing",
+    "errors typing traffic",
     "registry",
     "features losses distributed pooling",
     "edge_ops",
     "row_ops",
+    "grams columns",
     "aligning",
     "ops",
     "relations spectral spectral_filters spectral_losses alignments attention",
