@@ -2,6 +2,9 @@
 
     python -m benchmarks.accuracy caltech              # six methods, PRG's two terms alone, five paired seeds
     python -m benchmarks.accuracy caltech-prg          # ablation of PRG, three paired seeds
+    python -m benchmarks.accuracy digits-prompts       # how prompts are weighted
+    python -m benchmarks.accuracy eikd                 # selection, class dropping and terms on a mixed pool
+    python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
     python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number
     python -m benchmarks.accuracy report STUDY         # tables of what is there
 
@@ -13,8 +16,11 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from benchmarks.accuracy import studies
 from benchmarks.accuracy.config import Config, grid
+from benchmarks.accuracy.estimate import estimate
 from benchmarks.accuracy.one import measure
 from benchmarks.accuracy.report import hardware, pairs_table, picture, read, table
 from benchmarks.accuracy.study import finish
@@ -28,10 +34,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report"])
     parser.add_argument("name", nargs="?", help="of the study to report, or the file to run again")
     parser.add_argument("--seeds", type=int, help="paired seeds; default: the study's")
-    parser.add_argument("--methods", help="some of its methods, by comma; 'all' for those by flag too")
+    parser.add_argument("--methods", help="some of its methods, separated by ';'; 'all' for those by flag too")
     parser.add_argument("--student", help="another student, such as small_vit")
     parser.add_argument("--epochs", type=int, help="another length")
+    parser.add_argument("--batch", type=int, help="another size of the graph, at the same learning rate")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, a core each")
+    parser.add_argument("--estimate", action="store_true", help="say how long it will take, and stop")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
@@ -46,10 +54,25 @@ def main() -> None:
     if name not in studies.STUDIES:
         raise SystemExit(f"no study {name!r}: choose among {', '.join(studies.STUDIES)}")
     study = studies.STUDIES[name]
-    configs = grid(name, study.chosen(args.methods), study.recipe(args.student, args.epochs), args.seeds or study.seeds)
+    recipe = study.recipe(args.student, args.epochs, args.batch)
+    configs = grid(name, study.chosen(args.methods), recipe, args.seeds or study.seeds)
     if args.what != "report":
+        announce(study, configs, args.results, args.processes)
+        if args.estimate:
+            return
         finish(configs, args.results, args.processes)
     tell(study, configs, args.results)
+
+
+def announce(study: studies.Study, configs: list[Config], results: Path, processes: int) -> None:
+    """Say beforehand how long it will take."""
+    waiting = [config for config in configs if not (results / config.file).is_file()]
+    if waiting:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in each run
+        minutes = estimate(waiting, study.problem, processes) / 60
+        torch.set_num_threads(threads)
+        print(f"{len(waiting)} runs, {processes} side by side: about {minutes:.0f} minutes in all", flush=True)
 
 
 def tell(study: studies.Study, configs: list[Config], results: Path) -> None:

@@ -5,7 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Recipe:
         warmup: epochs of warm-up.
         weight_decay: of AdamW.
         limit: training images, a fixed random subset, or ``None`` for all.
+        precision: of the networks, ``"bf16"`` or ``"no"`` (float32); graphs run in float32 in both.
     """
 
     student: str
@@ -29,6 +32,7 @@ class Recipe:
     warmup: float = 0.0
     weight_decay: float = 0.05
     limit: int | None = None
+    precision: str = "no"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Config:
         label: what the tables call the method.
         method: name of a distiller, or ``"labels"`` for the reference trained on true labels.
         options: of the distiller.
+        variant: what else of the problem differs between methods: the images of a pool, the weighting of prompts.
         seed: of the student's weights, the order of the images and their augmentation: pairs share it.
         recipe: common to the study.
     """
@@ -50,6 +55,7 @@ class Config:
     seed: int
     recipe: Recipe
     options: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def file(self) -> Path:
@@ -69,12 +75,26 @@ class Config:
         return cls(**{**data, "recipe": Recipe(**data["recipe"])})
 
 
-Method = tuple[str, str, Mapping[str, Any]]
-"""(label, distiller's name, its options)"""
+class Method(NamedTuple):
+    """What the tables call it, the distiller's name and options, and a variant of the problem (see ``Config``)."""
+
+    label: str
+    name: str
+    options: Mapping[str, Any]
+    variant: str = ""
 
 
 def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:
     """Every method with every seed, seed by seed, so that an interrupted study has whole pairs."""
     return [
-        Config(study, label, name, seed, recipe, options) for seed in range(seeds) for label, name, options in methods
+        Config(study, each.label, each.name, seed, recipe, each.options, each.variant)
+        for seed in range(seeds)
+        for each in methods
     ]
+
+
+def fast_precision() -> str:
+    """``"bf16"`` where the hardware multiplies in it, else ``"no"``."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "no"

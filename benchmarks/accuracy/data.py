@@ -68,12 +68,8 @@ class StoredTeacher:
 
     def top1(self, labels: Any) -> float:
         """Zero-shot accuracy."""
-        return (
-            (self.at(torch.arange(len(self.embedding))).logits.argmax(1) == torch.as_tensor(labels))
-            .float()
-            .mean()
-            .item()
-        )
+        found = self.at(torch.arange(len(self.embedding))).tensor("logits", "scoring").argmax(1)
+        return (found == torch.as_tensor(labels)).float().mean().item()
 
 
 @dataclass(frozen=True)
@@ -106,6 +102,12 @@ def _caltech_split(root: Path, name: str, kept: list[int], classes: list[str], t
         )
 
 
+def photographs() -> "np.ndarray[Any, Any]":
+    """All images of Caltech-101 that are here, of every class; 4,114 of 64 x 64."""
+    paths = [folder() / f"caltech101_{name}_64px_clip_vitb32.npz" for name in ("test", "val")]
+    return np.concatenate([np.load(path)["images"] for path in paths])
+
+
 @cache
 def cifar100(part: str) -> ArraySource:
     """``"train"`` (50,000) or ``"test"`` (10,000) images of 32 x 32."""
@@ -114,6 +116,11 @@ def cifar100(part: str) -> ArraySource:
         raw, at, labels = data["webp"].tobytes(), data["offsets"].tolist(), data["labels"]
     pixels = [np.asarray(Image.open(BytesIO(raw[a:b])).convert("RGB")) for a, b in pairwise(at)]
     return ArraySource(np.stack(pixels), labels, json.loads((root / "cifar100_classes.json").read_text()))
+
+
+def subset(source: ArraySource, kept: list[int]) -> ArraySource:
+    """Some of its images, in that order."""
+    return ArraySource(source.images[kept], [source.target(index) for index in kept], source.classes)
 
 
 def cifar100_texts() -> Tensor:

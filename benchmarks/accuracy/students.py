@@ -1,21 +1,39 @@
 """The students of the studies, from scratch: small residual networks and a small vision transformer."""
 
 from collections.abc import Callable
-from typing import Any
 
 import timm
 import torch
-from timm.models.resnet import BasicBlock, ResNet
+from timm.models.resnet import BasicBlock
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import mobilenet_v2, shufflenet_v2_x1_0
 
 from graphkd import Tap
 
 
-def _small_resnet(classes: int) -> nn.Module:
-    """One basic block a stage, widths 32 to 256: for images of 64 x 64."""
-    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=classes, channels=(32, 64, 128, 256), stem_width=32)
+class _SmallResNet(nn.Module):
+    """One basic block a stage, widths 32 to 256, a stem that divides the side by four: for images of 64 x 64.
+
+    With torch's initial weights. With timm's, whose blocks begin as identities, KD reached 54.0 and not 63.7 % after
+    20 epochs of Caltech-101 (one seed); the small stem is as good as one of 7 x 7 at half its time.
+    """
+
+    def __init__(self, classes: int, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        stem = nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+        stages = [_stage(before, width, 1, 1 + (number > 0)) for number, (before, width) in enumerate(_steps(widths))]
+        self.body = nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1), *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.fc = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.fc(self.body(x))
+        return found
+
+
+def _steps(widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(width before, width of) each stage."""
+    return list(zip((widths[0], *widths), widths, strict=False))
 
 
 def _small_vit(classes: int) -> nn.Module:
@@ -41,11 +59,12 @@ class _CIFARResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         x = self.act1(self.bn1(self.conv1(x)))
         for name in ("layer1", "layer2", "layer3"):
             x = getattr(self, name)(x)
-        return self.fc(self.flatten(self.pool(x)))
+        found: Tensor = self.fc(self.flatten(self.pool(x)))
+        return found
 
 
 def _stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
@@ -74,7 +93,7 @@ def _resnet18_cifar(classes: int) -> nn.Module:
 
 
 STUDENTS: dict[str, Callable[[int], nn.Module]] = {
-    "small_resnet": _small_resnet,
+    "small_resnet": _SmallResNet,
     "small_vit": _small_vit,
     "resnet20": lambda classes: _CIFARResNet(3, (16, 16, 32, 64), classes),
     "resnet8x4": lambda classes: _CIFARResNet(1, (32, 64, 128, 256), classes),

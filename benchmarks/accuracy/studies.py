@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks.accuracy import caltech, cifar
-from benchmarks.accuracy.config import Config, Method, Recipe
+from benchmarks.accuracy import caltech, cifar, digits, eikd
+from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
 
 
@@ -33,21 +33,22 @@ class Study:
     theirs: tuple[str, ...] = ()
 
     def chosen(self, names: str | None) -> list[Method]:
-        """Methods by label, comma-separated; ``None`` for the default ones, ``"all"`` for all."""
-        every = {label.lower(): method for method in [*self.methods, *self.more] for label in (method[0],)}
+        """Methods by label, separated by ``;``; ``None`` for the default ones, ``"all"`` for all."""
+        every = {method.label.lower(): method for method in [*self.methods, *self.more]}
         if names is None:
             return self.methods
         if names == "all":
             return list(every.values())
-        wanted = [name.strip().lower() for name in names.split(",")]
+        wanted = [name.strip().lower() for name in names.split(";")]
         for name in wanted:
             if name not in every:
                 raise SystemExit(f"no method {name!r} in this study: choose among {'; '.join(every)}")
         return [every[name] for name in wanted]
 
-    def recipe(self, student: str | None, epochs: int | None) -> Recipe:
-        """The base recipe, or another student or length."""
-        found = replace(self.base, student=student or self.base.student)
+    def recipe(self, student: str | None = None, epochs: int | None = None, batch: int | None = None) -> Recipe:
+        """The base recipe, or another student, length or size of the graph."""
+        student, batch = student or self.base.student, batch or self.base.batch
+        found = replace(self.base, student=student, batch=batch, precision=fast_precision())
         if epochs is None:
             return found
         return replace(found, epochs=epochs, warmup=self.base.warmup * epochs / self.base.epochs)
@@ -59,12 +60,20 @@ STUDIES: dict[str, Study] = {
         title="Caltech-101 (41 classes), CLIP ViT-B/32 teacher, no labels",
         problem=caltech.problem,
         base=caltech.RECIPE,
-        methods=[*caltech.METHODS, *caltech.MORE[:2]],
-        more=tuple(caltech.MORE[2:]),
+        methods=[*caltech.METHODS, *caltech.TERMS],
+        more=tuple(caltech.MORE),
         seeds=5,
         against="KD",
-        ours=("PRG", "PRG, node only", "PRG, edge only"),
+        ours=("PRG", *[method.label for method in caltech.TERMS]),
         theirs=("pseudo-label CE", *BASELINES),
+    ),
+    "caltech-weights": Study(
+        title="Weights of the baselines on Caltech-101 (41 classes)",
+        problem=caltech.problem,
+        base=caltech.RECIPE,
+        methods=caltech.WEIGHTS,
+        seeds=3,
+        against="KD, T = 4",
     ),
     "caltech-prg": Study(
         title="Ablation of PRG on Caltech-101 (41 classes)",
@@ -73,6 +82,14 @@ STUDIES: dict[str, Study] = {
         methods=caltech.ABLATION,
         seeds=3,
         against="PRG",
+    ),
+    "digits-prompts": Study(
+        title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",
+        problem=digits.problem,
+        base=digits.RECIPE,
+        methods=digits.METHODS,
+        seeds=5,
+        against="ratio of maxima",
     ),
     "cifar100": Study(
         title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels",
@@ -91,12 +108,20 @@ STUDIES: dict[str, Study] = {
         against="KD",
     ),
     "cifar100-crg": Study(
-        title="Ablation of CRG on CIFAR-100 (10,000 images, 10 epochs), with labels",
+        title="Ablation of CRG on CIFAR-100 (2,500 images, 10 epochs), with labels",
         problem=cifar.with_labels,
-        base=cifar.REDUCED,
+        base=cifar.SMALLER,
         methods=cifar.CRG_ABLATION,
         seeds=3,
         against="CRG",
+    ),
+    "eikd": Study(
+        title="EIKD on a pool of CIFAR-100 and other photographs (4,000 images, 10 epochs), no labels",
+        problem=eikd.problem,
+        base=eikd.RECIPE,
+        methods=eikd.METHODS,
+        seeds=3,
+        against="selected, KD",
     ),
     "cifar100-full": Study(
         title="CIFAR-100, full protocol, CLIP-like teacher, no labels",

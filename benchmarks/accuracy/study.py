@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from benchmarks.accuracy.config import Config
-from graphkd import Distiller, Step, TrainConfig, Trainer, Views, create_distiller
-from graphkd.data.source import ImageSource, Transform
+from benchmarks.accuracy.tensors import TensorViews
+from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer, create_distiller
+from graphkd.data.source import ImageSource
 from graphkd.step import labelled_cross_entropy
 from graphkd.tap import Tap
 
@@ -26,10 +27,12 @@ class Problem:
 
     Args:
         train, scored: images; labels of the former are read by ``"labels"`` and by methods that need them only.
-        teacher: sizes and proxies for ``create_distiller``, and features of a batch when called.
+        teacher: sizes and proxies for ``create_distiller``.
         student: makes a student from scratch.
-        view, plain: augmented and plain view of an image.
+        padding: pixels by which training images are shifted at most.
+        flip: whether they are flipped too.
         with_labels: every method also learns from true labels (cross-entropy), as the published tables have it.
+        features: the teacher's features of a batch; default the teacher called with it.
         sizes: what tells ``create_distiller`` the sizes; default the student and the teacher themselves.
     """
 
@@ -37,42 +40,67 @@ class Problem:
     scored: ImageSource
     teacher: Any
     student: Callable[[], Tap]
-    view: Transform
-    plain: Transform
+    padding: int
+    flip: bool = True
     with_labels: bool = False
+    features: Callable[[Batch], Features] | None = None
     sizes: Callable[[Tap], tuple[Any, Any]] | None = None
 
+    def look(self, batch: Batch) -> Features:
+        """The teacher's features."""
+        found: Features = (self.features or self.teacher)(batch)
+        return found
 
-def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, Any]:
-    """Train and score one student. Returns what the JSON holds beside the configuration."""
+
+def step_of(config: Config, problem: Problem) -> Step:
+    """A fresh student with the configuration's method."""
     torch.manual_seed(config.seed)
-    student, recipe = problem.student(), config.recipe
-    labelled = problem.with_labels or config.method == "labels"
+    student = problem.student()
     parts: list[Distiller] = []
     if config.method != "labels":
         sizes = problem.sizes(student) if problem.sizes else (student, problem.teacher)
         parts.append(create_distiller(config.method, *sizes, **config.options))
-    step = Step(student, *parts, task=labelled_cross_entropy if labelled else None)
-    views = Views(problem.train, student=problem.view, seed=config.seed, labels=labelled)
+    return Step(student, *parts, task=labelled_cross_entropy if reads_labels(config, problem) else None)
+
+
+def reads_labels(config: Config, problem: Problem) -> bool:
+    """Whether a run sees true labels."""
+    return problem.with_labels or config.method == "labels"
+
+
+def train_views(config: Config, problem: Problem) -> TensorViews:
+    """Augmented training images, the same for every method of a seed."""
+    how: dict[str, Any] = {"padding": problem.padding, "flip": problem.flip, "seed": config.seed}
+    return TensorViews(problem.train, **how, labels=reads_labels(config, problem), device=device())
+
+
+def device() -> str:
+    """Where the images lie: beside the student."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, Any]:
+    """Train and score one student. Returns what the JSON holds beside the configuration."""
+    step, recipe = step_of(config, problem), config.recipe
     train = TrainConfig(
         epochs=recipe.epochs,
         batch_size=recipe.batch,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         warmup_epochs=recipe.warmup,
+        precision=recipe.precision,
         evaluate_every=recipe.epochs,
         log_every=10**6,
         seed=config.seed,
         progress=progress,
         trackers=(),
     )
-    features = problem.teacher if parts else None
+    features = problem.look if step.distillers else None
+    scored: Any = TensorViews(problem.scored, labels=True, device=device())
+    views: Any = train_views(config, problem)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            step, views, features, train, folder, scored=Views(problem.scored, student=problem.plain, labels=True)
-        )
-        result = trainer.fit()
+        result = Trainer(step, views, features, train, folder, scored=scored).fit()
     assert result.scores is not None
     return {
         "top1": 100 * result.scores.top1,

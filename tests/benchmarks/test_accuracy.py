@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 
 from benchmarks.accuracy import students, studies
-from benchmarks.accuracy.config import Config, Recipe, grid
+from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision, grid
 from benchmarks.accuracy.data import CIFAR, StoredTeacher
+from benchmarks.accuracy.estimate import START, estimate
 from benchmarks.accuracy.report import read, table
 from benchmarks.accuracy.stats import mean_std, paired
 from benchmarks.accuracy.study import Problem, run, save
 from graphkd.data.sources import ArraySource
-from graphkd.data.transforms import CenterView, RandomCropView
 
 RECIPE = Recipe(student="resnet20", epochs=1, batch=4)
 
@@ -58,20 +58,42 @@ def problem():
         unit(torch.randn(16, 8, generator=generator), dim=1), unit(torch.randn(4, 8, generator=generator), dim=1)
     )
     assert isinstance(source.image(0), Image.Image)
-    view = RandomCropView(32, padding=4)
-    return Problem(source, source, teacher, lambda: students.make("resnet20", 4, *CIFAR), view, CenterView(32))
+    return Problem(source, source, teacher, lambda: students.make("resnet20", 4, *CIFAR), padding=4)
 
 
 @pytest.mark.parametrize("method", ["prg", "kd", "labels"])
-def test_a_run_gives_the_same_number_again(method):
-    config = Config("caltech", method, method, 1, RECIPE)
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_run_gives_the_same_number_again(method, precision):
+    config = Config("caltech", method, method, 1, replace(RECIPE, precision=precision))
     first, second = run(config, problem()), run(config, problem())
     assert first["scores"] == second["scores"]
     assert 0 <= first["top1"] <= 100
 
 
+def test_methods_are_chosen_by_labels_that_may_have_commas():
+    chosen = studies.STUDIES["caltech"].chosen("prg, node only; KD")
+    assert [method.label for method in chosen] == ["PRG, node only", "KD"]
+
+
+def test_the_time_of_a_study_is_told_from_its_steps(capsys):
+    configs = grid("caltech", [Method("KD", "kd", {}), Method("labels", "labels", {})], RECIPE, seeds=2)
+    assert estimate(configs, lambda config: problem(), processes=2) >= 2 * START
+    assert "KD: about" in capsys.readouterr().out
+    assert fast_precision() in ("bf16", "no")
+
+
+@pytest.mark.parametrize("name", list(studies.STUDIES))
+def test_every_study_names_its_rows_and_runs_in_the_machines_precision(name):
+    study = studies.STUDIES[name]
+    labels = [method.label for method in [*study.methods, *study.more]]
+    assert len(labels) == len(set(labels))
+    assert {study.against, *study.ours, *study.theirs} <= set(labels)
+    assert study.recipe().precision == fast_precision()
+    assert (study.recipe(batch=128).batch, study.recipe(epochs=4).epochs) == (128, 4)
+
+
 def test_results_become_a_table(tmp_path):
-    configs = grid("caltech", [("KD", "kd", {}), ("PRG", "prg", {})], RECIPE, seeds=2)
+    configs = grid("caltech", [Method("KD", "kd", {}), Method("PRG", "prg", {})], RECIPE, seeds=2)
     for config in configs[:3]:  # an interrupted study: the last pair is incomplete
         top1 = 60.0 + config.seed + (config.label == "PRG")
         save(
