@@ -15,7 +15,8 @@ tops = {name.split("/")[0] for name in names}
 about = f"graphkd-{graphkd.__version__}.dist-info"
 expected = {"graphkd", "graphkd_kernels", about}
 assert tops == expected, f"top-level names of the wheel: expected {expected}, found {tops}"
-for needed in ("graphkd/py.typed", "graphkd_kernels/py.typed", f"{about}/licenses/LICENSE"):
+assets = "graphkd/pictures/page/report.html"
+for needed in ("graphkd/py.typed", assets, "graphkd_kernels/py.typed", f"{about}/licenses/LICENSE"):
     assert needed in names, f"the wheel lacks {needed}"
 assert version("graphkd") == graphkd.__version__
 

@@ -18,10 +18,13 @@ from torch import nn
 
 from graphkd import Distiller, PRGDistiller, Step, TrainConfig, Trainer, Views, create_distiller, create_student
 from graphkd.errors import GraphKDError
+from graphkd.pictures import draw_confusion, draw_curves, draw_relations, missing, save_picture
+from graphkd.pictures.html import write_html_report
 from graphkd.step import labelled_cross_entropy
-from graphkd.training.plots import plot_confusion, plot_curves, plot_edges
+from graphkd.training.record import read_metrics
 from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result
+from graphkd.training.watch import Watch
 
 METHODS = {
     "prg": "student, PRG",
@@ -148,7 +151,11 @@ def train(name: str, job: Job, args: argparse.Namespace, run: Path, seed: int) -
     else:
         step, features = Step(student, distiller(name, student, job, args.prg)), job.features
     print(f"{METHODS[name]}: {config.epochs} epochs of {len(job.train)} images")
-    return Trainer(step, views, features, config, run, scored=scored).fit(resume=args.resume)
+    watch = None
+    if name == "prg" and job.scored is not None:
+        looked_at = Views(job.scored, student=job.plain_view, teacher=job.teacher_view, labels=True)
+        watch = Watch(looked_at, job.scored_features)
+    return Trainer(step, views, features, config, run, scored=scored, watch=watch).fit(resume=args.resume)
 
 
 def distiller(name: str, student: nn.Module, job: Job, options: list[str]) -> Distiller:
@@ -170,12 +177,14 @@ def option(text: str) -> tuple[str, object]:
 
 @torch.no_grad()
 def draw(job: Job, results: dict[str, Result], folder: Path) -> dict[str, Path]:
-    """Curves, edge matrices and confusion of the PRG student: caption -> file."""
+    """Curves, edge matrices and confusion of the PRG student: caption -> file. Beside them its HTML report."""
     result = results.get("prg")
     if result is None:
         return {}
-    teacher = job.teacher_scores.get(ZERO_SHOT)
-    pictures = {"Loss and accuracy": plot_curves(result.run / "metrics.jsonl", folder / "curves.png", teacher)}
+    curves = draw_curves(read_metrics(result.run / "metrics.jsonl"), job.teacher_scores.get(ZERO_SHOT))
+    pictures = {"Loss and accuracy": save_picture(curves, folder / "curves.png")}
+    if not missing():
+        print(f"the PRG student in pictures: {write_html_report(result.run, folder / 'report.html')}")
     if job.scored is None or result.scores is None:
         return pictures
     batch = next(iter(Views(job.scored, student=job.plain_view, labels=True).loader(512, drop_last=False)))
@@ -185,10 +194,10 @@ def draw(job: Job, results: dict[str, Result], folder: Path) -> dict[str, Path]:
         prg.build(each, side).edges("sample", "gram", "class").dense()
         for each, side in ((given.to(job.device), "teacher"), (own, "student"))
     ]
-    pictures["Sample-proxy edges"] = plot_edges(*sides, batch.target, job.classes, folder / "edges.png")
-    pictures["Confusion of the student"] = plot_confusion(
-        result.scores.confusion, job.classes, folder / "confusion.png"
-    )
+    edges = draw_relations(*sides, batch.target, job.classes, columns="class", relation="PRG's edge")
+    pictures["Sample-proxy edges"] = save_picture(edges, folder / "edges.png")
+    confusion = draw_confusion(result.scores.confusion, job.classes)
+    pictures["Confusion of the student"] = save_picture(confusion, folder / "confusion.png")
     return pictures
 
 

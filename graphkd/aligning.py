@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from graphkd import grams
 from graphkd.edge_ops import INNER, RELATIONS, edge_sum, node_sum, row_map, same_width, unit_edge_sum
 from graphkd.errors import ShapeError
 from graphkd.row_ops import edge_kl
@@ -35,6 +36,10 @@ class EdgesLike(Protocol):
     @property
     def target(self) -> Tensor: ...
     @property
+    def targets(self) -> Tensor: ...
+    @property
+    def among(self) -> int: ...
+    @property
     def by_rows(self) -> bool: ...
     def rows(self, start: int, stop: int, /) -> "EdgesLike": ...
     def dense(self) -> Tensor: ...
@@ -47,6 +52,8 @@ class AlignmentLike(Protocol):
     def kernel(self) -> tuple[Any, ...]: ...
     @property
     def sums(self) -> bool: ...
+    @property
+    def outer(self) -> Callable[[Tensor, Tensor, int], Tensor]: ...
     def local_sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
     def reduce(self, value: Tensor, rows: int, columns: int, /) -> Tensor: ...
     def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
@@ -69,6 +76,9 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
             f"student edges {student.shape} and teacher edges {teacher.shape} differ: "
             "both graphs need the same nodes in the same order"
         )
+    across = _across_ranks(student, teacher, alignment)
+    if across is not None:
+        return across
     name, *numbers = alignment.kernel or ("",)
     total: Tensor | None = FUSED[name](student, teacher, *numbers) if name in FUSED else None
     *batch, n, m = student.shape
@@ -78,6 +88,16 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
     if total is None:
         return alignment(student.dense(), teacher.dense(), teacher.weight)
     return alignment.reduce(total, rows, m)
+
+
+def _across_ranks(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Tensor | None:
+    """By exchanging Gram matrices, where that is possible and fewer bytes than gathering the targets."""
+    rows = student.among
+    if not rows or not teacher.among or student.key != teacher.key or alignment.kernel != ("square",):
+        return None
+    relation, _, rule = student.key.partition("/")
+    value = grams.edges(student.source, teacher.source, relation, rule, rows)
+    return None if value is None else alignment.outer(value, value.new_tensor(float(rows)), rows)
 
 
 def _by_blocks(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike, rows: int) -> Float[Tensor, ""]:
@@ -128,9 +148,9 @@ FUSED: dict[str, Callable[..., Tensor | None]] = {
 
 def edge_nodes(student: EdgesLike, teacher: EdgesLike) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     """Students' sources and targets, teachers' sources and targets; targets ``None`` where they are the sources."""
-    if student.target is student.source and teacher.target is teacher.source:
+    if student.targets is student.source and teacher.targets is teacher.source:
         return student.source, None, teacher.source, None
-    return student.source, student.target, teacher.source, teacher.target
+    return student.source, student.targets, teacher.source, teacher.targets
 
 
 @dataclass(frozen=True)

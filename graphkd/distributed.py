@@ -5,11 +5,14 @@ Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, 
 Nobody else multiplies by W.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from graphkd.traffic import Traffic, counting, current
 from graphkd.typing import Float, Tensor
 
 
@@ -23,19 +26,60 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+@contextmanager
+def traffic() -> Iterator[Traffic]:
+    """Count the bytes that this rank exchanges for what is computed inside, the backward pass of it included.
+
+    Example::
+
+        with distributed.traffic() as sent:
+            step(images, teacher(images)).total.backward()
+        sent.handed, sent.total          # {"all_reduce": ..., "all_gather": ...}, bytes sent in a ring
+    """
+    with counting(world_size()) as found:
+        yield found
+
+
+def _all_reduce(buffer: Tensor, counter: Traffic | None) -> None:
+    if counter is not None:
+        counter.add("all_reduce", buffer)
+    dist.all_reduce(buffer)
+
+
+def _all_gather(own: Tensor, counter: Traffic | None) -> list[Tensor]:
+    if counter is not None:
+        counter.add("all_gather", own)
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
+    return parts
+
+
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
+        ctx.counter = current()
+        total = value.clone(memory_format=torch.contiguous_format)
+        _all_reduce(total, ctx.counter)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         # Summed, not multiplied by W: right as well where a total (a mean distance) is used inside each rank's own sum.
-        grad = grad.clone()
-        dist.all_reduce(grad)
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        _all_reduce(grad, ctx.counter)
         return grad
+
+
+class _CommonTotal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        _all_reduce(total, current())
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return world_size() * grad
 
 
 def total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -43,6 +87,17 @@ def total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     if world_size() == 1:
         return value
     result: Tensor = _Total.apply(value)
+    return result
+
+
+def common_total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Sum over all ranks from which every rank computes the same: the gradient needs no exchange.
+
+    What is mixed with a rank's own rows afterwards needs :func:`total`: its gradients differ from rank to rank.
+    """
+    if world_size() == 1:
+        return value
+    result: Tensor = _CommonTotal.apply(value)
     return result
 
 
@@ -58,14 +113,14 @@ class _Rows(torch.autograd.Function):
         ctx.sizes = sizes
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+        ctx.counter = current()
+        parts = _all_gather(padded, ctx.counter)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad)
+        _all_reduce(grad, ctx.counter)
         start = sum(ctx.sizes[: rank()])
         return grad[start : start + ctx.sizes[rank()]], None
 
@@ -75,9 +130,7 @@ def sizes(rows: int, device: torch.device) -> list[int]:
     if world_size() == 1:
         return [rows]
     mine = torch.tensor([rows], device=device)
-    everyone = [torch.empty_like(mine) for _ in range(world_size())]
-    dist.all_gather(everyone, mine)
-    return [int(each) for each in torch.cat(everyone).tolist()]
+    return [int(each) for each in torch.cat(_all_gather(mine, current())).tolist()]
 
 
 def gather(rows: Float[Tensor, "n *any"], rows_of_ranks: list[int]) -> Float[Tensor, "m *any"]:

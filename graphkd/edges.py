@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -55,7 +56,7 @@ class Edges:
     r"""All edges between two node sets, :math:`E = \text{normalise}(\text{relation}(X, Y))`, not computed until asked.
 
     Args:
-        source, target: nodes; over several ranks the sources are this rank's, the targets everybody's.
+        source, target: nodes of this rank.
         relation: pure function of the two.
         normalise: whole-matrix or row rule of a method, or ``None``.
         weight: of each entry of the comparison, broadcastable to the matrix, or ``None``.
@@ -63,6 +64,7 @@ class Edges:
         scopes: of source and target nodes.
         shared_nodes: targets that the first rank holds before those of its samples.
         offset: position of the first source among the targets, where both are the same node type.
+        rows_of_ranks: targets that each rank holds, where they reach those of all ranks (:meth:`gathered`).
 
     Shapes: source (*b, n, d), target (*b, m, d).
     Example: ``Edges(x, x, relations.cosine).dense()``
@@ -77,11 +79,26 @@ class Edges:
     scopes: tuple[Scope, Scope] = ("batch", "batch")
     shared_nodes: int = 0
     offset: int = 0
+    rows_of_ranks: tuple[int, ...] = ()
+
+    @property
+    def targets(self) -> Float[Tensor, "*b m d"]:
+        """Target nodes of all ranks, gathered when they are first asked for: by every rank, or by none."""
+        return self._everyone if self.rows_of_ranks else self.target
+
+    @cached_property  # its lock is nothing that torch.compile can trace: only where there are ranks
+    def _everyone(self) -> Float[Tensor, "*b m d"]:
+        return distributed.gather(self.target, list(self.rows_of_ranks))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (*b, n, m) that the matrix would have."""
-        return (*self.source.shape[:-1], self.target.shape[-2])
+        return (*self.source.shape[:-1], sum(self.rows_of_ranks) or self.target.shape[-2])
+
+    @property
+    def among(self) -> int:
+        """Nodes of all ranks that are related to each other; 0 for those of this rank alone, or with others."""
+        return sum(self.rows_of_ranks) if self.source is self.target else 0
 
     @property
     def key(self) -> str:
@@ -92,7 +109,7 @@ class Edges:
 
     def dense(self) -> Float[Tensor, "*b n m"]:
         """The matrix, without weights. Costs its full size in memory."""
-        edges = self.relation(self.source, self.target)
+        edges = self.relation(self.source, self.targets)
         return edges if self.normalise is None else self.normalise(edges)
 
     @property
@@ -105,15 +122,16 @@ class Edges:
         weight = self.weight
         if weight is not None and weight.ndim > 1 and weight.shape[-2] > 1:
             weight = weight[..., start:stop, :]
-        return replace(self, source=self.source[..., start:stop, :], weight=weight, offset=self.offset + start)
+        source, targets = self.source[..., start:stop, :], self.targets  # gathered once, not by each block
+        return replace(self, source=source, target=targets, weight=weight, offset=self.offset + start, rows_of_ranks=())
 
     def gathered(self, sizes: list[int]) -> "Edges":
-        """The same edges with the target nodes of all ranks; sources stay this rank's rows."""
+        """The same edges with the target nodes of all ranks; sources stay this rank's. Nothing is exchanged yet."""
         if self.scopes[1] != "batch" or distributed.world_size() == 1:
             return self
         rows = [sizes[0] + self.shared_nodes, *sizes[1:]]
         offset = sum(rows[: distributed.rank()])
-        return replace(self, target=distributed.gather(self.target, rows), offset=offset)
+        return replace(self, offset=offset, rows_of_ranks=tuple(rows))
 
     def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Edges":
         """The same edges with every tensor changed; a node set related to itself stays one."""

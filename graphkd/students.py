@@ -1,30 +1,54 @@
-"""Students by name: any timm or torchvision classifier, tapped."""
+"""Students by name: any classifier of timm, torchvision or Hugging Face, tapped."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from torch import nn
 
 from graphkd.errors import TapError, UnknownNameError
+from graphkd.huggingface import PREFIX, hf_model
 from graphkd.tap import Tap
+from graphkd.weights import load_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def create_student(
-    name: str, num_classes: int, *, pretrained: bool = False, maps: Sequence[str] = (), tokens: Sequence[str] = ()
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: bool = False,
+    init: str | Path | None = None,
+    maps: Sequence[str] = (),
+    tokens: Sequence[str] = (),
 ) -> Tap:
     """A tapped classifier that takes images in [0, 1] and normalises them itself.
 
     Args:
-        name: of timm, or of torchvision where timm has none (``"torchvision/resnet18"`` asks for torchvision's).
+        name: of timm, or of torchvision where timm has none (``"torchvision/resnet18"`` asks for torchvision's);
+            ``"hf:google/vit-base-patch16-224"``, or ``"hf:"`` and a folder, for Hugging Face's.
         num_classes: width of its head.
         pretrained: start from the library's weights, which are downloaded; default from scratch.
+        init: file of weights to start from; all must fit but a head of other classes (:mod:`graphkd.weights`).
         maps, tokens: module paths that Features should hold.
 
-    Raises: UnknownNameError with a suggestion; TapError if the weights cannot be had.
+    Raises: UnknownNameError with a suggestion; TapError if the weights cannot be had; CheckpointError for ``init``.
     Example: ``create_student("resnet18", num_classes=100)``
     """
+    model = hf_model(name, num_classes, pretrained=pretrained) if name.startswith(PREFIX) else None
+    if model is None:
+        model = _listed(name, num_classes, pretrained)
+    config = getattr(model, "pretrained_cfg", {})
+    mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
+    student = Tap(model, maps=maps, tokens=tokens, mean=mean, std=std)
+    if init is not None:
+        load_weights(student, init)
+    return student
+
+
+def _listed(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    """A model that timm or torchvision lists."""
     import timm
     from torchvision.models import list_models
 
@@ -38,7 +62,7 @@ def create_student(
         )
     try:
         if from_timm:
-            model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+            model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
         else:
             model = _torchvision(bare, num_classes, pretrained)
     except (OSError, RuntimeError) as error:
@@ -47,9 +71,7 @@ def create_student(
         raise TapError(
             f"the weights of {name} could not be had ({error}): without network use pretrained=False"
         ) from None
-    config = getattr(model, "pretrained_cfg", {})
-    mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
-    return Tap(model, maps=maps, tokens=tokens, mean=mean, std=std)
+    return model
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:

@@ -1,6 +1,6 @@
 """Tap: any image classifier says Features instead of logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -59,7 +59,8 @@ class Tap(nn.Module):
     classifier receives, behind the model's own dropout.
 
     Args:
-        model: any classifier of timm, torchvision or your own; its output is a tensor of logits.
+        model: any classifier of timm, torchvision, transformers or your own; its output is a tensor of logits, or a
+            record that holds them as ``logits``.
         maps: module paths whose outputs are feature maps.
         tokens: module paths whose outputs are token sequences.
         head: path of the classifier (a Linear, a 1x1 Conv2d, or a container that ends in one), where it is not
@@ -147,6 +148,8 @@ class Tap(nn.Module):
                 slot.open, slot.seen = False, ()
 
     def _logits(self, output: object) -> Float[Tensor, "b c"]:
+        if isinstance(output, Mapping):  # transformers answers with a record
+            output = output.get("logits", output)
         if not isinstance(output, Tensor):
             raise TapError(
                 f"expected {type(self.model).__name__} to return a tensor of logits, found {type(output).__name__}: "
@@ -179,11 +182,17 @@ class Tap(nn.Module):
 
 
 def _of_rank(slot: _Slot, rank: int, expected: str) -> Tensor:
-    (value,) = slot.read()
+    value = _tensor_of(slot.read()[0])
     found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if not isinstance(value, Tensor) or value.ndim != rank:
         raise TapError(f"expected {expected} from module {slot.path!r}, found {found}: name another module")
     return value
+
+
+def _tensor_of(output: object) -> object:
+    """What a module of transformers says: the tensor itself, or the first of a record or tuple."""
+    output = getattr(output, "last_hidden_state", output)
+    return output[0] if isinstance(output, tuple) and output else output
 
 
 def _normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Tensor | None, Tensor | None]:

@@ -44,7 +44,11 @@ def photos(tmp_path, digits):
         digits.image(index).resize((64, 64)).save(folder / f"{index}.png")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+# docs/integrations.md, which needs more packages, runs in tests/integrations/test_page.py
+PRINTED = [page for page in PAGES if blocks(page) and page.stem != "integrations"]
+
+
+@pytest.mark.parametrize("page", PRINTED, ids=lambda page: page.stem)
 def test_a_page_runs_from_top_to_bottom(page, photos, own_registries, teacher_checkpoint, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = {

@@ -9,6 +9,7 @@ import torch
 from graphkd.cli.errors import UsageError, unknown_name
 from graphkd.cli.parts import Teaching
 from graphkd.errors import CheckpointError, TapError, TeacherError
+from graphkd.huggingface import PREFIX, hf_config
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.classifier import ClassifierTeacher
@@ -72,7 +73,7 @@ def teacher_of(
     if headless:
         if not hasattr(model, "reset_classifier"):
             raise TeacherError("the classes of this teacher are not those of the images: use its timm: namesake")
-        model.resetclassifier_teacher(0)
+        model.reset_classifier(0)
     return ClassifierTeacher(
         model,
         classes=classes,
@@ -88,12 +89,15 @@ def teacher_of(
 
 
 def require_network(kind: str, name: str) -> None:
-    """Raises: UsageError for a name that neither timm nor torchvision has.
+    """Raises: UsageError for a name that neither timm nor torchvision has; TapError for one that transformers has not.
 
     Args:
         kind: ``"student"`` or ``"teacher"``, for the message.
-        name: of timm, or ``"torchvision/NAME"``.
+        name: of timm, ``"torchvision/NAME"``, or ``"hf:NAME"``.
     """
+    if name.startswith(PREFIX):
+        hf_config(name)
+        return
     import timm
     from torchvision.models import list_models
 

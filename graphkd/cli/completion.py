@@ -7,7 +7,7 @@ from graphkd.cli.catalogue import methods
 from graphkd.cli.options import Option, options_of
 from graphkd.cli.table import COMMANDS, Command
 
-_TEACHERS = ("timm:", "torchvision:")
+_TEACHERS = ("timm:", "torchvision:", "hf:", "hf-hub:", "local-dir:")
 
 
 def words_of(command: Command) -> list[str]:

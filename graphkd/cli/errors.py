@@ -10,8 +10,8 @@ from graphkd.errors import GraphKDError, OptionError, UnknownNameError
 _LISTED, _WIDTH = 8, 180  # names that a line lists where all of them would be wider than so many characters
 _VERBS = (
     "add|ask|build|call|change|check|choose|copy|delete|divide|download|embed|expected|free|get|give|install|launch|"
-    "let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|resume|run|save|say|see|set|take|train|"
-    "try|use|wrap|write"
+    "let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|restore|resume|run|save|say|see|set|take|"
+    "train|try|unpack|use|wrap|write"
 )
 _REMEDY = re.compile(rf"(?<= )(\S+)(?:: |; |\. |\? )(?=(?:{_VERBS})\b|each line is|without network)", re.IGNORECASE)
 _ASIDE = re.compile(r" \(for some of its samples only:.*\)$")
@@ -25,8 +25,12 @@ _EXTRAS = {
     "accelerate": "train",
     "tqdm": "train",
     "tensorboard": "train",
-    "matplotlib": "train",
+    "matplotlib": "report",
+    "networkx": "report",
+    "jinja2": "report",
     "sklearn": "train",
+    "transformers": "integrations",
+    "lightning": "integrations",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",

@@ -1,11 +1,12 @@
 """What one network's graph of some images says, and how far two networks' graphs agree."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from graphkd.edges import NORMALISERS
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.typing import Float, Int, Tensor
@@ -65,13 +66,12 @@ def described(seen: Seen) -> dict[str, Any]:
     """Size, edges, spectrum, how pure neighbourhoods are, and which classes lie closest."""
     n = len(seen.ids)
     outside = seen.edges[~torch.eye(n, dtype=torch.bool)]
-    spectrum = torch.linalg.eigvalsh(seen.graph.edges("sample", "cosine", "sample").laplacian())
     facts: dict[str, Any] = {
         "images": n,
         "embedding_dim": seen.graph["sample"].x.shape[1],
         "mean_edge": float(outside.mean()),
         "deviation_of_edges": float(outside.std()),
-        "laplacian_eigenvalues": [float(value) for value in spectrum[:_SPECTRUM]],
+        "laplacian_eigenvalues": [float(value) for value in spectrum(seen)["images"][0, :_SPECTRUM]],
     }
     if None not in seen.labels:
         target = torch.tensor(seen.labels)
@@ -132,6 +132,17 @@ def nearest_edges(seen: Seen) -> dict[str, list[Any]]:
     source = torch.arange(len(seen.ids)).repeat_interleave(seen.k)
     target = seen.near.flatten()
     return {"edge_index": [source.tolist(), target.tolist()], "edge_attr": seen.edges[source, target].tolist()}
+
+
+def class_edges(seen: Seen) -> Float[Tensor, "n c"]:
+    """Cosines between images and class proxies, each image's mean subtracted."""
+    edges = seen.graph.edges("sample", "cosine", "class")
+    return replace(edges, normalise=NORMALISERS.get("center")).dense()
+
+
+def spectrum(seen: Seen) -> dict[str, Float[Tensor, "1 n"]]:
+    """Eigenvalues of the Laplacian of the images' graph, as one level."""
+    return {"images": torch.linalg.eigvalsh(seen.graph.edges("sample", "cosine", "sample").laplacian())[None]}
 
 
 def _closest(seen: Seen) -> list[dict[str, Any]]:

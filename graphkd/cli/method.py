@@ -1,6 +1,5 @@
 """The method that the options of a command name, sized for its two networks, and tried before anything is costly."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 from importlib import import_module
 from typing import Any
@@ -86,19 +85,6 @@ def require_optimizer(name: str) -> None:
     known: list[str] = import_module("timm.optim").list_optimizers()
     if name not in known:
         raise unknown_name("optimizer", name, known)
-
-
-def require_trackers(names: Sequence[str]) -> None:
-    """Raises: UsageError for a tracker that accelerate does not know or that is not installed."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    known = [str(getattr(each, "value", each)) for each in LOGGER_TYPE_TO_CLASS]
-    present = [str(getattr(each, "value", each)) for each in get_available_trackers()]
-    for name in names:
-        if name not in known:
-            raise unknown_name("tracker", name, known)
-        if name not in present:
-            raise UsageError(f"the tracker {name!r} is not installed", f"pip install {name}, or leave it out")
 
 
 @torch.no_grad()

@@ -11,13 +11,16 @@ import torch
 from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
 from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
-from graphkd.data.transforms import CenterView
+from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.errors import CheckpointError
+from graphkd.huggingface import PREFIX
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
+from graphkd.teachers.hub import is_clip
+from graphkd.teachers.huggingface import hf_teacher
 from graphkd.training.checkpoint import check_weights, student_weights
 from graphkd.training.files import write_json
 
@@ -57,6 +60,10 @@ def open_teacher(
     is_run = (Path(asked) / STUDENT).is_file()
     if colon and kind in ("timm", "torchvision"):
         teacher = classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
+    elif asked.startswith(PREFIX) and not is_clip(asked):
+        precision = precision_of(teaching, device)
+        sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
+        return hf_teacher(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
     elif is_run:
         tap, about = open_student(Path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}
@@ -71,10 +78,11 @@ def open_teacher(
     return teacher
 
 
-def teacher_view(teacher: Teacher, size: int | None = None) -> CenterView:
-    """What the teacher is shown: the centre of each image, in the size that it takes."""
-    own = teacher.preprocess.size if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None
-    return CenterView(size or max(own or (224,)))
+def teacher_view(teacher: Teacher, size: int | None = None) -> CenterView | ResizeView:
+    """What the teacher is shown, in the size that it takes: the centre of each image, or the whole, as it learnt it."""
+    own = teacher.preprocess if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None
+    side = size or max((own and own.size) or (224,))
+    return ResizeView(side) if own is not None and own.resize_mode == "squash" else CenterView(side)
 
 
 def save_student(run: Path, name: str, tap: Tap, classes: Sequence[str] | None, size: int) -> None:

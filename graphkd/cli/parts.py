@@ -30,8 +30,9 @@ class Images:
     """images
 
     Args:
-        data: a folder with one folder a class, or loose images (then with --classes), or one with train/ and val/; the
-            word digits (shipped with scikit-learn); or a torchvision data set, such as cifar100, kept in --root.
+        data: a folder with one folder a class, or loose images (then with --classes), or shards (.tar, as webdataset
+            writes them), or one with train/ and val/; the word digits (shipped with scikit-learn); or a torchvision
+            data set, such as cifar100, kept in --root.
         classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
@@ -40,7 +41,7 @@ class Images:
 
     data: str
     classes: Path | None = None
-    layout: Literal["auto", "classes", "flat"] = "auto"
+    layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
     on_error: Literal["stop", "skip"] = "stop"
 
@@ -68,7 +69,9 @@ class Teaching:
 
     Args:
         teacher: an open_clip name (ViT-B-32), an open_clip checkpoint with its config.json beside it or that
-            config.json, timm:NAME or torchvision:NAME for a classifier, or the run folder of a distilled student.
+            config.json, hf-hub:ORG/NAME or local-dir:FOLDER for open_clip's files in one place; timm:NAME or
+            torchvision:NAME for a classifier; hf:NAME or hf:FOLDER for a model of transformers (CLIP, SigLIP, any
+            image classifier or backbone); or the run folder of a distilled student.
         pretrained: tag of the weights (open_clip), the word default (the library's own), or the path of a checkpoint.
         templates: prompts of a CLIP-like teacher: imagenet (80), cifar (18), photo (1), or a text file, one {} a line.
         prompt_weight: how the prompts of a class are weighed.
@@ -99,6 +102,9 @@ class Teaching:
                 "give imagenet, cifar, photo, or a text file with one prompt such as 'a photo of a {}.' a line",
             )
         self._check_prompts()
+        for prefix in ("hf:", "hf-hub:", "local-dir:"):
+            if (self.teacher or "").startswith(prefix) and self.pretrained is not None:
+                raise UsageError(f"--teacher {self.teacher} brings its own weights", "leave --pretrained out")
         for prefix in ("timm:", "torchvision:"):
             if (self.teacher or "").startswith(prefix) and self.pretrained is None:
                 raise UsageError(

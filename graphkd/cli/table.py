@@ -46,6 +46,7 @@ COMMANDS = {
         _command("distill", "distil", "train", "Distill"),
         _command("evaluate", "look", "look", "Evaluate"),
         _command("inspect", "look", "look", "Inspect"),
+        _command("report", "look", "look", "Report"),
         _command("export", "use", "tools", "Export"),
         _command("store info", "stores", "stores", "StoreInfo", "store"),
         _command("store verify", "stores", "stores", "StoreVerify", "store"),

@@ -1,4 +1,4 @@
-"""Folders of images: one folder a class, or unlabelled images anywhere below a root."""
+"""Folders of images: one folder a class, unlabelled images anywhere below a root, or shards."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from graphkd.data.class_names import ClassNames, name_folders
+from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
 
@@ -55,30 +56,39 @@ class FlatFolderSource(FileSource):
 
 
 def open_folder(
-    root: str | Path, classes: ClassNames | None = None, layout: Literal["auto", "classes", "flat"] = "auto"
-) -> FileSource:
-    """A folder of images, by its layout: class folders give labels, loose images give none.
+    root: str | Path, classes: ClassNames | None = None, layout: Literal["auto", "classes", "flat", "shards"] = "auto"
+) -> FileSource | ShardSource:
+    """A folder of images, by its layout: class folders give labels, loose images give none, shards may have some.
 
     Args:
         root: folder.
-        classes: class names, see :class:`ImageFolderSource` and :class:`FlatFolderSource`.
-        layout: ``"auto"`` looks: images in ``root`` itself are loose images, folders with images are classes.
+        classes: class names, see :class:`ImageFolderSource`, :class:`FlatFolderSource` and
+            :class:`graphkd.data.shards.ShardSource`.
+        layout: ``"auto"`` looks: images in ``root`` itself are loose images, folders with images are classes, tar files
+            in ``root`` are shards.
 
     Raises: DataError for a missing or empty folder, and for one whose layout can be read in two ways.
 
     Example: ``open_folder("photos", read_class_names("names.txt"))``
     """
-    if layout not in ("auto", "classes", "flat"):
-        raise OptionError(f"expected layout 'auto', 'classes' or 'flat', found {layout!r}")
+    if layout not in ("auto", "classes", "flat", "shards"):
+        raise OptionError(f"expected layout 'auto', 'classes', 'flat' or 'shards', found {layout!r}")
     if layout == "auto":
         layout = _layout(_existing(root))
+    if layout == "shards":
+        return ShardSource(_existing(root), classes)
     return ImageFolderSource(root, classes) if layout == "classes" else FlatFolderSource(root, classes)
 
 
-def _layout(root: Path) -> Literal["classes", "flat"]:
+def _layout(root: Path) -> Literal["classes", "flat", "shards"]:
+    tars = any(entry.is_file() and entry.name.endswith(SHARD) for entry in os.scandir(root))
     folders = _folders(root)
     with_images = [folder.name for folder in folders if next(_images(folder, root), None)]
     loose = any(entry.is_file() and _is_image(entry.name) for entry in os.scandir(root))
+    if tars and not loose and not with_images:
+        return "shards"
+    if tars:
+        raise DataError(f"{root} holds shards and loose images: pass layout='shards' to use the shards only")
     if loose and with_images:
         raise DataError(
             f"{root} holds loose images and folders of images ({', '.join(with_images[:5])}): "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -49,17 +49,7 @@ class FileSource:
     def image(self, index: int) -> Image.Image:
         """The file decoded to RGB, upright (EXIF orientation applied). Raises: DataError that names the file."""
         path = self.root / self.ids[index]
-        try:
-            with Image.open(path) as image:
-                image.load()
-                return to_rgb(_upright(image))
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders raise anything on broken bytes: whatever it is, the file is to blame
-            raise DataError(
-                f"cannot read image {path} ({type(error).__name__}: {error}): "
-                "repair or remove it, or ask for unreadable images to be skipped"
-            ) from error
+        return decoded(path, str(path))
 
     def target(self, index: int) -> int | None:
         """The label, or ``None``."""
@@ -204,6 +194,21 @@ def _decoding_errors(source: ImageSource, workers: int) -> Iterator[DataError | 
     with ThreadPoolExecutor(workers) as pool:
         while chunk := list(islice(indices, 1024)):  # map() queues all it is given at once
             yield from pool.map(attempt, chunk)
+
+
+def decoded(file: Path | BinaryIO, name: str) -> Image.Image:
+    """An image file as RGB, upright. Raises: DataError that names it, whatever its decoder raises."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return to_rgb(_upright(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise anything on broken bytes: whatever it is, the file is to blame
+        raise DataError(
+            f"cannot read image {name} ({type(error).__name__}: {error}): "
+            "repair or remove it, or ask for unreadable images to be skipped"
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

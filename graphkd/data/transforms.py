@@ -5,7 +5,7 @@ of the view, so that a student sees the very crop that its teacher saw.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from PIL.Image import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
 from graphkd.errors import OptionError
+from graphkd.registry import unknown
 from graphkd.typing import Float, Tensor
 
 BICUBIC = InterpolationMode.BICUBIC
@@ -145,6 +146,25 @@ class RandomResizedCropView(_RandomView):
         top, left, height, width, flip = map(int, drawn)
         crop = functional.resized_crop(image, top, left, height, width, [self.size, self.size], BICUBIC)
         return _flipped(_to_tensor(crop), flip)
+
+
+_VIEWS: dict[str, Any] = {
+    each.__name__: each for each in (ResizeView, CenterView, RandomCropView, RandomResizedCropView)
+}
+
+
+def view_of(spec: Mapping[str, Any]) -> ResizeView | CenterView | RandomCropView | RandomResizedCropView:
+    """The transform that a ``spec`` describes, as a store keeps it.
+
+    Raises: UnknownNameError for a transform that is not one of these.
+    Example: ``view_of(CenterView(32).spec) == CenterView(32)``
+    """
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
+    name = str(options.pop("transform", None))
+    if name not in _VIEWS:
+        raise unknown("transform", name, list(_VIEWS))
+    found: ResizeView | CenterView | RandomCropView | RandomResizedCropView = _VIEWS[name](**options)
+    return found
 
 
 def _center(image: Image, size: int) -> Image:

@@ -1,9 +1,9 @@
 """What every method is: a way to build one graph from Features, and a table of terms that compare two such graphs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from graphkd.losses import Losses
 from graphkd.registry import Registry
 from graphkd.typing import Int, Side, Tensor
 
+T = TypeVar("T")
 DISTILLERS: Registry[type["Distiller"]] = Registry("distiller")
 
 
@@ -38,7 +39,7 @@ class Pair:
     """All that a term may look at: both graphs, both records, and what the caller gave beside them.
 
     Args:
-        student, teacher: the two graphs; edges reach the targets of all ranks.
+        student, teacher: the two graphs; edges reach the targets of all ranks, gathered where a term asks for them.
         student_features, teacher_features: in the precision of the computation; the teacher's without history.
         target: labels, where a method needs them.
         index: sample positions, where a method keeps a memory.
@@ -54,6 +55,14 @@ class Pair:
     index: Int[Tensor, " b"] | None = None
     boxes: Any = None
     sizes: tuple[int, ...] = ()
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: Hashable, make: Callable[["Pair"], T]) -> T:
+        """What several terms of a batch share, made by the first that asks."""
+        if key not in self._made:
+            self._made[key] = make(self)
+        found: T = self._made[key]
+        return found
 
 
 Term = Callable[[Pair], Tensor]
@@ -127,20 +136,28 @@ class Distiller(nn.Module, ABC):
 
         Raises: MissingFeatureError for an absent part, ShapeError for batches that differ.
         """
-        self._check(student, teacher, {"target": target, "index": index, "boxes": boxes})
+        beside = {"target": target, "index": index, "boxes": boxes}
+        self._check(student, teacher, beside)
         with torch.autocast(student.device.type, enabled=False):
-            student, teacher = _same_precision(student, teacher)
-            sizes = tuple(distributed.sizes(len(student), student.device))
-            student, teacher = self.prepare(student, teacher)
-            with torch.no_grad():
-                teacher_graph = self.build(teacher, "teacher").gather(list(sizes))
-            student_graph = self.build(student, "student").gather(list(sizes))
-            pair = Pair(student_graph, teacher_graph, student, teacher, target, index, boxes, sizes)
-            terms = self.terms.items()
-            losses = Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in terms})
-            with torch.no_grad():
-                self.finish(pair)
-            return losses
+            return self.compare(student, teacher, beside)
+
+    def compare(self, student: Features, teacher: Features, beside: Mapping[str, Any]) -> Losses:
+        """What :meth:`forward` returns, of checked features and what was given ``beside`` them.
+
+        A method that changes its finished terms, or has no graph of its own, does so here.
+        """
+        student, teacher = _same_precision(student, teacher)
+        sizes = tuple(distributed.sizes(len(student), student.device))
+        student, teacher = self.prepare(student, teacher)
+        with torch.no_grad():
+            teacher_graph = self.build(teacher, "teacher").gather(list(sizes))
+        student_graph = self.build(student, "student").gather(list(sizes))
+        pair = Pair(student_graph, teacher_graph, student, teacher, **beside, sizes=sizes)
+        terms = self.terms.items()
+        losses = Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in terms})
+        with torch.no_grad():
+            self.finish(pair)
+        return losses
 
     @property
     def needed(self) -> frozenset[str]:

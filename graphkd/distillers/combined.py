@@ -12,7 +12,7 @@ from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import unknown
-from graphkd.typing import Int, Side, Tensor
+from graphkd.typing import Side
 
 
 @final
@@ -71,19 +71,11 @@ class CombinedDistiller(Distiller):
             f"a combination has a graph for each part ({', '.join(self.parts)}): ask one, distiller.parts['...'].build"
         )
 
-    def forward(
-        self,
-        student: Features,
-        teacher: Features,
-        *,
-        target: Int[Tensor, " b"] | None = None,
-        index: Int[Tensor, " b"] | None = None,
-        boxes: Any = None,
-    ) -> Losses:
-        """The terms of all parts; the one method that has no graph of its own, and so a forward of its own."""
+    def compare(self, student: Features, teacher: Features, beside: Mapping[str, Any]) -> Losses:
+        """The terms of all parts, each from its own graphs."""
         losses = Losses()
         for name, part in self._each().items():
-            found = part(student, teacher, target=target, index=index, boxes=boxes)
+            found = part(student, teacher, **beside)
             weight = self.weights[name]
             losses.update({f"{name}/{key.partition('/')[2]}": weight * value for key, value in found.items()})
         return losses

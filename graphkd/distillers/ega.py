@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from graphkd.alignments import FROBENIUS, MSE, Alignment, kl
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
 from graphkd.distillers.spectral_norm import SpectralNorm
-from graphkd.distillers.terms import EdgeTerm, IdentityNodes
+from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, IdentityNodes
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -85,9 +85,10 @@ class EGADistiller(Distiller):
         self.project = self._projector(classifier_on, student_dim, width)
         self.kl = kl(kl_temperature)
         trains = teacher_head in ("online_ce", "joint")
+        edge, node = self._edge_and_node(NORMS[norm], both=node_weight > 0 and edge_weight > 0)
         self.terms = self.table(
-            node=(node_weight, IdentityNodes("sample", "pearson", NORMS[norm])),
-            edge=(edge_weight, EdgeTerm(("sample", "pearson", "sample"), NORMS[norm])),
+            node=(node_weight, node),
+            edge=(edge_weight, edge),
             kl=(kl_weight * kl_temperature**2, self._kl),
             teacher_head=(float(trains), self._teacher_head),
         )
@@ -116,6 +117,13 @@ class EGADistiller(Distiller):
         assert pair.target is not None
         teacher = pair.teacher_features.blended().tensor("embedding", "EGA")
         return mean_over_batch(self.teacher_head.losses(teacher, pair.target))
+
+    @staticmethod
+    def _edge_and_node(norm: Alignment, both: bool) -> tuple[Term, Term]:
+        if both and norm.kernel == ("square",):
+            shared = EdgesAndIdentity("sample", "pearson", norm)
+            return shared.edge, shared.node
+        return EdgeTerm(("sample", "pearson", "sample"), norm), IdentityNodes("sample", "pearson", norm)
 
     @staticmethod
     def _projector(classifier_on: str | None, student_dim: int, width: int) -> nn.Module:

@@ -1,6 +1,6 @@
 """Explicit and implicit distillation on unlabelled images, over the classes that the teacher is believed on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self, final
 
@@ -17,7 +17,7 @@ from graphkd.losses import Losses
 from graphkd.noise_matrix import NoiseMatrix
 from graphkd.pseudo_labels import PseudoLabels
 from graphkd.registry import unknown
-from graphkd.typing import Float, Int, Side, Tensor
+from graphkd.typing import Float, Side, Tensor
 
 _INPUTS = ("embedding", "kept_logits", "logits")
 
@@ -136,17 +136,9 @@ class EIKDDistiller(Distiller):
         drops = "kd" in self.terms or ("implicit" in self.terms and self.relation_input == "kept_logits")
         return frozenset({"index"}) if drops and self.classes.drop.needs_index else frozenset()
 
-    def forward(
-        self,
-        student: Features,
-        teacher: Features,
-        *,
-        target: Int[Tensor, " b"] | None = None,
-        index: Int[Tensor, " b"] | None = None,
-        boxes: Any = None,
-    ) -> Losses:
-        """Named, weighted terms of one batch, scaled where ``auto_weights`` asks for it."""
-        losses = super().forward(student, teacher, target=target, index=index, boxes=boxes)
+    def compare(self, student: Features, teacher: Features, beside: Mapping[str, Any]) -> Losses:
+        """Terms of one batch, scaled where ``auto_weights`` asks for it."""
+        losses = super().compare(student, teacher, beside)
         return losses if self.auto is None else self.auto(losses)
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:

@@ -84,8 +84,8 @@ class Angles(Implicit):
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Mean smooth-L1 difference over all triplets."""
         student, teacher = (each.edges("relation", "euclidean", "relation") for each in (pair.student, pair.teacher))
-        first, everyone = student.offset, len(student.target)
-        mine = ops.rkd_angle(student.target, teacher.target, first, first + len(student.source))
+        first, everyone = student.offset, student.shape[-1]
+        mine = ops.rkd_angle(student.targets, teacher.targets, first, first + len(student.source))
         return distributed.total(mine) / everyone**3
 
 

@@ -108,7 +108,7 @@ class GKDDistiller(Distiller):
 def _normalised(edges: Edges, sizes: list[int]) -> Float[Tensor, "n m"]:
     """This rank's rows of the adjacency matrix, without self-loops, over the roots of both degrees."""
     own = torch.arange(len(edges.source), device=edges.source.device) + edges.offset
-    loops = own.unsqueeze(1) == torch.arange(len(edges.target), device=own.device)
+    loops = own.unsqueeze(1) == torch.arange(edges.shape[-1], device=own.device)
     cosines = torch.where(loops, 0.0, edges.dense())
     scale = cosines.sum(-1).clamp_min(LEAST_DEGREE).rsqrt()
     return scale.unsqueeze(1) * cosines * distributed.gather(scale, sizes)

@@ -167,8 +167,9 @@ class HKDDistiller(Distiller):
 
     def _index(self, pair: Pair) -> Int[Tensor, " n"]:
         assert pair.index is not None
-        return distributed.gather(pair.index, list(pair.sizes))
+        index = pair.index
+        return pair.once((self, "index"), lambda pair: distributed.gather(index, list(pair.sizes)))
 
     def _everyone(self, pair: Pair, side: str, kind: str) -> Float[Tensor, "n w"]:
         graph = pair.student if side == "student" else pair.teacher
-        return distributed.gather(graph[kind].x, list(pair.sizes))
+        return pair.once((self, side, kind), lambda pair: distributed.gather(graph[kind].x, list(pair.sizes)))

@@ -56,4 +56,4 @@ class PKTDistiller(Distiller):
 def _divergence(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
     value = ops.edge_pkt(*ops.edge_nodes(student, teacher))
-    return DIVERGENCE.reduce(value, len(student.source), len(student.target))
+    return DIVERGENCE.reduce(value, *student.shape)

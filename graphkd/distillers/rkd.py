@@ -66,7 +66,7 @@ def _relative(edges: Edges) -> Float[Tensor, "n m"]:
     n, m = edges.shape
     own = torch.arange(n, device=edges.source.device).unsqueeze(1) + edges.offset
     itself = own == torch.arange(m, device=own.device)
-    squares = ops.squared_distances(edges.source, edges.target).clamp_min(_LEAST)
+    squares = ops.squared_distances(edges.source, edges.targets).clamp_min(_LEAST)
     distances = ops.safe_sqrt(torch.where(itself, 0.0, squares))
     mean = distributed.total(distances.sum()) / max(m * (m - 1), 1)
     return distances / torch.where(mean == 0, 1.0, mean)
@@ -74,6 +74,6 @@ def _relative(edges: Edges) -> Float[Tensor, "n m"]:
 
 def _angle(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "euclidean", "sample") for graph in (pair.student, pair.teacher))
-    first, everyone = student.offset, len(student.target)
-    mine = ops.rkd_angle(student.target, teacher.target, first, first + len(student.source))
+    first, everyone = student.offset, student.shape[-1]
+    mine = ops.rkd_angle(student.targets, teacher.targets, first, first + len(student.source))
     return distributed.total(mine) / everyone**3

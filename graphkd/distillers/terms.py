@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from graphkd import distributed, ops
+from graphkd import distributed, grams, ops
 from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.graph import EdgeType
@@ -82,6 +82,9 @@ class MatrixTarget(NodeTerm):
         assert isinstance(self.alignment, Alignment)
         assert callable(self.relation)
         student, teacher = self.nodes(pair)
+        across = self._across_ranks(pair, student, teacher)
+        if across is not None:
+            return across
         everyone = distributed.gather(student, list(pair.sizes))
         fused = ops.NodeKernel(
             name_of(self.relation),
@@ -92,6 +95,15 @@ class MatrixTarget(NodeTerm):
         return ops.align_nodes(
             everyone, teacher, self.relation, self.alignment, partial(self.target, pair, teacher), fused
         )
+
+    def _across_ranks(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
+        assert isinstance(self.alignment, Alignment)
+        assert callable(self.relation)
+        rows = sum(pair.sizes)
+        if len(pair.sizes) < 2 or self.alignment.kernel != ("square",):
+            return None
+        value = grams.nodes(student, teacher, name_of(self.relation), self.kernel, rows)
+        return None if value is None else self.alignment.outer(value, value.new_tensor(float(rows)), rows)
 
     @abstractmethod
     def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
@@ -132,3 +144,45 @@ class DiagonalNodes(NodeTerm):
         assert callable(self.relation)
         student, teacher = (x.unsqueeze(-2) for x in self.nodes(pair))  # a graph of one node for each sample
         return mean_over_batch(1 - self.relation(teacher, student).flatten())
+
+
+@dataclass(frozen=True)
+class EdgesAndIdentity:
+    r"""EGA's pair of terms, :math:`E^S \to E^T` and :math:`N \to I`, of the same nodes in one pass.
+
+    Args:
+        node_type: compared nodes, of equal width in both graphs.
+        relation: ``"gram"``, ``"cosine"`` or ``"pearson"``.
+        alignment: one of squared differences.
+    """
+
+    node_type: str
+    relation: str
+    alignment: Alignment
+
+    def edge(self, pair: Pair) -> Float[Tensor, ""]:
+        """Distance of the two edge sets."""
+        return pair.once(self, self._values)[0]
+
+    def node(self, pair: Pair) -> Float[Tensor, ""]:
+        """Distance of N from the identity."""
+        return pair.once(self, self._values)[1]
+
+    def _values(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        student, teacher = pair.student[self.node_type].x, pair.teacher[self.node_type].x
+        ops.same_width(student, teacher)
+        if len(pair.sizes) < 2:
+            edge, node = ops.ega_sums(student, teacher, self.relation).unbind()
+            return self._reduced(edge, node, len(student), len(student))
+        rows = sum(pair.sizes)
+        sums = grams.edges_and_nodes(student, teacher, self.relation, rows)
+        if sums is not None:
+            count = sums.new_tensor(float(rows))
+            return self.alignment.outer(sums[0], count, rows), self.alignment.outer(sums[1], count, rows)
+        xs, xt = (distributed.gather(x, list(pair.sizes)) for x in (student, teacher))
+        edge = ops.edge_sum(student, xs, teacher, xt, self.relation)
+        node = ops.node_sum(xs, teacher, self.relation, offset=sum(pair.sizes[: distributed.rank()]))
+        return self._reduced(edge, node, len(student), rows)
+
+    def _reduced(self, edge: Tensor, node: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        return self.alignment.reduce(edge, rows, columns), self.alignment.reduce(node, rows, columns)

@@ -144,7 +144,7 @@ def _outer(parts: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
 
 
 def _preprocess(model: nn.Module, mean: Any, std: Any, size: Any) -> Preprocess:
-    """What is given, else what a timm model says of itself."""
+    """What is given, else what a model of timm or :mod:`graphkd.huggingface` says of itself."""
     said = getattr(model, "pretrained_cfg", None) or {}
     mean, std = mean or said.get("mean"), std or said.get("std")
     if mean is None or std is None:
@@ -155,4 +155,6 @@ def _preprocess(model: nn.Module, mean: Any, std: Any, size: Any) -> Preprocess:
     # a ViT built with img_size= keeps the size of its weights in pretrained_cfg
     own = getattr(getattr(model, "patch_embed", None), "img_size", None) or said.get("input_size", (None,))[1:] or None
     interpolation = said.get("interpolation", "bicubic")
-    return Preprocess(mean, std, size or own, interpolation if interpolation in ("bicubic", "bilinear") else "bicubic")
+    if interpolation not in ("bicubic", "bilinear"):
+        interpolation = "bicubic"
+    return Preprocess(mean, std, size or own, interpolation, said.get("resize_mode", "shortest"))

@@ -36,8 +36,9 @@ class CLIPTeacher(Teacher):
     and prompts, so it changes no softmax, argmax or correlation, but would make the maxima in the weights negative.
 
     Args:
-        model: open_clip name, JSON configuration (dictionary or path), or a built open_clip model (with ``tokenizer``).
-        pretrained: tag, or path of a checkpoint; not with a built model.
+        model: open_clip name, JSON configuration (dictionary or path), or a built open_clip model (with ``tokenizer``);
+            ``hf-hub:org/model`` or ``local-dir:folder`` (open_clip's files), ``hf:org/model`` (transformers').
+        pretrained: tag, or path of a checkpoint; not with a built model or a name that brings its weights.
         classes: class names.
         templates: ``"imagenet"`` (80), ``"cifar"`` (18), ``"photo"`` (1), or your own texts with one ``{}``.
         weight, score, tau: prompt weighting, see ``prompt_logits``.

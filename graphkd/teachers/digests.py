@@ -30,7 +30,13 @@ def weight_digest(model: nn.Module, *, without: str | None = None) -> str:
 
 def structure_digest(model: nn.Module) -> str:
     """SHA-256 (hex) of what the weights do not tell: the modules (activations, say) and their numbers of heads."""
-    heads = [(name, module.num_heads) for name, module in model.named_modules() if hasattr(module, "num_heads")]
+    names = ("num_heads", "num_attention_heads")  # timm's and open_clip's, transformers'
+    heads = [
+        (name, getattr(module, each))
+        for name, module in model.named_modules()
+        for each in names
+        if hasattr(module, each)
+    ]
     return hashlib.sha256(f"{model!r}{heads}".encode()).hexdigest()
 
 

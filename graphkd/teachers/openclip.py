@@ -12,8 +12,10 @@ from typing import Any
 from torch import nn
 
 from graphkd.errors import TeacherError
+from graphkd.huggingface import PREFIX
 from graphkd.registry import unknown
 from graphkd.teachers.archives import check_archive, check_size
+from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.teachers.tokenizers import Tokenizer, build_tokenizer
 
@@ -48,13 +50,22 @@ def load_clip(
     """Build an open_clip model and load its weights.
 
     Args:
-        model: a name that open_clip knows, or a configuration in its JSON format: a dictionary or the path of a file.
+        model: a name that open_clip knows, or a configuration in its JSON format: a dictionary or the path of a file;
+            ``hf-hub:org/model`` or ``local-dir:folder`` (open_clip's), ``hf:org/model`` or ``hf:folder``
+            (transformers').
         pretrained: a tag of that name, or the path of a checkpoint (safetensors, or a torch file of plain tensors).
         quick_gelu: activation x * sigmoid(1.702 x); ``None`` takes it from the tag, else from the configuration.
         tokenizer: prompts -> token ids; ``None`` takes the model's own.
 
     Raises: TeacherError, UnknownNameError.
     """
+    if isinstance(model, str) and model.startswith((HUB, FOLDER, PREFIX)):
+        if pretrained is not None:
+            raise TeacherError(f"{model} brings its own weights: leave pretrained= out")
+        if model.startswith(PREFIX):
+            tower = hf_clip(model)
+            return LoadedCLIP(tower.model, tokenizer or tower.tokenizer, tower.preprocess)
+        model, pretrained = open_clip_files(model)
     if isinstance(model, str) and not model.endswith(".json"):
         model = model.replace("/", "-")  # OpenAI writes ViT-B/32
     config, preprocess, source = _config(model)

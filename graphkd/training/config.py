@@ -39,6 +39,9 @@ class TrainConfig:
         chunk: most images of a process whose activations are held at once, or ``None`` for all: a batch, and with it
             every graph, larger than memory; see :class:`graphkd.step.Step`. The teacher is asked in chunks too.
         clip: largest gradient norm, or ``None``.
+        freeze: layers of the student that keep their weights and statistics, by pattern: ``("conv1", "layer[12]")``;
+            see :func:`graphkd.freezing.freeze`.
+        compile: let ``torch.compile`` make one program of student and losses; the first update then takes long.
         ema: decay of the student's moving average in (0, 1), or ``None``; it is warmed up, and it is what is scored.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Graphs run in float32 whatever it says.
         nonfinite: what follows an update whose loss or gradient is NaN or infinite. It is never made; then ``"stop"``
@@ -57,7 +60,8 @@ class TrainConfig:
         timeout: seconds that a process waits for the others before it gives up, > 0.
         deterministic: only deterministic CUDA kernels; slower. A CPU run is deterministic anyway.
         progress: show a progress bar on a terminal.
-        trackers: names of accelerate's trackers; ``"tensorboard"`` writes into the run folder.
+        trackers: names of accelerate's trackers, such as ``"wandb"`` and ``"mlflow"``; ``"tensorboard"`` writes into
+            the run folder.
 
     Raises: OptionError, UnknownNameError.
 
@@ -74,6 +78,8 @@ class TrainConfig:
     accumulate: int = 1
     chunk: int | None = None
     clip: float | None = None
+    freeze: tuple[str, ...] = ()
+    compile: bool = False
     ema: float | None = None
     precision: str = "no"
     nonfinite: str = "stop"
@@ -93,7 +99,8 @@ class TrainConfig:
     trackers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "trackers", tuple(self.trackers))
+        for name in ("trackers", "freeze"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
         at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0}
@@ -118,7 +125,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON-ready data."""
-        return asdict(self) | {"trackers": list(self.trackers)}
+        return asdict(self) | {"trackers": list(self.trackers), "freeze": list(self.freeze)}
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> "TrainConfig":

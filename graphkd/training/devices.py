@@ -14,13 +14,16 @@ from graphkd import distributed
 from graphkd.errors import DistributedError, OptionError
 from graphkd.training.config import TrainConfig
 from graphkd.training.parallel import is_sharded, sync_batchnorm
+from graphkd.training.prepare import prepared
+from graphkd.training.trackers import check_trackers, tracking
 from graphkd.typing import Bool, Tensor
 
 
 def make_accelerator(config: TrainConfig, run: Path) -> Any:
     """An ``accelerate.Accelerator`` for these options; its trackers write below the run folder.
 
-    Raises: OptionError for fp16 without a GPU; DistributedError where each of several processes sees only itself.
+    Raises: OptionError for fp16 without a GPU, and for a tracker that is not installed; DistributedError where each of
+        several processes sees only itself.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -28,6 +31,7 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
 
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise OptionError("precision 'fp16' needs a GPU, and there is none: choose 'bf16' or 'no'")
+    check_trackers(config.trackers)
     # accelerate keeps the first precision of a process and refuses another; two runs of one script may differ in it
     AcceleratorState._reset_state()
     accelerator = Accelerator(
@@ -68,11 +72,10 @@ def asks_for_shards(config: TrainConfig, ranks: "Ranks") -> bool:
 
 
 def prepare_step(step: Any, config: TrainConfig, ranks: "Ranks") -> bool:
-    """Chunks and BatchNorm of the step as the options say; whether its parameters are to be sharded next."""
-    if config.chunk is not None:
-        step.chunk = config.chunk
+    """As the options say, BatchNorm over all ranks first; whether the step's parameters are to be sharded next."""
     if ranks.world > 1 and config.sync_batchnorm and next(step.parameters()).is_cuda:
         sync_batchnorm(step)
+    prepared(step, config)
     return asks_for_shards(config, ranks)
 
 
@@ -113,19 +116,6 @@ class Ranks:
 
 
 @contextmanager
-def tracking(accelerator: Any, name: str, update: int) -> Iterator[None]:
-    """Trackers on inside; TensorBoard forgets what an interrupted run drew after that update."""
-    purge = {"tensorboard": {"purge_step": update + 1}}
-    wanted = [getattr(kind, "value", kind) for kind in accelerator.log_with]
-    accelerator.init_trackers(name, init_kwargs={kind: purge[kind] for kind in wanted if kind in purge})
-    try:
-        yield
-    finally:
-        for tracker in accelerator.trackers:  # not end_training(), which also ends the process group
-            tracker.finish()
-
-
-@contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Only deterministic kernels inside; one that has no such form raises and is named by torch."""
     if not wanted:
@@ -143,12 +133,13 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: str, update: int) -> Iterator[Any]:
+def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: Path, update: int) -> Iterator[Any]:
     """The step as accelerate wraps it, trackers on and kernels as asked for; undone at the end whatever happens."""
     wrapped = step if is_sharded(step) else accelerator.prepare_model(step)
     try:
-        with deterministic(config.deterministic), tracking(accelerator, run, update):
+        with deterministic(config.deterministic), tracking(accelerator, run, update, config.to_dict()):
             yield wrapped
     finally:
-        for left in ("forward", "_original_forward"):  # accelerate's autocast, around a module of the user's
+        # accelerate's autocast and torch's compiled call, around a module of the user's
+        for left in ("forward", "_original_forward", "_compiled_call_impl"):
             vars(step).pop(left, None)

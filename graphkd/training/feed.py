@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from graphkd.chunks import in_chunks
 from graphkd.data.batch import Batch
 from graphkd.data.mixing import Mixing, mixing_generator
+from graphkd.data.views import Views
 from graphkd.features import Features
 from graphkd.training.config import TrainConfig
+from graphkd.training.devices import Ranks
 from graphkd.typing import Float, Tensor
 
 
@@ -42,3 +45,16 @@ class Feed:
         spans = in_chunks(len(batch), self.config.chunk)
         parts = [batch] if len(spans) == 1 else [batch.rows(span) for span in spans]
         return Features.joined([features(part).to(self.device) for part in parts])
+
+
+def loaders(
+    views: Views, scored: Views | None, config: TrainConfig, ranks: Ranks, device: torch.device
+) -> tuple[Any, Any]:
+    """This process's batches of the training images, and of the scored ones where there are any.
+
+    Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
+    """
+    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world, "workers": config.workers}
+    share["pin_memory"] = device.type == "cuda"
+    train = views.loader(config.batch_size, **share)
+    return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)

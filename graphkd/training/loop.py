@@ -21,7 +21,7 @@ from graphkd.step import Step
 from graphkd.training.config import TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import told
-from graphkd.training.feed import Feed
+from graphkd.training.feed import Feed, loaders
 from graphkd.training.meter import Meter, check
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.record import RunFolder
@@ -29,6 +29,7 @@ from graphkd.training.show import Display
 from graphkd.training.signals import Interrupted, Signals
 from graphkd.training.state import Progress, Result, random_states, restore_random_state
 from graphkd.training.updater import Updater
+from graphkd.training.watch import Looks, Watch
 
 log = logging.getLogger("graphkd")
 
@@ -50,6 +51,7 @@ class Trainer:
         run: the run folder.
         scored: labelled images to score on, ``Views(..., labels=True)``; never trained on.
         accelerator: your own ``accelerate.Accelerator``; by default one is made from the options.
+        watch: images whose embeddings are kept on the way, for pictures and reports.
 
     Raises: DataError if the images do not fill a batch; OptionError for options that cannot run here.
 
@@ -68,6 +70,7 @@ class Trainer:
         *,
         scored: Views | None = None,
         accelerator: Any = None,
+        watch: Watch | None = None,
     ) -> None:
         if (config.mixup or config.cutmix) and step.task is not None:
             raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
@@ -75,11 +78,8 @@ class Trainer:
         self.accelerator = make_accelerator(config, Path(run)) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
-        share: dict[str, Any] = {"rank": self.ranks.rank, "world": self.ranks.world, "workers": config.workers}
-        share["pin_memory"] = self.device.type == "cuda"
-        # Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
-        self.loader: Any = views.loader(config.batch_size, **share)
-        self.scored: Any = scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
+        self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
+        self.looks = Looks(watch, Path(run), config.epochs, self.accelerator)
         self.feed = Feed(config, self.device, self.ranks.rank)
         self.per_epoch = len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
@@ -115,7 +115,7 @@ class Trainer:
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
             self.display = Display(self.config, self.per_epoch, self.at, hidden)
-            session = train_session(self.accelerator, self.step, self.config, self.run.path.name, self.at.update)
+            session = train_session(self.accelerator, self.step, self.config, self.run.path, self.at.update)
             with closing(self.display), session as wrapped:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)
@@ -131,6 +131,8 @@ class Trainer:
         if found is not None:
             self._restore(found[1], str(self.run.checkpoints.path(found[0])))
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
+        else:
+            self.looks.at(self.updater.model, 0)
         if self.accelerator.is_main_process:
             self.run.open(self.options, self.at.update)
         self.accelerator.wait_for_everyone()
@@ -191,14 +193,13 @@ class Trainer:
         aside = ("gradient", "skipped", "refused")
         extra: dict[str, float] = {key: means[key] for key in aside if key in means}
         terms = {name: value for name, value in means.items() if name not in extra}
-        rate = self.display.show(self.at, terms)
-        extra |= {"lr": self.updater.lr, "images_per_second": rate}
+        extra |= {"lr": self.updater.lr, "images_per_second": self.display.show(self.at, terms)}
         self._record({"loss": sum(terms.values()), **terms, **extra})
 
-    def _record(self, values: dict[str, float]) -> None:
+    def _record(self, values: dict[str, float], scores: Scores | None = None) -> None:
         epoch = self.at.epoch + self.at.batch / self.per_epoch
         if self.accelerator.is_main_process:
-            self.run.add({"update": self.at.update, "epoch": epoch, **values})
+            self.run.add({"update": self.at.update, "epoch": epoch, **values}, scores, self.at.seconds)
         self.accelerator.log(values, step=self.at.update)
 
     def _score(self) -> Scores:
@@ -219,8 +220,9 @@ class Trainer:
             at.score = self.scores.top1
             if at.best_score is None or at.score > at.best_score:
                 at.best_score, at.best_update = at.score, at.update
-            self._record(self.scores.numbers())
+            self._record(self.scores.numbers(), self.scores)
         at.epoch, at.batch = done, 0
+        self.looks.at(self.updater.model, done)
         self.display.epoch(at, self.meter.read_epoch())
         self._mark = time.perf_counter()
         self._save()

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from graphkd.registry import unknown
 from graphkd.training.config import TrainConfig
@@ -56,6 +57,19 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, updates
         warmup_prefix=True,
         t_in_epochs=False,
     )
+
+
+def torch_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, updates: int) -> LambdaLR:
+    """:func:`make_schedule` as a scheduler of torch, for loops of others that step one after each update."""
+    probe = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.lr)
+    schedule = make_schedule(probe, config, updates)
+
+    def factor(update: int) -> float:
+        schedule.step_update(update)
+        rate: float = probe.param_groups[0]["lr"]
+        return rate / config.lr
+
+    return LambdaLR(optimizer, factor)
 
 
 def make_average(student: nn.Module, decay: float, sharded: bool = False) -> Any:

@@ -13,6 +13,7 @@ import torch
 
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.files import write_file, write_json, written
+from graphkd.training.metrics import Scores
 
 _PACKAGES = (
     "graphkd",
@@ -55,6 +56,8 @@ class RunFolder:
     ``config.json``         the resolved options
     ``environment.json``    versions, devices, command
     ``metrics.jsonl``       one line per reading of the losses and per scoring
+    ``scores.json``         the latest scoring, with its confusions
+    ``watched/``            see :class:`graphkd.training.watch.Watch`
     ``checkpoints/``        see :class:`graphkd.training.checkpoint.Checkpoints`
     ``tensorboard/``        where that tracker is on
     ======================  =====================================================
@@ -86,10 +89,22 @@ class RunFolder:
         """What there is to go on from, as half a sentence."""
         return f"the newest checkpoint is {self.newest()}" if self.newest() else "no checkpoint was due yet"
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Append one line of metrics. Raises: CheckpointError where the disk is full."""
+    def add(self, line: Mapping[str, Any], scores: Scores | None = None, seconds: float = 0.0) -> None:
+        """Append one line of metrics, and keep the scoring it tells of.
+
+        Args:
+            scores: the scoring.
+            seconds: of training so far.
+
+        Raises: CheckpointError where the disk is full.
+        """
         with written(self.metrics, "The checkpoints are intact"), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(line)) + "\n")
+        if scores is not None:
+            occurs = scores.confusion.nonzero().tolist()
+            counts = [[row, column, int(scores.confusion[row, column])] for row, column in occurs]
+            found = {**line, "seconds": seconds, "images": scores.images, "classes": len(scores.confusion)}
+            write_json(self.path / "scores.json", {**found, "confusion": counts})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

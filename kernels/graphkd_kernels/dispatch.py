@@ -19,7 +19,7 @@ log = logging.getLogger("graphkd_kernels")
 
 _PARTS = ("ROW_MAPS", "rkd_angles")
 """Of the reference, what is no operation."""
-_EVERYWHERE = ("gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
+_EVERYWHERE = ("gram", "joint_gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
 _REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}

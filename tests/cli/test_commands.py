@@ -193,6 +193,54 @@ def test_inspect_one_network_with_itself_agrees(graphkd, run_folder):
     assert agreement["common_neighbours"] == agreement["equal_predictions"] == 1
 
 
+def test_inspect_draws_what_it_tells(graphkd, run_folder, teacher):
+    line = f"inspect --model {run_folder}/run {teacher} --data {run_folder}/images --limit 12 --show 0"
+    answer = graphkd(f"{line} --pictures drawn")
+    assert answer.code == 0, answer.err
+    assert {path.name for path in Path("drawn").iterdir()} == {"graph.png", "relations.png", "spectrum.png"}
+    assert sum("drawn: drawn" in each for each in answer.err) == 3
+    alone = f"inspect --teacher {run_folder}/run --data {run_folder}/images --limit 12 --quiet --pictures one"
+    assert graphkd(alone).code == 0
+    assert {path.name for path in Path("one").iterdir()} == {"graph.png", "spectrum.png"}
+
+
+def test_a_report_at_the_end_of_a_run_and_once_more(graphkd, run_folder):
+    page = (run_folder / "run" / "report.html").read_text()
+    assert "student, epoch 2" in page
+    found = json.loads(graphkd(f"report {run_folder}/run --out again.html --pictures drawn --format svg --json").out)
+    assert Path("again.html").read_text() == page
+    assert found["bytes"] == Path("again.html").stat().st_size < 4 * 2**20
+    assert found["pictures"] == len(found["files"]) == len(list(Path("drawn").glob("*.svg")))
+    assert set(found["absent"]) == {"spectra"}
+    assert "no channel spectra: the method compared no maps" in graphkd(f"report {run_folder}/run --out a.html").out
+
+
+def test_a_report_with_channel_spectra_and_none_at_all(graphkd, run_folder):
+    line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --labels task --quiet {SMALL}"
+    maps = "--student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2"
+    assert graphkd(f"{line} {maps} --run one --watch 8 --trackers tensorboard").code == 0
+    assert "Graphs of the channels" in Path("one/report.html").read_text()
+    assert list(Path("one/tensorboard").rglob("events.*"))
+    assert graphkd(f"{line} {maps} --run two --watch 0 --no-report --epochs 1").code == 0
+    assert not Path("two/report.html").exists()
+    assert not Path("two/watched").exists()
+    told = graphkd("report two")
+    assert told.code == 0
+    assert "the run watched no images: graphkd distill --watch 200" in told.out
+
+
+def test_a_report_needs_its_extra(graphkd, run_folder, class_folders, teacher, monkeypatch):
+    monkeypatch.setattr("graphkd.cli.reporting.missing", lambda: ["networkx", "jinja2"])
+    for line in (f"report {run_folder}/run", f"distill --data images {teacher} --report {SMALL}"):
+        answer = graphkd(line)
+        assert answer.code == 2
+        assert "a report needs the packages networkx, jinja2, which are not installed" in answer.err[-2]
+        assert "pip install 'graphkd[report]'" in answer.err[-1]
+    assert graphkd(f"distill --data images {teacher} --run plain --quiet --epochs 1 {SMALL}").code == 0
+    assert Path("plain/watched/about.json").is_file()  # for a report later on
+    assert not Path("plain/report.html").exists()
+
+
 def test_export_to_files_that_timm_and_torch_read(graphkd, run_folder):
     import timm
 

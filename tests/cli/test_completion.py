@@ -27,6 +27,8 @@ def complete(words):
     (["graphkd", "embed", "--dtype", ""], {"float32", "float16", "bfloat16"}),
     (["graphkd", "methods", "pr"], {"prg"}),
     (["graphkd", "completion", ""], {"bash", "zsh", "fish"}),
+    (["graphkd", "rep"], {"report"}),
+    (["graphkd", "report", "one", "--format", ""], {"png", "svg"}),
     (["graphkd", "embed", "--out", "--"], set()),
     (["graphkd", "store", "verify", "--d"], {"--data", "--debug"}),
 ])  # fmt: skip

@@ -69,6 +69,14 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     (f"distill --data photos {TEACHER} --val nowhere", "there is no folder --val nowhere", "give a folder with one folder"),
     (f"distill --data photos {TEACHER} --run a.txt", "--run a.txt is a file", "give a folder"),
     (f"distill --data photos {TEACHER} --store s --teacher-maps x", "a store keeps no maps and no tokens", "leave --store out"),
+    (f"embed --data photos --out x {TEACHER} --views 4", "--views 4 would be the same view each time", "add --augment resized, or --augment crop"),
+    (f"embed --data photos --out x {TEACHER} --views 0", "--views must be >= 1, found 0", "give --views 1 or more"),
+    ("embed --data photos --out x --teacher hf:org/model --pretrained openai", "--teacher hf:org/model brings its own weights", "leave --pretrained out"),
+    ("embed --data photos --out x --teacher local-dir:photos --pretrained openai", "brings its own weights", "leave --pretrained out"),
+    (f"distill --data photos {TEACHER} --init nowhere.pt", "--init nowhere.pt does not exist", "give the path of a file"),
+    (f"distill --data photos {TEACHER} --init a.txt --student-pretrained", "--init and --student-pretrained both name first weights", "give one of them"),
+    (f"distill --data photos {TEACHER} --no-freeze", "unknown option --no-freeze", "graphkd distill --help lists"),
+    (f"distill --data photos {TEACHER} --freeeze conv1", "unknown option --freeeze; did you mean --freeze?", "graphkd distill --help lists"),
     ("evaluate --data photos", "expected --model or --teacher, found neither", "give --model runs/photos-1"),
     (f"evaluate --data photos --model photos {TEACHER}", "expected --model or --teacher, found both", "give --model runs"),
     ("evaluate --data photos --model nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
@@ -79,6 +87,17 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("inspect --data photos", "expected --model or --teacher or both, found neither", "give --model runs/photos-1, or"),
     (f"inspect --data photos {TEACHER} --neighbours 0", "--neighbours must be >= 1, found 0", "give --neighbours 1 or more"),
     (f"inspect --data photos {TEACHER} --limit two", "--limit expects a whole number, found 'two'", "--limit: images to look at"),
+    (f"distill --data photos {TEACHER} --watch -1", "--watch must be >= 0, found -1", "give --watch 0 or more"),
+    (f"distill --data photos {TEACHER} --reprot", "unknown option --reprot; did you mean --report?", "graphkd distill --help lists"),
+    (f"inspect --data photos {TEACHER} --pictures a.txt", "--pictures a.txt is a file", "give a folder"),
+    ("report", "graphkd report needs RUN", "give RUN: folder of graphkd distill"),
+    ("report nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
+    ("report photos", "photos is no run folder: it has neither run.yaml nor config.json", "give the folder that graphkd distill named"),
+    ("report made --out photos", "--out photos is a folder", "give the path of an HTML file"),
+    ("report made --pictures a.txt", "--pictures a.txt is a file", "give a folder"),
+    ("report made --format pgn", "unknown value of --format 'pgn'; did you mean 'png'?", "choose one of png, svg"),
+    ("report made --seed -1", "--seed must be >= 0, found -1", "give --seed 0 or more"),
+    ("raport runs/photos-1", "unknown command 'raport'; did you mean 'report'?", "graphkd --help lists the commands"),
     ("export", "graphkd export needs RUN", "give RUN: run folder of graphkd distill"),
     ("export nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),
     ("export run --formats onx", "unknown format 'onx'; did you mean 'onnx'?", "choose one of safetensors, onnx, torch"),
@@ -100,7 +119,7 @@ def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
         "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n",
-        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{",
+        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip
     for name, text in texts.items():
@@ -155,6 +174,15 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --student resnet81", "unknown student 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
     ("distill --data images {t} --optimizer admw", "unknown optimizer 'admw'; did you mean 'adamw'?", "choose one of adamw"),
     ("distill --data images {t} --trackers tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?", "choose one of"),
+    ("distill --data images {t} --trackers clearml", "the tracker 'clearml' is not installed", "run pip install clearml, or leave clearml out of trackers"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --freeze blocks.0,conv_stm", "the pattern 'conv_stm' matches no layer of EfficientNet that has parameters; near it: conv_stem", "See student.model.named_modules()"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --freeze '*'", "leaves no parameter of the student to train", "name fewer layers"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --init alone.safetensors", "alone.safetensors does not fit EfficientNet: of", "Give the weights of the same architecture"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --init names.txt", "names.txt is no checkpoint of plain tensors", "give a safetensors file"),
+    ("distill --data images {t} --student hf:loose", "the configuration of 'hf:loose' cannot be had", "Give a folder with the files that save_pretrained wrote"),
+    ("embed --data images --out x --teacher hf:loose", "the configuration of 'hf:loose' cannot be had", "Give a folder with the files"),
+    ("embed --data images --out x --teacher local-dir:loose", "local-dir:loose needs open_clip_config.json", "download both files"),
+    ("embed --data tars --out x {t}", "tars/a.tar is no uncompressed tar file, or it is cut off", "restore it"),
     ("distill --data images {t} --batch-size 500", "--batch-size 500 is more than the 48 images to train on", "give --batch-size 48 or less"),
     ("distill --data images {t} --val loose", "scoring needs labelled images, and these have none", "give a folder with one folder a class"),
     ("distill --data loose --classes names.txt {t} --labels task", "--labels task needs labelled images, and these have none", "give a folder"),
@@ -164,6 +192,7 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at --teacher-maps layer1", "is no classifier and exposes no maps", "use --teacher timm:NAME"),
+    ("report broken", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("evaluate --data images --model damaged", "damaged/student.json is damaged", "train again, or restore the file"),
 ]  # fmt: skip
 
@@ -175,9 +204,13 @@ def folders(tmp_path, class_folders, digits):
         (tmp_path / name).mkdir(parents=True)
     for name in ("loose/1.png", "codes/n00/1.png", "codes/n01/1.png", "lonely/cat/1.png"):
         digits.image(1).save(tmp_path / name)
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "a.tar").write_bytes(b"no archive" * 100)
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "student.json").write_text("{")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
 
 
 @pytest.mark.parametrize(("line", "what", "todo"), LATER, ids=[line for line, _, _ in LATER])

@@ -52,7 +52,7 @@ def test_the_help_teaches(name):
 def as_printed(tmp_path):
     """The files that examples and documentation name."""
     texts = {
-        "loose/.keep": "", "machine0/.keep": "", "machine1/.keep": "", "features/run.yaml": "command: embed\ndata: photos\nteacher: a\nout: b\n", "more-photos/.keep": "", "names.txt": "cat\n", "teacher/templates.txt": "a {}.\n", "tests/golden/ega.json": "{}", "features/manifest.json": "{}",
+        "loose/.keep": "", "shards/.keep": "", "machine0/.keep": "", "machine1/.keep": "", "features/run.yaml": "command: embed\ndata: photos\nteacher: a\nout: b\n", "more-photos/.keep": "", "names.txt": "cat\n", "teacher/templates.txt": "a {}.\n", "tests/golden/ega.json": "{}", "features/manifest.json": "{}",
         "runs/photos-1/student.json": "{}", "runs/photos-1/export/model.onnx": "", "runs/photos-1/export/export.json": "{}",
     }  # fmt: skip
     for name, text in texts.items():

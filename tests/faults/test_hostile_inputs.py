@@ -100,3 +100,15 @@ def test_a_store_keeps_names_as_text(tmp_path):
     assert store.classes == teacher.classes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
     assert json.loads((tmp_path / "store" / "manifest.json").read_text())["classes"][0] == SCRIPT
+
+
+def test_script_in_names_is_escaped_in_the_html_report(tmp_path):
+    from graphkd.pictures.html import write_html_report
+    from tests.pictures import conftest
+
+    run = conftest.train(tmp_path / "run", epochs=1).run
+    (run / "run.yaml").write_text(f"method: {conftest.SCRIPT!r}\nteacher: '\"><img src=x onerror=alert(1)>'\n")
+    page = write_html_report(run).read_text()
+    assert page.count("<script") == 1  # its own, which the policy names by its hash
+    assert "<img src=x" not in page
+    assert "&lt;script&gt;document.title" in page

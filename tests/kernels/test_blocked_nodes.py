@@ -215,3 +215,36 @@ def test_dispatch_runs_what_explain_says(monkeypatch):
     monkeypatch.setitem(dispatch._BACKENDS["blocked"], "node_sum", lambda *args: seen.append(args))
     dispatch.run("node_sum", randn(700, 16), randn(700, 16), "pearson", "identity")
     assert seen
+
+
+@inner
+@pytest.mark.parametrize("width", [5, 7])
+@pytest.mark.parametrize("n", [0, 1, 63])
+def test_joint_gram(relation, width, n, monkeypatch):
+    monkeypatch.setattr(joined, "_ENTRIES", 2**9)
+
+    def function(student, teacher):
+        return blocked.joint_gram(student, teacher, relation)
+
+    def truth(student, teacher):
+        return reference.joint_gram(student, teacher, relation)
+
+    inputs = randn(n, 5), randn(n, width, seed=1)
+    assert worst(function, truth, inputs) < 1e-11
+    assert function(*(x.float() for x in inputs)).dtype == (torch.float32 if width == 5 else F64)
+
+
+def test_joint_gram_of_many_rows_and_twice_differentiated(monkeypatch):
+    monkeypatch.setattr(joined, "_FOLD", 16)
+
+    def function(student, teacher):
+        return blocked.joint_gram(student, teacher, "pearson")
+
+    rows = [x.requires_grad_() for x in (randn(3, 4), randn(3, 4, seed=1))]
+    assert gradcheck(function, rows)
+    assert gradgradcheck(function, rows)
+    many = randn(500, 4, dtype=torch.float32), randn(500, 4, seed=1, dtype=torch.float32)
+    assert worst(function, lambda s, t: reference.joint_gram(s, t, "pearson"), many) < 5e-6
+    for backend in ("eager", "auto"):
+        with graphkd.backend(backend):
+            assert_close(dispatch.run("joint_gram", *many, "pearson"), function(*many))

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from graphkd.errors import CheckpointError, NonFiniteError, OptionError
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter, check_finite
-from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
+from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule, torch_schedule
 from graphkd.training.record import RunFolder, read_metrics
 
 # config
@@ -187,3 +187,20 @@ def test_metrics_after_an_update_are_forgotten_and_a_cut_line_too(tmp_path):
     assert [line["update"] for line in read_metrics(run.metrics)] == [2, 4, 4]
     run.open({"lr": 0.1}, 0)
     assert read_metrics(run.metrics) == []
+
+
+def test_a_schedule_of_torch_gives_the_same_rates():
+    options = TrainConfig(epochs=5, warmup_epochs=1, min_lr=1e-3, lr=0.1)
+    rates = []
+    for make in (make_schedule, torch_schedule):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        schedule, found = make(optimizer, options, 20), []
+        for update in range(20):
+            if make is make_schedule:
+                schedule.step_update(update)
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if make is torch_schedule:
+                schedule.step()
+        rates.append(found)
+    assert rates[0] == pytest.approx(rates[1], rel=1e-12)

@@ -1,29 +1,28 @@
 """graphkd distill."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from graphkd.cli.answers import Answers, answers_of, resized, view_for
 from graphkd.cli.classifiers import require_network
 from graphkd.cli.config_file import write_config
 from graphkd.cli.configs.train import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError
 from graphkd.cli.images import Parts, open_parts, require_classes, require_labels, training_view
-from graphkd.cli.method import make_distiller, rehearse, require_optimizer, require_trackers
-from graphkd.cli.networks import open_teacher, save_student, teacher_view
+from graphkd.cli.method import make_distiller, rehearse, require_optimizer
+from graphkd.cli.networks import open_teacher, save_student
 from graphkd.cli.parse import resolved
+from graphkd.cli.reporting import require_report, write_pictures
 from graphkd.cli.scoring import facts, teacher_scores
-from graphkd.data.batch import Batch
-from graphkd.data.embed import embed
 from graphkd.data.fingerprint import some
-from graphkd.data.store_format import MANIFEST, Manifest
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
-from graphkd.features import Features
+from graphkd.freezing import freeze
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.students import create_student
 from graphkd.tap import Tap
@@ -34,13 +33,9 @@ from graphkd.training.files import write_json
 from graphkd.training.loop import Trainer
 from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result
-
-
-class Answers(NamedTuple):
-    """A teacher's features of batches of the training images, and of those that are scored on."""
-
-    train: Callable[[Batch], Features]
-    scored: Callable[[Batch], Features]
+from graphkd.training.trackers import check_trackers
+from graphkd.training.watch import Watch
+from graphkd.weights import load_weights
 
 
 def run(config: Distill, console: Console) -> int:
@@ -54,7 +49,7 @@ def run(config: Distill, console: Console) -> int:
     if not accelerator.is_main_process:
         console.output = replace(console.output, quiet=True)
     teacher = _teacher(config, parts, device)
-    tap, names = _student(config, parts, teacher)
+    tap, names = _student(config, parts, teacher, console)
     step = _step(config, tap, teacher, parts)
     if teacher is not None:
         rehearse(step, teacher, config, parts.train, device)
@@ -64,13 +59,14 @@ def run(config: Distill, console: Console) -> int:
     again = f"graphkd distill --config {folder / 'run.yaml'} --resume"
     left = f"what was finished is kept in {folder}" + (f" and {config.store}" if config.store else "")
     console.go_on = (left, f"go on with: {again}")
-    answers = None if teacher is None else _answers(config, parts, teacher, device, console)
+    answers = None if teacher is None else answers_of(config, parts, teacher, device, console)
     before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
     trainer = _trainer(config, parts, step, teacher, answers, accelerator)
     console.remark(f"{config.method}: {config.train.epochs} epochs of {len(parts.train)} images into {folder}")
     result = trainer.fit(resume=config.resume)
     if accelerator.is_main_process:
         _finish(config, result, before, console)
+        write_pictures(config.report, result, trainer.accelerator.trackers, console)
     return 0
 
 
@@ -101,7 +97,8 @@ def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
         require_labels(parts.scored, "scoring")
     require_network("student", config.student.student)
     require_optimizer(train.optimizer)
-    require_trackers(train.trackers)
+    check_trackers(train.trackers)
+    config = replace(config, report=require_report(config.report))
     if train.batch_size > count:
         if "batch_size" in console.given:
             raise UsageError(
@@ -127,8 +124,8 @@ def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | N
     return teacher
 
 
-def _student(config: Distill, parts: Parts, teacher: Teacher | None) -> tuple[Tap, Sequence[str]]:
-    """A fresh student, and the names of its classes."""
+def _student(config: Distill, parts: Parts, teacher: Teacher | None, console: Console) -> tuple[Tap, Sequence[str]]:
+    """A student with its first weights, and the names of its classes."""
     chosen = config.student
     names = (teacher and teacher.classes) or require_classes(parts.train)
     torch.manual_seed(config.train.seed)
@@ -139,6 +136,9 @@ def _student(config: Distill, parts: Parts, teacher: Teacher | None) -> tuple[Ta
         maps=chosen.student_maps,
         tokens=chosen.student_tokens,
     )
+    if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
+        console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
+    freeze(tap, config.train.freeze)
     return tap, names
 
 
@@ -148,36 +148,13 @@ def _step(config: Distill, tap: Tap, teacher: Teacher | None, parts: Parts) -> S
     return Step(tap, *methods, task=task)
 
 
-def _answers(config: Distill, parts: Parts, teacher: Teacher, device: torch.device, console: Console) -> Answers:
-    """The teacher itself, or its features on disk, computed at the first run only."""
-
-    def live(batch: Batch) -> Features:
-        return teacher(batch.teacher.to(device))
-
-    if config.store is None:
-        return Answers(live, live)
-    made = (config.store / MANIFEST).is_file()
-    options: dict[str, Any] = {"transform": _view(config, teacher), "device": device, "progress": console.bars}
-    options["dtype"] = Manifest.read(config.store).dtype if made else "float32"  # a store keeps the precision it has
-    whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
-    store = whole.for_source(parts.train)
-    if parts.scored is None or parts.train is parts.whole:
-        return Answers(lambda batch: store[batch.index], live)
-    held_out = whole.for_source(parts.scored)
-    return Answers(lambda batch: store[batch.index], lambda batch: held_out[batch.index])
-
-
-def _view(config: Distill, teacher: Teacher) -> CenterView:
-    return teacher_view(teacher, config.teaching.teacher_size)
-
-
 def _score(
     config: Distill, parts: Parts, teacher: Teacher, answers: Answers | None, device: torch.device, console: Console
 ) -> dict[str, dict[str, Any]]:
     """The teacher on the scored images, told before anything is trained."""
     if parts.scored is None or answers is None or not config.score_teacher or teacher.num_classes is None:
         return {}
-    views = Views(parts.scored, student=_view(config, teacher), labels=True)
+    views = Views(parts.scored, student=view_for(config, teacher), labels=True)
     loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
     found = teacher_scores(teacher, loader, answers.scored, device)
     for name, scores in found.items():
@@ -190,17 +167,34 @@ def _trainer(
 ) -> Trainer:
     chosen = config.student
     live = teacher is not None and config.store is None
+    replay = None if answers is None else answers.replay
+    own = training_view(chosen.size, chosen.augment, chosen.flip)
     views = Views(
         parts.train,
-        student=training_view(chosen.size, chosen.augment, chosen.flip),
-        teacher=_view(config, teacher) if teacher is not None and live else "shared",
+        student=own if replay is None else resized(replay, chosen.size),
+        teacher=view_for(config, teacher) if teacher is not None and live else "shared",
         seed=config.train.seed,
         labels=config.labels != "no",
+        replay=replay,
     )
     scored = None if parts.scored is None else Views(parts.scored, student=CenterView(chosen.size), labels=True)
     features = None if answers is None else answers.train
     assert config.run is not None
-    return Trainer(step, views, features, config.train, config.run, scored=scored, accelerator=accelerator)
+    more: dict[str, Any] = {"accelerator": accelerator, "watch": _watch(config, parts, teacher, answers)}
+    return Trainer(step, views, features, config.train, config.run, scored=scored, **more)
+
+
+def _watch(config: Distill, parts: Parts, teacher: Teacher | None, answers: Answers | None) -> Watch | None:
+    """What pictures are made of: held-out images where there are some, whose labels colour them and do no more."""
+    if not config.watch:
+        return None
+    source = parts.train if parts.scored is None else parts.scored
+    view = CenterView(config.student.size)
+    seen = view if teacher is None else view_for(config, teacher)
+    views = Views(source, student=view, teacher=seen, labels=parts.scored is not None)
+    stored = parts.scored is None and answers is not None and answers.replay is None  # for these very views
+    ask = answers and (answers.train if stored else answers.scored)
+    return Watch(views, ask, config.watch)
 
 
 def _finish(config: Distill, result: Result, before: dict[str, Any], console: Console) -> None:

@@ -13,11 +13,12 @@ from graphkd.cli.console import Console
 
 _REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[\w+\])?\s*(?:>=\s*([\d.]+))?[^;]*(?:;\s*extra\s*==\s*['\"](\w+)['\"])?$")
 _GIVES = {
-    "train": "distill, progress bars, TensorBoard, pictures, the digits",
+    "train": "distill, progress bars, TensorBoard, the digits",
     "detection": "the detection example",
-    "report": "reports",
+    "report": "pictures and HTML reports: graphkd report, graphkd inspect --pictures",
     "export": "ONNX: graphkd export, graphkd evaluate --model model.onnx",
     "integrations": "Lightning, Hugging Face, webdataset",
+    "trackers": "Weights & Biases, MLflow",
 }
 _BACKENDS = ("eager", "blocked", "triton")
 _PROBLEMS = {  # losses that one meets, as operation, shapes and options of graphkd_kernels.explain

@@ -3,10 +3,11 @@
 from graphkd.cli.config_file import write_config
 from graphkd.cli.configs.train import Embed
 from graphkd.cli.console import Console
-from graphkd.cli.images import open_images
+from graphkd.cli.images import open_images, training_view
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
 from graphkd.data.embed import embed
+from graphkd.data.source import Transform
 
 
 def run(config: Embed, console: Console) -> int:
@@ -14,6 +15,9 @@ def run(config: Embed, console: Console) -> int:
     source = open_images(config.images, console)
     device = device_of(config.running.device)
     teacher = open_teacher(config.teaching, source.classes, device)
+    view: Transform = teacher_view(teacher, config.teaching.teacher_size)
+    if config.augment != "none":
+        view = training_view(view.spec["size"], config.augment, config.flip)
     console.remark(f"{len(source)} images, teacher {config.teaching.asked} on {device}")
     console.go_on = (
         f"finished shards are kept in {config.out}",
@@ -24,11 +28,12 @@ def run(config: Embed, console: Console) -> int:
             teacher,
             source,
             config.out,
-            transform=teacher_view(teacher, config.teaching.teacher_size),
+            transform=view,
             batch_size=config.running.batch_size,
             workers=config.running.workers,
             dtype=config.dtype,
             shard_size=config.shard_size,
+            views=config.views,
             device=device,
             progress=console.bars,
         )
@@ -43,6 +48,7 @@ def run(config: Embed, console: Console) -> int:
         "num_classes": store.num_classes,
         "classes": store.classes and list(store.classes),
         "dtype": config.dtype,
+        "views": config.views,
         "bytes": size,
         "teacher_batches": teacher.forwards,
     }

@@ -1,5 +1,6 @@
 """graphkd export."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class Normalised(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
         """Class scores."""
-        scores: Tensor = self.model((images - self.mean) / self.std)
+        output = self.model((images - self.mean) / self.std)
+        scores: Tensor = output["logits"] if isinstance(output, Mapping) else output  # transformers gives a record
         return scores
 
 

@@ -1,28 +1,32 @@
 """graphkd inspect."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 
 from graphkd.cli.configs.look import Inspect
 from graphkd.cli.console import Console
-from graphkd.cli.graphs import Seen, agreement, described, nearest_edges, neighbours_of
+from graphkd.cli.graphs import Seen, agreement, class_edges, described, nearest_edges, neighbours_of, spectrum
 from graphkd.cli.images import open_images
 from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
+from graphkd.cli.reporting import require_report
 from graphkd.data.source import ImageSource
 from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView
+from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.data.views import Views
 from graphkd.features import Features
 from graphkd.training.files import write_json
+
+_THUMBNAIL: Final = 48  # pixels of an image in a picture
 
 
 @torch.no_grad()
 def run(config: Inspect, console: Console) -> int:
     """Graphs, neighbours and proxies of one network or two."""
     device = device_of(config.running.device)
-    networks: dict[str, tuple[Any, CenterView]] = {}
+    networks: dict[str, tuple[Any, CenterView | ResizeView]] = {}
     classes = None
     if config.model is not None:
         tap, about = open_student(config.model)
@@ -31,6 +35,8 @@ def run(config: Inspect, console: Console) -> int:
     if config.teaching.teacher is not None:
         teacher = open_teacher(config.teaching, source.classes, device)
         networks["teacher"] = teacher, teacher_view(teacher, config.teaching.teacher_size)
+    if config.pictures is not None:
+        require_report(asked=True)
     k = min(config.neighbours, len(source) - 1)
     labels = [source.target(i) for i in range(len(source))]
     seen = {}
@@ -46,8 +52,29 @@ def run(config: Inspect, console: Console) -> int:
         images = {name: neighbours_of(each, len(source)) for name, each in seen.items()}
         edges = {name: nearest_edges(each) for name, each in seen.items()}
         write_json(config.out, {**facts, "images": images, "edges": edges, "options": resolved(config)})
+    if config.pictures is not None:
+        _draw(config.pictures, seen, source, console)
     console.result(facts, _text(facts, seen, config))
     return 0
+
+
+def _draw(folder: Path, seen: dict[str, Seen], source: ImageSource, console: Console) -> None:
+    """The pictures of one network or two."""
+    from graphkd.pictures import draw_proxy_graph, draw_relations, draw_spectra, save_picture
+
+    first = next(iter(seen.values()))
+    labels = None if None in first.labels else torch.tensor(first.labels)
+    alike = {name: each for name, each in seen.items() if each.classes == first.classes}
+    edges = {name: class_edges(each) for name, each in alike.items() if "class" in each.graph.node_types}
+    figures = {"spectrum": draw_spectra(**{"student": {}, **{name: spectrum(each) for name, each in seen.items()}})}
+    if edges:
+        images = torch.stack([CenterView(_THUMBNAIL)(source.image(i)) for i in range(len(source))])
+        figures["graph"] = draw_proxy_graph(edges, images, labels, first.classes)
+    if len(seen) == 2:
+        teacher, student = seen["teacher"], seen["student"]
+        figures["relations"] = draw_relations(teacher.edges, student.edges, labels, first.classes)
+    for name, figure in figures.items():
+        console.remark(f"drawn: {save_picture(figure, folder / f'{name}.png')}")
 
 
 def _some(source: ImageSource, limit: int) -> ImageSource:
@@ -60,7 +87,7 @@ def _some(source: ImageSource, limit: int) -> ImageSource:
 def _features(
     network: Any,
     source: ImageSource,
-    view: CenterView,
+    view: CenterView | ResizeView,
     config: Inspect,
     device: torch.device,
     console: Console,

@@ -4,6 +4,7 @@ import json
 from textwrap import shorten
 from typing import Any
 
+from graphkd.cli.answers import stored_view
 from graphkd.cli.configs.stores import StoreInfo, StoreMerge, StoreRepair, StoreVerify
 from graphkd.cli.console import Console
 from graphkd.cli.images import open_images
@@ -75,7 +76,7 @@ def _repair(config: StoreRepair, console: Console) -> int:
     source, device = open_images(config.images, console), device_of(config.running.device)
     teacher = open_teacher(config.teaching, source.classes, device)
     console.go_on = (f"finished shards are kept in {config.path}", "run the same command again")
-    view = teacher_view(teacher, config.teaching.teacher_size)
+    view = stored_view(config.path) or teacher_view(teacher, config.teaching.teacher_size)
     look = Look(teacher, source, view, config.running.batch_size, config.running.workers, device, console.bars)
     found = repair(config.path, look)
     facts = {"store": str(config.path), "damaged": found.damaged, "embedded": found.embedded}

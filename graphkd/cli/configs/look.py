@@ -2,10 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from graphkd.cli.errors import UsageError
-from graphkd.cli.parts import Images, Output, Running, Teaching, require_at_least, require_file, require_run
+from graphkd.cli.options import POSITIONAL
+from graphkd.cli.parts import (
+    Images,
+    Output,
+    Running,
+    Teaching,
+    require_at_least,
+    require_file,
+    require_new_folder,
+    require_run,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +76,8 @@ class Inspect:
         neighbours: nearest images per image.
         limit: images to look at; more are drawn evenly over the folder.
         show: images to print; the file of --out holds all.
+        pictures: draw into this folder: the graph of images and class proxies, its spectrum, and of two networks the
+            relation matrices.
         out: write everything to this JSON file: edges in PyG's edge_index format, neighbours, proxies.
 
     Example::
@@ -75,6 +87,9 @@ class Inspect:
 
         # how much of its teacher's graph it has
         graphkd inspect --model runs/photos-1 --teacher ViT-B-32 --pretrained openai --data photos --out graph.json
+
+        # the same as pictures
+        graphkd inspect --model runs/photos-1 --teacher ViT-B-32 --pretrained openai --data photos --pictures drawn
     """
 
     images: Images
@@ -84,6 +99,7 @@ class Inspect:
     neighbours: int = 5
     limit: int = 512
     show: int = 10
+    pictures: Path | None = None
     out: Path | None = None
     output: Output = field(default_factory=Output)
 
@@ -95,8 +111,52 @@ class Inspect:
             )
         if self.model is not None:
             _require_model("model", self.model, onnx=False)
+        require_new_folder("pictures", self.pictures)
         for name, least in (("neighbours", 1), ("limit", 3), ("show", 0)):
             require_at_least(name, getattr(self, name), least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Pictures and one HTML page of a run: curves, relations, graph, spectra, embeddings over the epochs, classes.
+
+    Everything comes from the run folder, also of a run that was interrupted: neither the images nor the teacher are
+    needed. The page needs no network and no other file.
+
+    Args:
+        run: folder of graphkd distill, or of any Trainer.
+        out: the page; default report.html in the run folder.
+        pictures: also write each picture into this folder.
+        format: of those pictures.
+        seed: of the layout of graphs.
+
+    Example::
+
+        graphkd report runs/photos-1
+        graphkd report runs/photos-1 --pictures figures --format svg
+    """
+
+    run: Annotated[Path, POSITIONAL]
+    out: Path | None = None
+    pictures: Path | None = None
+    format: Literal["png", "svg"] = "png"
+    seed: int = 0
+    output: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        if not self.run.is_dir():
+            raise UsageError(
+                f"there is no run folder {self.run}", "give the folder that graphkd distill named at its end"
+            )
+        if not any((self.run / name).is_file() for name in ("run.yaml", "config.json")):
+            raise UsageError(
+                f"{self.run} is no run folder: it has neither run.yaml nor config.json",
+                "give the folder that graphkd distill named, such as runs/photos-1",
+            )
+        if self.out is not None and self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a folder", "give the path of an HTML file")
+        require_new_folder("pictures", self.pictures)
+        require_at_least("seed", self.seed, 0)
 
 
 def _require_model(name: str, path: Path, *, onnx: bool) -> None:

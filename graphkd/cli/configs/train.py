@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from graphkd.cli.catalogue import methods
 from graphkd.cli.errors import UsageError, unknown_name
-from graphkd.cli.parts import Images, Output, Running, Teaching, require_at_least, require_new_folder
+from graphkd.cli.parts import Images, Output, Running, Teaching, require_at_least, require_file, require_new_folder
 from graphkd.training.config import TrainConfig
 
 
@@ -21,6 +21,11 @@ class Embed:
         dtype: of embedding and logits on disk; half precision halves the files, int8 (a scale and an offset a row)
             quarters them.
         shard_size: samples per file; default a 32nd of all, at least 4096.
+        views: of each image; what was drawn for each is kept beside its features, and distill shows the student the
+            same crops.
+        augment: the teacher sees the centre (none), a random crop with a border (crop) or a random part of the image,
+            resized (resized); several views need crop or resized.
+        flip: show half of the augmented views mirrored; not for digits and letters.
 
     Example::
 
@@ -29,6 +34,9 @@ class Embed:
 
         # loose images, class names in a file, half precision
         graphkd embed --data loose --classes names.txt --teacher ViT-B-32 --pretrained openai --dtype float16 --out features
+
+        # four random views of each image, an eighth of the size on disk
+        graphkd embed --data photos --teacher ViT-B-32 --pretrained openai --views 4 --augment resized --dtype int8 --out crops
 
         # then train from it, as often as you like
         graphkd distill --data photos --teacher ViT-B-32 --pretrained openai --store features
@@ -39,6 +47,9 @@ class Embed:
     out: Path
     dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     shard_size: int | None = None
+    views: int = 1
+    augment: Literal["none", "crop", "resized"] = "none"
+    flip: bool = True
     running: Running = field(default_factory=Running)
     output: Output = field(default_factory=Output)
 
@@ -46,6 +57,11 @@ class Embed:
         _ = self.teaching.asked
         require_new_folder("out", self.out)
         require_at_least("shard_size", self.shard_size, 1)
+        require_at_least("views", self.views, 1)
+        if self.views > 1 and self.augment == "none":
+            raise UsageError(
+                f"--views {self.views} would be the same view each time", "add --augment resized, or --augment crop"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +69,11 @@ class Student:
     """student
 
     Args:
-        student: any timm classifier by name; torchvision/NAME for torchvision's.
+        student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
+            transformers.
         student_pretrained: start from the library's weights, which are downloaded.
+        init: start from the weights in this file (safetensors, or a torch state dict); each must fit but a head of
+            other classes, which stays fresh.
         size: side of its images, pixels.
         augment: auto crops at random with a border up to 64 pixels, and resizes random crops above; none shows the
             centre only.
@@ -65,6 +84,7 @@ class Student:
 
     student: str = "resnet18"
     student_pretrained: bool = False
+    init: Path | None = None
     size: int = 224
     augment: Literal["auto", "crop", "resized", "none"] = "auto"
     flip: bool = True
@@ -75,6 +95,9 @@ class Student:
 
     def __post_init__(self) -> None:
         require_at_least("size", self.size, 1)
+        require_file("init", self.init)
+        if self.init is not None and self.student_pretrained:
+            raise UsageError("--init and --student-pretrained both name first weights", "give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +115,11 @@ class Distill:
             cross-entropy.
         val: folder of labelled images to score on; default: val/ in --data, else the part that is held out.
         held_out: share of labelled images that is kept for scoring where there is no other folder.
-        store: keep the teacher's features of --data here, or take those that graphkd embed kept.
+        store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
+            views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
+        watch: images whose embeddings are kept at up to 11 epochs, for pictures; 0 for none.
+        report: write report.html at the end; default where pip install 'graphkd[report]' was.
         run: run folder; default runs/NAME-NUMBER.
         resume: go on where the run stopped.
 
@@ -121,6 +147,8 @@ class Distill:
     held_out: float = 0.2
     store: Path | None = None
     score_teacher: bool = True
+    watch: int = 200
+    report: bool | None = None
     run: Path | None = None
     resume: bool = False
     output: Output = field(default_factory=Output)
@@ -141,6 +169,7 @@ class Distill:
             raise UsageError(f"--held-out is a share in [0, 1), found {self.held_out}", "give --held-out 0.2")
         if self.val is not None and not self.val.is_dir():
             raise UsageError(f"there is no folder --val {self.val}", "give a folder with one folder of images a class")
+        require_at_least("watch", self.watch, 0)
         for name in ("store", "run"):
             require_new_folder(name, getattr(self, name))
         if self.store is not None and (self.student.teacher_maps or self.student.teacher_tokens):

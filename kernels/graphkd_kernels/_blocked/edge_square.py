@@ -7,9 +7,10 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.groups import Found, Nodes, in_groups
-from graphkd_kernels._blocked.joined import Grams, Side, join_mapped, split
+from graphkd_kernels._blocked.joined import Side
 from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.grams import Grams, join_mapped, split
 from graphkd_kernels.plans.edges import Sizes, square_path
 
 

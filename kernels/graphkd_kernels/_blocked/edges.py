@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphkd_kernels._blocked.edge_square import edge_square
 from graphkd_kernels._blocked.ega import ega_sums
+from graphkd_kernels._blocked.joint import joint_gram
 from graphkd_kernels._blocked.nodes import node_sum
 from graphkd_kernels._blocked.rows import MAPS, center_normalize, unit_rows
 from graphkd_kernels._blocked.similarity import similarity
@@ -25,6 +26,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "center_normalize": center_normalize,
     "edge_sum": edge_sum,
     "ega_sums": ega_sums,
+    "joint_gram": joint_gram,
     "node_sum": node_sum,
     "similarity": similarity,
     "unit_edge_sum": unit_edge_sum,

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.edge_square import formula_grams, own_edges
-from graphkd_kernels._blocked.joined import Grams, Side
+from graphkd_kernels._blocked.joined import Side
 from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.grams import Grams
 from graphkd_kernels.plans.edges import ega_path
 
 
@@ -36,7 +37,7 @@ class EgaSums(Rule):
             return value, (s, inverse_s, t, inverse_t, edges, nodes)
         side = Side(student.unsqueeze(0), teacher.unsqueeze(0), relation)
         grams = side.grams()
-        value = torch.stack([grams.squares(grams), _node(grams, len(student))]).clamp_min(0)
+        value = torch.stack([grams.squares(grams), grams.identity(len(student))]).clamp_min(0)
         return value.to(student.dtype), (grams.p, grams.q, grams.w)
 
     def finish(
@@ -74,7 +75,7 @@ class EgaSums(Rule):
             value: Tensor = reference.ega_sums(student, teacher, relation)
             return value
         grams = formula_grams(student, teacher, relation)
-        return torch.stack([grams.squares(grams), _node(grams, len(student))]).to(student.dtype)
+        return torch.stack([grams.squares(grams), grams.identity(len(student))]).to(student.dtype)
 
 
 register("ega_sums", EgaSums())
@@ -83,12 +84,6 @@ register("ega_sums", EgaSums())
 def ega_sums(student: Tensor, teacher: Tensor, relation: str) -> Tensor:
     """Both sums, by the path that is less work."""
     return apply("ega_sums", (relation, ega_path(*student.shape)), student, teacher)
-
-
-def _node(grams: Grams, rows: int) -> Tensor:
-    ours, theirs = grams.own()
-    matches = (grams.p - grams.q).diagonal(dim1=-2, dim2=-1).sum(dtype=torch.float64) / 4
-    return (ours * theirs).sum(dtype=torch.float64) - 2 * matches + rows
 
 
 def _by_pairs(relation: str, needs: Needs, upstream: Tensor, kept: Sequence[Maybe]) -> tuple[Maybe, ...]:

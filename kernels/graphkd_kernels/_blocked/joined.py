@@ -17,7 +17,6 @@ and the gradients are J times a factor made of P, Q and W of the other side: no 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from torch import Tensor
 from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Maybe
+from graphkd_kernels.grams import Grams, join_mapped, split, symmetric
 
 _ENTRIES = 2**19  # of one block of joined rows: 2 MiB in float32, so that its passes stay in the cache
 _FOLD = 4096  # rows whose Gram is summed in float32 before it is added in float64
@@ -47,56 +47,6 @@ def join(student: Tensor, teacher: Tensor, relation: str) -> Joined:
     s, inverse_s = map_rows(student, relation)
     t, inverse_t = map_rows(teacher, relation)
     return Joined(join_mapped(s, t), s, t, (inverse_s, inverse_t))
-
-
-def join_mapped(s: Tensor, t: Tensor) -> Tensor:
-    """[S + T, S - T], or [S, T] where the widths differ. Differentiable."""
-    return torch.cat([s + t, s - t] if s.shape[-1] == t.shape[-1] else [s, t], -1)
-
-
-class Grams(NamedTuple):
-    """Blocks of J'J; ``difference``: J = [S + T, S - T] and not [S, T]."""
-
-    p: Tensor
-    q: Tensor
-    w: Tensor
-    difference: bool
-
-    def squares(self, targets: "Grams") -> Tensor:
-        """Sum of all squared edges from sources with these matrices to targets with those; float64, differentiable."""
-        if self.difference:
-            return 0.25 * (_inner(self.p, targets.q) + _inner(self.q, targets.p) + 2 * _inner(self.w, targets.w.mT))
-        return _inner(self.p, targets.p) + _inner(self.q, targets.q) - 2 * _inner(self.w, targets.w)
-
-    def own(self) -> tuple[Tensor, Tensor]:
-        """S'S and T'T."""
-        if not self.difference:
-            return self.p, self.q
-        equal, crossed = self.p + self.q, self.w + self.w.mT
-        return (equal + crossed) / 4, (equal - crossed) / 4
-
-    def factors(self, scale: float) -> tuple[Tensor, Tensor]:
-        """What the other side's joined rows are multiplied by, to give scale times its students' and teachers'
-        gradients."""
-        p, q, w = self.p, self.q, self.w
-        if self.difference:
-            pair = torch.cat([q + w.mT, w + p], -2), torch.cat([q - w.mT, w - p], -2)
-            return pair[0] * (scale / 2), pair[1] * (scale / 2)
-        return 2 * scale * torch.cat([p, -w.mT], -2), 2 * scale * torch.cat([-w, q], -2)
-
-
-def split(gram: Tensor, student: int, teacher: int) -> Grams:
-    """The blocks of J'J, of which the upper triangle is read. Differentiable."""
-    p, q = gram[..., :student, :student], gram[..., student:, student:]
-    return Grams(_symmetric(p), _symmetric(q), gram[..., :student, student:], student == teacher)
-
-
-def _symmetric(upper: Tensor) -> Tensor:
-    return upper.triu() + upper.triu(1).mT
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dtype=torch.float64)
 
 
 def joined_slices(batch: int, rows: int, width: int) -> list[slice]:
@@ -151,7 +101,7 @@ class Side:
 
 def sum_gram(rows: Tensor) -> Tensor:
     """X'X of rows (n, d), block by block."""
-    return _symmetric(_upper_gram(rows[start : start + _FOLD].unsqueeze(0) for start in range(0, len(rows), _FOLD))[0])
+    return symmetric(_upper_gram(rows[start : start + _FOLD].unsqueeze(0) for start in range(0, len(rows), _FOLD))[0])
 
 
 def _upper_gram(blocks: Iterable[Tensor]) -> Tensor:

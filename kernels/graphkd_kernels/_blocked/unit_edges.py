@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels._blocked.groups import Found, Nodes, in_groups
-from graphkd_kernels._blocked.joined import Grams, Side, join_mapped, joined_slices, split
+from graphkd_kernels._blocked.joined import Side, joined_slices
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.grams import Grams, join_mapped, split
 from graphkd_kernels.plans.edges import Sizes, unit_path
 
 

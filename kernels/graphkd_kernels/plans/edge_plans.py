@@ -46,6 +46,14 @@ def ega_sums(signature: Signature, dtype: torch.dtype, device: str, backends: fr
     return _plan(backends, device, path, Sizes(1, n, 0, d, d), work, dtype, _least(path))
 
 
+@planner("joint_gram")
+def joint_gram(signature: Signature, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
+    """Gram matrices of joined rows: matrix products, the gradient in blocks of rows."""
+    sizes = Sizes.of(signature[0], None, signature[1])
+    work, moved = edges.grams_work(sizes), _bytes(sizes, dtype)
+    return fused(backends - {"triton"}, device, "D x D", work, moved, "matrix products")
+
+
 @planner("node_sum")
 def node_sum(signature: Signature, dtype: torch.dtype, device: str, backends: frozenset[str]) -> Plan:
     """Node terms."""

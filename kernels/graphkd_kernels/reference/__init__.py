@@ -11,6 +11,7 @@ from graphkd_kernels.reference.edges import (
     edge_sum,
     ega_sums,
     info_nce,
+    joint_gram,
     node_sum,
     unit_edge_sum,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "ega_sums",
     "gram",
     "info_nce",
+    "joint_gram",
     "knn",
     "knn_graph",
     "node_sum",

@@ -5,8 +5,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
+from graphkd_kernels.grams import join_mapped
 from graphkd_kernels.precision import widened
-from graphkd_kernels.reference.pairs import similarity
+from graphkd_kernels.reference.pairs import ROW_MAPS, similarity
 from graphkd_kernels.reference.rows import row_kl, safe_sqrt, unit_rows
 
 PKT_EPS = 1e-7
@@ -104,3 +105,13 @@ def ega_sums(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"], relat
     """EGA's two sums: of the edges, and of the nodes against the identity."""
     edges = edge_sum(student, None, teacher, None, relation, "square")
     return torch.stack([edges, node_sum(student, teacher, relation, "identity")])
+
+
+@widened
+def joint_gram(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], relation: str) -> Float[Tensor, "k k"]:
+    """J'J of mapped rows side by side: J = [S + T, S - T], or [S, T] in float64 where the widths differ."""
+    row_map = ROW_MAPS[relation]
+    joined = join_mapped(row_map(student), row_map(teacher))
+    if student.shape[-1] != teacher.shape[-1]:
+        joined = joined.double()  # no difference of rows keeps the digits
+    return joined.mT @ joined

@@ -1,0 +1,178 @@
+"""Images in tar files, as webdataset writes them: read where they lie, by offset, in any order."""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from graphkd.data.class_names import ClassNames
+from graphkd.data.sources import decoded
+from graphkd.errors import DataError
+
+SHARD, LABELS = ".tar", ("cls", "json")
+IMAGES = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+LARGEST = {"image": 1 << 28, "label": 1 << 20}  # bytes
+_KEYS = ("cls", "label", "class_id", "target")  # where a json file keeps the label
+_BLOCK = 512
+
+
+class ShardSource:
+    """A folder of uncompressed tar files whose members ``KEY.jpg``, ``KEY.cls``, ``KEY.json`` make one sample each.
+
+    Headers are read once, nothing is unpacked: a sample is a place in a file, so the order of an epoch, the share of a
+    rank and an exact resumption are those of any other source. Its id is ``shard.tar/KEY``.
+
+    Args:
+        root: folder of the shards, searched to the bottom.
+        classes: names, index = label; ``cls`` files may then hold names. Default: the distinct names in them, sorted,
+            or none where they hold numbers.
+
+    Raises: DataError for no shard, one that is compressed, damaged or cut off, a label without an image, several images
+        of one key in a shard, a label that is none, and from :meth:`image` for an unreadable image.
+
+    Example: ``ShardSource("shards", classes=names)``
+    """
+
+    def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
+        self.root = Path(root)
+        self.shards = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SHARD}"))
+        if not self.shards:
+            raise DataError(f"{root} holds no shard: expected files that end in {SHARD}")
+        ids, sizes, places, labels = [], [], [], []
+        for number, shard in enumerate(self.shards):
+            for key, (image, label) in _samples(self.root / shard).items():
+                ids.append(f"{shard}/{key}")
+                sizes.append(image.size)
+                places.append((number, image.offset_data))
+                labels.append(label)
+        self.ids: Sequence[str] = ids
+        self.sizes: Sequence[int] = sizes
+        if not ids:
+            raise DataError(f"the shards in {root} hold no image: expected members such as 000001.jpg and 000001.cls")
+        self._places = np.array(places, dtype=np.int64)
+        names = list(classes.values()) if isinstance(classes, Mapping) else classes
+        self.classes: Sequence[str] | None
+        self.classes, self._targets = _numbered(labels, self.ids, None if names is None else list(names))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> Image.Image:
+        """The member decoded to RGB, upright. Raises: DataError that names it."""
+        return decoded(BytesIO(self._bytes(index)), str(self.root / self.ids[index]))
+
+    def target(self, index: int) -> int | None:
+        """The label, or ``None``."""
+        label = int(self._targets[index])
+        return label if label >= 0 else None
+
+    def content_hash(self, index: int) -> str:
+        """SHA-256 of the image's bytes."""
+        return hashlib.sha256(self._bytes(index)).hexdigest()
+
+    def _bytes(self, index: int) -> bytes:
+        number, offset = self._places[index]
+        path, size = self.root / self.shards[number], self.sizes[index]
+        try:
+            file = os.open(path, os.O_RDONLY)
+            try:
+                found = os.pread(file, size, int(offset))
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise DataError(f"cannot read image {path}: {error.strerror}") from error
+        if len(found) < size:
+            raise DataError(f"{path} has become shorter since it was opened: restore it")
+        return found
+
+
+def _samples(shard: Path) -> dict[str, tuple[tarfile.TarInfo, str | None]]:
+    """Key -> image and text of the label."""
+    images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, str] = {}
+    with open(shard, "rb") as file:
+        for member in _members(shard, file):
+            folder, _, base = member.name.removeprefix("./").rpartition("/")
+            stem, _, suffix = base.partition(".")
+            key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
+            if suffix in IMAGES:
+                if key in images:
+                    raise DataError(f"{shard}: the sample {key!r} has several images or occurs twice: one is expected")
+                _check_size(shard, member, "image")
+                images[key] = member
+            elif suffix in LABELS:
+                _check_size(shard, member, "label")
+                text = os.pread(file.fileno(), member.size, member.offset_data).decode("utf-8", "replace")
+                found = _label(text, suffix, f"{shard}: {member.name}")
+                if found is not None and (suffix == "cls" or key not in labels):
+                    labels[key] = found
+    alone = sorted(labels.keys() - images.keys())
+    if alone:
+        raise DataError(f"{shard}: {len(alone)} samples have a label and no image ({', '.join(alone[:3])}): write both")
+    return {key: (image, labels.get(key)) for key, image in images.items()}
+
+
+def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
+    """The regular files of an uncompressed archive, all of which must be there."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if member.isreg() and not member.issparse():
+                    yield member
+                setattr(archive, "members", [])  # noqa: B010  # tarfile would keep them all
+            file.seek(archive.offset)
+            rest = file.read(_BLOCK)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{shard} is no uncompressed tar file, or it is cut off ({error}): restore it; unpack a compressed one"
+        ) from error
+    if rest.strip(b"\0"):  # tarfile takes a header that it cannot read for the end
+        raise DataError(f"{shard} is damaged at byte {archive.offset}: restore it")
+
+
+def _check_size(shard: Path, member: tarfile.TarInfo, kind: str) -> None:
+    if member.size > LARGEST[kind]:
+        raise DataError(
+            f"{shard}: {member.name} has {member.size} bytes, expected at most {LARGEST[kind]} for one {kind}"
+        )
+
+
+def _label(text: str, suffix: str, where: str) -> str | None:
+    """The label in a ``cls`` or ``json`` file, as text; ``None`` where a json file has none."""
+    if suffix == "cls":
+        return text.strip() or None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is no JSON ({error}): repair or remove it") from error
+    value = next((found[key] for key in _KEYS if key in found), None) if isinstance(found, dict) else found
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def _numbered(
+    labels: list[str | None], ids: Sequence[str], names: list[str] | None
+) -> tuple[list[str] | None, "np.ndarray[Any, Any]"]:
+    """Class names and labels, -1 where there is none."""
+    written = sorted({label for label in labels if label is not None and not label.isdigit()})
+    if names is None and written:
+        names = written
+    index = {name: number for number, name in enumerate(names or ())}
+    targets = np.full(len(labels), -1, dtype=np.int64)
+    for at, label in enumerate(labels):
+        if label is None:
+            continue
+        number = index.get(label, int(label) if label.isdecimal() and label.isascii() else -1)
+        if number < 0 or (names is not None and number >= len(names)):
+            raise DataError(
+                f"{ids[at]} has the label {label[:40]!r}, which is none of {len(names or ())} class names: give the "
+                "names that the shards were written with"
+            )
+        targets[at] = number
+    return names, targets

@@ -1,0 +1,60 @@
+"""What both frameworks ask of a batch: its losses by name, the student as a file, and whole graphs on every rank."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from graphkd.data.batch import Batch
+from graphkd.data.epochs import EpochBatches
+from graphkd.errors import DistributedError
+from graphkd.features import Features
+from graphkd.losses import Losses
+from graphkd.tap import Tap
+from graphkd.training.files import write_file
+from graphkd.typing import Tensor
+
+Teaching = Callable[[Batch], Features] | None
+
+
+def losses_of(step: Any, batch: Batch, features: Teaching, device: Any) -> Losses:
+    """The step's losses of one batch.
+
+    Args:
+        step: a :class:`graphkd.Step`, wrapped or not.
+        features: the teacher's features of a batch, as :class:`graphkd.Trainer` takes them.
+        device: of the student.
+    """
+    batch = batch.to(device)
+    teacher = None if features is None else features(batch).to(device)
+    return Losses(step(batch.student, teacher, target=batch.target, index=batch.index))
+
+
+def save_student(student: nn.Module, path: Path | str) -> Path:
+    """A student's weights as safetensors, by the names of its own model, so that timm or torchvision load them.
+
+    Example: ``timm.create_model("resnet18", num_classes=10, checkpoint_path=save_student(student, "student.safetensors"))``
+    """  # noqa: E501
+    from safetensors.torch import save_model
+
+    path, model = Path(path), student.model if isinstance(student, Tap) else student
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, lambda temporary: save_model(model, str(temporary)))
+    return path
+
+
+def require_shares(loader: Any, rank: int, world: int) -> None:
+    """Raises: DistributedError where a loader gives every rank the same samples, or shares that others cut again."""
+    batches = getattr(loader, "batch_sampler", None)
+    if isinstance(batches, EpochBatches) and (batches.rank, batches.world) != (rank, world):
+        raise DistributedError(
+            f"this is rank {rank} of {world}, and the loader gives the batches of rank {batches.rank} of "
+            f"{batches.world}: make it by views.loader(..., rank={rank}, world={world})"
+        )
+
+
+def detached(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms and their sum, for a log."""
+    total = Losses(losses).total
+    return {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}}

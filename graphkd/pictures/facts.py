@@ -1,0 +1,124 @@
+"""What the files of a run folder tell of it, as far as they are there."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from graphkd.errors import CheckpointError
+from graphkd.training.record import read_metrics
+from graphkd.typing import Int, Tensor
+
+_MOST = 5000  # classes that a table of confusions may have
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run in numbers and names.
+
+    Args:
+        run: its folder.
+        options: resolved, of the command where one made the run, else of the training loop.
+        environment: versions, devices, command.
+        lines: of ``metrics.jsonl``.
+        scores: numbers of the latest scoring.
+        confusion: of that scoring.
+        classes: names.
+        teacher: scores of the teacher by name, each a mapping of numbers.
+
+    Shapes: confusion (c, c).
+    """
+
+    run: Path
+    options: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    lines: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, Any]
+    confusion: Int[Tensor, "c c"] | None
+    classes: list[str] | None
+    teacher: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, run: Path) -> "Facts":
+        """Of a run folder, finished or not. Raises: CheckpointError for a file that is damaged."""
+        options = _mapping(run / "run.yaml", yaml.safe_load) or _mapping(run / "config.json")
+        scores = _mapping(run / "scores.json")
+        try:
+            lines = read_metrics(run / "metrics.jsonl")
+            confusion = _confusion(scores.pop("confusion"), scores.pop("classes")) if scores else None
+            classes = _mapping(run / "student.json").get("classes")
+            if classes is not None and not (isinstance(classes, list) and all(isinstance(x, str) for x in classes)):
+                raise ValueError("classes are no list of names")
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise CheckpointError(
+                f"the run folder {run} is damaged ({error}): put a good copy back, or train again"
+            ) from error
+        results = _mapping(run / "results.json")
+        teacher = results.get("teacher")
+        environment = _mapping(run / "environment.json")
+        return cls(run, options, environment, lines, scores, confusion, classes, teacher or {})
+
+    @property
+    def teacher_top1(self) -> float | None:
+        """The first of the teacher's top-1s, a fraction."""
+        first = next(iter(self.teacher.values()), None)
+        value = first.get("top1") if isinstance(first, Mapping) else None
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def epochs(self) -> float:
+        """Epochs done at the latest reading."""
+        return float(self.lines[-1].get("epoch", 0)) if self.lines else 0.0
+
+    def per_class(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        """One row a class: name, images, share right, what it is mostly taken for and how often."""
+        if self.confusion is None:
+            return []
+        names = names if names and len(names) == len(self.confusion) else [str(i) for i in range(len(self.confusion))]
+        rows = []
+        for number, counts in enumerate(self.confusion):
+            images, right = int(counts.sum()), int(counts[number])
+            others = counts.clone()
+            others[number] = 0
+            taken = int(others.argmax())
+            count = int(others[taken])
+            rows.append(
+                {
+                    "name": names[number],
+                    "images": images,
+                    "right": 100 * right / images if images else None,
+                    "taken_for": names[taken] if count else "",
+                    "times": count,
+                }
+            )
+        return rows
+
+
+def _mapping(path: Path, read: Any = json.loads) -> dict[str, Any]:
+    """A file's mapping, empty where there is no file. Raises: CheckpointError."""
+    if not path.is_file():
+        return {}
+    try:
+        found = read(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): remove it, or put a good copy back"
+        ) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged (it holds no mapping): remove it, or put a good copy back")
+    return found
+
+
+def _confusion(entries: Any, classes: Any) -> Tensor:
+    if not isinstance(classes, int) or not 0 < classes <= _MOST:
+        raise ValueError(f"scores.json tells of {classes} classes")
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for row, column, count in entries:
+        if min(row, column, count) < 0:
+            raise ValueError("scores.json holds a negative number")
+        counts[row, column] = count
+    return counts

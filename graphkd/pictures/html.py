@@ -1,0 +1,138 @@
+"""One HTML file that shows a run: no network, no other file, nothing executed that is not its own."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import graphkd
+from graphkd.pictures.canvas import png_bytes
+from graphkd.pictures.facts import Facts
+from graphkd.pictures.gallery import Section, gallery
+from graphkd.training.files import write_file
+from graphkd.training.watch import Watched
+
+REPORT = "report.html"
+_PAGE = Path(__file__).parent / "page"
+_LONGEST = 400  # characters of a value that are shown
+_NUMBERS = {
+    "top1": "top-1 (%)",
+    "top5": "top-5 (%)",
+    "mean_class": "mean of classes (%)",
+    "calibration_error": "calibration error (%)",
+}
+
+
+def write_html_report(
+    run: Path | str, path: Path | str | None = None, *, sections: Sequence[Section] | None = None, seed: int = 0
+) -> Path:
+    """Write the report of a run, finished or interrupted, from its folder alone.
+
+    The file is self-contained: pictures are inlined, no request leaves it, and its policy lets a browser run nothing
+    but its own few lines of script. Names are escaped. Its size is bounded: one picture for each of at most a dozen
+    looks and one or two for each other section, thumbnails of at most 40 images, one row a class.
+
+    Args:
+        run: the folder.
+        path: of the report; default ``report.html`` in the run folder.
+        sections: the run's :func:`~graphkd.pictures.gallery.gallery`, where it was drawn already.
+        seed: of the layout of graphs.
+
+    Returns: the path.
+    Raises: CheckpointError for damaged files, or where the report cannot be written.
+    Example: ``write_html_report("runs/photos-1")``
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    run = Path(run)
+    path = run / REPORT if path is None else Path(path)
+    sections = gallery(run, seed) if sections is None else sections
+    facts, watched = Facts.read(run), Watched.read(run)
+    environment = Environment(loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined)
+    style, script = ((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    page = environment.get_template("report.html").render(
+        title=f"{facts.options.get('method', 'run')}: {run.resolve().name}",
+        version=graphkd.__version__,
+        style=style,
+        script=script,
+        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'",
+        summary=_summary(facts, watched),
+        scores=_scores(facts),
+        options=_pairs(facts.options),
+        machine=_machine(facts.environment),
+        sections=[_inlined(section) for section in sections],
+        classes=facts.per_class(facts.classes or (watched.classes if watched else None)),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _inlined(section: Section) -> dict[str, Any]:
+    pictures = [
+        {
+            "name": each.name,
+            "moment": each.moment,
+            "caption": each.caption,
+            "source": f"data:image/png;base64,{b64encode(png_bytes(each.figure)).decode()}",
+            "width": round(each.figure.get_figwidth() * each.figure.dpi),
+            "height": round(each.figure.get_figheight() * each.figure.dpi),
+        }
+        for each in section.pictures
+    ]
+    about = {name: getattr(section, name) for name in ("key", "title", "text", "absent")}
+    return {**about, "pictures": pictures}
+
+
+def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
+    options, last = facts.options, facts.lines[-1] if facts.lines else {}
+    teacher = " ".join(_shown(options[name]) for name in ("teacher", "pretrained") if options.get(name))
+    rows: dict[str, Any] = {
+        "method": options.get("method"),
+        "student": options.get("student"),
+        "teacher": teacher,
+        "images": options.get("data", options.get("images")),
+        "epochs": f"{facts.epochs:g} of {options['epochs']}" if "epochs" in options else f"{facts.epochs:g}",
+        "updates": last.get("update"),
+        "seconds of training": f"{facts.scores['seconds']:.1f}" if "seconds" in facts.scores else None,
+        "scored images": facts.scores.get("images"),
+        "watched images": len(watched.ids) if watched else None,
+        "run folder": str(facts.run),
+    }
+    return [(name, _shown(value)) for name, value in rows.items() if value not in (None, "")]
+
+
+def _scores(facts: Facts) -> list[dict[str, Any]]:
+    """Student and teacher, a row each."""
+    networks: dict[str, Mapping[str, Any]] = {**facts.teacher, "student": facts.scores}
+    rows = []
+    for name, scores in networks.items():
+        cells = [_percent(scores.get(key)) for key in _NUMBERS] if isinstance(scores, Mapping) else []
+        if any(cell != "-" for cell in cells):
+            rows.append({"name": name, "cells": cells})
+    return [{"name": "network", "cells": list(_NUMBERS.values())}, *rows] if rows else []
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.2f}" if isinstance(value, int | float) else "-"
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(str(name), _shown(value)) for name, value in values.items()]
+
+
+def _machine(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    versions = environment.get("versions")
+    flat = {name: value for name, value in environment.items() if name != "versions"}
+    return _pairs({**flat, **(versions if isinstance(versions, Mapping) else {})})
+
+
+def _shown(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

@@ -1,0 +1,123 @@
+"""Relation matrices of teacher and student, and how far they differ, ordered by class."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from graphkd.errors import OptionError, ShapeError
+from graphkd.pictures.canvas import NAMED, canvas, drawn, finite, known_labels, name_of
+from graphkd.typing import Float, Int, Tensor
+
+_SHOWN = 16  # names up to which they are of full size
+
+
+@drawn
+def draw_relations(
+    teacher: Float[Tensor, "n m"],
+    student: Float[Tensor, "n m"],
+    labels: Int[Tensor, " n"] | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    columns: Literal["sample", "class"] = "sample",
+    relation: str = "cosine",
+) -> Any:
+    """The edges of teacher and student side by side on one colour scale, and student minus teacher around 0.
+
+    Args:
+        teacher, student: edges between samples, or between samples and class proxies.
+        labels: class of each sample, true or guessed; it orders rows (and columns that are samples) and nothing else.
+            Default: the order as given.
+        classes: names by number.
+        columns: what they are: the same ``"sample"``\\ s, or one ``"class"`` each.
+        relation: what an edge is, for the colour bars.
+
+    Shapes: samples (n, n), or classes (n, c).
+    Returns: a ``matplotlib.figure.Figure`` of three panels and two colour bars; the title of the third tells the mean
+        absolute difference.
+    Raises: ShapeError for matrices that differ in shape or do not fit labels and classes; NonFiniteError for NaN.
+    Example: ``draw_relations(t @ t.T, s @ s.T, labels, names)``
+    """
+    if teacher.shape != student.shape or teacher.ndim != 2:
+        raise ShapeError(
+            f"teacher edges {tuple(teacher.shape)} and student edges {tuple(student.shape)} differ: "
+            "both need the same samples and classes"
+        )
+    if columns not in ("sample", "class"):
+        raise OptionError(f"columns are 'sample' or 'class', found {columns!r}")
+    if columns == "sample" and teacher.shape[0] != teacher.shape[1]:
+        raise ShapeError(f"edges between samples are square, found {tuple(teacher.shape)}: say columns='class'")
+    given = known_labels(labels, len(teacher), classes)
+    order = given.argsort(stable=True)
+    sides = [finite(f"{name} edges", each)[order] for name, each in (("teacher", teacher), ("student", student))]
+    if columns == "sample":
+        sides = [each[:, order] for each in sides]
+    return _panels(sides[0], sides[1], given[order] if labels is not None else None, classes, columns, relation)
+
+
+def _panels(
+    teacher: Tensor, student: Tensor, ordered: Tensor | None, classes: Sequence[str] | None, columns: str, relation: str
+) -> Any:
+    difference = student - teacher
+    both = torch.stack([teacher, student])
+    scale = {"vmin": float(both.min()), "vmax": float(both.max()), "cmap": "viridis"}
+    most = max(float(difference.abs().max()), 1e-6)
+    around = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}
+    figure, axes = canvas(13, 4.5, 1, 3)
+    square = "equal" if columns == "sample" else "auto"
+    titles = "Teacher", "Student", f"Student minus teacher: mean |Δ| = {float(difference.abs().mean()):.3f}"
+    images = []
+    for axis, values, title, style in zip(axes, (teacher, student, difference), titles, (scale, scale, around)):  # noqa: B905
+        images.append(axis.imshow(values.numpy(), aspect=square, interpolation="nearest", **style))
+        axis.set_title(title)
+        axis.spines[:].set_visible(True)
+        _borders(axis, ordered, columns, "white" if style is scale else "#555555")
+        _name(axis, ordered, classes, columns, values.shape[1], rows=axis is axes[0])
+    count = len(teacher)
+    by = "" if ordered is None else ", ordered by class"
+    axes[0].set_ylabel(f"{count} sample{'s' if count != 1 else ''}{by}")
+    for axis, image, text in ((axes[1], images[1], relation), (axes[2], images[2], f"difference of {relation}")):
+        figure.colorbar(image, cax=axis.inset_axes((1.03, 0.0, 0.045, 1.0)), label=text)  # as high as the matrix
+    return figure
+
+
+def _borders(axis: Any, ordered: Tensor | None, columns: str, colour: str) -> None:
+    """Lines between the classes."""
+    if ordered is None or len(torch.unique_consecutive(ordered)) > NAMED:
+        return
+    starts = (((ordered.diff() != 0).nonzero().flatten()) + 0.5).tolist()
+    for start in starts:
+        axis.axhline(start, color=colour, linewidth=0.6, alpha=0.7)
+        if columns == "sample":
+            axis.axvline(start, color=colour, linewidth=0.6, alpha=0.7)
+
+
+def _name(
+    axis: Any, ordered: Tensor | None, classes: Sequence[str] | None, columns: str, width: int, *, rows: bool
+) -> None:
+    """Names of the classes at their rows and columns, where they are not too many."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if ordered is not None and len(torch.unique_consecutive(ordered)) <= NAMED:
+        present, counts = torch.unique_consecutive(ordered, return_counts=True)
+        middles = (counts.cumsum(0) - counts / 2 - 0.5).tolist()
+        names = [name_of(classes, number) for number in present.tolist()]
+        if rows:
+            axis.set_yticks(middles, names, fontsize=_size(names))
+        if columns == "sample":
+            _slant(axis, middles, names)
+    if columns == "class":
+        axis.set_xlabel("proxy (class)")
+        if width <= NAMED:
+            _slant(axis, list(range(width)), [name_of(classes, number) for number in range(width)])
+
+
+def _slant(axis: Any, at: list[float], names: list[str]) -> None:
+    slanted = max(map(len, names), default=0) > 2
+    axis.set_xticks(at, names, rotation=60 if slanted else 0, fontsize=_size(names))
+    for each in axis.get_xticklabels() if slanted else ():
+        each.set(ha="right", rotation_mode="anchor")
+
+
+def _size(names: list[str]) -> float:
+    return 9 if len(names) <= _SHOWN else 6.5

@@ -1,0 +1,87 @@
+"""One job, five loops: the plain one, Trainer, the command line, Lightning and transformers give the same 50 losses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphkd import Trainer
+from graphkd.training.optim import make_optimizer, make_schedule
+from tests.integrations.digits_job import BATCH, EPOCHS, UPDATES, command, config
+
+
+@pytest.fixture(scope="module")
+def plain(job):
+    """Losses of a loop of a dozen lines."""
+    step, loader, options = job.step(), job.views.loader(BATCH), config()
+    optimizer = make_optimizer(step, options)
+    schedule = make_schedule(optimizer, options, EPOCHS * len(loader))
+    torch.manual_seed(0)
+    found = []
+    for epoch in range(EPOCHS):
+        loader.batch_sampler.set_epoch(epoch)
+        for batch in loader:
+            losses = step(batch.student, job.features(batch))
+            losses.total.backward()
+            schedule.step_update(len(found))
+            optimizer.step()
+            optimizer.zero_grad()
+            found.append(losses.total.item())
+    assert len(found) > UPDATES > len(loader)  # into the second epoch
+    assert found[-1] < found[0]
+    return found[:UPDATES]
+
+
+def logged(run):
+    lines = [json.loads(each) for each in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    return [each["loss"] for each in lines if "loss" in each][:UPDATES]
+
+
+def test_trainer(job, plain, tmp_path):
+    Trainer(job.step(), job.views, job.features, config(), tmp_path).fit()
+    assert logged(tmp_path) == pytest.approx(plain, abs=1e-5)
+
+
+def test_command_line(plain, graphkd, teacher):
+    answer = graphkd(command(teacher))
+    assert answer.code == 0, answer.err
+    assert logged("one") == pytest.approx(plain, abs=1e-5)
+
+
+def test_lightning(job, plain, tmp_path):
+    lightning = pytest.importorskip("lightning", reason="pip install 'graphkd[integrations]'")
+    from graphkd.integrations.lightning import DistillationModule
+
+    class Kept(lightning.pytorch.Callback):
+        found: list = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.found.append(outputs["loss"].item())
+
+    module = DistillationModule(job.step(), job.features, config())
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    made = lightning.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", callbacks=[Kept()], default_root_dir=tmp_path, **quiet
+    )
+    made.fit(module, job.views.loader(BATCH))
+    assert Kept.found[:UPDATES] == pytest.approx(plain, abs=1e-5)
+
+
+def test_transformers(job, plain, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
+    from graphkd.integrations.transformers import DistillationTrainer
+
+    args = transformers.TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=BATCH, num_train_epochs=EPOCHS, max_grad_norm=0, logging_steps=1,
+        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    trainer = DistillationTrainer(job.step(), job.views, job.features, args, config=config())
+    trainer.train()
+    found = [each["loss"] for each in trainer.state.log_history if "loss" in each][:UPDATES]
+    assert found == pytest.approx(plain, abs=1e-5)

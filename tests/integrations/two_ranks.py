@@ -1,0 +1,86 @@
+"""One rank of a short run, under torchrun: ``two_ranks.py lightning|transformers FILE`` writes its losses and weights."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphkd import Step, TrainConfig, create_distiller
+from graphkd.features import Features
+from tests.training import tiny
+
+BATCH, EPOCHS = 8, 2
+
+
+class Student(nn.Module):
+    """Without BatchNorm and dropout, which see one rank only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, tiny.CLASSES)
+
+    def forward(self, images: torch.Tensor) -> Features:
+        embedding = self.body(images).tanh().mean((2, 3))
+        return Features(embedding=embedding, logits=self.head(embedding))
+
+
+def made() -> Step:
+    torch.manual_seed(0)
+    return Step(Student(), create_distiller("rkd", None, None), create_distiller("kd", None, None))
+
+
+def with_lightning(rank: int, world: int, folder: str) -> Any:
+    import lightning
+
+    from graphkd.integrations.lightning import DistillationModule
+
+    losses = []
+
+    class Kept(lightning.pytorch.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            losses.append(outputs["loss"].item())
+
+    module = DistillationModule(made(), tiny.teacher, TrainConfig(lr=0.01))
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    strategy = "ddp" if world > 1 else "auto"
+    trainer = lightning.Trainer(max_epochs=EPOCHS, accelerator="cpu", devices=world, strategy=strategy, use_distributed_sampler=False, default_root_dir=folder, callbacks=[Kept()], **quiet)  # fmt: skip
+    trainer.fit(module, tiny.views().loader(BATCH, rank=rank, world=world))
+    return losses, module.step
+
+
+def with_transformers(rank: int, world: int, folder: str) -> Any:
+    import transformers
+
+    from graphkd.integrations.transformers import DistillationTrainer
+
+    args = transformers.TrainingArguments(
+        folder, per_device_train_batch_size=BATCH // world, num_train_epochs=EPOCHS, max_grad_norm=0, logging_steps=1,
+        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    scored = tiny.views(12, labels=True, seed=4)
+    trainer = DistillationTrainer(made(), tiny.views(), tiny.teacher, args, config=TrainConfig(lr=0.01), scored=scored)
+    trainer.train()
+    losses = [each["loss"] for each in trainer.state.log_history if "loss" in each]
+    return [*losses, trainer.evaluate()["eval_top1"]], trainer.accelerator.unwrap_model(trainer.model)
+
+
+def main(framework: str, file: str) -> None:
+    torch.set_num_threads(1)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    losses, step = {"lightning": with_lightning, "transformers": with_transformers}[framework](rank, world, f"{file}.d")
+    if rank == 0:
+        weights = {name: value.flatten().tolist() for name, value in step.state_dict().items()}
+        Path(file).write_text(json.dumps({"losses": losses, "weights": weights}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
