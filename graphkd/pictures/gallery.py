@@ -18,7 +18,7 @@ from graphkd.pictures.facts import Facts
 from graphkd.pictures.proxy_graph import draw_proxy_graph
 from graphkd.pictures.relations import draw_relations
 from graphkd.pictures.spectra import draw_spectra
-from graphkd.training.watch import Look, Watched
+from graphkd.training.watched import Look, Watched
 from graphkd.typing import Int, Tensor
 
 _CONFUSED = 100  # classes up to which the confusion is drawn

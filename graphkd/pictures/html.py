@@ -11,7 +11,7 @@ from graphkd.pictures.canvas import png_bytes
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section, gallery
 from graphkd.training.files import write_file
-from graphkd.training.watch import Watched
+from graphkd.training.watched import Watched
 
 REPORT = "report.html"
 _PAGE = Path(__file__).parent / "page"

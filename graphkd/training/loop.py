@@ -80,8 +80,7 @@ class Trainer:
         self.device: torch.device = self.accelerator.device
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.looks = Looks(watch, Path(run), config.epochs, self.accelerator)
-        self.feed = Feed(config, self.device, self.ranks.rank)
-        self.per_epoch = len(self.loader)
+        self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
         sharded = prepare_step(self.step, config, self.ranks)

@@ -1,7 +1,6 @@
 """A few images that are looked at all through a run: what both networks say of them is kept for pictures."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ from graphkd import relations
 from graphkd.data.batch import Batch
 from graphkd.data.views import Views
 from graphkd.edges import Edges
-from graphkd.errors import CheckpointError, MissingFeatureError, OptionError
+from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.training.files import write_file, write_json
 from graphkd.training.metrics import evaluating
-from graphkd.typing import Float, Int, Tensor
+from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, epoch_of
+from graphkd.typing import Float, Tensor
 
-FOLDER = "watched"
-_ABOUT, _IMAGES, _TEACHER = "about.json", "images.safetensors", "teacher.safetensors"
-_PARTS, _SPECTRUM = ("embedding", "logits", "proxies"), "spectrum:"
+_PARTS = "embedding", "logits", "proxies"
 _THUMBNAIL, _BATCH = 48, 64  # pixels of a side; images a forward pass
 _SPECTRA, _CHANNELS = 8, 512  # images whose channel graphs are decomposed, where there are at most so many channels
 
@@ -94,10 +92,10 @@ class Looks:
         student = model()
         if self.watch is None:
             return
-        if epoch == 0 or not (self.folder / _ABOUT).is_file():
+        if epoch == 0 or not (self.folder / ABOUT).is_file():
             self._begin(self.watch)
         for path in self.folder.glob("student-*.safetensors"):  # of a run that was interrupted after this epoch
-            if _epoch(path) > epoch:
+            if epoch_of(path) > epoch:
                 path.unlink()
         with evaluating(student), self.accelerator.autocast():
             found = [student(batch.to(self.accelerator.device).student) for batch in self.watch.batches()]
@@ -108,78 +106,16 @@ class Looks:
         self.folder.mkdir(parents=True, exist_ok=True)
         batches = list(watch.batches())
         images = torch.cat([_thumbnails(batch.student) for batch in batches])
-        _save(self.folder / _IMAGES, {"images": images})
+        _save(self.folder / IMAGES, {"images": images})
         if watch.teacher is not None:
             with torch.no_grad():
                 given = [watch.teacher(batch.to(self.accelerator.device)) for batch in batches]
-            _save(self.folder / _TEACHER, _joined(given))
+            _save(self.folder / TEACHER, _joined(given))
         source = watch.views.source
         labels = [int(label) for batch in batches for label in (() if batch.target is None else batch.target)]
         classes = None if source.classes is None else list(source.classes)
         ids = [str(source.ids[index]) for index in watch.indices]
-        write_json(self.folder / _ABOUT, {"classes": classes, "ids": ids, "labels": labels or None})
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one network said of the watched images, at one time.
-
-    Args:
-        embedding, logits, proxies: as of :class:`~graphkd.features.Features`.
-        spectra: eigenvalues of the channel graphs of some of the images, ascending, by name of the map.
-
-    Shapes: embedding (n, d), logits (n, c), proxies (c, d), spectra (b, channels).
-    """
-
-    embedding: Float[Tensor, "n d"]
-    logits: Float[Tensor, "n c"] | None
-    proxies: Float[Tensor, "c d"] | None
-    spectra: Mapping[str, Float[Tensor, "b c"]]
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The watched images of a run, as its folder holds them.
-
-    Args:
-        ids: names of the images.
-        classes: names of the classes, where there are any.
-        labels: of the images, where they were handed out.
-        images: thumbnails.
-        teacher: what the teacher said.
-        student: what the student said, by epochs done, ascending.
-
-    Shapes: labels (n,), images (n, 3, h, w) of uint8.
-    """
-
-    ids: list[str]
-    classes: list[str] | None
-    labels: Int[Tensor, " n"] | None
-    images: Int[Tensor, "n 3 h w"]
-    teacher: Look | None
-    student: Mapping[int, Look]
-
-    @classmethod
-    def read(cls, run: Path) -> "Watched | None":
-        """Of a run folder; ``None`` where nothing was watched. Raises: CheckpointError for damaged files."""
-        folder = Path(run) / FOLDER
-        if not (folder / _ABOUT).is_file():
-            return None
-        try:
-            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            ids, classes = _texts(about["ids"]), about["classes"] and _texts(about["classes"])
-            labels = None if about["labels"] is None else torch.tensor([int(label) for label in about["labels"]])
-            images = _load(folder / _IMAGES)["images"]
-            sizes = {len(ids), len(images), len(ids if labels is None else labels)}
-            if len(sizes) > 1 or images.ndim != 4 or images.dtype != torch.uint8:
-                raise ValueError("names, labels and images do not fit together")
-            if labels is not None and not 0 <= int(labels.min()) <= int(labels.max()) < (len(classes) or 2**31):
-                raise ValueError("there are labels without a class")
-            looks = {_epoch(path): _look(path, len(ids)) for path in sorted(folder.glob("student-*.safetensors"))}
-            teacher = _look(folder / _TEACHER, len(ids)) if (folder / _TEACHER).is_file() else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder} is damaged ({error}): remove it, or watch the run again") from error
-        return cls(ids, classes, labels, images, teacher, looks)
+        write_json(self.folder / ABOUT, {"classes": classes, "ids": ids, "labels": labels or None})
 
 
 def channel_spectrum(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
@@ -197,7 +133,7 @@ def _joined(found: list[Any]) -> dict[str, Tensor]:
     _ = [each.tensor("embedding", "watching") for each in found]
     whole = Features.joined([Features(each.embedding, each.logits, each.proxies) for each in found])
     parts = {name: getattr(whole, name) for name in _PARTS}
-    parts |= {_SPECTRUM + name: channel_spectrum(some) for name, some in _some_maps(found[0])}
+    parts |= {SPECTRUM + name: channel_spectrum(some) for name, some in _some_maps(found[0])}
     return {name: value.detach().float().cpu().contiguous() for name, value in parts.items() if value is not None}
 
 
@@ -219,35 +155,3 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     write_file(path, lambda temporary: save_file(tensors, temporary))
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-
-
-def _look(path: Path, count: int) -> Look:
-    found = _load(path)
-    spectra = {name.removeprefix(_SPECTRUM): value for name, value in found.items() if name.startswith(_SPECTRUM)}
-    look = Look(found["embedding"], found.get("logits"), found.get("proxies"), spectra)
-    for value in (look.embedding, look.logits):
-        if value is not None and (value.ndim != 2 or len(value) != count or not value.is_floating_point()):
-            raise ValueError(f"{path.name} does not hold {count} rows")
-    if any(each.ndim != 2 for each in [*spectra.values(), *([look.proxies] if look.proxies is not None else [])]):
-        raise ValueError(f"{path.name} holds tensors of other shapes")
-    return look
-
-
-def _texts(values: Any) -> list[str]:
-    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-        raise ValueError("expected a list of names")
-    return values
-
-
-def _epoch(path: Path) -> int:
-    return int(path.stem.partition("-")[2])

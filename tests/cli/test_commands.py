@@ -1,11 +1,8 @@
 """The commands on small folders of real images, from the first to the last."""
 
 import json
-import re
-import shlex
 from pathlib import Path
 
-import pytest
 import torch
 
 from graphkd.cli.config_file import read_config
@@ -14,23 +11,6 @@ from graphkd.training.checkpoint import student_weights
 from graphkd.training.loop import Trainer
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers ''"
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory, digits, teacher_checkpoint):
-    """Images, a store and a distilled student, made by the commands themselves."""
-    from graphkd.cli.main import main
-
-    home = tmp_path_factory.mktemp("home")
-    for label, name in enumerate(digits.classes[:4]):
-        (home / "images" / name).mkdir(parents=True)
-        members = [i for i in range(400) if digits.target(i) == label][:15]
-        for number, index in enumerate(members):
-            digits.image(index).resize((32, 32)).save(home / "images" / name / f"{number}.png")
-    common = f"--data {home}/images --teacher {teacher_checkpoint} --templates photo --text-cache {home}/text --quiet"
-    assert main(shlex.split(f"embed {common} --out {home}/features --dtype float16")) == 0
-    assert main(shlex.split(f"distill {common} --store {home}/features --run {home}/run {SMALL}")) == 0
-    return home
 
 
 def test_embed_then_distill_asks_the_teacher_no_more(graphkd, class_folders, teacher):
@@ -110,42 +90,6 @@ def test_an_interrupted_embedding_goes_on_where_it_was(graphkd, class_folders, t
     assert json.loads(graphkd(line).out)["teacher_batches"] == 2  # of 4
 
 
-def test_evaluate_a_student(graphkd, run_folder):
-    answer = graphkd(f"evaluate --model {run_folder}/run --data {run_folder}/images --json --out scores.json")
-    found = json.loads(answer.out)
-    assert found["images"] == 60
-    assert {"top1", "mean_class", "calibration_error", "per_class"} <= set(found)
-    right = sum(row["right"] * row["images"] for row in found["per_class"])
-    assert right / 60 == pytest.approx(found["top1"])
-    assert [row["class"] for row in found["per_class"]] == ["one", "three", "two", "zero"]
-    saved = json.loads(Path("scores.json").read_text())
-    assert list(saved["scores"].values()) == [found]
-    text = graphkd(f"evaluate --model {run_folder}/run --data {run_folder}/images --quiet").out
-    assert f"top-1 {100 * found['top1']:.2f} %" in text
-    assert re.search(r"zero +\d+\.\d\d % of 15", text)
-
-
-def test_evaluate_a_teacher_zero_shot(graphkd, run_folder, teacher):
-    answer = graphkd(f"evaluate {teacher} --data {run_folder}/images --json --no-per-class")
-    found = json.loads(answer.out)
-    assert set(found) == {"teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"}
-    assert all(scores["images"] == 60 and "per_class" not in scores for scores in found.values())
-
-
-def test_a_student_becomes_a_teacher(graphkd, run_folder):
-    score = json.loads(
-        graphkd(f"evaluate --model {run_folder}/run --data {run_folder}/images --json --no-per-class").out
-    )
-    same = json.loads(
-        graphkd(f"evaluate --teacher {run_folder}/run --data {run_folder}/images --json --no-per-class").out
-    )
-    assert same["top1"] == score["top1"]
-    line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --run second --json {SMALL}"
-    answer = graphkd(f"{line} --student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2 --labels task")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["method"] == "at"
-
-
 def test_a_student_of_labels_alone_and_the_shipped_digits(graphkd):
     answer = graphkd(f"distill --data digits --method none --labels task --held-out 0.9 --run one --json {SMALL}")
     assert answer.code == 0, answer.err
@@ -163,119 +107,3 @@ def test_a_classifier_checkpoint_teaches(graphkd, class_folders, tmp_path):
     answer = graphkd(f"distill {line} --method kd --run one --json {SMALL}")
     assert answer.code == 0, answer.err
     assert set(json.loads(answer.out)["teacher"]) == {"teacher"}
-
-
-def test_inspect_compares_both_graphs(graphkd, run_folder, teacher):
-    line = f"inspect --model {run_folder}/run {teacher} --data {run_folder}/images --limit 20 --neighbours 3"
-    found = json.loads(graphkd(f"{line} --out graph.json --json").out)
-    assert found["student"]["images"] == found["teacher"]["images"] == 20
-    assert -1 <= found["agreement"]["correlation_of_edges"] <= 1
-    assert 0 <= found["agreement"]["common_neighbours"] <= 1
-    saved = json.loads(Path("graph.json").read_text())
-    first = saved["images"]["student"][0]
-    assert first["id"] == "one/0.png"
-    assert len(first["neighbours"]) == 3
-    assert first["neighbours"][0]["id"] != first["id"]
-    assert len(first["proxies"]) == 3
-    (sources, targets), weights = saved["edges"]["student"]["edge_index"], saved["edges"]["student"]["edge_attr"]
-    assert sources[:4] == [0, 0, 0, 1]
-    assert [found["edge"] for found in first["neighbours"]] == weights[:3]
-    assert [found["id"] for found in first["neighbours"]] == [saved["images"]["student"][i]["id"] for i in targets[:3]]
-    text = graphkd(f"{line} --show 2").out
-    assert "== student and teacher" in text
-    assert text.count("near one/") + text.count("near three/") + text.count("near two/") + text.count("near zero/") == 4
-
-
-def test_inspect_one_network_with_itself_agrees(graphkd, run_folder):
-    line = f"inspect --model {run_folder}/run --teacher {run_folder}/run --data {run_folder}/images --limit 12 --json"
-    agreement = json.loads(graphkd(line).out)["agreement"]
-    assert agreement["correlation_of_edges"] == pytest.approx(1, abs=1e-5)
-    assert agreement["common_neighbours"] == agreement["equal_predictions"] == 1
-
-
-def test_inspect_draws_what_it_tells(graphkd, run_folder, teacher):
-    line = f"inspect --model {run_folder}/run {teacher} --data {run_folder}/images --limit 12 --show 0"
-    answer = graphkd(f"{line} --pictures drawn")
-    assert answer.code == 0, answer.err
-    assert {path.name for path in Path("drawn").iterdir()} == {"graph.png", "relations.png", "spectrum.png"}
-    assert sum("drawn: drawn" in each for each in answer.err) == 3
-    alone = f"inspect --teacher {run_folder}/run --data {run_folder}/images --limit 12 --quiet --pictures one"
-    assert graphkd(alone).code == 0
-    assert {path.name for path in Path("one").iterdir()} == {"graph.png", "spectrum.png"}
-
-
-def test_a_report_at_the_end_of_a_run_and_once_more(graphkd, run_folder):
-    page = (run_folder / "run" / "report.html").read_text()
-    assert "student, epoch 2" in page
-    found = json.loads(graphkd(f"report {run_folder}/run --out again.html --pictures drawn --format svg --json").out)
-    assert Path("again.html").read_text() == page
-    assert found["bytes"] == Path("again.html").stat().st_size < 4 * 2**20
-    assert found["pictures"] == len(found["files"]) == len(list(Path("drawn").glob("*.svg")))
-    assert set(found["absent"]) == {"spectra"}
-    assert "no channel spectra: the method compared no maps" in graphkd(f"report {run_folder}/run --out a.html").out
-
-
-def test_a_report_with_channel_spectra_and_none_at_all(graphkd, run_folder):
-    line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --labels task --quiet {SMALL}"
-    maps = "--student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2"
-    assert graphkd(f"{line} {maps} --run one --watch 8 --trackers tensorboard").code == 0
-    assert "Graphs of the channels" in Path("one/report.html").read_text()
-    assert list(Path("one/tensorboard").rglob("events.*"))
-    assert graphkd(f"{line} {maps} --run two --watch 0 --no-report --epochs 1").code == 0
-    assert not Path("two/report.html").exists()
-    assert not Path("two/watched").exists()
-    told = graphkd("report two")
-    assert told.code == 0
-    assert "the run watched no images: graphkd distill --watch 200" in told.out
-
-
-def test_a_report_needs_its_extra(graphkd, run_folder, class_folders, teacher, monkeypatch):
-    monkeypatch.setattr("graphkd.cli.reporting.missing", lambda: ["networkx", "jinja2"])
-    for line in (f"report {run_folder}/run", f"distill --data images {teacher} --report {SMALL}"):
-        answer = graphkd(line)
-        assert answer.code == 2
-        assert "a report needs the packages networkx, jinja2, which are not installed" in answer.err[-2]
-        assert "pip install 'graphkd[report]'" in answer.err[-1]
-    assert graphkd(f"distill --data images {teacher} --run plain --quiet --epochs 1 {SMALL}").code == 0
-    assert Path("plain/watched/about.json").is_file()  # for a report later on
-    assert not Path("plain/report.html").exists()
-
-
-def test_export_to_files_that_timm_and_torch_read(graphkd, run_folder):
-    import timm
-
-    answer = graphkd(
-        f"export {run_folder}/run --formats safetensors,torch --out out --check {run_folder}/images --json"
-    )
-    assert answer.code == 0, answer.err
-    found = json.loads(answer.out)
-    assert found["good"]
-    assert found["checks"]["torch"]["same_top1"] == found["checks"]["torch"]["images"] == 68
-    assert max(each["largest_difference"] for each in found["checks"].values()) <= 1e-4
-    model = timm.create_model("test_efficientnet", num_classes=4, checkpoint_path="out/model.safetensors")
-    weights = student_weights(run_folder / "run")
-    assert all(torch.equal(value, weights[f"model.{name}"]) for name, value in model.state_dict().items())
-    assert "timm.create_model" in graphkd(f"export {run_folder}/run --formats safetensors").out
-
-
-def test_an_export_that_differs_is_said_so(graphkd, run_folder, monkeypatch):
-    from graphkd.cli.commands import export
-
-    monkeypatch.setattr(export, "_torch", lambda tap, model, images, about, out: model(images) + 1)
-    answer = graphkd(f"export {run_folder}/run --formats torch --out out")
-    assert answer.code == 1
-    assert "the check failed" in answer.out
-    assert not json.loads(Path("out/export.json").read_text())["checks"]["torch"]["largest_difference"] <= 1e-4
-
-
-def test_onnx_gives_the_same_scores(graphkd, run_folder):
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'graphkd[export]'")
-    answer = graphkd(f"export {run_folder}/run --formats onnx --out out --check {run_folder}/images --json")
-    assert answer.code == 0, answer.err
-    check = json.loads(answer.out)["checks"]["onnx"]
-    assert check["largest_difference"] <= 1e-4
-    assert check["same_top1"] == check["images"]
-    scores = [json.loads(graphkd(f"evaluate --model {model} --data {run_folder}/images --json").out)
-              for model in (f"{run_folder}/run", "out/model.onnx")]  # fmt: skip
-    assert scores[0]["top1"] == scores[1]["top1"]
