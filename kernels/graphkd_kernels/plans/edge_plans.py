@@ -51,7 +51,9 @@ def joint_gram(signature: Signature, dtype: torch.dtype, device: str, backends: 
     """Gram matrices of joined rows: matrix products, the gradient in blocks of rows."""
     sizes = Sizes.of(signature[0], None, signature[1])
     work, moved = edges.grams_work(sizes), _bytes(sizes, dtype)
-    return fused(backends - {"triton"}, device, "D x D", work, moved, "matrix products")
+    (n, s), (_, t) = signature[:2]
+    pays = n >= 512 and n * (s + t) >= 2**17  # below, the pieces of the matrix cost more than its one product
+    return fused(backends - {"triton"}, device, "D x D", work, moved, "matrix products", pays)
 
 
 @planner("node_sum")
