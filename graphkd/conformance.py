@@ -84,12 +84,13 @@ def page(rows: list[Row]) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """The largest relative differences of the conforming rows, in one sentence."""
+    """How many rows conform, deviate, are not offered, and the largest relative differences, in one sentence."""
     kept = [row for row in rows if row.status == "conforms"]
+    other = sum(row.status.startswith("deviates") for row in rows)
     double, single = max((row.double for row in kept), default=0.0), max((row.single for row in kept), default=0.0)
     return (
-        f"{len(kept)} of {len(rows)} conform; "
-        f"largest relative difference {double:.1e} in float64, {single:.1e} in float32."
+        f"{len(kept)} of {len(rows)} conform, {other} deviate and {len(rows) - len(kept) - other} are not offered, "
+        f"each for the reason in its row; largest relative difference {double:.1e} in float64, {single:.1e} in float32."
     )
 
 

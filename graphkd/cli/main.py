@@ -115,6 +115,10 @@ def entry() -> int:
         warnings.simplefilter("ignore")
     level = logging.ERROR if "--quiet" in sys.argv else logging.WARNING
     logging.basicConfig(format="%(message)s", level=level, stream=sys.stderr)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own: each line would come twice
+    logging.getLogger("timm.scheduler").setLevel(logging.ERROR)  # of a run of one epoch it says that no cosine is left
+    if level == logging.ERROR:
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     signal.signal(signal.SIGTERM, _terminate)
     return main()
 

@@ -214,7 +214,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Score where it is due, tell, and save."""
         at, done = self.at, self.at.epoch + 1
-        if self.scored and (done % self.config.evaluate_every == 0 or done == self.config.epochs):
+        due = bool(self.scored) and (done % self.config.evaluate_every == 0 or done == self.config.epochs)
+        if due:
             self.scores = self._score()
             at.score = self.scores.top1
             if at.best_score is None or at.score > at.best_score:
@@ -222,7 +223,7 @@ class Trainer:
             self._record(self.scores.numbers(), self.scores)
         at.epoch, at.batch = done, 0
         self.looks.at(self.updater.model, done)
-        self.display.epoch(at, self.meter.read_epoch())
+        self.display.epoch(at, self.meter.read_epoch(), due)
         self._mark = time.perf_counter()
         self._save()
 

@@ -41,12 +41,12 @@ class Display:
         self.bar.set_postfix({name: f"{value:.4g}" for name, value in terms.items()})
         return rate
 
-    def epoch(self, at: Progress, means: Mapping[str, float]) -> None:
-        """One line for the epoch that ended."""
+    def epoch(self, at: Progress, means: Mapping[str, float], scored: bool) -> None:
+        """One line for the epoch that ended; the score only where this epoch was scored."""
         if self.hidden:
             return
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        score = "" if at.score is None else f"  top-1 {100 * at.score:.2f} %"
+        score = f"  top-1 {100 * at.score:.2f} %" if scored and at.score is not None else ""
         self.bar.write(f"epoch {at.epoch}/{self.epochs}  {terms}{score}  {at.seconds:.0f} s")
 
     def close(self) -> None:

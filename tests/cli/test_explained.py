@@ -3,7 +3,7 @@
 import pytest
 
 from graphkd.cli.errors import UsageError, explained
-from graphkd.errors import DataError, OptionError, StoreError, UnknownNameError
+from graphkd.errors import DataError, OptionError, StoreError, TeacherError, UnknownNameError
 
 
 def test_an_error_of_a_process_that_loads_images():
@@ -18,6 +18,17 @@ def test_the_library_speaks_in_flags():
     error = DataError("photos holds splits: pass one of them, or layout='flat'")
     option = type("Option", (), {"name": "layout", "kind": str, "help": "how to read"})()
     assert explained(error, [option], "embed") == ("photos holds splits", "pass one of them, or --layout flat")
+
+
+def test_a_call_in_python_becomes_options():
+    error = TeacherError(
+        "the weights 'openai' could not be downloaded: no network. Where there is network, download it; put the file "
+        "anywhere on this machine and use CLIPTeacher('ViT-B-32', pretrained='/path/to/file', quick_gelu=True)"
+    )
+    options = [type("Option", (), {"name": name, "kind": str, "help": ""})() for name in ("pretrained", "quick_gelu")]
+    assert explained(error, options, "distill")[1] == (
+        "put the file anywhere on this machine and give --pretrained /path/to/file --quick-gelu"
+    )
 
 
 @pytest.mark.parametrize(("error", "what", "todo"), [

@@ -62,7 +62,9 @@ def run(config: Distill, console: Console) -> int:
     answers = None if teacher is None else answers_of(config, parts, teacher, device, console)
     before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
     trainer = _trainer(config, parts, step, teacher, answers, accelerator)
-    console.remark(f"{config.method}: {config.train.epochs} epochs of {len(parts.train)} images into {folder}")
+    epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
+    console.remark(f"classes: {some(list(names))}")
+    console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {folder}")
     result = trainer.fit(resume=config.resume)
     if accelerator.is_main_process:
         _finish(config, result, before, console)
