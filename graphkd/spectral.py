@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.errors import OptionError, ShapeError
@@ -180,7 +181,7 @@ class SpectralGraph:
         """Non-negative and symmetric affinities."""
         kept = NON_NEGATIVE.resolve(self.nonnegative)(edges if self.dtype is None else edges.to(self.dtype))
         kept = (kept + kept.mT) / 2
-        return kept if self.self_loops else kept - torch.diag_embed(kept.diagonal(dim1=-2, dim2=-1))
+        return kept if self.self_loops else kept - torch.diag_embed(diagonal(kept))
 
     def operator(self, weights: Float[Tensor, "*b n n"]) -> Operator:
         """The Laplacian of non-negative symmetric weights."""

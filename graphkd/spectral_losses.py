@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.errors import ShapeError
@@ -108,7 +109,7 @@ def procrustes(
     theirs = _both_sides(spectral_filter(student, k, scaling, gap), teacher)
     overlap = y.mT @ theirs @ y
     nuclear = ops.safe_sqrt(torch.linalg.eigvalsh((overlap + overlap.mT) / 2)).sum(-1)
-    return theirs.diagonal(dim1=-2, dim2=-1).sum(-1) + _square_sum(y) - 2 * nuclear
+    return diagonal(theirs).sum(-1) + _square_sum(y) - 2 * nuclear
 
 
 @SPECTRAL_FORMS.register
@@ -173,7 +174,7 @@ def heat_trace(
     ``k`` and ``scaling`` have no effect. Shapes: operators of (*b, n, n) and (*b, m, m) -> (*b).
     """
     kernels = [torch.matrix_exp(-time * each.laplacian) for each in (student, teacher)]
-    traces = [each.diagonal(dim1=-2, dim2=-1).mean(-1) for each in kernels]
+    traces = [diagonal(each).mean(-1) for each in kernels]
     return (traces[0] - traces[1]).square()
 
 

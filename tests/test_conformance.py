@@ -58,7 +58,9 @@ def test_command_prints_and_writes_the_table(tmp_path: Path, capsys: pytest.Capt
     assert conformance.main(["--golden", str(GOLDEN), "--markdown", str(page)]) == 0
     printed = capsys.readouterr().out
     assert "| repdistiller.rkd | 25 rkd_distance + 50 rkd_angle | conforms |" in printed
-    assert "50 of 63 conform, 9 deviate and 4 are not offered, each for the reason in its row; largest relative" in printed
+    assert (
+        "50 of 63 conform, 9 deviate and 4 are not offered, each for the reason in its row; largest relative" in printed
+    )
     assert page.read_text().endswith(printed.rstrip("\n") + "\n")
 
 

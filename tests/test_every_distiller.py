@@ -87,7 +87,8 @@ def _compiled_equals_eager(name, backend):
     expected = eager(student, teacher, **beside(8))
     found = compiled(student, teacher, **beside(8))
     assert_close(dict(found), dict(expected), rtol=1e-4, atol=1e-5)
-    assert_close(gradients(found, student), gradients(expected, student), rtol=1e-3, atol=1e-4)
+    for ours, theirs in zip(gradients(found, student), gradients(expected, student), strict=True):
+        assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
 
 @every
@@ -96,7 +97,7 @@ def test_compiled_equals_eager(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rkd", "ega", "prg"])
+@every
 def test_compiled_by_inductor_equals_eager(name):
     _compiled_equals_eager(name, "inductor")
 

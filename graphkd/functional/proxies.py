@@ -1,6 +1,7 @@
 """PRG's terms: samples against the teacher's samples, and their edges to class proxies."""
 
 import torch
+from graphkd_kernels.diagonal import diagonal
 
 from graphkd.alignments import FROBENIUS, RMS, Alignment
 from graphkd.errors import MissingFeatureError, OptionError
@@ -42,7 +43,7 @@ def prg_node(
     same_embeddings(student, teacher)
     nodes = _blend(rho, (teacher, student), (teacher_logits, student_logits))
     if target == "diagonal":
-        return (1 - nodes.diagonal()).mean()
+        return (1 - diagonal(nodes)).mean()
     if target == "identity":
         return alignment.local(nodes, torch.eye(len(nodes), dtype=nodes.dtype, device=nodes.device))
     if target == "teacher_gram":

@@ -3,6 +3,7 @@
 from math import exp, factorial
 
 import torch
+from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.alignments import MSE
@@ -195,7 +196,7 @@ def gkd(
 
 def _normalised_graph(x: Tensor) -> Tensor:
     edges = cosine(x, x)
-    edges = edges - torch.diag_embed(edges.diagonal())
+    edges = edges - torch.diag_embed(diagonal(edges))
     scale = edges.sum(-1).clamp_min(_LEAST_DEGREE).rsqrt()
     return scale.unsqueeze(-1) * edges * scale
 

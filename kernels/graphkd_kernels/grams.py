@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphkd_kernels.diagonal import diagonal
+
 
 def join_mapped(s: Tensor, t: Tensor) -> Tensor:
     """[S + T, S - T], or [S, T] where the widths differ. Differentiable."""
@@ -39,7 +41,7 @@ class Grams(NamedTuple):
     def identity(self, rows: int) -> Tensor:
         """Sum of all squares of T S' - I, for ``rows`` nodes of equal widths; float64, differentiable."""
         ours, theirs = self.own()
-        matches = (self.p - self.q).diagonal(dim1=-2, dim2=-1).sum(dtype=torch.float64) / 4
+        matches = diagonal(self.p - self.q).sum(dtype=torch.float64) / 4
         return _inner(ours, theirs) - 2 * matches + rows
 
     def teachers(self) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from graphkd_kernels.diagonal import diagonal
 from graphkd_kernels.reference.rows import center_normalize, safe_sqrt, unit_rows
 
 
@@ -23,7 +24,7 @@ def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) ->
     if x is y:  # sizes from the same product as the rest
         x = y = x - shift
         products = x @ x.mT
-        sizes_x = sizes_y = products.diagonal(dim1=-2, dim2=-1)
+        sizes_x = sizes_y = diagonal(products)
     else:
         x, y = x - shift, y - shift
         products = x @ y.mT

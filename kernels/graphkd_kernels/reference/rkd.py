@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from graphkd_kernels.diagonal import diagonal
 from graphkd_kernels.reference.pairs import pair_squares
 from graphkd_kernels.reference.rows import safe_sqrt
 
@@ -28,7 +29,7 @@ def rkd_angles(x: Float[Tensor, "n d"], first: int, last: int) -> Float[Tensor, 
     """
     x = x - x.mean(dim=0, keepdim=True).detach()
     products = x @ x.mT
-    sizes, own = products.diagonal(), products[first:last]
+    sizes, own = diagonal(products), products[first:last]
     squares = sizes[first:last, None] + sizes - 2 * own
     rounding = 4 * torch.finfo(x.dtype).eps * (sizes[first:last, None] + sizes)
     coincide = squares.detach() <= rounding.detach()
