@@ -1,6 +1,7 @@
 """What a distillation job needs: images, views, a teacher with its features, and how it scores."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,8 @@ class Job:
         """The teacher itself, or its features on disk, computed at the first run only."""
         if self.store is None:
             return lambda batch: self.teacher(batch.teacher.to(self.device))
-        how = {"transform": self.teacher_view, "device": self.device, "progress": self.progress}
+        bar = self.progress and sys.stderr.isatty()
+        how = {"transform": self.teacher_view, "device": self.device, "progress": bar}
         store = embed(self.teacher, source, self.store / part, **how)
         return lambda batch: store[batch.index]
 

@@ -1,17 +1,20 @@
 """A graph with typed nodes and implicit edges, on PyG's HeteroData."""
 
+import warnings
 from collections.abc import Callable
 from math import prod
 from typing import Any
-
-from torch_geometric.data import HeteroData
-from torch_geometric.data.storage import EdgeStorage
 
 from graphkd.edges import NORMALISERS, Edges, Normalise
 from graphkd.errors import GraphError, ShapeError
 from graphkd.registry import unknown
 from graphkd.relations import RELATIONS, Relation
 from graphkd.typing import Float, Scope, Tensor
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # PyG scripts functions while it is imported, which torch gives up
+    from torch_geometric.data import HeteroData
+    from torch_geometric.data.storage import EdgeStorage
 
 EdgeType = tuple[str, str, str]
 _NEED_A_MATRIX = {"edge_index", "edge_attr", "edge_weight", "adj", "adj_t"}

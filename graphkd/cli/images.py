@@ -91,7 +91,10 @@ def require_classes(source: ImageSource) -> list[str]:
 def require_labels(source: ImageSource, why: str) -> None:
     """Raises: UsageError for images without labels."""
     if source.target(0) is None:
-        raise UsageError(f"{why} needs labelled images, and these have none", "give a folder with one folder a class")
+        raise UsageError(
+            f"{why} needs labelled images, and these have none",
+            "give a folder with one folder a class; of one class alone, the folder above",
+        )
 
 
 def training_view(size: int, augment: str, flip: bool) -> Transform:

@@ -36,13 +36,13 @@ class TrainConfig:
         warmup_epochs: epochs of linear warm-up, may be a fraction, < epochs.
         min_lr: learning rate at the end of the cosine.
         accumulate: forward passes per update, >= 1. Graphs do not grow by it: each pass aligns its own.
-        chunk: most images of a process whose activations are held at once, or ``None`` for all: a batch, and with it
-            every graph, larger than memory; see :class:`graphkd.step.Step`. The teacher is asked in chunks too.
-        clip: largest gradient norm, or ``None``.
-        freeze: layers of the student that keep their weights and statistics, by pattern: ``("conv1", "layer[12]")``;
-            see :func:`graphkd.freezing.freeze`.
+        chunk: most images of a process whose activations are held at once, by default all: a batch, and with it every
+            graph, larger than memory; see :class:`graphkd.step.Step`. The teacher is asked in chunks too.
+        clip: largest gradient norm; by default gradients are as they come.
+        freeze: layers of the student that keep their weights and statistics, by patterns such as ``conv1`` and
+            ``layer[12]``; see :func:`graphkd.freezing.freeze`.
         compile: let ``torch.compile`` make one program of student and losses; the first update then takes long.
-        ema: decay of the student's moving average in (0, 1), or ``None``; it is warmed up, and it is what is scored.
+        ema: decay of the student's moving average in (0, 1), by default none; it is warmed up, and is what is scored.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Graphs run in float32 whatever it says.
         nonfinite: what follows an update whose loss or gradient is NaN or infinite. It is never made; then ``"stop"``
             names the term and ends the run, ``"skip"`` goes on, ``"lower_scale"`` (fp16) goes on with half the loss
