@@ -85,5 +85,4 @@ def itself(sources: Tensor, targets: Tensor, first: int, start: int) -> Bool[Ten
 
 
 def _largest(*values: Tensor) -> Tensor:
-    found = [x.amax(-1) if x.shape[-1] else x.new_full((len(x),), -torch.inf) for x in values]
-    return torch.stack(found, -1)
+    return torch.stack([x.amax(-1) for x in values], -1)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from graphkd.errors import GraphError
 from graphkd.ring.travel import Homeward, Rows, passing
 from graphkd.typing import Tensor
 
@@ -45,6 +45,10 @@ class Course:
         """What stays, and what travels."""
         return tensors[: -self.travelling], tensors[-self.travelling :]
 
+    def empty(self, theirs: Rows) -> bool:
+        """Whether a block holds nothing, and another does: it is left out."""
+        return len(theirs[0]) == 0 < sum(self.sizes)
+
     def parts(self, rows: int) -> Iterator[slice]:
         """Rows that are taken at once; an empty slice where there are none."""
         return (slice(k, min(k + self.most, rows)) for k in range(0, max(rows, 1), self.most))
@@ -56,6 +60,8 @@ def fold(course: Course, tensors: Rows, combine: Callable[[Tensor, Tensor], Tens
     found: Tensor | None = None
     with torch.no_grad(), torch.autocast(own[0].device.type, enabled=False):
         for theirs, start in passing(tuple(travelling), course.sizes):
+            if course.empty(theirs):
+                continue
             parts = [
                 course.block(tuple(x[part] for x in own), theirs, course.first + part.start, start)
                 for part in course.parts(len(own[0]))
@@ -75,15 +81,22 @@ class _Sum(torch.autograd.Function):
         return fold(course, tensors, torch.add)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise GraphError(
+                "relations of nodes that pass from rank to rank have first derivatives only, and create_graph=True asks "
+                "for second ones: leave it out, or relate the samples in one process"
+            )
         found = ctx.context.run(_gradients, ctx.course, ctx.saved_tensors, ctx.needs_input_grad[1:], grad)
         return None, *found
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def total(course: Course, *tensors: Tensor) -> Tensor:
-    """The sum of the function's results of all blocks; differentiable once."""
+    """The sum of the function's results of all blocks; differentiable once.
+
+    Raises: GraphError for second derivatives.
+    """
     found: Tensor = _Sum.apply(course, *tensors)
     return found
 
@@ -97,7 +110,7 @@ def _gradients(course: Course, tensors: Rows, needed: Sequence[bool], grad: Tens
     with torch.autocast(grad.device.type, enabled=False):
         for theirs, start in passing(tuple(travelling), course.sizes):
             sums = [torch.zeros_like(x) for x in theirs]
-            for part in parts:
+            for part in [] if course.empty(theirs) else parts:
                 given = grad if len(parts) == 1 else grad[part]
                 inputs = [*[x[part] for x in own], *theirs]
                 into = [*[x[part] for x in ours], *sums]

@@ -1,38 +1,60 @@
 """What gloo ranks do for test_ring_ranks.py: edges, node terms and methods while blocks pass, and what they send."""
 
 import itertools
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from graphkd import distributed, ops
 from graphkd.alignments import ALIGNMENTS
+from graphkd.distillers.base import Pair
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.terms import NODE_TARGETS
+from graphkd.errors import GraphError
 from graphkd.features import Features
 from graphkd.graph import Graph
+from graphkd.ring.pairs import Pairs
+from graphkd.ring.travel import Rows
 from tests.distributed import prg_cases, test_eikd_ranks, test_every_distiller
 from tests.distributed.ranks import SAMPLES, own_rows
 from tests.kernels.inputs import randn
 
-WIDTH, TEACHER, TOKENS = 16, 18, 3  # wider than there are samples: Gram matrices are never fewer bytes
+WIDTH, TEACHER, TOKENS, MAPS = 16, 18, 3, (16, 32)  # wider than there are samples: Gram matrices are never fewer bytes
 RELATIONS = ("gram", "cosine", "pearson", "euclidean", "squared_euclidean", "rbf")
-RULES = (None, "center", "unit", "sum", "mean", "max")
-EDGES = [
-    *itertools.product(RELATIONS, RULES, ("huber",)),
-    *itertools.product(("gram", "cosine", "euclidean"), RULES, ("frobenius", "kl", "pearson", "cross_entropy")),
+RULES = ("center", "unit", "sum", "mean", "max")
+EDGES: list[tuple[str, str | None, str]] = [
+    *itertools.product(RELATIONS, (None,), ("huber",)),
+    *itertools.product(("cosine", "euclidean"), RULES, ("huber", "kl")),
+    *itertools.product(("euclidean",), (None, "unit"), ("frobenius", "pearson", "cross_entropy")),
+    ("rbf", None, "kl"),
 ]
 NODES = list(itertools.product(("identity", "teacher_gram"), ("cosine", "euclidean"), ("frobenius", "huber", "kl")))
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # and a half of the numbers that pass: rows sent, of how many passes
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "rkd": ("rkd", {"angle_weight": 0.0}),
     "pkt": ("pkt", {}),
     "cc": ("cc", {}),
     "irg": ("irg", {}),
     "sp": ("sp", {"on": "embedding"}),
     "trg": ("trg", {"local_weight": 0.0}),
-    "eikd": ("eikd", {"relation": "infonce"}),
-    "eikd without diagonal": ("eikd", {"relation": "softmax", "keep_diagonal": False}),
+    "infonce": ("eikd", {"relation": "infonce"}),
+    "softmax": ("eikd", {"relation": "softmax", "keep_diagonal": False}),
     "ega": ("ega", {"embed_dim": WIDTH, "teacher_head": "none"}),
+}
+JOURNEYS = {  # how often a row passes on: the student's, the teacher's, and the student's gradient
+    "rkd": (4, 4, 2),  # means and differences, each there and back again
+    "pkt": (4, 4, 2),
+    "cc": (2, 2, 1),
+    "irg": (5, 5, 2),  # for largest entries, too
+    "sp": (4, 4, 2),
+    "trg": (0, 3, 0),
+    "infonce": (3, 0, 1),
+    "softmax": (3, 3, 1),
+    "ega": (2, 2, 1),
 }
 
 
@@ -54,11 +76,7 @@ def nodes(case: tuple[str, str, str], chosen: slice) -> dict[str, Any]:
     student, teacher = (randn(SAMPLES, WIDTH, seed=k)[chosen].requires_grad_() for k in (1, 2))
     sizes = tuple(distributed.sizes(len(student), student.device))
 
-    class Pair:
-        pass
-
-    pair: Any = Pair()
-    pair.sizes, pair.student, pair.teacher = sizes, Graph().add("x", student), Graph().add("x", teacher)
+    pair = Pair(Graph().add("x", student), Graph().add("x", teacher), Features(student), Features(teacher), sizes=sizes)
     value = NODE_TARGETS.get(target)("x", relation, alignment)(pair)
     value.backward()
     return {"value": value.detach(), "student": student.grad, "teacher": teacher.grad}
@@ -66,15 +84,13 @@ def nodes(case: tuple[str, str, str], chosen: slice) -> dict[str, Any]:
 
 def features(chosen: slice, dtype: torch.dtype = torch.float64) -> tuple[Features, Features]:
     """Two networks' views of some samples."""
+    shapes = {"embedding": (WIDTH,), "logits": (5,), "lower": (4, 2, 2), "upper": (8, 2, 2), "t": (TOKENS, WIDTH)}
     found = []
     for seed in (1, 2):
-        shapes = {"embedding": (WIDTH,), "logits": (5,), "lower": (4, 2, 2), "upper": (8, 2, 2), "t": (TOKENS, WIDTH)}
-        values = {
-            name: randn(SAMPLES, *shape, seed=10 * seed + k, dtype=dtype)[chosen]
-            for k, (name, shape) in enumerate(shapes.items())
-        }
-        maps = {"lower": values["lower"], "upper": values["upper"]}
-        found.append(Features(values["embedding"], values["logits"], maps=maps, tokens={"t": values["t"]}))
+        draws = enumerate(shapes.items())
+        x = {name: randn(SAMPLES, *shape, seed=10 * seed + k, dtype=dtype)[chosen] for k, (name, shape) in draws}
+        maps = {name: x[name] for name in ("lower", "upper")}
+        found.append(Features(x["embedding"], x["logits"], maps=maps, tokens={"t": x["t"]}))
     student, teacher = found
     return student.map_tensors(lambda x: x.requires_grad_()), teacher
 
@@ -102,23 +118,60 @@ def outcomes(split: str) -> dict[Any, Any]:
         return found | {("method", name): method(name, chosen) for name in METHODS}
 
 
-def without_rows() -> dict[Any, Any]:
-    """All samples on rank 0, none on the others."""
+def others(split: str) -> dict[str, Any]:
+    """All samples on rank 0, and what a second derivative and a compiled loss get."""
+    x = randn(SAMPLES, WIDTH, seed=1)[own_rows(split)].requires_grad_()
+    y = randn(SAMPLES, WIDTH, seed=2)[own_rows(split)]
+    sizes = distributed.sizes(len(x), x.device)
     chosen = slice(None) if distributed.rank() == 0 else slice(0, 0)
+
+    def loss(student: torch.Tensor) -> torch.Tensor:
+        graphs = [Graph().add("x", each).connect("x", "euclidean", "x").gather(sizes) for each in (student, y)]
+        return ops.align(*(each.edges("x", "euclidean", "x") for each in graphs), ALIGNMENTS.get("kl"))
+
+    found: dict[str, Any] = {}
     with distributed.gather_limit(0):
-        return {("edges", *case): edges(case, chosen) for case in EDGES}
+        try:
+            second = str(torch.autograd.grad(loss(x), x, create_graph=True))
+        except GraphError as error:
+            second = str(error)
+        for name, each in (("plain", loss), ("compiled", torch.compile(loss, backend="eager"))):
+            value = each(x)
+            found[name] = value.detach(), torch.autograd.grad(value, x)[0]
+        found["second"] = second
+        found["empty"] = {case: edges(case, chosen) for case in EDGES}
+    with distributed.traffic() as sent:  # 1 GiB is more than these nodes
+        loss(x).backward()
+    return found | {"below the limit": dict(sent.calls)}
 
 
 def every_distiller(split: str) -> dict[str, Any]:
+    """Every method on this rank's share, blocks passing wherever they will do."""
     with distributed.gather_limit(0):
         return test_every_distiller.every_outcome(split)
 
 
-def every_prg() -> dict[Any, Any]:
+def every_option() -> tuple[dict[Any, Any], list[Any]]:
+    """PRG's and EIKD's options."""
     with distributed.gather_limit(0):
-        return prg_cases.every_outcome()
+        return prg_cases.every_outcome(), test_eikd_ranks.every_outcome()
 
 
-def every_eikd() -> list[Any]:
-    with distributed.gather_limit(0):
-        return test_eikd_ranks.every_outcome()
+def raising(rank: int, world: int, folder: str, seconds: float) -> None:
+    """A rank that fails while blocks pass, in a process of its own; each writes how it ended."""
+    store = dist.FileStore(f"{folder}/store", world)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=seconds))
+
+    def values(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
+        if rank == 1 and start != 1:
+            raise ValueError("this rank's graphics memory is full")
+        return (own[0] @ theirs[0].T,)
+
+    began = time.monotonic()
+    try:
+        Pairs((torch.ones(1, 3),), (torch.ones(1, 3),), (1,) * world, values, rank).sum(lambda x: x)
+        ended = "finished"
+    except (RuntimeError, ValueError) as error:
+        ended = f"{type(error).__name__}: {error}"
+    Path(folder, f"{rank}.txt").write_text(f"{time.monotonic() - began}\n{ended}")
+    os._exit(0)
