@@ -11,7 +11,7 @@ from graphkd.typing import Bool, Float, Tensor
 
 Values = Callable[[Rows, Rows, int, int], Rows]
 
-_ENTRIES = 2**22  # of the matrix of some sources by a block of targets: 16 MiB in float32
+_ENTRIES = 2**20  # of the matrix of some sources by a block of targets: 4 MiB in float32
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,12 @@ def total(course: Course, *tensors: Tensor) -> Tensor:
 def _gradients(course: Course, tensors: Rows, needed: Sequence[bool], grad: Tensor) -> list[Tensor | None]:
     own, travelling = course.split(tensors)
     of_own, of_theirs = course.split(needed)
-    ours = [torch.zeros_like(x) for x in own]
+    ours = _zeros(own, of_own)
     home = Homeward([x for x, need in zip(travelling, of_theirs, strict=True) if need], course.sizes)
     parts = list(course.parts(len(own[0])))
     with torch.autocast(grad.device.type, enabled=False):
         for theirs, start in passing(tuple(travelling), course.sizes):
-            sums = [torch.zeros_like(x) for x in theirs]
+            sums = _zeros(theirs, of_theirs)
             for part in [] if course.empty(theirs) else parts:
                 given = grad if len(parts) == 1 else grad[part]
                 inputs = [*[x[part] for x in own], *theirs]
@@ -119,6 +119,11 @@ def _gradients(course: Course, tensors: Rows, needed: Sequence[bool], grad: Tens
     back = iter(home.arrived())
     found = [x if need else None for x, need in zip(ours, of_own, strict=True)]
     return [*found, *[next(back) if need else None for need in of_theirs]]
+
+
+def _zeros(rows: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor]:
+    """Sums of gradients to come; where none will, the rows hold the place."""
+    return [torch.zeros_like(x) if need else x for x, need in zip(rows, needed, strict=True)]
 
 
 def _add_gradients(

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from graphkd import distributed, ops
 from graphkd.alignments import ALIGNMENTS
@@ -140,9 +142,23 @@ def others(split: str) -> dict[str, Any]:
             found[name] = value.detach(), torch.autograd.grad(value, x)[0]
         found["second"] = second
         found["empty"] = {case: edges(case, chosen) for case in EDGES}
-    with distributed.traffic() as sent:  # 1 GiB is more than these nodes
+    with distributed.traffic() as sent, Largest() as gathered:  # 1 GiB is more than these nodes
         loss(x).backward()
-    return found | {"below the limit": dict(sent.calls)}
+    with distributed.gather_limit(0), Largest() as passing:
+        loss(x).backward()
+    return found | {"below the limit": dict(sent.calls), "largest": (gathered.entries, passing.entries)}
+
+
+class Largest(TorchDispatchMode):
+    """Entries of the largest tensor that is made inside."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        sizes = [each.numel() for each in tree_leaves(made) if isinstance(each, torch.Tensor)]
+        self.entries = max([self.entries, *sizes])
+        return made
 
 
 def every_distiller(split: str) -> dict[str, Any]:

@@ -110,6 +110,12 @@ def test_small_nodes_are_gathered(four):
         assert "ring" not in each["below the limit"]
 
 
+def test_no_rank_holds_more_than_a_block(four):
+    rows = SHARES[4, "uneven"]
+    for each in four:
+        assert each["largest"] == (sum(rows) * WIDTH, 2 * max(rows) * WIDTH)  # of one network; of both
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_method_equals_one_process(on_ranks, same, split):
     whole, ranks = test_every_distiller.every_outcome(""), on_ranks(4, every_distiller, split)
