@@ -228,6 +228,7 @@ class EdgesAndIdentity:
             return (torch.stack([edge, node]).unsqueeze(0),)
 
         nodes = student, teacher
+        # Gram matrices would have been fewer bytes but for N < D: then a block of pairs is smaller than one of nodes.
         pairs = Pairs(nodes, nodes, sizes, sums, sum(sizes[: distributed.rank()]), whole=True)
         return pairs.sum(lambda both: both).sum(0).unbind()
 

@@ -74,7 +74,8 @@ class Pairs:
         def block(own: Rows, theirs: Rows, first: int, start: int) -> Tensor:
             return of(*self.values(own[:count], theirs, first, start), *own[count:])
 
-        most = n if self.whole else _ENTRIES // max(*self.sizes, 1)
+        widest = max(x.shape[1:].numel() for x in self.travelling)  # each part reads a block: let it be as large as one
+        most = n if self.whole else max(_ENTRIES // max(*self.sizes, 1), widest)
         return Course(block, len(self.travelling), self.sizes, self.first, max(most, 1))
 
 

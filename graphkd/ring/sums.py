@@ -84,8 +84,8 @@ class _Sum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise GraphError(
-                "relations of nodes that pass from rank to rank have first derivatives only, and create_graph=True asks "
-                "for second ones: leave it out, or relate the samples in one process"
+                "relations of nodes that pass from rank to rank have first derivatives only, and create_graph=True "
+                "asks for second ones: leave it out, or relate the samples in one process"
             )
         found = ctx.context.run(_gradients, ctx.course, ctx.saved_tensors, ctx.needs_input_grad[1:], grad)
         return None, *found

@@ -151,11 +151,11 @@ def test_options_of_prg_and_eikd_equal_one_process(on_ranks, same):
 
 
 def test_no_rank_waits_for_one_that_failed(tmp_path):
-    world, patience = 3, 10.0
+    world, patience = 3, 30.0
     torch.multiprocessing.spawn(raising, args=(world, str(tmp_path), patience), nprocs=world)
     ends = [(tmp_path / f"{rank}.txt").read_text().split("\n", 1) for rank in range(world)]
     assert ends[1][1] == "ValueError: this rank's graphics memory is full"
     for rank in (0, 2):
         assert ends[rank][1].startswith("RuntimeError") or ends[rank][1] == "finished"
-        assert float(ends[rank][0]) < 2 * patience
-    assert any(end.startswith("RuntimeError") for _, end in ends)
+        assert float(ends[rank][0]) < patience + 10
+    assert ends[2][1].startswith("RuntimeError")  # it never gets the second block
