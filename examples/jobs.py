@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from stand_in_teacher import train_stand_in
+from stand_in_teacher import TEMPLATES, train_stand_in
 
 from graphkd import Batch, CLIPTeacher, Features, Views, embed, open_folder
 from graphkd.data.class_names import read_class_names
@@ -19,16 +19,6 @@ from graphkd.errors import DataError
 from graphkd.training.metrics import Counts
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
-TEMPLATES = (
-    "a photo of the digit {}.",
-    "a handwritten {}.",
-    "a scan of the digit {}.",
-    "the number {}.",
-    "a blurry photo of a {}.",
-    "a small picture of the digit {}.",
-    "a digit {} in pencil.",
-    "an image of the figure {}.",
-)
 
 
 @dataclass

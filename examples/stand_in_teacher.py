@@ -23,6 +23,16 @@ CONFIG = {
     "vision_cfg": {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 32},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
+TEMPLATES = (  # prompts for handwritten digits
+    "a photo of the digit {}.",
+    "a handwritten {}.",
+    "a scan of the digit {}.",
+    "the number {}.",
+    "a blurry photo of a {}.",
+    "a small picture of the digit {}.",
+    "a digit {} in pencil.",
+    "an image of the figure {}.",
+)
 
 
 def train_stand_in(

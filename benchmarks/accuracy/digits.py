@@ -9,23 +9,13 @@ from benchmarks.accuracy import students
 from benchmarks.accuracy.config import Config, Method, Recipe
 from benchmarks.accuracy.study import Problem
 from benchmarks.accuracy.tower import cache_folder
-from examples.stand_in_teacher import train_stand_in
+from examples.stand_in_teacher import TEMPLATES, train_stand_in
 from graphkd import Batch, CLIPTeacher, Features
 from graphkd.data.datasets import digits_source
 from graphkd.data.sources import ArraySource
 
 RECIPE = Recipe(student="small_resnet", epochs=40, warmup=12.0)
 SIDE = 32
-TEMPLATES = (
-    "a photo of the digit {}.",
-    "a handwritten {}.",
-    "a scan of the digit {}.",
-    "the number {}.",
-    "a blurry photo of a {}.",
-    "a small picture of the digit {}.",
-    "a digit {} in pencil.",
-    "an image of the figure {}.",
-)
 PRG = {"node_weight": 6.4, "edge_weight": 12.3, "ce_weight": 0.1}
 METHODS: list[Method] = [
     Method("ratio of maxima", "prg", PRG, "ratio scaled"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from benchmarks.accuracy import caltech, cifar, digits, eikd
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
@@ -55,11 +56,12 @@ class Study:
 
 
 BASELINES = ("KD", "mimicking + CE", "KD + mimicking + CE")
+_caltech = partial(Study, problem=caltech.problem, base=caltech.RECIPE)
+_unlabelled = partial(Study, problem=cifar.without_labels, methods=cifar.WITHOUT_LABELS, seeds=1, against="KD")
+_labelled = partial(Study, problem=cifar.with_labels)
 STUDIES: dict[str, Study] = {
-    "caltech": Study(
+    "caltech": _caltech(
         title="Caltech-101 (41 classes), CLIP ViT-B/32 teacher, no labels",
-        problem=caltech.problem,
-        base=caltech.RECIPE,
         methods=[*caltech.METHODS, *caltech.TERMS],
         more=tuple(caltech.MORE),
         seeds=5,
@@ -67,21 +69,11 @@ STUDIES: dict[str, Study] = {
         ours=("PRG", *[method.label for method in caltech.TERMS]),
         theirs=("pseudo-label CE", *BASELINES),
     ),
-    "caltech-weights": Study(
-        title="Weights of the baselines on Caltech-101 (41 classes)",
-        problem=caltech.problem,
-        base=caltech.RECIPE,
-        methods=caltech.WEIGHTS,
-        seeds=3,
-        against="KD, T = 4",
+    "caltech-weights": _caltech(
+        "Weights of the baselines on Caltech-101 (41 classes)", methods=caltech.WEIGHTS, seeds=3, against="KD, T = 4"
     ),
-    "caltech-prg": Study(
-        title="Ablation of PRG on Caltech-101 (41 classes)",
-        problem=caltech.problem,
-        base=caltech.RECIPE,
-        methods=caltech.ABLATION,
-        seeds=3,
-        against="PRG",
+    "caltech-prg": _caltech(
+        "Ablation of PRG on Caltech-101 (41 classes)", methods=caltech.ABLATION, seeds=3, against="PRG"
     ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",
@@ -91,25 +83,18 @@ STUDIES: dict[str, Study] = {
         seeds=5,
         against="ratio of maxima",
     ),
-    "cifar100": Study(
-        title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels",
-        problem=cifar.without_labels,
-        base=cifar.REDUCED,
-        methods=cifar.WITHOUT_LABELS,
-        seeds=1,
-        against="KD",
+    "cifar100": _unlabelled(
+        "CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels", base=cifar.REDUCED
     ),
-    "cifar100-labels": Study(
+    "cifar100-labels": _labelled(
         title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), with labels",
-        problem=cifar.with_labels,
         base=cifar.REDUCED,
         methods=cifar.WITH_LABELS,
         seeds=1,
         against="KD",
     ),
-    "cifar100-crg": Study(
+    "cifar100-crg": _labelled(
         title="Ablation of CRG on CIFAR-100 (2,500 images, 10 epochs), with labels",
-        problem=cifar.with_labels,
         base=cifar.SMALLER,
         methods=cifar.CRG_ABLATION,
         seeds=3,
@@ -123,13 +108,6 @@ STUDIES: dict[str, Study] = {
         seeds=3,
         against="selected, KD",
     ),
-    "cifar100-full": Study(
-        title="CIFAR-100, full protocol, CLIP-like teacher, no labels",
-        problem=cifar.without_labels,
-        base=cifar.FULL,
-        methods=cifar.WITHOUT_LABELS,
-        seeds=1,
-        against="KD",
-    ),
+    "cifar100-full": _unlabelled("CIFAR-100, full protocol, CLIP-like teacher, no labels", base=cifar.FULL),
 }
 PROBLEMS: dict[str, Callable[[Config], Problem]] = {name: study.problem for name, study in STUDIES.items()}

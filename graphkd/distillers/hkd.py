@@ -10,7 +10,7 @@ from graphkd import distributed, ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
 from graphkd.edges import Edges
-from graphkd.errors import OptionError
+from graphkd.errors import DataError, OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.relations import cosine
@@ -23,6 +23,11 @@ _SIDES: Final = (("student", "teacher"), ("teacher", "student"))
 def recall(memory: Tensor, index: Tensor) -> Tensor:
     """Rows of a memory. An op of its own, because a compiled backward pass may compute plain indexing once more, and
     would then read what the memory has become in the meantime."""
+    if not index.is_cuda and len(index) and (index.max() >= len(memory) or index.min() < 0):  # a GPU says so itself
+        raise DataError(
+            f"HKD's memory has a place for each of num_samples={len(memory)} samples, found index {int(index.max())} "
+            f"(least {int(index.min())}): num_samples is the size of the training set, not of the batch"
+        )
     return memory[index]
 
 
@@ -58,7 +63,7 @@ class HKDDistiller(Distiller):
         momentum: share of the old memory in an update, in [0, 1]; default 0.9.
         seed: of the memory's start and of the order of negatives; default 0.
     Shapes: embedding (b, d), logits (b, c), index (b,).
-    Raises: OptionError; MissingFeatureError without ``index``.
+    Raises: OptionError; MissingFeatureError without ``index``; DataError for one outside [0, num_samples).
     Example: ``HKDDistiller(512, 768, len(dataset))(features, teacher_features, index=batch.index).total``
     Differs from the official code (wyc-ruiker/HKD): negatives are one walk through the other network's memory for the
     whole batch, in a seeded order and never the sample itself (there drawn for each sample, from the network's own

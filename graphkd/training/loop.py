@@ -189,8 +189,7 @@ class Trainer:
         if self.at.skipped > before:
             names, count = ", ".join(self.meter.broken), self.at.skipped
             log.warning("by update %d, %d were left out: NaN or infinite %s", self.at.update, count, names)
-        aside = ("gradient", "skipped", "refused")
-        extra: dict[str, float] = {key: means[key] for key in aside if key in means}
+        extra: dict[str, float] = {key: means[key] for key in ("gradient", "skipped", "refused") if key in means}
         terms = {name: value for name, value in means.items() if name not in extra}
         extra |= {"lr": self.updater.lr, "images_per_second": self.display.show(self.at, terms)}
         self._record({"loss": sum(terms.values()), **terms, **extra})
