@@ -173,6 +173,17 @@ def every_option() -> tuple[dict[Any, Any], list[Any]]:
         return prg_cases.every_outcome(), test_eikd_ranks.every_outcome()
 
 
+IN_DDP = {"edges": "sample", "edge_alignment": "huber"}
+
+
+def wrapped(split: str) -> dict[str, Any]:
+    """Two training steps of PRG in DistributedDataParallel."""
+    before = prg_cases.SPLITS[split][: distributed.rank() + 1]
+    with distributed.gather_limit(0), distributed.traffic() as sent:
+        found = prg_cases.step_outcome(IN_DDP, slice(sum(before[:-1]), sum(before)))
+    return {"shared": found["shared"], "values": found["values"], "calls": dict(sent.calls)}
+
+
 def raising(rank: int, world: int, folder: str, seconds: float) -> None:
     """A rank that fails while blocks pass, in a process of its own; each writes how it ended."""
     store = dist.FileStore(f"{folder}/store", world)

@@ -7,6 +7,7 @@ from tests.distributed import prg_cases, test_eikd_ranks, test_every_distiller
 from tests.distributed.ranks import SHARES, WORLDS
 from tests.distributed.ring_ranks import (
     EDGES,
+    IN_DDP,
     JOURNEYS,
     MAPS,
     METHODS,
@@ -21,6 +22,7 @@ from tests.distributed.ring_ranks import (
     others,
     outcomes,
     raising,
+    wrapped,
 )
 
 SPLITS = ("even", "uneven")
@@ -148,6 +150,17 @@ def test_options_of_prg_and_eikd_equal_one_process(on_ranks, same):
                 same(found[name], expected, f"{options}: {name}")
             for leaf, expected in gradients.items():
                 same(own[leaf] / 2, expected[rows], f"{options}: the gradient of the student's {leaf}")
+
+
+@pytest.mark.parametrize("split", prg_cases.SPLITS)
+def test_steps_in_ddp_equal_one_process(on_ranks, same, split):
+    whole = prg_cases.step_outcome(IN_DDP, slice(None))
+    for each in on_ranks(2, wrapped, split):
+        assert each["calls"]["ring"] == 2 * 3  # of two steps: there, back again and the gradients
+        for name, expected in whole["values"].items():
+            same(each["values"][name], expected, name)
+        for name, expected in whole["shared"].items():
+            same(each["shared"][name], expected, name)
 
 
 def test_no_rank_waits_for_one_that_failed(tmp_path):
