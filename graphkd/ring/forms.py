@@ -58,7 +58,7 @@ def by_maximum(pairs: Pairs) -> Pairs:
         return _columns([part for x, hit in found for part in (torch.where(hit, x, 0.0).sum(-1), hit.sum(-1))])
 
     sums, counts = distributed.total(pairs.sum(hits, top.expand(len(tops), -1)).sum(0)).view(-1, 2).unbind(-1)
-    largest = torch.where(top.isnan(), top, sums / counts.clamp_min(1))  # a NaN equals nothing, and goes out
+    largest = torch.where(counts > 0, sums / counts.clamp_min(1), top)  # a NaN equals nothing, and goes out
     return _divided(pairs, torch.where(largest > 0, largest, 1.0))
 
 
