@@ -22,7 +22,7 @@ from benchmarks.timing import on_gpu, timed
 # Before the first fork: freed blocks go back to the system at once, so that the resident set is what is in use.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "65536")
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ def available_mib() -> float:
 
 def _child(pipe: Connection, name: str, shape: Shape, form: str, threads: int, budget: float | None) -> None:
     torch.set_num_threads(threads)
-    limit = _status("VmSize") * 1024 + int(0.8 * available_mib() * 2**20)
+    limit = status("VmSize") * 1024 + int(0.8 * available_mib() * 2**20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # an error here, rather than the whole machine out of memory
     try:
         runner = Runner(cases()[name], shape, form)
         small = tuple(min(each, 16) for each in shape) if form != "compile" else shape
         Runner(cases()[name], small, form).tried()  # threads, libraries and code of all that is used
         with runner.scope():
-            before = _status("VmRSS")
+            before = status("VmRSS")
             high = _highest(runner)
             ms = 0.0 if budget is None else timed(runner, budget).ms
         pipe.send(Weighed((high - before) / 1024, high / 1024, ms))
@@ -112,19 +112,19 @@ def _child(pipe: Connection, name: str, shape: Shape, form: str, threads: int, b
 def _highest(runner: Runner) -> int:
     """KiB: the kernel's own high-water mark; where it cannot be reset, what a sampler sees."""
     try:
-        _CLEAR.write_text("5")
+        CLEAR.write_text("5")
     except OSError:
         return _sampled(runner)
     runner()
-    return _status("VmHWM")
+    return status("VmHWM")
 
 
 def _sampled(runner: Runner) -> int:
-    seen, done = [_status("VmRSS")], threading.Event()
+    seen, done = [status("VmRSS")], threading.Event()
 
     def watch() -> None:
         while not done.wait(5e-4):
-            seen.append(_status("VmRSS"))
+            seen.append(status("VmRSS"))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -134,8 +134,9 @@ def _sampled(runner: Runner) -> int:
     return max(seen)
 
 
-def _status(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+)", _STATUS.read_text())
+def status(field: str) -> int:
+    """KiB of this process: a field of Linux's ``/proc/self/status``."""
+    found = re.search(rf"{field}:\s+(\d+)", STATUS.read_text())
     assert found is not None
     return int(found[1])
 

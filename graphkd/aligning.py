@@ -7,56 +7,20 @@ this rank's sum of penalties; ``alignment.reduce`` adds those of all ranks and a
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from graphkd import grams
+from graphkd.comparable import AlignmentLike, EdgesLike
 from graphkd.edge_ops import INNER, RELATIONS, edge_sum, node_sum, row_map, same_width, unit_edge_sum
 from graphkd.errors import ShapeError
+from graphkd.passing import align_passing
 from graphkd.row_ops import edge_kl
 from graphkd.typing import Float, Tensor
 
 _WHOLE = 2**24  # entries of a matrix that is materialised: 64 MiB in float32
 _BLOCK = 2**22  # entries of a block of rows of a larger one
-
-
-class EdgesLike(Protocol):
-    """What :func:`align` needs of edges."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def weight(self) -> Tensor | None: ...
-    @property
-    def source(self) -> Tensor: ...
-    @property
-    def target(self) -> Tensor: ...
-    @property
-    def targets(self) -> Tensor: ...
-    @property
-    def among(self) -> int: ...
-    @property
-    def by_rows(self) -> bool: ...
-    def rows(self, start: int, stop: int, /) -> "EdgesLike": ...
-    def dense(self) -> Tensor: ...
-
-
-class AlignmentLike(Protocol):
-    """What :func:`align` needs of an alignment."""
-
-    @property
-    def kernel(self) -> tuple[Any, ...]: ...
-    @property
-    def sums(self) -> bool: ...
-    @property
-    def outer(self) -> Callable[[Tensor, Tensor, int], Tensor]: ...
-    def local_sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
-    def reduce(self, value: Tensor, rows: int, columns: int, /) -> Tensor: ...
-    def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None, /) -> Tensor: ...
 
 
 def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> Float[Tensor, ""]:
@@ -77,6 +41,8 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
             "both graphs need the same nodes in the same order"
         )
     across = _across_ranks(student, teacher, alignment)
+    if across is None:
+        across = align_passing(student, teacher, alignment)
     if across is not None:
         return across
     name, *numbers = alignment.kernel or ("",)

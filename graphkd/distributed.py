@@ -5,15 +5,19 @@ Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, 
 Nobody else multiplies by W.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from graphkd.errors import OptionError
 from graphkd.traffic import Traffic, counting, current
 from graphkd.typing import Float, Tensor
+
+_GATHER_LIMIT: ContextVar[int] = ContextVar("graphkd_gather_limit", default=2**30)
 
 
 def world_size() -> int:
@@ -38,6 +42,44 @@ def traffic() -> Iterator[Traffic]:
     """
     with counting(world_size()) as found:
         yield found
+
+
+@contextmanager
+def gather_limit(size: int) -> Iterator[None]:
+    """The most bytes of gathered nodes, of both networks, that a term may hold on a rank: 1 GiB unless set here.
+
+    A term that would gather more lets blocks of nodes pass from rank to rank instead, if its loss can be computed from
+    blocks (``docs/distributed.md`` says which can); one that cannot gathers all the same. Sizes alone decide, so that
+    all ranks do the same: they need the same limit. The backward pass follows its forward pass.
+
+    Args:
+        size: bytes; 0 for blocks wherever they will do.
+
+    Raises: OptionError for a size < 0.
+    Example::
+
+        with distributed.gather_limit(256 * 2**20):
+            losses = step(images, teacher(images))
+    """
+    if size < 0:
+        raise OptionError(f"a limit of gathered nodes is a number of bytes >= 0, found {size}")
+    token = _GATHER_LIMIT.set(size)
+    try:
+        yield
+    finally:
+        _GATHER_LIMIT.reset(token)
+
+
+def too_large_to_gather(rows_of_ranks: Sequence[int], *nodes: Tensor) -> bool:
+    """Whether these nodes of all ranks would pass the limit.
+
+    Args:
+        rows_of_ranks: nodes of each rank.
+        nodes: this rank's, (n, any).
+    """
+    if len(rows_of_ranks) < 2:
+        return False
+    return sum(rows_of_ranks) * sum(x.shape[1:].numel() * x.element_size() for x in nodes) > _GATHER_LIMIT.get()
 
 
 def _all_reduce(buffer: Tensor, counter: Traffic | None) -> None:

@@ -22,6 +22,7 @@ from graphkd.edge_ops import same_width as same_width
 from graphkd.edge_ops import similarity as similarity
 from graphkd.edge_ops import unit_edge_sum as unit_edge_sum
 from graphkd.errors import BackendError
+from graphkd.passing import align_passing as align_passing
 from graphkd.row_ops import damped_column_pearson as damped_column_pearson
 from graphkd.row_ops import damped_row_pearson as damped_row_pearson
 from graphkd.row_ops import edge_kl as edge_kl

@@ -6,9 +6,11 @@ mean of the blocks' relations.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from graphkd import ops
 from graphkd.registry import Registry
+from graphkd.ring.pairs import itself
 from graphkd.typing import Float, Tensor
 
 Relation = Callable[[Tensor, Tensor], Tensor]
@@ -102,6 +104,32 @@ def rbf(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"], gamma: float = 1
     Example: ``rbf(torch.tensor([[0.]]), torch.tensor([[1.]]))`` is ``[[exp(-1)]]``.
     """
     return (-gamma * ops.squared_distances(x, y)).exp()
+
+
+@dataclass(frozen=True)
+class ExceptItself:
+    """A pairwise relation whose value of a node with itself is another.
+
+    Args:
+        relation: of a node with any other.
+        value: of a node with itself.
+        first: place of the first source among the targets.
+
+    Shapes: (n, d), (m, d) -> (n, m).
+    Example: ``ExceptItself(cosine, 0.0)(x, x)`` is 0 on the diagonal.
+    """
+
+    relation: Relation
+    value: float
+    first: int = 0
+
+    def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """The relation of sources with all targets."""
+        return self.block(x, y, self.first, 0)
+
+    def block(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], first: int, start: int) -> Float[Tensor, "n m"]:
+        """The relation of sources from place ``first`` with targets from place ``start``."""
+        return self.relation(x, y).masked_fill(itself(x, y, first, start), self.value)
 
 
 def name_of(relation: Relation) -> str:

@@ -17,8 +17,8 @@ class Traffic:
 
     Attributes:
         ranks: in the process group.
-        handed: bytes that this rank handed to ``"all_reduce"`` (its buffer) and ``"all_gather"`` (its own rows, padded
-            to those of the largest rank).
+        handed: bytes that this rank handed to ``"all_reduce"`` (its buffer), to ``"all_gather"`` (its own rows, padded
+            to those of the largest rank), and to the next rank in a ``"ring"`` (blocks of rows, padded alike).
         calls: how often.
     """
 
@@ -33,9 +33,9 @@ class Traffic:
 
     @property
     def sent(self) -> dict[str, float]:
-        """Bytes that leave this rank when collectives run in a ring: 2 (W - 1)/W of a sum, W - 1 times own rows."""
+        """Bytes that leave this rank: 2 (W - 1)/W of a sum and W - 1 times own rows, as rings of ranks do it."""
         w = self.ranks
-        factors = {"all_reduce": 2 * (w - 1) / w, "all_gather": w - 1.0}
+        factors = {"all_reduce": 2 * (w - 1) / w, "all_gather": w - 1.0, "ring": 1.0}
         return {name: factors[name] * size for name, size in self.handed.items()}
 
     @property

@@ -4,17 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
 from graphkd import distributed, ops
-from graphkd.alignments import CROSS_ENTROPY, HUBER, MSE, Alignment, kl
+from graphkd.alignments import HUBER, MSE, Alignment, kl
 from graphkd.distillers.base import Pair
+from graphkd.distillers.contrast import contrast
 from graphkd.distillers.terms import TeacherGramNodes
 from graphkd.edges import Edges
 from graphkd.errors import OptionError
 from graphkd.graph import Graph
 from graphkd.registry import Registry
-from graphkd.relations import cosine
+from graphkd.relations import ExceptItself, cosine
 from graphkd.typing import Float, Tensor
 
 
@@ -67,10 +66,7 @@ class Within(Implicit):
         return ops.align(student, teacher, self.alignment)
 
     def _off_diagonal(self, edges: Edges) -> Edges:
-        def relation(x: Tensor, y: Tensor) -> Tensor:
-            own = torch.arange(len(x), device=x.device).unsqueeze(1) + edges.offset
-            return edges.relation(x, y).masked_fill(own == torch.arange(len(y), device=y.device), self.absent)
-
+        relation = ExceptItself(edges.relation, self.absent, edges.offset)
         return replace(edges, relation=relation, name=f"{edges.name}, off the diagonal")
 
 
@@ -117,12 +113,7 @@ class InfoNCE(Implicit):
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Mean over samples."""
-        student, teacher = pair.student["sample"].x, pair.teacher["sample"].x
-        everyone = distributed.gather(student, list(pair.sizes))
-        first = sum(pair.sizes[: distributed.rank()])
-        own = torch.arange(first, first + len(teacher), device=teacher.device)
-        contrast = ops.info_nce(teacher, everyone, own, "cosine", self.temperature)
-        return CROSS_ENTROPY.reduce(contrast, len(teacher), len(everyone))
+        return contrast(pair.teacher["sample"].x, pair.student["sample"].x, pair.sizes, self.temperature)
 
 
 IMPLICIT: Registry[Callable[[bool, float], Implicit]] = Registry("implicit relation")

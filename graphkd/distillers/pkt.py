@@ -55,5 +55,8 @@ class PKTDistiller(Distiller):
 
 def _divergence(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
+    passing = ops.align_passing(student, teacher, DIVERGENCE)
+    if passing is not None:
+        return passing
     value = ops.edge_pkt(*ops.edge_nodes(student, teacher))
     return DIVERGENCE.reduce(value, *student.shape)

@@ -1,5 +1,6 @@
 """Relational knowledge distillation: distances of pairs and angles of triplets of samples."""
 
+from dataclasses import replace
 from typing import ClassVar, Final, final
 
 import torch
@@ -11,6 +12,7 @@ from graphkd.distillers.parts import sample_graph
 from graphkd.edges import Edges
 from graphkd.features import Features
 from graphkd.graph import Graph
+from graphkd.relations import ExceptItself
 from graphkd.typing import Float, Side, Tensor
 
 _LEAST: Final = 1e-12  # of the squared distance of two samples
@@ -58,16 +60,23 @@ def _distance(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "euclidean", "sample") for graph in (pair.student, pair.teacher))
     if distributed.world_size() == 1:
         return ops.rkd_distance(student.source, teacher.source)
-    return HUBER(_relative(student), _relative(teacher))
+    ours, theirs = (replace(each, relation=ExceptItself(_apart, 0.0)) for each in (student, teacher))
+    passing = ops.align_passing(ours, theirs, HUBER)
+    return HUBER(_relative(student), _relative(teacher)) if passing is None else passing
+
+
+def _apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """Distances of different samples, at least 1e-6."""
+    return ops.squared_distances(x, y).clamp_min(_LEAST).sqrt()
+
+
+_apart.pairwise = True  # type: ignore[attr-defined]
 
 
 def _relative(edges: Edges) -> Float[Tensor, "n m"]:
     """This rank's rows of ``ops.rkd_distances`` of everybody's nodes."""
-    n, m = edges.shape
-    own = torch.arange(n, device=edges.source.device).unsqueeze(1) + edges.offset
-    itself = own == torch.arange(m, device=own.device)
-    squares = ops.squared_distances(edges.source, edges.targets).clamp_min(_LEAST)
-    distances = ops.safe_sqrt(torch.where(itself, 0.0, squares))
+    m = edges.shape[-1]
+    distances = ExceptItself(_apart, 0.0, edges.offset)(edges.source, edges.targets)
     mean = distributed.total(distances.sum()) / max(m * (m - 1), 1)
     return distances / torch.where(mean == 0, 1.0, mean)
 

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,9 @@ from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.graph import EdgeType
 from graphkd.registry import Registry
-from graphkd.relations import RELATIONS, Relation, name_of
+from graphkd.relations import RELATIONS, Relation, is_pairwise, name_of
+from graphkd.ring.pairs import Pairs, itself
+from graphkd.ring.travel import Rows
 from graphkd.typing import Float, Tensor
 
 
@@ -73,9 +74,11 @@ class MatrixTarget(NodeTerm):
 
     Attributes:
         kernel: what fused kernels call the target, or empty.
+        of_teachers: whether the target relates the teacher's nodes to each other.
     """
 
     kernel: ClassVar[str] = ""
+    of_teachers: ClassVar[bool] = False
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of N from the target."""
@@ -83,18 +86,21 @@ class MatrixTarget(NodeTerm):
         assert callable(self.relation)
         student, teacher = self.nodes(pair)
         across = self._across_ranks(pair, student, teacher)
+        if across is None:
+            across = self._passing(pair, student, teacher)
         if across is not None:
             return across
-        everyone = distributed.gather(student, list(pair.sizes))
-        fused = ops.NodeKernel(
-            name_of(self.relation),
-            self.kernel,
-            offset=sum(pair.sizes[: distributed.rank()]),
-            everyone=lambda: distributed.gather(teacher, list(pair.sizes)),
-        )
-        return ops.align_nodes(
-            everyone, teacher, self.relation, self.alignment, partial(self.target, pair, teacher), fused
-        )
+        sizes, first = list(pair.sizes), sum(pair.sizes[: distributed.rank()])
+        everyone = distributed.gather(student, sizes)
+
+        def teachers() -> Tensor:
+            return distributed.gather(teacher, sizes)
+
+        def target() -> Tensor:
+            return self.target(teacher, teachers() if self.of_teachers else everyone, first, 0)
+
+        fused = ops.NodeKernel(name_of(self.relation), self.kernel, first, teachers)
+        return ops.align_nodes(everyone, teacher, self.relation, self.alignment, target, fused)
 
     def _across_ranks(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
         assert isinstance(self.alignment, Alignment)
@@ -105,9 +111,33 @@ class MatrixTarget(NodeTerm):
         value = grams.nodes(student, teacher, name_of(self.relation), self.kernel, rows)
         return None if value is None else self.alignment.outer(value, value.new_tensor(float(rows)), rows)
 
+    def _passing(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
+        assert isinstance(self.alignment, Alignment)
+        assert callable(self.relation)
+        relation, total = self.relation, self.alignment.passes
+        if total is None or not is_pairwise(relation):
+            return None
+        if not distributed.too_large_to_gather(pair.sizes, student, teacher):
+            return None
+
+        def values(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
+            return relation(own[0], theirs[0]), self.target(own[0], theirs[-1], first, start)
+
+        travelling = (student, teacher) if self.of_teachers else (student,)
+        pairs = Pairs((teacher,), travelling, pair.sizes, values, sum(pair.sizes[: distributed.rank()]))
+        return self.alignment.reduce(total(pairs), len(teacher), pairs.targets)
+
     @abstractmethod
-    def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
-        """What N should be. This rank's rows, everybody's columns."""
+    def target(
+        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
+    ) -> Float[Tensor, "r m"]:
+        """What N should be.
+
+        Args:
+            teacher: some of the teacher's nodes.
+            others: nodes that they are related to: the teacher's where :attr:`of_teachers`, else the student's.
+            first, start: place of the first of either among the samples of all ranks.
+        """
 
 
 @NODE_TARGETS.register("identity")
@@ -116,11 +146,11 @@ class IdentityNodes(MatrixTarget):
 
     kernel: ClassVar[str] = "identity"
 
-    def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
-        """This rank's rows of the identity."""
-        total, start = sum(pair.sizes), sum(pair.sizes[: distributed.rank()])
-        own = torch.arange(start, start + len(teacher), device=teacher.device)
-        return (own.unsqueeze(1) == torch.arange(total, device=teacher.device)).to(teacher.dtype)
+    def target(
+        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
+    ) -> Float[Tensor, "r m"]:
+        """These rows and columns of the identity."""
+        return itself(teacher, others, first, start).to(teacher.dtype)
 
 
 @NODE_TARGETS.register("teacher_gram")
@@ -128,11 +158,14 @@ class TeacherGramNodes(MatrixTarget):
     r""":math:`N \to R^T`: a student node relates to the teacher's nodes as its own teacher node does."""
 
     kernel: ClassVar[str] = "gram"
+    of_teachers: ClassVar[bool] = True
 
-    def target(self, pair: Pair, teacher: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
-        """This rank's rows of the teacher's own relation matrix."""
+    def target(
+        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
+    ) -> Float[Tensor, "r m"]:
+        """The teacher's own relations."""
         assert callable(self.relation)
-        return self.relation(teacher, distributed.gather(teacher, list(pair.sizes)))
+        return self.relation(teacher, others)
 
 
 @NODE_TARGETS.register("diagonal")
@@ -179,10 +212,25 @@ class EdgesAndIdentity:
         if sums is not None:
             count = sums.new_tensor(float(rows))
             return self.alignment.outer(sums[0], count, rows), self.alignment.outer(sums[1], count, rows)
+        if distributed.too_large_to_gather(pair.sizes, student, teacher):
+            edge, node = self._passing(student, teacher, pair.sizes)
+            return self._reduced(edge, node, len(student), rows)
         xs, xt = (distributed.gather(x, list(pair.sizes)) for x in (student, teacher))
         edge = ops.edge_sum(student, xs, teacher, xt, self.relation)
         node = ops.node_sum(xs, teacher, self.relation, offset=sum(pair.sizes[: distributed.rank()]))
         return self._reduced(edge, node, len(student), rows)
+
+    def _passing(self, student: Tensor, teacher: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+        def sums(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
+            edge = ops.edge_sum(own[0], theirs[0], own[1], theirs[1], self.relation)
+            relations = ops.similarity(own[1], theirs[0], self.relation)
+            node = (relations - itself(own[1], theirs[0], first, start).to(relations.dtype)).square().sum()
+            return (torch.stack([edge, node]).unsqueeze(0),)
+
+        nodes = student, teacher
+        # Gram matrices would have been fewer bytes but for N < D: then a block of pairs is smaller than one of nodes.
+        pairs = Pairs(nodes, nodes, sizes, sums, sum(sizes[: distributed.rank()]), whole=True)
+        return pairs.sum(lambda both: both).sum(0).unbind()
 
     def _reduced(self, edge: Tensor, node: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         return self.alignment.reduce(edge, rows, columns), self.alignment.reduce(node, rows, columns)

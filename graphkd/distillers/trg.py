@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from graphkd import distributed, ops
-from graphkd.alignments import CROSS_ENTROPY, MSE
+from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
+from graphkd.distillers.contrast import contrast
 from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import Pairs
 from graphkd.errors import OptionError, ShapeError
@@ -133,10 +134,8 @@ class TRGDistiller(Distiller):
     def _global(self, pair: Pair) -> Float[Tensor, ""]:
         terms = []
         for project, (student, teacher) in zip(self.projectors, _tokens(pair), strict=True):
-            _, everyone, own = _rows(teacher, pair)
-            nodes = project(student).flatten(0, 1)
-            contrast = ops.info_nce(nodes, everyone, own, "cosine", self.temperature)
-            terms.append(CROSS_ENTROPY.reduce(contrast, len(nodes), len(everyone)))
+            nodes, others = project(student).flatten(0, 1), teacher.flatten(0, 1)
+            terms.append(contrast(nodes, others, _tokens_of_ranks(teacher, pair), self.temperature))
         return torch.stack(terms).sum()
 
 
@@ -158,6 +157,10 @@ def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
 
 def _rows(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
     """This rank's tokens, those of all ranks, and the places of the former among the latter."""
-    mine, sizes = tokens.flatten(0, 1), [tokens.shape[1] * size for size in pair.sizes]
+    mine, sizes = tokens.flatten(0, 1), _tokens_of_ranks(tokens, pair)
     start = sum(sizes[: distributed.rank()])
-    return mine, distributed.gather(mine, sizes), torch.arange(len(mine), device=mine.device) + start
+    return mine, distributed.gather(mine, list(sizes)), torch.arange(len(mine), device=mine.device) + start
+
+
+def _tokens_of_ranks(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[int, ...]:
+    return tuple(tokens.shape[1] * size for size in pair.sizes)

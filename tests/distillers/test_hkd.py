@@ -97,5 +97,7 @@ def test_bad_input_is_named():
     with pytest.raises(OptionError, match="momentum in \\[0, 1\\], found 8, 16384, 5, 0.07 and 2"):
         HKDDistiller(4, 4, 5, momentum=2)
     for index in ([0, 1, 2, 32], [0, 1, -1, 2]):
-        with pytest.raises(DataError, match="num_samples=32 samples, found index .*: num_samples is the size of the tr"):
+        with pytest.raises(
+            DataError, match="num_samples=32 samples, found index .*: num_samples is the size of the tr"
+        ):
             made(student, teacher)(student, teacher, index=torch.tensor(index))
