@@ -2,7 +2,7 @@ r"""Sums and rows over all ranks, with the gradients that make W ranks equal to 
 
 Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, and the gradient of its own rows is
 :math:`W \, dL/d(\text{own rows})`, which the averaging of DDP and FSDP2 over W ranks turns into :math:`dL/d\theta`.
-Nobody else multiplies by W.
+Nobody else multiplies by W. Over several ranks there are first derivatives only: second ones raise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from graphkd.errors import OptionError
+from graphkd.errors import GraphError, OptionError
 from graphkd.traffic import Traffic, counting, current
 from graphkd.typing import Float, Tensor
 
@@ -96,6 +96,15 @@ def _all_gather(own: Tensor, counter: Traffic | None) -> list[Tensor]:
     return parts
 
 
+def once_only() -> None:
+    """Raises: GraphError in a backward pass that is to be differentiated: it leaves out what other ranks add."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise GraphError(
+            "relations over several ranks have first derivatives only, and create_graph=True asks for second ones: "
+            "leave it out, or relate the samples in one process"
+        )
+
+
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -106,6 +115,7 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
+        once_only()
         # Summed, not multiplied by W: right as well where a total (a mean distance) is used inside each rank's own sum.
         grad = grad.clone(memory_format=torch.contiguous_format)
         _all_reduce(grad, ctx.counter)
@@ -121,6 +131,7 @@ class _CommonTotal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
+        once_only()
         return world_size() * grad
 
 
@@ -161,6 +172,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        once_only()
         grad = grad.clone(memory_format=torch.contiguous_format)
         _all_reduce(grad, ctx.counter)
         start = sum(ctx.sizes[: rank()])

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from graphkd.errors import GraphError
+from graphkd import distributed
 from graphkd.ring.travel import Homeward, Rows, passing
 from graphkd.typing import Tensor
 
@@ -82,11 +82,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise GraphError(
-                "relations of nodes that pass from rank to rank have first derivatives only, and create_graph=True "
-                "asks for second ones: leave it out, or relate the samples in one process"
-            )
+        distributed.once_only()
         found = ctx.context.run(_gradients, ctx.course, ctx.saved_tensors, ctx.needs_input_grad[1:], grad)
         return None, *found
 
