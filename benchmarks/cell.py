@@ -9,7 +9,7 @@ import torch
 from benchmarks.case import Case, Shape, label
 from benchmarks.check import check
 from benchmarks.forms import Runner
-from benchmarks.machine import roofline
+from benchmarks.machine import floor_ms, roofline
 from benchmarks.memory import weighed, weighed_on_gpu
 from benchmarks.timing import SLOW, TURN, Timing, interleaved, on_gpu, ratios, timed
 
@@ -81,9 +81,7 @@ def efficiency(case: Case, shape: Shape, ms: float, device: str, dtype: str) -> 
         return {}
     flops, elements = case.work(*shape)
     size = elements * getattr(torch, dtype).itemsize
-    limits = roofline(device)
-    rate = limits.get(f"tflop_s_{dtype}", limits["tflop_s_float32"])
-    floor = 1e3 * max(flops / rate / 1e12, size / limits["gb_s"] / 1e9)
+    floor = floor_ms(flops, size, roofline(device), dtype)
     rates = {"gb_s": size / ms / 1e6, "tflop_s": flops / ms / 1e9}
     return {"flops": float(flops), "bytes": float(size), "floor_ms": floor, "of_floor": floor / ms, **rates}
 

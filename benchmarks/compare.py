@@ -1,7 +1,8 @@
 """python -m benchmarks.compare REF: another version of the library beside this one, in one go.
 
-Three processes run in turn, sample by sample: the other version, the same version once more, and this working tree.
-What the second differs from the first is the noise; a case is flagged where this working tree is slower beyond it.
+Three processes run in turn, sample by sample: the other version, the same version once more, and this working tree; all
+are started anew a few times, because a process keeps the luck of its memory layout. What the second differs from the
+first is the noise; a case is flagged where this working tree is slower beyond it, in every start.
 ``REF`` is a git revision, or a folder that holds ``graphkd`` and ``kernels``. Exit code 1: something is flagged.
 """
 
@@ -26,6 +27,8 @@ from benchmarks.worker import Worker
 
 LEAST = 0.05  # what is slower by less is never flagged
 ERRORS = 3.0  # standard errors that a slow-down must exceed
+STARTS = 3  # of each process
+Samples = Sequence[Sequence[float]]  # of each start, in ms
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,9 @@ class Verdict:
     """One case: this version's time over the other's, and the same for the other version run twice.
 
     Attributes:
-        slower: ratio of the lower quartiles of both; 1.3 is 30 % slower.
-        noise: relative difference that the same version shows to itself, its standard error included.
-        flagged: slower than the noise allows.
+        slower: ratio of the lower quartiles of both, median of the starts; 1.3 is 30 % slower.
+        noise: relative difference that the same version shows to itself, from start to start and within one.
+        flagged: slower than the noise allows, in every start.
         why: reason, where the case could not run.
     """
 
@@ -48,19 +51,24 @@ class Verdict:
     why: str = ""
 
 
-def judge(case: str, shape: str, base: Sequence[float], again: Sequence[float], new: Sequence[float]) -> Verdict:
-    """From samples that were taken in turn, in ms."""
-    slower, error = _ratio(new, base)
-    same, own_error = _ratio(again, base)
-    noise = abs(same - 1) + ERRORS * max(error, own_error)
-    return Verdict(case, shape, median(base), slower, noise, slower - 1 > max(noise, LEAST))
+def judge(case: str, shape: str, base: Samples, again: Samples, new: Samples) -> Verdict:
+    """From samples of each start that were taken in turn, in ms."""
+    slower, error = _ratios(new, base)
+    same, own_error = _ratios(again, base)
+    ratio, spread = median(slower), max(abs(each - median(same)) for each in same)
+    noise = abs(median(same) - 1) + spread + ERRORS * max(error, own_error)
+    flagged = ratio - 1 > max(noise, LEAST) and min(slower) - 1 > LEAST
+    return Verdict(case, shape, median(x for each in base for x in each), ratio, noise, flagged)
 
 
-def _ratio(a: Sequence[float], b: Sequence[float], draws: int = 400) -> tuple[float, float]:
-    """Ratio of the lower quartiles, which what disturbs a machine hardly moves, and its error by the bootstrap."""
-    x, y, draw = np.asarray(a), np.asarray(b), np.random.default_rng(0)
-    picks = [np.quantile(each[draw.integers(len(each), size=(draws, len(each)))], 0.25, axis=1) for each in (x, y)]
-    return float(np.quantile(x, 0.25) / np.quantile(y, 0.25)), float((picks[0] / picks[1]).std())
+def _ratios(a: Samples, b: Samples, draws: int = 400) -> tuple[list[float], float]:
+    """Ratios of the lower quartiles, which what disturbs a machine hardly moves, and the error of their mean."""
+    draw, found, errors = np.random.default_rng(0), list[float](), list[float]()
+    for x, y in zip(map(np.asarray, a), map(np.asarray, b), strict=True):
+        picks = [np.quantile(z[draw.integers(len(z), size=(draws, len(z)))], 0.25, axis=1) for z in (x, y)]
+        found.append(float(np.quantile(x, 0.25) / np.quantile(y, 0.25)))
+        errors.append(float((picks[0] / picks[1]).std()))
+    return found, float(np.linalg.norm(errors)) / len(errors)
 
 
 def compare(base: Path, new: Path, chosen: Sequence[Case], rounds: int, threads: int, size: int = 0) -> list[Verdict]:
@@ -73,24 +81,39 @@ def compare(base: Path, new: Path, chosen: Sequence[Case], rounds: int, threads:
         threads: of torch.
         size: which of a case's shapes; 0 is the quick one.
     """
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(each, threads)) for each in (base, base, new)]
-        return [_one(workers, case, case.shapes[min(size, len(case.shapes) - 1)], rounds) for case in chosen]
+    shapes = [case.shapes[min(size, len(case.shapes) - 1)] for case in chosen]
+    found: list[list[list[list[float]] | str]] = [[] for _ in chosen]
+    for _ in range(STARTS):
+        with ExitStack() as stack:
+            workers = [stack.enter_context(Worker(each, threads)) for each in (base, base, new)]
+            for case, shape, answers in zip(chosen, shapes, found, strict=True):
+                answers.append(_in_turn(workers, case, shape, -(-rounds // STARTS)))
+    return [_verdict(case.name, label(shape), each) for case, shape, each in zip(chosen, shapes, found, strict=True)]
 
 
-def _one(workers: Sequence[Worker], case: Case, shape: tuple[int, ...], rounds: int) -> Verdict:
+def _verdict(case: str, shape: str, starts: Sequence[list[list[float]] | str]) -> Verdict:
+    times = list[list[list[float]]]()
+    for each in starts:
+        if isinstance(each, str):
+            return Verdict(case, shape, why=each)
+        times.append(each)
+    return judge(case, shape, *zip(*times, strict=True))
+
+
+def _in_turn(workers: Sequence[Worker], case: Case, shape: tuple[int, ...], rounds: int) -> list[list[float]] | str:
+    """Samples of each worker, or why there are none."""
     request = {"case": case.name, "shape": list(shape), "form": "auto"}
     answers = [worker.ask(**request, repeats=0) for worker in workers]
     for version, answer in zip(("the other version", "the other version", "this version"), answers, strict=True):
         if "why" in answer:
-            return Verdict(case.name, label(shape), why=f"{version}: {answer['why']}")
+            return f"{version}: {answer['why']}"
     repeats = max(answer["repeats"] for answer in answers)
     found: list[list[float]] = [[], [], []]
     for i in range(rounds):
         for j in range(3):
             which = (i + j) % 3  # nobody is always first
             found[which].append(workers[which].ask(**request, repeats=repeats)["ms"])
-    return judge(case.name, label(shape), *found)
+    return found
 
 
 @contextmanager
@@ -128,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("reference", metavar="REF", help="git revision, or folder with graphkd/ and kernels/")
     parser.add_argument("--cases", help="names, joined by commas; default every operation and distiller")
     parser.add_argument("--rounds", type=int, default=60, help="samples of each version (default 60)")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; more scatter more (default 1)")
     parser.add_argument("--size", type=int, default=0, help="0 the quick shapes (default), 1 the next larger ones")
     parser.add_argument("--json", type=Path, help="write the verdicts here as well")
     given = parser.parse_args(arguments)

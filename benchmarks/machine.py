@@ -75,6 +75,12 @@ def roofline(device: str) -> dict[str, float]:
     return {key: round(value, 4) for key, value in found.items()}
 
 
+def floor_ms(flops: float, size: float, limits: dict[str, float], dtype: str) -> float:
+    """Least time of that work and those bytes on a machine of these limits."""
+    rate = limits.get(f"tflop_s_{dtype}", limits["tflop_s_float32"])
+    return 1e3 * max(flops / rate / 1e12, size / limits["gb_s"] / 1e9)
+
+
 def slug(text: str) -> str:
     """A name for a file: letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

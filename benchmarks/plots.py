@@ -116,19 +116,22 @@ def roofline(made: Made) -> Figure | None:
     rows = [row for row in rows if (row["case"], row["shape"]) in chosen]
     if not rows:
         return None
-    figure, ax = plt.subplots(figsize=(8, 5))
+    figure, (ax, key) = plt.subplots(1, 2, figsize=(9.5, 5.5), width_ratios=(4, 1))
     limits = made["environment"]["roofline"]
     top, slope = limits["tflop_s_float32"], limits["gb_s"] / 1e3
     xs = [0.05, top / slope, 3000]
     ax.plot(xs, [min(top, slope * x) for x in xs], color="black", linewidth=1)
-    best = {row["case"]: max(r["tflop_s"] for r in rows if r["case"] == row["case"]) for row in rows}
+    numbers = {case: i + 1 for i, case in enumerate(dict.fromkeys(row["case"] for row in rows))}
+    best = {case: max(r["tflop_s"] for r in rows if r["case"] == case) for case in numbers}
     taken = list[tuple[float, float]]()
     for row in sorted(rows, key=lambda r: r["tflop_s"]):
         x, y = row["flops"] / row["bytes"], row["tflop_s"]
         ax.plot(x, y, "o", color=COLOURS[row["form"]], markersize=4)
         if y == best[row["case"]]:
             place = _free(log10(x), log10(y), taken)
-            ax.annotate(row["case"], (x, y), (1.12 * x, 10**place), fontsize=7, va="center", arrowprops=LEADER)
+            ax.annotate(str(numbers[row["case"]]), (x, y), (1.08 * x, 10**place), fontsize=7, arrowprops=LEADER)
+    key.axis("off")
+    key.text(0, 1, "\n".join(f"{number:2d}  {case}" for case, number in numbers.items()), fontsize=7, va="top")
     forms = dict.fromkeys(row["form"] for row in rows)
     ax.legend(handles=[Line2D([], [], marker="o", ls="", color=COLOURS[f], label=f) for f in forms], loc="lower right")
     ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of the cheapest form", ylabel="TFLOP/s of useful work")
@@ -138,7 +141,7 @@ def roofline(made: Made) -> Figure | None:
 
 def _free(x: float, y: float, taken: list[tuple[float, float]]) -> float:
     """The lowest height from y on, in decades, where a label at x covers no other."""
-    while any(abs(x - a) < 0.75 and abs(y - b) < 0.055 for a, b in taken):
+    while any(abs(x - a) < 0.13 and abs(y - b) < 0.06 for a, b in taken):
         y += 0.02
     taken.append((x, y))
     return y

@@ -29,6 +29,7 @@ class Results:
             made = read(self.path)
             if same_versions(made["environment"], environment):
                 self.environment, self.rows = made["environment"], made["rows"]
+                self.environment["roofline"] = _best(made["environment"]["roofline"], environment["roofline"])
                 break
             number += 1
             self.path = path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -71,6 +72,11 @@ def read(path: Path) -> dict[str, Any]:
     """A file's environment and rows."""
     made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return made
+
+
+def _best(*limits: dict[str, float]) -> dict[str, float]:
+    """A machine's limits are the highest rates that were seen."""
+    return {name: max(each.get(name, 0.0) for each in limits) for name in limits[0] | limits[-1]}
 
 
 def _environment(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.case import cases, label
 from benchmarks.gpu import reached
+from benchmarks.machine import floor_ms
 from benchmarks.results import Row, find
 from benchmarks.targets import NAMED, TARGETS
 
@@ -88,15 +89,17 @@ def memory(made: Made, kind: str) -> str:
 
 
 def accuracy(made: Made) -> str:
-    """Largest relative error against float64, and share of the predicted floor."""
-    rows, lines = made["rows"], []
+    """Largest relative error against float64, and share of the predicted floor, by the best limits that were seen."""
+    rows, limits, lines = made["rows"], made["environment"]["roofline"], []
     for case, shape in largest(rows, "op"):
         for form in ("eager", "official", "blocked", "triton"):
             for row in find(rows, kind="op", case=case, shape=shape, form=form):
                 if "ms" in row:
                     names = ("value_error", "gradient_error", "near_value_error", "near_gradient_error")
                     errors = [f"{row[name]:.0e}" if name in row else NONE for name in names]
-                    share = f"{row['of_floor']:.0%}" if "of_floor" in row else NONE
+                    share = NONE
+                    if "flops" in row:
+                        share = f"{floor_ms(row['flops'], row['bytes'], limits, row['dtype']) / row['ms']:.0%}"
                     lines.append([f"`{case}`", shape, form, *errors, share, number(row.get("tflop_s"))])
     return markdown(
         ["", "shape", "form", "value", "gradient", "value, near", "gradient, near", "of floor", "TFLOP/s"], lines, 3

@@ -23,12 +23,12 @@ class Worker:
     """
 
     def __init__(self, library: Path, threads: int) -> None:
-        here = Path(__file__).parents[1]
-        paths = [str(library), str(library / "kernels"), str(here)]
+        paths = [str(library), str(library / "kernels"), str(Path(__file__).parents[1])]
+        threading = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}  # who waits must not spin
         self.process = subprocess.Popen(
             PROGRAM,
             cwd=library,  # before PYTHONPATH: the benchmarks of that folder, if any, must not be found
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), **threading},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

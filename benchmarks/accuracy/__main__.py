@@ -7,6 +7,7 @@
     python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
     python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number
     python -m benchmarks.accuracy report STUDY         # tables of what is there
+    python -m benchmarks.accuracy page                 # all of them into docs/evidence.md
 
 Results are kept, a JSON a run, and never computed twice. ``GRAPHKD_DATA`` names the folder of data.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.accuracy import studies
+from benchmarks.accuracy import page, studies
 from benchmarks.accuracy.config import Config, grid
 from benchmarks.accuracy.estimate import estimate
 from benchmarks.accuracy.one import measure
@@ -31,7 +32,7 @@ RESULTS = Path(__file__).with_name("results")
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report"])
+    parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report", "page"])
     parser.add_argument("name", nargs="?", help="of the study to report, or the file to run again")
     parser.add_argument("--seeds", type=int, help="paired seeds; default: the study's")
     parser.add_argument("--methods", help="some of its methods, separated by ';'; 'all' for those by flag too")
@@ -49,6 +50,9 @@ def main() -> None:
     args = arguments()
     if args.what == "rerun":
         rerun(Path(args.name))
+        return
+    if args.what == "page":
+        page.main(args.results)
         return
     name = args.name if args.what == "report" else args.what
     if name not in studies.STUDIES:
@@ -84,10 +88,10 @@ def tell(study: studies.Study, configs: list[Config], results: Path) -> None:
     if study.ours:
         text.append(pairs_table(scores, study.ours, study.theirs))
     text.append(f"Measured with: {hardware(records)}")
-    page = "\n\n".join(text)
-    print(page)
+    whole = "\n\n".join(text)
+    print(whole)
     folder = results / configs[0].study
-    (folder / "README.md").write_text(page + "\n")
+    (folder / "README.md").write_text(whole + "\n")
     picture(scores, folder / "scores.svg", study.title)
 
 

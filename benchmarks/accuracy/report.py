@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
-from benchmarks.accuracy.config import Config
+from benchmarks.accuracy.config import Config, Recipe
 from benchmarks.accuracy.stats import Difference, mean_std, paired
 
 Scores = dict[str, dict[int, float]]
@@ -26,6 +27,13 @@ def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[dict[st
     return scores, records
 
 
+def of_recipe(folder: Path, recipe: Recipe) -> list[Config]:
+    """Configurations of all results in a folder that were trained so, in whichever precision; seed by seed."""
+    found = [Config.of(json.loads(path.read_text())["config"]) for path in folder.glob("*.json")]
+    kept = [each for each in found if replace(each.recipe, precision=recipe.precision) == recipe]
+    return sorted(kept, key=lambda each: each.seed)
+
+
 def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
     """Over the seeds that both have."""
     common = sorted(scores.get(ours, {}).keys() & scores.get(theirs, {}).keys())
@@ -35,7 +43,7 @@ def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
 def table(scores: Scores, records: Sequence[dict[str, Any]], against: str) -> str:
     """Mean of each method, and its paired difference from one of them with the 95 % interval."""
     seconds = {
-        label: mean(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores
+        label: median(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores
     }
     lines = [f"| method | top-1, % | seeds | minus {against} [95 %] | s a run |", "|---|---|---|---|---|"]
     for label, each in scores.items():
@@ -64,6 +72,11 @@ def _cell(gap: Difference | None) -> str:
 def hardware(records: Sequence[dict[str, Any]]) -> str:
     """On what the results were measured: one line for each combination of versions."""
     return "; ".join(sorted({", ".join(f"{k} {v}" for k, v in record["versions"].items()) for record in records}))
+
+
+def in_order(scores: Scores, labels: Sequence[str]) -> Scores:
+    """The same, methods in the order of the labels; those of other labels are left out."""
+    return {label: scores[label] for label in labels if label in scores}
 
 
 def picture(scores: Scores, path: Path, title: str) -> Path:

@@ -20,9 +20,10 @@ def knn(x, k):
 """
 
 
-def samples(factor, spread, seed, n=30):
+def samples(factor, spread, seed, n=20, luck=0.0):
+    """Of three starts, each with its luck; noise of a machine only ever adds."""
     draw = np.random.default_rng(seed)
-    return list(factor * (1 + spread * draw.exponential(size=n)))  # noise of a machine only ever adds
+    return [list(factor * (1 + luck * draw.normal()) * (1 + spread * draw.exponential(size=n))) for _ in range(3)]
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.1])
@@ -39,6 +40,12 @@ def test_the_same_version_is_not(spread):
     assert abs(found.slower - 1) <= max(found.noise, 0.05)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_luck_of_single_starts_is_not_taken_for_a_slow_down(seed):
+    base, again, new = (samples(1, 0.01, 3 * seed + k, luck=0.08) for k in range(3))
+    assert not judge("x", "8", base, again, new).flagged
+
+
 def test_a_machine_too_restless_to_say_flags_nothing():
     found = judge("x", "8", samples(1, 3, 0), samples(1.4, 3, 1), samples(1.3, 3, 2))
     assert not found.flagged
@@ -46,8 +53,8 @@ def test_a_machine_too_restless_to_say_flags_nothing():
 
 
 def test_flagged_cases_come_first():
-    quiet = judge("a", "8", [1.0] * 5, [1.0] * 5, [1.0] * 5)
-    slow = judge("b", "8", [1.0] * 5, [1.0] * 5, [2.0] * 5)
+    quiet = judge("a", "8", [[1.0] * 5], [[1.0] * 5], [[1.0] * 5])
+    slow = judge("b", "8", [[1.0] * 5], [[1.0] * 5], [[2.0] * 5])
     lines = table([quiet, slow]).splitlines()
     assert lines[1].startswith("b")
     assert lines[1].endswith("SLOWER")

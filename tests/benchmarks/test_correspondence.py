@@ -13,6 +13,7 @@ from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
 TOOLS = {"backend", "edge_nodes", "positive_temperature", "same_width"}  # of ops, but no operations
+TOOLS |= {"align_passing"}  # of several processes: tests/distributed, benchmarks/ring_memory.py
 DOORS = {
     name
     for name, each in vars(ops).items()

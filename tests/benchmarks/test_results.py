@@ -9,7 +9,7 @@ from benchmarks.results import Results, latest, read, rounded
 
 HERE = {
     "device": "a processor", "kind": "cpu", "threads": 2, "python": "3.11", "versions": {"torch": "2"},
-    "library": "abc", "date": "2030-01-02 03:04 UTC",
+    "library": "abc", "date": "2030-01-02 03:04 UTC", "roofline": {"tflop_s_float32": 0.1, "gb_s": 30.0},
 }  # fmt: skip
 
 
@@ -48,6 +48,12 @@ def test_another_day_continues_the_file_of_the_same_versions(tmp_path):
         "cpu-a-processor-2030-01-09.json",
     ]
     assert len(read(tmp_path / "cpu-a-processor-2030-01-02.json")["rows"]) == 2
+
+
+def test_the_highest_limits_that_were_seen_are_those_of_the_machine(tmp_path):
+    Results(tmp_path / "a.json", HERE).add(row())
+    Results(tmp_path / "a.json", HERE | {"roofline": {"tflop_s_float32": 0.2, "gb_s": 20.0}}).add(row())
+    assert read(tmp_path / "a.json")["environment"]["roofline"] == {"tflop_s_float32": 0.2, "gb_s": 30.0}
 
 
 def test_the_newest_of_each_device_is_shown_and_the_others_are_not_lost(tmp_path):

@@ -1,0 +1,48 @@
+"""docs/evidence.md says what the committed results say."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from benchmarks.accuracy.__main__ import RESULTS
+from benchmarks.accuracy.config import Config
+from benchmarks.accuracy.page import PAGE, filled
+from benchmarks.accuracy.studies import STUDIES
+
+PLACE = "Before.\n\n<!-- results: caltech -->{}<!-- end -->\n\nAfter.\n"
+
+
+def keep(folder, top1, **changes):
+    study = STUDIES["caltech"]
+    label, name, options, variant = study.methods[0]
+    config = replace(Config("caltech", label, name, 0, study.base, options, variant), **changes)
+    record = {"config": asdict(config), "result": {"top1": top1, "seconds": 50.0}, "versions": {"torch": "2.15.0"}}
+    path = folder / config.file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+def test_the_page_is_that_of_the_committed_results(tmp_path):
+    page = PAGE.read_text()
+    assert filled(page, RESULTS, tmp_path) == page
+    assert "No results are committed yet" not in page
+    for picture in tmp_path.iterdir():
+        assert (PAGE.parent / "img" / "evidence" / picture.name).is_file()
+
+
+def test_a_place_is_filled_again_and_again(tmp_path):
+    keep(tmp_path, 62.5)
+    keep(tmp_path, 63.5, seed=1)
+    once = filled(PLACE.format(""), tmp_path, tmp_path)
+    assert "| pseudo-label CE | 63.00 ± 0.71 | 2 |" in once
+    assert once.startswith("Before.\n\n<!--")
+    assert once.endswith("-->\n\nAfter.\n")
+    assert (tmp_path / "caltech.svg").stat().st_size > 1000
+    assert filled(once, tmp_path, tmp_path) == once
+
+
+@pytest.mark.parametrize(("epochs", "precision", "shown"), [(40, "no", True), (40, "bf16", True), (3, "bf16", False)])
+def test_other_precisions_count_and_other_recipes_do_not(tmp_path, epochs, precision, shown):
+    keep(tmp_path, 62.5, recipe=replace(STUDIES["caltech"].base, epochs=epochs, precision=precision))
+    assert ("| 62.50 |" in filled(PLACE.format(""), tmp_path, tmp_path)) == shown
