@@ -95,6 +95,7 @@ def picture(scores: Scores, path: Path, title: str) -> Path:
     axes.set_xlabel("top-1, %")
     axes.set_title(title)
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path)
+    with plt.rc_context({"svg.hashsalt": "graphkd"}):  # the same results, the same file
+        figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path
