@@ -23,7 +23,7 @@ from benchmarks.accuracy import page, studies
 from benchmarks.accuracy.config import Config, grid
 from benchmarks.accuracy.estimate import estimate
 from benchmarks.accuracy.one import measure
-from benchmarks.accuracy.report import hardware, pairs_table, picture, read, table
+from benchmarks.accuracy.report import picture, read
 from benchmarks.accuracy.study import finish
 
 RESULTS = Path(__file__).with_name("results")
@@ -84,11 +84,7 @@ def tell(study: studies.Study, configs: list[Config], results: Path) -> None:
     scores, records = read(configs, results)
     if not scores:
         raise SystemExit("no results yet: run the study first")
-    text = [f"## {study.title}", table(scores, records, study.against)]
-    if study.ours:
-        text.append(pairs_table(scores, study.ours, study.theirs))
-    text.append(f"Measured with: {hardware(records)}")
-    whole = "\n\n".join(text)
+    whole = f"## {study.title}\n\n{page.words(study, scores, records)}"
     print(whole)
     folder = results / configs[0].study
     (folder / "README.md").write_text(whole + "\n")

@@ -4,7 +4,9 @@ python -m benchmarks.accuracy page
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.accuracy.report import Scores, hardware, in_order, of_recipe, pairs_table, picture, read, table
 from benchmarks.accuracy.studies import STUDIES, Study
@@ -15,15 +17,19 @@ PLACE = re.compile(r"<!-- results: ([\w-]+) -->.*?<!-- end -->", re.DOTALL)
 
 def tables(name: str, study: Study, results: Path) -> tuple[Scores, str]:
     """Scores of a study's results, by its own recipe, and their tables in Markdown."""
-    configs = of_recipe(results / name, study.base)
-    every, records = read(configs, results)
+    every, records = read(of_recipe(results / name, study.base), results)
     scores = in_order(every, [method.label for method in (*study.methods, *study.more)])
     if not scores:
         return scores, "No results are committed yet."
+    return scores, f"{words(study, scores, records)}; `python -m benchmarks.accuracy {name}`."
+
+
+def words(study: Study, scores: Scores, records: Sequence[dict[str, Any]]) -> str:
+    """The tables of a study, and what they were measured with."""
     parts = [table(scores, records, study.against)]
     if study.ours:
         parts.append(pairs_table(scores, study.ours, study.theirs))
-    return scores, "\n\n".join([*parts, f"Measured with {hardware(records)}; `python -m benchmarks.accuracy {name}`."])
+    return "\n\n".join([*parts, f"Measured with {hardware(records)}"])
 
 
 def filled(page: str, results: Path, pictures: Path) -> str:
