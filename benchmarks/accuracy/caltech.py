@@ -14,6 +14,7 @@ TRIAL = {"node_weight": 6.4, "edge_weight": 12.3}
 KD = {"weight": 1.0, "temperature": 4.0}
 MIMIC = {"feature_weight": 2.0}
 ALONE = {"node_weight": 0.0, "edge_weight": 0.0}
+ONES = {"node_weight": 1.0, "edge_weight": 1.0}
 
 METHODS: list[Method] = [
     Method("pseudo-label CE", "prg", ALONE),
@@ -77,6 +78,18 @@ ABLATION: list[Method] = [
     Method("edges by MSE", "prg", {**PRG, "edge_alignment": "mse"}),
     Method("edges by Pearson", "prg", {**PRG, "edge_alignment": "pearson"}),
     Method("student proxies: text", "prg", {**PRG, "student_proxy": "text"}),
+    # and from the library's defaults, as they were when this was measured
+    Method("defaults with KL", "prg", {**ONES, "kl_weight": 1.0}),
+    Method("defaults, weights 10, 2", "prg", {**ONES, "node_weight": NODE, "edge_weight": EDGE}),
+    Method("preset ega", "prg", {"preset": "ega"}),
+]
+
+SIZES = (64, 128, 256, 512, 1024)
+# Size of the graph: the same learning rate and epochs, so fewer steps for larger batches.
+BATCHES: list[Method] = [
+    Method(f"{label}, {size}", name, options, batch=size)
+    for size in SIZES
+    for label, name, options in (("KD", "kd", KD), ("PRG", "prg", PRG))
 ]
 
 

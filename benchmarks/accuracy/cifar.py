@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.accuracy import data, students, tower
+from benchmarks.accuracy import caltech, data, students, tower
 from benchmarks.accuracy.config import Config, Method, Recipe
 from benchmarks.accuracy.study import Problem, device
 from graphkd import Features, Tap
@@ -21,6 +21,16 @@ WITHOUT_LABELS: list[Method] = [
     Method("mimicking + CE", "mimic", {}),
     Method("KD + mimicking + CE", "combined", {"parts": {"kd": KD, "mimic": {}}}),
     Method("PRG", "prg", PRG),
+]
+# The second data set of PRG's ablation: what Caltech-101 found, beside the library's defaults.
+PRG_ABLATION: list[Method] = [
+    Method("PRG, defaults", "prg", caltech.ONES),
+    Method("weights 6.4, 12.3", "prg", PRG),
+    Method("weights 10, 2", "prg", {"node_weight": caltech.NODE, "edge_weight": caltech.EDGE}),
+    Method("with KL", "prg", {**caltech.ONES, "kl_weight": 1.0}),
+    Method("PRG as on Caltech-101", "prg", caltech.PRG),
+    Method("KD", "kd", KD),
+    Method("KD + mimicking + CE", "combined", {"parts": {"kd": KD, "mimic": {}}}),
 ]
 LAST = {"layer3": "layer3"}
 ALL = {name: name for name in ("layer1", "layer2", "layer3")}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,18 +76,28 @@ class Config:
 
 
 class Method(NamedTuple):
-    """What the tables call it, the distiller's name and options, and a variant of the problem (see ``Config``)."""
+    """What the tables call it, the distiller's name and options, and what else of the study it changes.
+
+    Args:
+        label, name, options, variant: see ``Config``.
+        batch: images of one graph, where they are not the recipe's.
+    """
 
     label: str
     name: str
     options: Mapping[str, Any]
     variant: str = ""
+    batch: int | None = None
+
+    def recipe(self, base: Recipe) -> Recipe:
+        """The study's recipe with this method's change."""
+        return replace(base, batch=self.batch) if self.batch else base
 
 
 def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:
     """Every method with every seed, seed by seed, so that an interrupted study has whole pairs."""
     return [
-        Config(study, each.label, each.name, seed, recipe, each.options, each.variant)
+        Config(study, each.label, each.name, seed, each.recipe(recipe), each.options, each.variant)
         for seed in range(seeds)
         for each in methods
     ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.report import Scores, hardware, in_order, of_recipe, pairs_table, picture, read, table
+from benchmarks.accuracy.report import Scores, hardware, in_order, of_methods, pairs_table, picture, read, table
 from benchmarks.accuracy.studies import STUDIES, Study
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
@@ -17,8 +17,9 @@ PLACE = re.compile(r"<!-- results: ([\w-]+) -->.*?<!-- end -->", re.DOTALL)
 
 def tables(name: str, study: Study, results: Path) -> tuple[Scores, str]:
     """Scores of a study's results, by its own recipe, and their tables in Markdown."""
-    every, records = read(of_recipe(results / name, study.base), results)
-    scores = in_order(every, [method.label for method in (*study.methods, *study.more)])
+    methods = [*study.methods, *study.more]
+    every, records = read(of_methods(results / name, methods, study.base), results)
+    scores = in_order(every, [method.label for method in methods])
     if not scores:
         return scores, "No results are committed yet."
     return scores, f"{words(study, scores, records)}; `python -m benchmarks.accuracy {name}`."

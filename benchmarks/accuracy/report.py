@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.accuracy.config import Config, Recipe
+from benchmarks.accuracy.config import Config, Method, Recipe
 from benchmarks.accuracy.stats import Difference, mean_std, paired
 
 Scores = dict[str, dict[int, float]]
@@ -27,10 +27,11 @@ def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[dict[st
     return scores, records
 
 
-def of_recipe(folder: Path, recipe: Recipe) -> list[Config]:
-    """Configurations of all results in a folder that were trained so, in whichever precision; seed by seed."""
+def of_methods(folder: Path, methods: Iterable[Method], base: Recipe) -> list[Config]:
+    """Configurations of all results of these methods in a folder, in whichever precision; seed by seed."""
+    wanted = {(each.label, each.recipe(base)) for each in methods}
     found = [Config.of(json.loads(path.read_text())["config"]) for path in folder.glob("*.json")]
-    kept = [each for each in found if replace(each.recipe, precision=recipe.precision) == recipe]
+    kept = [each for each in found if (each.label, replace(each.recipe, precision=base.precision)) in wanted]
     return sorted(kept, key=lambda each: each.seed)
 
 

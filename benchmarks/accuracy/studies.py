@@ -75,6 +75,9 @@ STUDIES: dict[str, Study] = {
     "caltech-prg": _caltech(
         "Ablation of PRG on Caltech-101 (41 classes)", methods=caltech.ABLATION, seeds=3, against="PRG"
     ),
+    "caltech-batch": _caltech(
+        "Size of the graph on Caltech-101 (41 classes)", methods=caltech.BATCHES, seeds=3, against="KD, 64"
+    ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",
         problem=digits.problem,
@@ -85,6 +88,14 @@ STUDIES: dict[str, Study] = {
     ),
     "cifar100": _unlabelled(
         "CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels", base=cifar.REDUCED
+    ),
+    "cifar100-prg": Study(
+        title="Ablation of PRG on CIFAR-100 (2,500 images, 10 epochs), no labels",
+        problem=cifar.without_labels,
+        base=cifar.SMALLER,
+        methods=cifar.PRG_ABLATION,
+        seeds=3,
+        against="PRG, defaults",
     ),
     "cifar100-labels": _labelled(
         title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), with labels",

@@ -92,6 +92,12 @@ def test_every_study_names_its_rows_and_runs_in_the_machines_precision(name):
     assert (study.recipe(batch=128).batch, study.recipe(epochs=4).epochs) == (128, 4)
 
 
+def test_a_method_may_have_a_batch_of_its_own():
+    one, other = grid("caltech", [Method("a", "kd", {}), Method("b", "kd", {}, batch=256)], RECIPE, seeds=1)
+    assert one.recipe == RECIPE
+    assert other.recipe == replace(RECIPE, batch=256)
+
+
 def test_results_become_a_table(tmp_path):
     configs = grid("caltech", [Method("KD", "kd", {}), Method("PRG", "prg", {})], RECIPE, seeds=2)
     for config in configs[:3]:  # an interrupted study: the last pair is incomplete

@@ -15,11 +15,11 @@ PLACE = "Before.\n\n<!-- results: caltech -->{}<!-- end -->\n\nAfter.\n"
 
 def keep(folder, top1, **changes):
     study = STUDIES["caltech"]
-    label, name, options, variant = study.methods[0]
+    label, name, options, variant, _ = study.methods[0]
     config = replace(Config("caltech", label, name, 0, study.base, options, variant), **changes)
     record = {"config": asdict(config), "result": {"top1": top1, "seconds": 50.0}, "versions": {"torch": "2.15.0"}}
     path = folder / config.file
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
 
 
@@ -55,3 +55,15 @@ def test_a_place_is_filled_again_and_again(tmp_path):
 def test_other_precisions_count_and_other_recipes_do_not(tmp_path, epochs, precision, shown):
     keep(tmp_path, 62.5, recipe=replace(STUDIES["caltech"].base, epochs=epochs, precision=precision))
     assert ("| 62.50 |" in filled(PLACE.format(""), tmp_path, tmp_path)) == shown
+
+
+def test_a_row_has_the_results_of_its_own_batch(tmp_path):
+    study = STUDIES["caltech-batch"]
+    for method in study.methods:
+        ours = {"study": "caltech-batch", "label": method.label, "method": method.name, "options": method.options}
+        keep(tmp_path, method.batch / 4, **ours, recipe=replace(study.base, batch=method.batch))
+        keep(tmp_path, 1.0, **ours, recipe=replace(study.base, batch=32))
+    page = filled("<!-- results: caltech-batch --><!-- end -->", tmp_path, tmp_path)
+    assert "| KD, 64 | 16.00 | 1 |" in page
+    assert "| PRG, 256 | 64.00 | 1 |" in page
+    assert "1.00" not in page
