@@ -84,7 +84,7 @@ ABLATION: list[Method] = [
     Method("preset ega", "prg", {"preset": "ega"}),
 ]
 
-SIZES = (64, 128, 256, 512, 1024)
+SIZES = (64, 256, 1024)
 # Size of the graph: the same learning rate and epochs, so fewer steps for larger batches.
 BATCHES: list[Method] = [
     Method(f"{label}, {size}", name, options, batch=size)

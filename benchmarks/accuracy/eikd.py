@@ -15,7 +15,7 @@ from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
 
-KNOWN, CHOSEN = 4_000, 4_000
+KNOWN, CHOSEN = 3_000, 3_000
 RECIPE = replace(cifar.REDUCED, limit=CHOSEN)
 
 KD = {"explicit_weight": 0.0, "implicit_weight": 0.0, "drop": "off"}
@@ -38,7 +38,7 @@ METHODS: list[Method] = [
 
 @cache
 def pool() -> ArraySource:
-    """4,000 images of CIFAR-100 that the teacher never saw, then all 4,114 of Caltech-101, made as small; no labels."""
+    """3,000 images of CIFAR-100 that the teacher never saw, then all 4,114 of Caltech-101, made as small; no labels."""
     train = data.cifar100("train")
     known = train.images[tower.unlabelled("reduced", len(train))[:KNOWN]]
     strangers = [

@@ -98,10 +98,10 @@ STUDIES: dict[str, Study] = {
         against="PRG, defaults",
     ),
     "cifar100-labels": _labelled(
-        title="CIFAR-100, reduced protocol (10,000 images, 10 epochs), with labels",
-        base=cifar.REDUCED,
+        title="CIFAR-100 (2,500 images, 10 epochs), with labels",
+        base=cifar.SMALLER,
         methods=cifar.WITH_LABELS,
-        seeds=1,
+        seeds=3,
         against="KD",
     ),
     "cifar100-crg": _labelled(
@@ -112,7 +112,7 @@ STUDIES: dict[str, Study] = {
         against="CRG",
     ),
     "eikd": Study(
-        title="EIKD on a pool of CIFAR-100 and other photographs (4,000 images, 10 epochs), no labels",
+        title="EIKD on a pool of CIFAR-100 and other photographs (3,000 images, 10 epochs), no labels",
         problem=eikd.problem,
         base=eikd.RECIPE,
         methods=eikd.METHODS,
