@@ -42,16 +42,16 @@ def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
 
 
 def table(scores: Scores, records: Sequence[dict[str, Any]], against: str) -> str:
-    """Mean of each method, and its paired difference from one of them with the 95 % interval."""
+    """Mean of each method, and its paired difference from one of them: 95 % interval, and in standard errors."""
     seconds = {
         label: median(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores
     }
-    lines = [f"| method | top-1, % | seeds | minus {against} [95 %] | s a run |", "|---|---|---|---|---|"]
+    head = ["method", "top-1, %", "seeds", f"minus {against} [95 %]", "in standard errors", "s a run"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for label, each in scores.items():
         gap = None if label == against else difference(scores, label, against)
-        lines.append(
-            f"| {label} | {mean_std(list(each.values()))} | {len(each)} | {gap if gap else ''} | {seconds[label]:.0f} |"
-        )
+        cells = [label, mean_std(list(each.values())), len(each), gap or "", gap.errors if gap else ""]
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {seconds[label]:.0f} |")
     return "\n".join(lines)
 
 

@@ -23,9 +23,12 @@ class Difference(NamedTuple):
         return self.half is not None and self.mean - self.half > 0
 
     @property
-    def beyond_two_errors(self) -> bool:
-        """Whether the gain exceeds two standard errors: the rule by which a default changes."""
-        return self.error is not None and self.mean > 2 * self.error
+    def errors(self) -> str:
+        """How many standard errors the mean is from 0; in bold beyond two: a default changes if on two data sets."""
+        if not self.error:
+            return ""
+        found = self.mean / self.error
+        return f"**{found:+.1f}**" if abs(found) > 2 else f"{found:+.1f}"
 
     def __str__(self) -> str:
         if self.half is None:

@@ -23,8 +23,10 @@ def test_paired_differences_by_hand():
     assert gap.error == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
     assert gap.half == pytest.approx(4.303 / 3)
     assert gap.above_zero is False
-    assert gap.beyond_two_errors
+    assert gap.errors == "**+4.0**"
     assert paired([2.0], [1.0]).half is None
+    assert paired([2.0], [1.0]).errors == paired([1.0, 2.0], [1.0, 2.0]).errors == ""
+    assert paired([1.0, 4.0], [0.0, 6.0]).errors == "-0.3"
     assert mean_std([1.0, 3.0]) == "2.00 ± 1.41"
 
 
@@ -107,4 +109,4 @@ def test_results_become_a_table(tmp_path):
         )
     scores, records = read(configs, tmp_path)
     assert scores == {"KD": {0: 60.0, 1: 61.0}, "PRG": {0: 61.0}}
-    assert "| PRG | 61.00 | 1 | +1.00 (one pair) | 2 |" in table(scores, records, "KD")
+    assert "| PRG | 61.00 | 1 | +1.00 (one pair) |  | 2 |" in table(scores, records, "KD")
