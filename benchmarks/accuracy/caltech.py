@@ -81,6 +81,7 @@ ABLATION: list[Method] = [
     # and from the library's defaults, as they were when this was measured
     Method("defaults with KL", "prg", {**ONES, "kl_weight": 1.0}),
     Method("defaults, weights 10, 2", "prg", {**ONES, "node_weight": NODE, "edge_weight": EDGE}),
+    Method("first trial's weights, with KL", "prg", {**TRIAL, "kl_weight": 1.0}),
     Method("preset ega", "prg", {"preset": "ega"}),
 ]
 

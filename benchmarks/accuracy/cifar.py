@@ -28,6 +28,7 @@ PRG_ABLATION: list[Method] = [
     Method("weights 6.4, 12.3", "prg", PRG),
     Method("weights 10, 2", "prg", {"node_weight": caltech.NODE, "edge_weight": caltech.EDGE}),
     Method("with KL", "prg", {**caltech.ONES, "kl_weight": 1.0}),
+    Method("weights 6.4, 12.3, with KL", "prg", {**PRG, "kl_weight": 1.0}),
     Method("PRG as on Caltech-101", "prg", caltech.PRG),
     Method("KD", "kd", KD),
     Method("KD + mimicking + CE", "combined", {"parts": {"kd": KD, "mimic": {}}}),
