@@ -187,7 +187,7 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --val loose", "scoring needs labelled images, and these have none", "give a folder with one folder a class; of one class alone, the folder above"),
     ("distill --data loose --classes names.txt {t} --labels task", "--labels task needs labelled images, and these have none", "give a folder"),
     ("distill --data images {t} --student test_efficientnet --size 32 --set rhoo=1", "unknown option of 'prg' 'rhoo'; did you mean 'rho'?", "choose one of"),
-    ("distill --data images {t} --student test_efficientnet --size 32 --set preset=ega2", "unknown preset 'ega2'; did you mean 'ega'?", "choose one of ega, stable"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --set preset=ega2", "unknown preset 'ega2'; did you mean 'ega'?", "choose one of ega, literal, stable"),
     ("distill --data images {t} --student test_efficientnet --size 32 --set rho=abc", "prg does not take these options", "graphkd methods prg lists its options"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),

@@ -41,6 +41,15 @@ def test_stable_preset_is_the_equation(rho):
     assert_close(losses["prg/ce"], cross_entropy(s.logits, t.logits.argmax(-1)))
     assert_close(losses["prg/node"], (1 - n.diagonal()).mean())
     assert_close(losses["prg/edge"], (e_t - e_s).norm() / (B * C) ** 0.5)
+    divergence = nn.functional.kl_div((s.logits / 4).log_softmax(-1), (t.logits / 4).softmax(-1), reduction="batchmean")
+    assert_close(losses["prg/kl"], 16 * divergence)
+
+
+def test_literal_preset_is_the_stable_one_without_kl():
+    s, t = student(), teacher()
+    literal, stable = make(preset="literal")(s, t), make()(s, t)
+    assert stable.keys() - literal.keys() == {"prg/kl"}
+    assert all(value == stable[name] for name, value in literal.items())
 
 
 def test_ega_preset_is_the_equation():
@@ -90,7 +99,7 @@ def test_gradcheck():
 # invariants of methods/prg.md, section 10 (1 and 2 are the teacher's, 3 is tests/test_nodes.py's)
 
 
-@pytest.mark.parametrize("preset", ["stable", "ega"])
+@pytest.mark.parametrize("preset", ["literal", "ega"])
 def test_4_blocks_ignore_positive_scale_and_shift(preset):
     distiller = make(preset=preset, ce_weight=0)
     s, t = student(grad=False), teacher()
@@ -129,7 +138,7 @@ def test_6_matrix_targets_of_a_perfect_copy(target, zero):
 
 def test_7_rho_1_is_features_only():
     s = student(grad=False).map_tensors(lambda x: x.clone().requires_grad_())
-    make(rho=1.0, ce_weight=0)(s, teacher()).total.backward()
+    make(rho=1.0, ce_weight=0, kl_weight=0)(s, teacher()).total.backward()
     assert s.logits.grad is None
     assert s.proxy_logits.grad is None
     assert s.embedding.grad.abs().sum() > 0

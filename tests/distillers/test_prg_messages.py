@@ -20,7 +20,7 @@ def test_the_label_stands_in_the_docstring():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "stabel"}, "unknown preset 'stabel'; did you mean 'stable'. Known: ega, stable"),
+        ({"preset": "stabel"}, "unknown preset 'stabel'; did you mean 'stable'. Known: ega, literal, stable"),
         ({"labels": "sof"}, "unknown pseudo-label target 'sof'; did you mean 'soft'"),
         ({"node_target": "identiy"}, "unknown node target 'identiy'; did you mean 'identity'"),
         ({"node_alignment": "frobenious"}, "unknown alignment 'frobenious'; did you mean 'frobenius'"),

@@ -18,6 +18,7 @@ from tests.distillers.prg_case import DT, F64, B, C, edges, forms, make, student
 
 OPTIONS = [
     {"preset": "stable"},
+    {"preset": "literal"},
     {"preset": "ega"},
     *[{"labels": value} for value in ("hard", "soft", "label", PseudoLabels(C, "soft", temperature=2.0, balance=0.5))],
     *[{"node_target": value} for value in ("diagonal", "identity", "teacher_gram")],
@@ -36,7 +37,7 @@ OPTIONS = [
     *[{"projector": value} for value in ("linear", "mlp", "shared", "none")],
     *[{"edges": value} for value in ("class", "sample", "both", "full")],
     {"center_edges": True},
-    {"kl_weight": 1.0},
+    {"kl_weight": 0.0},
 ]
 
 
@@ -58,15 +59,18 @@ def test_every_option_gives_finite_values_and_gradients(options, batch):
 @pytest.mark.parametrize(
     ("options", "terms"),
     [
-        ({}, {"ce", "node", "edge"}),
-        ({"ce_weight": 0}, {"node", "edge"}),
-        ({"node_weight": 0}, {"ce", "edge"}),
-        ({"edge_weight": 0}, {"ce", "node"}),
-        ({"kl_weight": 1}, {"ce", "node", "edge", "kl"}),
-        ({"edges": "both"}, {"ce", "node", "edge_class", "edge_sample"}),
-        ({"nodes": "separate"}, {"ce", "node:features", "node:logits", "edge:features", "edge:logits"}),
-        ({"projector": "shared"}, {"ce", "node", "edge", "teacher_head"}),
-        ({"projector": "shared", "node_weight": 0}, {"ce", "edge"}),
+        ({}, {"ce", "node", "edge", "kl"}),
+        ({"preset": "literal"}, {"ce", "node", "edge"}),
+        ({"preset": "ega"}, {"ce", "node", "edge"}),
+        ({"preset": "ega", "kl_weight": 1}, {"ce", "node", "edge", "kl"}),
+        ({"ce_weight": 0}, {"node", "edge", "kl"}),
+        ({"node_weight": 0}, {"ce", "edge", "kl"}),
+        ({"edge_weight": 0}, {"ce", "node", "kl"}),
+        ({"kl_weight": 0}, {"ce", "node", "edge"}),
+        ({"edges": "both"}, {"ce", "node", "edge_class", "edge_sample", "kl"}),
+        ({"nodes": "separate"}, {"ce", "node:features", "node:logits", "edge:features", "edge:logits", "kl"}),
+        ({"projector": "shared"}, {"ce", "node", "edge", "teacher_head", "kl"}),
+        ({"projector": "shared", "node_weight": 0}, {"ce", "edge", "kl"}),
     ],
 )
 def test_terms_by_name(options, terms):
