@@ -160,7 +160,7 @@ def train(name: str, job: Job, args: argparse.Namespace, run: Path, seed: int) -
 
 def distiller(name: str, student: nn.Module, job: Job, options: list[str]) -> Distiller:
     """The method of that name between student and teacher."""
-    chosen = {"prg": {**job.prg, **dict(map(option, options))}, "kd": {"weight": 1.0}}.get(name, {})
+    chosen = {"prg": dict(map(option, options)), "kd": {"weight": 1.0}}.get(name, {})
     return create_distiller(name, student, job.teacher, **chosen)
 
 

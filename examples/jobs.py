@@ -40,7 +40,6 @@ class Job:
     device: str
     store: Path | None
     progress: bool
-    prg: dict[str, object] = field(default_factory=dict)
     teacher_scores: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,8 +103,6 @@ def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         device="cpu",
         store=args.store or folder / "store",
         progress=not args.quiet,
-        # With a teacher that is 99 % right, cross-entropy of full weight teaches mostly its few wrong labels.
-        prg={"ce_weight": 0.1, "node_weight": 6.4, "edge_weight": 12.3},
     )
 
 

@@ -14,21 +14,17 @@ SMALLER = replace(REDUCED, limit=2_500)  # 45 runs of it take less than an hour 
 FULL = Recipe(student="resnet8x4", epochs=100, warmup=5.0, batch=256)
 
 KD = {"weight": 1.0, "temperature": 4.0}
-PRG = {"node_weight": 6.4, "edge_weight": 12.3}
+PRG = caltech.TRIAL
 WITHOUT_LABELS: list[Method] = [
-    Method("pseudo-label CE", "prg", {"node_weight": 0.0, "edge_weight": 0.0}),
+    Method("pseudo-label CE", "prg", caltech.ALONE),
     Method("KD", "kd", KD),
     Method("mimicking + CE", "mimic", {}),
     Method("KD + mimicking + CE", "combined", {"parts": {"kd": KD, "mimic": {}}}),
     Method("PRG", "prg", PRG),
 ]
-# The second data set of PRG's ablation: what Caltech-101 found, beside the library's defaults.
+# The second data set of PRG's ablation.
 PRG_ABLATION: list[Method] = [
-    Method("PRG, defaults", "prg", caltech.ONES),
-    Method("weights 6.4, 12.3", "prg", PRG),
-    Method("weights 10, 2", "prg", {"node_weight": caltech.NODE, "edge_weight": caltech.EDGE}),
-    Method("with KL", "prg", {**caltech.ONES, "kl_weight": 1.0}),
-    Method("weights 6.4, 12.3, with KL", "prg", {**PRG, "kl_weight": 1.0}),
+    *caltech.LITERAL[:-1],
     Method("PRG as on Caltech-101", "prg", caltech.PRG),
     Method("KD", "kd", KD),
     Method("KD + mimicking + CE", "combined", {"parts": {"kd": KD, "mimic": {}}}),

@@ -16,7 +16,7 @@ from graphkd.data.sources import ArraySource
 
 RECIPE = Recipe(student="small_resnet", epochs=40, warmup=12.0)
 SIDE = 32
-PRG = {"node_weight": 6.4, "edge_weight": 12.3, "ce_weight": 0.1}
+PRG = {"node_weight": 6.4, "edge_weight": 12.3, "ce_weight": 0.1, "kl_weight": 0.0}
 METHODS: list[Method] = [
     Method("ratio of maxima", "prg", PRG, "ratio scaled"),
     Method("softmax of maxima", "prg", PRG, "softmax scaled"),

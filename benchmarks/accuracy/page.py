@@ -8,21 +8,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.report import Scores, hardware, in_order, of_methods, pairs_table, picture, read, table
+from benchmarks.accuracy.report import (
+    Scores,
+    hardware,
+    in_order,
+    of_methods,
+    pairs_table,
+    picture,
+    read,
+    table,
+    verdicts,
+)
 from benchmarks.accuracy.studies import STUDIES, Study
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
-PLACE = re.compile(r"<!-- results: ([\w-]+) -->.*?<!-- end -->", re.DOTALL)
+PLACE = re.compile(r"<!-- (results|verdicts): ([\w -]+) -->.*?<!-- end -->", re.DOTALL)
 
 
-def tables(name: str, study: Study, results: Path) -> tuple[Scores, str]:
-    """Scores of a study's results, by its own recipe, and their tables in Markdown."""
+def committed(name: str, results: Path) -> tuple[Scores, list[dict[str, Any]]]:
+    """Scores of a study's results, by its own recipe and in its order, and their records."""
+    study = STUDIES[name]
     methods = [*study.methods, *study.more]
-    every, records = read(of_methods(results / name, methods, study.base), results)
-    scores = in_order(every, [method.label for method in methods])
-    if not scores:
-        return scores, "No results are committed yet."
-    return scores, f"{words(study, scores, records)}; `python -m benchmarks.accuracy {name}`."
+    scores, records = read(of_methods(results / name, methods, study.base), results)
+    return in_order(scores, [method.label for method in methods]), records
 
 
 def words(study: Study, scores: Scores, records: Sequence[dict[str, Any]]) -> str:
@@ -33,17 +41,32 @@ def words(study: Study, scores: Scores, records: Sequence[dict[str, Any]]) -> st
     return "\n\n".join([*parts, f"Measured with {hardware(records)}"])
 
 
+def section(name: str, results: Path, pictures: Path) -> str:
+    """A study's picture and tables, and the command that repeats it."""
+    study = STUDIES[name]
+    scores, records = committed(name, results)
+    if not scores:
+        return "No results are committed yet."
+    picture(scores, pictures / f"{name}.svg", study.title)
+    return (
+        f"![Every seed of {study.title}](img/evidence/{name}.svg)\n\n"
+        f"{words(study, scores, records)}; `python -m benchmarks.accuracy {name}`."
+    )
+
+
+def verdict(names: Sequence[str], results: Path) -> str:
+    """What several studies say of the changes that all of them made to the same method, the last one's standard."""
+    found = {STUDIES[name].data: committed(name, results)[0] for name in names}
+    return verdicts(found, STUDIES[names[-1]].against)
+
+
 def filled(page: str, results: Path, pictures: Path) -> str:
     """The page with the tables as the results have them; each picture is drawn into the folder."""
 
     def place(found: re.Match[str]) -> str:
-        name = found[1]
-        study = STUDIES[name]
-        scores, text = tables(name, study, results)
-        if scores:
-            picture(scores, pictures / f"{name}.svg", study.title)
-            text = f"![Every seed of {study.title}](img/evidence/{name}.svg)\n\n{text}"
-        return f"<!-- results: {name} -->\n\n{text}\n\n<!-- end -->"
+        kind, names = found[1], found[2].split()
+        text = verdict(names, results) if kind == "verdicts" else section(*names, results=results, pictures=pictures)
+        return f"<!-- {kind}: {found[2]} -->\n\n{text}\n\n<!-- end -->"
 
     return PLACE.sub(place, page)
 

@@ -1,7 +1,7 @@
 """All results of a study as one table of means and one of paired differences, in Markdown, and a picture."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
@@ -61,6 +61,24 @@ def pairs_table(scores: Scores, ours: Sequence[str], theirs: Sequence[str]) -> s
     for label in ours:
         cells = [difference(scores, label, other) for other in theirs]
         lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def verdicts(found: Mapping[str, Scores], against: str) -> str:
+    """Changes of one method on several data sets, and whether the rule for defaults accepts each."""
+    head = ["change", *[cell for name in found for cell in (f"{name} [95 %]", "in standard errors")], "by the rule"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    first, *others = found.values()
+    for label in first:
+        if label != against and all(label in each for each in others):
+            gaps = [gap for each in found.values() if (gap := difference(each, label, against))]
+            accepted = len(gaps) == len(found) and all(gap.beyond_two_errors for gap in gaps)
+            cells = [
+                label,
+                *[cell for gap in gaps for cell in (str(gap), gap.errors)],
+                "a gain" if accepted else "none",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -30,6 +30,11 @@ class Difference(NamedTuple):
         found = self.mean / self.error
         return f"**{found:+.1f}**" if abs(found) > 2 else f"{found:+.1f}"
 
+    @property
+    def beyond_two_errors(self) -> bool:
+        """Whether it is a gain by the rule for defaults."""
+        return self.error is not None and self.mean > 2 * self.error
+
     def __str__(self) -> str:
         if self.half is None:
             return f"{self.mean:+.2f} (one pair)"

@@ -20,6 +20,7 @@ class Study:
         methods, more: those run by default, and those by flag.
         seeds: paired seeds by default.
         against: method whose paired differences stand in the table.
+        data: what the images are called beside those of other studies.
         ours, theirs: rows and columns of a second table of paired differences.
     """
 
@@ -29,6 +30,7 @@ class Study:
     methods: list[Method]
     seeds: int
     against: str
+    data: str = ""
     more: tuple[Method, ...] = ()
     ours: tuple[str, ...] = ()
     theirs: tuple[str, ...] = ()
@@ -56,7 +58,7 @@ class Study:
 
 
 BASELINES = ("KD", "mimicking + CE", "KD + mimicking + CE")
-_caltech = partial(Study, problem=caltech.problem, base=caltech.RECIPE)
+_caltech = partial(Study, data="Caltech-101", problem=caltech.problem, base=caltech.RECIPE)
 _unlabelled = partial(Study, problem=cifar.without_labels, methods=cifar.WITHOUT_LABELS, seeds=1, against="KD")
 _labelled = partial(Study, problem=cifar.with_labels)
 STUDIES: dict[str, Study] = {
@@ -95,7 +97,8 @@ STUDIES: dict[str, Study] = {
         base=cifar.SMALLER,
         methods=cifar.PRG_ABLATION,
         seeds=3,
-        against="PRG, defaults",
+        against="literal preset",
+        data="CIFAR-100",
     ),
     "cifar100-labels": _labelled(
         title="CIFAR-100 (2,500 images, 10 epochs), with labels",

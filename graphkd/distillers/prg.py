@@ -60,12 +60,12 @@ class PRGDistiller(Distiller):
         student_dim, teacher_dim: widths of the two embeddings.
         num_classes: number of class proxies.
         preset: ``"stable"`` (default: diagonal node target, Frobenius norm over the root of the number of entries,
-            weights 1, 1 and 1), ``"literal"`` (the same without the KL term, of which no source of the paper speaks),
-            or ``"ega"`` (identity target, un-squared Frobenius norm, EGA's weights 0.8 and 0.24, no KL term).
+            node, edge and KL weights 1), ``"literal"`` (the same without the KL term, of which no source of the paper
+            speaks; ``docs/evidence.md`` has its gain), or ``"ega"`` (identity target, un-squared Frobenius norm, EGA's
+            weights 0.8 and 0.24, no KL term).
         ce_weight: of the pseudo-label term; default 1.
         node_weight, edge_weight: default from the preset; 0 removes the term and what only it needs.
-        kl_weight, kl_temperature: of the KL term on the logits, times T^2; the preset's (1 in ``"stable"``: it gained
-            accuracy on both data sets of ``docs/evidence.md``), and 4.
+        kl_weight, kl_temperature: of the KL term on the logits, times T^2; default from the preset, and 4.
         labels: ``"hard"`` (default), ``"soft"``, ``"label"``, or a :class:`~graphkd.pseudo_labels.PseudoLabels`
             with calibration, confidence threshold and balance.
         node_target: ``"diagonal"``, ``"identity"``, ``"teacher_gram"``; default from the preset.

@@ -9,7 +9,7 @@ from benchmarks.accuracy import students, studies
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision, grid
 from benchmarks.accuracy.data import CIFAR, StoredTeacher
 from benchmarks.accuracy.estimate import START, estimate
-from benchmarks.accuracy.report import read, table
+from benchmarks.accuracy.report import read, table, verdicts
 from benchmarks.accuracy.stats import mean_std, paired
 from benchmarks.accuracy.study import Problem, run, save
 from graphkd.data.sources import ArraySource
@@ -98,6 +98,14 @@ def test_a_method_may_have_a_batch_of_its_own():
     one, other = grid("caltech", [Method("a", "kd", {}), Method("b", "kd", {}, batch=256)], RECIPE, seeds=1)
     assert one.recipe == RECIPE
     assert other.recipe == replace(RECIPE, batch=256)
+
+
+def test_a_gain_is_one_on_every_data_set():
+    one = {"old": {0: 1.0, 1: 2.0}, "both": {0: 2.0, 1: 3.1}, "first": {0: 2.0, 1: 3.1}, "here": {0: 5.0}}
+    other = {"old": {0: 4.0, 1: 4.0}, "both": {0: 5.0, 1: 5.1}, "first": {0: 5.0, 1: 4.0}}
+    _, _, both, first = verdicts({"One": one, "Other": other}, "old").splitlines()
+    assert both == "| both | +1.05 [+0.41, +1.69] | **+21.0** | +1.05 [+0.41, +1.69] | **+21.0** | a gain |"
+    assert first.endswith("| +1.0 | none |")
 
 
 def test_results_become_a_table(tmp_path):

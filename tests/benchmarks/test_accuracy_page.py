@@ -57,6 +57,19 @@ def test_other_precisions_count_and_other_recipes_do_not(tmp_path, epochs, preci
     assert ("| 62.50 |" in filled(PLACE.format(""), tmp_path, tmp_path)) == shown
 
 
+def test_verdicts_of_two_studies_stand_on_the_page(tmp_path):
+    for name, gain in (("caltech-prg", 1.0), ("cifar100-prg", 2.0)):
+        for method in STUDIES[name].methods:
+            if method.label in ("literal preset", "literal, with KL"):
+                ours = {"study": name, "label": method.label, "method": method.name, "options": method.options}
+                top1 = 50 + gain * ("KL" in method.label)
+                for seed in range(2):
+                    keep(tmp_path, top1 + seed * (1 + gain / 10), **ours, recipe=STUDIES[name].base, seed=seed)
+    page = filled("<!-- verdicts: caltech-prg cifar100-prg --><!-- end -->", tmp_path, tmp_path)
+    assert "| change | Caltech-101 [95 %] | in standard errors | CIFAR-100 [95 %] |" in page
+    assert "| literal, with KL | +1.00 " in page
+
+
 def test_a_row_has_the_results_of_its_own_batch(tmp_path):
     study = STUDIES["caltech-batch"]
     for method in study.methods:
