@@ -26,7 +26,7 @@ def test_the_loop_trains_the_student(teacher_checkpoint):
     loader = [(torch.rand(8, 3, 32, 32, generator=generator), None) for _ in range(2)]
     space = {"names": ["zero", "one", "two"], "loader": loader}
     exec(compile(code, "README.md", "exec"), space)
-    assert set(space["losses"]) == {"prg/ce", "prg/node", "prg/edge"}
+    assert set(space["losses"]) == {"prg/ce", "prg/node", "prg/edge", "prg/kl"}
     assert torch.isfinite(space["losses"].total)
     assert space["optimizer"].state  # it has stepped
 

@@ -70,7 +70,7 @@ def test_terms_of_distillers_and_task(images, teacher):
     step = Step(Student(), PRGDistiller(6, 5, 3), task=labelled_cross_entropy)
     target = tensor([0, 1, 2, -1])
     losses = step(images, teacher, target=target)
-    assert list(losses) == ["prg/ce", "prg/node", "prg/edge", "task"]
+    assert list(losses) == ["prg/ce", "prg/node", "prg/edge", "prg/kl", "task"]
     assert_close(losses["task"], cross_entropy(step.student(images).logits[:3], target[:3]))
     losses.total.backward()
     assert all(parameter.grad is not None for parameter in step.parameters())
@@ -83,11 +83,13 @@ def test_a_task_alone_needs_no_teacher(images):
 
 def test_two_of_a_kind_need_names(images, teacher):
     first, second = PRGDistiller(6, 5, 3), PRGDistiller(6, 5, 3)
-    with pytest.raises(OptionError, match="two distillers give the terms prg/ce, prg/edge, prg/node: rename one"):
+    with pytest.raises(
+        OptionError, match="two distillers give the terms prg/ce, prg/edge, prg/kl, prg/node: rename one"
+    ):
         Step(Student(), first, second)(images, teacher)
     second.name = "other"
     losses = Step(Student(), first, second)(images, teacher)
-    assert list(losses) == ["prg/ce", "prg/node", "prg/edge", "other/ce", "other/node", "other/edge"]
+    assert list(losses) == [f"{name}/{term}" for name in ("prg", "other") for term in ("ce", "node", "edge", "kl")]
 
 
 def test_the_teacher_is_no_part_of_it():

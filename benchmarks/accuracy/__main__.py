@@ -1,6 +1,6 @@
 """Run a study, or what is left of it, and print its tables.
 
-    python -m benchmarks.accuracy caltech              # six methods, PRG's two terms alone, five paired seeds
+    python -m benchmarks.accuracy caltech              # six methods, PRG by its terms, five paired seeds
     python -m benchmarks.accuracy caltech-prg          # ablation of PRG, three paired seeds
     python -m benchmarks.accuracy digits-prompts       # how prompts are weighted
     python -m benchmarks.accuracy eikd                 # selection, class dropping and terms on a mixed pool

@@ -25,6 +25,7 @@ METHODS: list[Method] = [
     Method("true labels", "labels", {}),
 ]
 TERMS: list[Method] = [
+    Method("PRG, defaults", "prg", {**ONES, "kl_weight": 1.0}),
     Method("PRG, node only", "prg", {**PRG, "edge_weight": 0.0}),
     Method("PRG, edge only", "prg", {**PRG, "node_weight": 0.0}),
     Method("PRG without KL", "prg", {**PRG, "kl_weight": 0.0}),

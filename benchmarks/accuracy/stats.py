@@ -27,7 +27,7 @@ class Difference(NamedTuple):
         """How many standard errors the mean is from 0; in bold beyond two: a default changes if on two data sets."""
         if not self.error:
             return ""
-        found = self.mean / self.error
+        found = round(self.mean / self.error, 1) + 0.0  # no -0.0
         return f"**{found:+.1f}**" if abs(found) > 2 else f"{found:+.1f}"
 
     @property
@@ -46,7 +46,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     if len(differences) < 2:
         return Difference(mean(differences), None, None, len(differences))
-    error = stdev(differences) / sqrt(len(differences))
+    error = round(stdev(differences) / sqrt(len(differences)), 9)  # of equal differences 0, not a rounding error
     quantile = _T95[len(differences) - 2] if len(differences) <= len(_T95) + 1 else 1.96
     return Difference(mean(differences), quantile * error, error, len(differences))
 

@@ -124,12 +124,13 @@ class PRGDistiller(Distiller):
         used = {"with_nodes": node_weight != 0, "with_edges": edge_weight != 0}  # a negative one is refused by table()
         self.graph = ProxyGraph(student_dim, teacher_dim, num_classes, **used, **graph)
         node = NODE_TARGETS.get(node_target or given.node_target)
-        terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce), "kl": (kl_weight, self._kl)}
+        terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce)}
         for kind, share in self.graph.node_shares.items():
             terms[kind] = share * node_weight, node(kind, "gram", node_alignment or given.alignment)
         for edge_type, share in self.graph.edge_shares.items():
             term = EdgeTerm(edge_type, edge_alignment or given.alignment)
             terms[self._edge_name(edge_type[2])] = share * edge_weight, term
+        terms["kl"] = kl_weight, self._kl
         if self.graph.projector is not None and self.graph.projector.trains_teacher_side:
             terms["teacher_head"] = 1.0, self._teacher_head
         self.terms = self.table(**terms)

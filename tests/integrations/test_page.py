@@ -49,4 +49,4 @@ def test_the_page_runs(tmp_path, monkeypatch, digits, teacher_checkpoint):
         exec(compile(block, f"{PAGE.name}, block {number}", "exec"), space)
     assert (tmp_path / "student.safetensors").is_file()
     assert (tmp_path / "out" / "student.safetensors").is_file()
-    assert set(space["losses"]) == {"prg/ce", "prg/node", "prg/edge"}
+    assert set(space["losses"]) == {"prg/ce", "prg/node", "prg/edge", "prg/kl"}
