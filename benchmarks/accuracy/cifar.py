@@ -25,7 +25,8 @@ WITHOUT_LABELS: list[Method] = [
 # The second data set of PRG's ablation.
 PRG_ABLATION: list[Method] = [
     *caltech.LITERAL[:-1],
-    Method("PRG as on Caltech-101", "prg", caltech.PRG),
+    Method("PRG", "prg", caltech.PRG),
+    *[each for each in caltech.ABLATION if each.label in ("edge weight x 4", "nodes: features and logits")],
     Method("KD", "kd", KD),
     Method("KD + mimicking + CE", "combined", {"parts": {"kd": KD, "mimic": {}}}),
 ]

@@ -54,18 +54,17 @@ def section(name: str, results: Path, pictures: Path) -> str:
     )
 
 
-def verdict(names: Sequence[str], results: Path) -> str:
-    """What several studies say of the changes that all of them made to the same method, the last one's standard."""
-    found = {STUDIES[name].data: committed(name, results)[0] for name in names}
-    return verdicts(found, STUDIES[names[-1]].against)
+def verdict(names: Sequence[str], against: str, results: Path) -> str:
+    """What several studies say of the changes that all of them made to the same method."""
+    return verdicts({STUDIES[name].data: committed(name, results)[0] for name in names}, against)
 
 
 def filled(page: str, results: Path, pictures: Path) -> str:
     """The page with the tables as the results have them; each picture is drawn into the folder."""
 
     def place(found: re.Match[str]) -> str:
-        kind, names = found[1], found[2].split()
-        text = verdict(names, results) if kind == "verdicts" else section(*names, results=results, pictures=pictures)
+        kind, (names, _, against) = found[1], found[2].partition(" against ")
+        text = verdict(names.split(), against, results) if against else section(names, results, pictures)
         return f"<!-- {kind}: {found[2]} -->\n\n{text}\n\n<!-- end -->"
 
     return PLACE.sub(place, page)

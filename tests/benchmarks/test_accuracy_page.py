@@ -65,7 +65,7 @@ def test_verdicts_of_two_studies_stand_on_the_page(tmp_path):
                 top1 = 50 + gain * ("KL" in method.label)
                 for seed in range(2):
                     keep(tmp_path, top1 + seed * (1 + gain / 10), **ours, recipe=STUDIES[name].base, seed=seed)
-    page = filled("<!-- verdicts: caltech-prg cifar100-prg --><!-- end -->", tmp_path, tmp_path)
+    page = filled("<!-- verdicts: caltech-prg cifar100-prg against literal preset --><!-- end -->", tmp_path, tmp_path)
     assert "| change | Caltech-101 [95 %] | in standard errors | CIFAR-100 [95 %] |" in page
     assert "| literal, with KL | +1.00 " in page
 
