@@ -1,9 +1,10 @@
-"""Pseudo-labels, nodes and edges to class proxies."""
+"""Pseudo-labels, nodes, edges to class proxies, and Hinton's divergence at temperature 4."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmarks.method import method
+from benchmarks.official.logits import kd
 from benchmarks.official.samples import rows
 from graphkd.distillers.base import Distiller
 from graphkd.features import Features
@@ -18,12 +19,10 @@ def total(distiller: Distiller, student: Features, teacher: Features, target: Te
     """The equations of docs/methods/prg.md, with the distiller's projector."""
     f = distiller.graph.projector(student.embedding, "student")
     node = (rows(teacher.embedding) @ rows(f).T + rows(teacher.logits) @ rows(student.logits).T) / 2
-    ours, theirs = (
-        (rows(x.embedding) @ rows(x.proxies).T + rows(x.logits) @ rows(x.proxy_logits).T) / 2
-        for x in (student, teacher)
-    )
-    edge = (theirs - ours).norm() / ours.numel() ** 0.5
-    return cross_entropy(student.logits, teacher.logits.argmax(1)) + (1 - node.diagonal()).mean() + edge
+    difference = edges(teacher) - edges(student)
+    edge = difference.norm() / difference.numel() ** 0.5
+    labels = cross_entropy(student.logits, teacher.logits.argmax(1))
+    return labels + (1 - node.diagonal()).mean() + edge + kd(student.logits, teacher.logits)
 
 
 CASES = [method("prg", "embedding logits proxies proxy_logits", total)]
