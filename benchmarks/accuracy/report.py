@@ -68,16 +68,11 @@ def verdicts(found: Mapping[str, Scores], against: str) -> str:
     """Changes of one method on several data sets, and whether the rule for defaults accepts each."""
     head = ["change", *[cell for name in found for cell in (f"{name} [95 %]", "in standard errors")], "by the rule"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    first, *others = found.values()
-    for label in first:
-        if label != against and all(label in each for each in others):
-            gaps = [gap for each in found.values() if (gap := difference(each, label, against))]
-            accepted = len(gaps) == len(found) and all(gap.beyond_two_errors for gap in gaps)
-            cells = [
-                label,
-                *[cell for gap in gaps for cell in (str(gap), gap.errors)],
-                "a gain" if accepted else "none",
-            ]
+    for label in next(iter(found.values())):
+        gaps = [gap for each in found.values() if (gap := difference(each, label, against))]
+        if label != against and len(gaps) == len(found):
+            said = "a gain" if all(gap.beyond_two_errors for gap in gaps) else "none"
+            cells = [label, *[cell for gap in gaps for cell in (str(gap), gap.errors)], said]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
