@@ -15,6 +15,7 @@ KD = {"weight": 1.0, "temperature": 4.0}
 MIMIC = {"feature_weight": 2.0}
 ALONE = {"node_weight": 0.0, "edge_weight": 0.0, "kl_weight": 0.0}
 ONES = {"node_weight": 1.0, "edge_weight": 1.0, "kl_weight": 0.0}
+DEFAULTS = {**ONES, "kl_weight": 1.0}
 
 METHODS: list[Method] = [
     Method("pseudo-label CE", "prg", ALONE),
@@ -25,7 +26,7 @@ METHODS: list[Method] = [
     Method("true labels", "labels", {}),
 ]
 TERMS: list[Method] = [
-    Method("PRG, defaults", "prg", {**ONES, "kl_weight": 1.0}),
+    Method("PRG, defaults", "prg", DEFAULTS),
     Method("PRG, node only", "prg", {**PRG, "edge_weight": 0.0}),
     Method("PRG, edge only", "prg", {**PRG, "node_weight": 0.0}),
     Method("PRG without KL", "prg", {**PRG, "kl_weight": 0.0}),
@@ -54,7 +55,7 @@ WEIGHTS: list[Method] = [
 # What both data sets say of the defaults: changes of the literal preset.
 LITERAL: list[Method] = [
     Method("literal preset", "prg", ONES),
-    Method("literal, with KL", "prg", {**ONES, "kl_weight": 1.0}),
+    Method("literal, with KL", "prg", DEFAULTS),
     Method("literal, weights 6.4, 12.3", "prg", TRIAL),
     Method("literal, weights 6.4, 12.3, with KL", "prg", {**TRIAL, "kl_weight": 1.0}),
     Method("literal, weights 10, 2", "prg", {**ONES, "node_weight": NODE, "edge_weight": EDGE}),

@@ -43,12 +43,12 @@ class Difference(NamedTuple):
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     """ours - theirs, pair by pair. Raises: ValueError for sequences of different lengths."""
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    differences = [round(a - b, 9) for a, b in zip(ours, theirs, strict=True)]  # equal gains stay equal
     if len(differences) < 2:
         return Difference(mean(differences), None, None, len(differences))
-    error = round(stdev(differences) / sqrt(len(differences)), 9)  # of equal differences 0, not a rounding error
+    error = stdev(differences) / sqrt(len(differences))
     quantile = _T95[len(differences) - 2] if len(differences) <= len(_T95) + 1 else 1.96
-    return Difference(mean(differences), quantile * error, error, len(differences))
+    return Difference(round(mean(differences), 9) + 0.0, quantile * error, error, len(differences))
 
 
 def mean_std(values: Sequence[float]) -> str:

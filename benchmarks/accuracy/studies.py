@@ -91,9 +91,8 @@ STUDIES: dict[str, Study] = {
     "cifar100": _unlabelled(
         "CIFAR-100, reduced protocol (10,000 images, 10 epochs), CLIP-like teacher, no labels", base=cifar.REDUCED
     ),
-    "cifar100-prg": Study(
-        title="Ablation of PRG on CIFAR-100 (2,500 images, 10 epochs), no labels",
-        problem=cifar.without_labels,
+    "cifar100-prg": _unlabelled(
+        "Ablation of PRG on CIFAR-100 (2,500 images, 10 epochs), no labels",
         base=cifar.SMALLER,
         methods=cifar.PRG_ABLATION,
         seeds=3,

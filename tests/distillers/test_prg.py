@@ -83,10 +83,7 @@ def test_both_and_full_edges_are_the_equations():
     full = [
         edges(*[torch.cat(pair) for pair in ((f.proxies, f.embedding), (f.proxy_logits, f.logits))] * 2) for f in (s, t)
     ]
-    assert_close(
-        make(edges="full", edge_alignment="mse")(s, t)["prg/edge"],
-        (full[0] - full[1]).square().mean(),
-    )
+    assert_close(make(edges="full", edge_alignment="mse")(s, t)["prg/edge"], (full[0] - full[1]).square().mean())
 
 
 def test_gradcheck():
