@@ -92,11 +92,20 @@ ABLATION: list[Method] = [
 ]
 
 SIZES = (64, 256, 1024)
-# Size of the graph: the same learning rate and epochs, so fewer steps for larger batches.
+# Size of the batch: the same learning rate and epochs, so fewer steps for larger batches.
 BATCHES: list[Method] = [
-    Method(f"{label}, {size}", name, options, batch=size)
+    Method(f"{label}, {size}", name, options, changes={"batch": size})
     for size in SIZES
     for label, name, options in (("KD", "kd", KD), ("PRG", "prg", PRG))
+]
+# Size of the graph alone: updates and images are those of the large batch, the student sees 64 at once in both forms.
+GRAPHS: list[Method] = [
+    row
+    for size in SIZES[1:]
+    for row in (
+        Method(f"PRG, {size // 64} graphs of 64", "prg", PRG, changes={"accumulate": size // 64}),
+        Method(f"PRG, one graph of {size}", "prg", PRG, changes={"batch": size, "chunk": 64}),
+    )
 ]
 
 

@@ -19,6 +19,7 @@ WITHOUT_LABELS: list[Method] = [
     Method("mimicking + CE", "mimic", {}),
     Method("KD + mimicking + CE", "combined", {"parts": {"kd": caltech.KD, "mimic": {}}}),
     Method("PRG", "prg", caltech.TRIAL),
+    Method("PRG, defaults", "prg", caltech.DEFAULTS),
 ]
 # The second data set of PRG's ablation.
 PRG_ABLATION: list[Method] = [

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ class Recipe:
         student: name of a model of :mod:`benchmarks.accuracy.students`.
         epochs: passes over the images.
         batch: images of one graph.
+        accumulate: batches, each a graph of its own, of one update.
+        chunk: images that the student sees at once, of which several make a batch and its graph; ``None`` for all.
         lr: highest learning rate of AdamW; linear warm-up, then a cosine to zero.
         warmup: epochs of warm-up.
         weight_decay: of AdamW.
@@ -33,6 +36,12 @@ class Recipe:
     weight_decay: float = 0.05
     limit: int | None = None
     precision: str = "no"
+    accumulate: int = 1
+    chunk: int | None = None
+
+
+LATER = {"accumulate": 1, "chunk": None}
+"""Fields of a recipe that the first results were without, and what they were then."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,10 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """Names everything that determines the run."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        """Names everything that determines the run; what came later counts where it is set, so older names stay."""
+        known = asdict(self)
+        known["recipe"] = {key: value for key, value in known["recipe"].items() if LATER.get(key, ...) != value}
+        text = json.dumps(known, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @classmethod
@@ -80,18 +91,18 @@ class Method(NamedTuple):
 
     Args:
         label, name, options, variant: see ``Config``.
-        batch: images of one graph, where they are not the recipe's.
+        changes: of the study's recipe.
     """
 
     label: str
     name: str
     options: Mapping[str, Any]
     variant: str = ""
-    batch: int | None = None
+    changes: Mapping[str, Any] = MappingProxyType({})
 
     def recipe(self, base: Recipe) -> Recipe:
-        """The study's recipe with this method's change."""
-        return replace(base, batch=self.batch) if self.batch else base
+        """The study's recipe with this method's changes."""
+        return replace(base, **self.changes)
 
 
 def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:

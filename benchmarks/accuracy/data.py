@@ -8,7 +8,7 @@ from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,8 +72,7 @@ class StoredTeacher:
         return (found == torch.as_tensor(labels)).float().mean().item()
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """Images and the teacher's features of them."""
 
     source: ArraySource
@@ -83,23 +82,41 @@ class Split:
 @cache
 def caltech() -> tuple[Split, Split]:
     """(trained on, scored on): the 41 classes whose names CLIP's text bank covers; 1,058 and 705 images."""
-    root = folder()
-    names = json.loads((root / "caltech101_classes.json").read_text())
-    with np.load(root / "clip_vitb32_text_bank_detic.npz") as bank:
+    kept, classes, texts = _covered()
+    return _caltech_split("test", kept, classes, texts), _caltech_split("val", kept, classes, texts)
+
+
+def _covered() -> tuple[list[int], list[str], Tensor]:
+    """Labels of the covered classes, their names, and CLIP's embedding of each."""
+    names = json.loads((folder() / "caltech101_classes.json").read_text())
+    with np.load(folder() / "clip_vitb32_text_bank_detic.npz") as bank:
         rows = {_bare(name): row for name, row in reversed(list(zip(bank["names"].tolist(), bank["emb"], strict=True)))}
     kept = [label for label, name in enumerate(names) if _bare(name) in rows]
-    texts = _unit(np.stack([rows[_bare(names[label])] for label in kept]))
     classes = [names[label] for label in kept]
-    return _caltech_split(root, "test", kept, classes, texts), _caltech_split(root, "val", kept, classes, texts)
+    return kept, classes, _unit(np.stack([rows[_bare(name)] for name in classes]))
 
 
-def _caltech_split(root: Path, name: str, kept: list[int], classes: list[str], texts: Tensor) -> Split:
-    with np.load(root / f"caltech101_{name}_64px_clip_vitb32.npz") as data:
+def _caltech_split(name: str, kept: list[int], classes: list[str], texts: Tensor) -> Split:
+    with np.load(folder() / f"caltech101_{name}_64px_clip_vitb32.npz") as data:
         chosen = np.isin(data["labels"], kept)
         labels = np.searchsorted(kept, data["labels"][chosen])
         return Split(
             ArraySource(data["images"][chosen], labels, classes), StoredTeacher(_unit(data["clip"][chosen]), texts)
         )
+
+
+@cache
+def caltech_pool() -> tuple[Split, int]:
+    """(a pool without labels, how many of its first images are of the 41 classes): :func:`caltech`'s, then the others.
+
+    2,465 images, of which the first 1,058 are those that its students train on.
+    """
+    train, _ = caltech()
+    with np.load(folder() / "caltech101_test_64px_clip_vitb32.npz") as data:
+        strange = ~np.isin(data["labels"], _covered()[0])
+        images = np.concatenate([train.source.images, data["images"][strange]])
+        embedding = torch.cat([train.teacher.embedding, _unit(data["clip"][strange])])
+    return Split(ArraySource(images), StoredTeacher(embedding, train.teacher.texts)), len(train.source)
 
 
 def photographs() -> "np.ndarray[Any, Any]":

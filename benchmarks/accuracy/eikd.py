@@ -1,21 +1,24 @@
-"""EIKD on a pool that mixes CIFAR-100 with other photographs: what selection, dropping and each term bring."""
+"""EIKD on pools of which the teacher knows a part: what selection, class dropping and each term bring."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.accuracy import cifar, data, tower
+from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
-from graphkd.data.pool import score_pool
+from graphkd import Features
+from graphkd.data.pool import PoolScores, score_pool
+from graphkd.data.scores import SCORES
 from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
 
-KNOWN, CHOSEN = 3_000, 3_000
+CHOSEN = 3_000
 RECIPE = replace(cifar.REDUCED, limit=CHOSEN)
 
 KD = {"explicit_weight": 0.0, "implicit_weight": 0.0, "drop": "off"}
@@ -23,46 +26,110 @@ DROP = {**KD, "drop": "topk"}
 EXPLICIT = {**DROP, "explicit_weight": 1.0, "auto_weights": True}
 IMPLICIT = {**DROP, "implicit_weight": 1.0, "auto_weights": True}
 BOTH = {**EXPLICIT, "implicit_weight": 1.0}
+ONES = {"explicit_weight": 1.0, "implicit_weight": 1.0}
 METHODS: list[Method] = [
     Method("random images, KD", "eikd", KD, "random"),
     Method("selected, KD", "eikd", KD, "selected"),
     Method("selected, no quota, KD", "eikd", KD, "selected globally"),
+    Method("known images alone, KD", "eikd", KD, "known"),
     Method("selected, KD of the best 10 classes", "eikd", DROP, "selected"),
-    Method("selected, best 10, explicit", "eikd", EXPLICIT, "selected"),
-    Method("selected, best 10, implicit", "eikd", IMPLICIT, "selected"),
-    Method("selected, best 10, explicit + implicit", "eikd", BOTH, "selected"),
-    Method("selected, all classes, explicit + implicit", "eikd", {**BOTH, "drop": "off"}, "selected"),
-    Method("CIFAR-100 alone, KD", "eikd", KD, "known"),
+    Method("selected, KD of 95 % of the probability", "eikd", {**KD, "drop": "mass"}, "selected"),
+    Method("selected, KD of half of the classes by chance", "eikd", {**KD, "drop": "stochastic"}, "selected"),
+    Method("selected, KD, teacher's best 10 classes", "eikd", {**KD, "drop": "teacher_only"}, "selected"),
+    Method("selected, all classes, explicit", "eikd", {**KD, "explicit_weight": 1.0}, "selected"),
+    Method("selected, all classes, explicit x 10", "eikd", {**KD, "explicit_weight": 10.0}, "selected"),
+    Method("selected, all classes, implicit", "eikd", {**KD, "implicit_weight": 1.0}, "selected"),
+    Method("selected, all classes, implicit x 1000", "eikd", {**KD, "implicit_weight": 1000.0}, "selected"),
+    Method("selected, all classes, explicit + implicit", "eikd", {**KD, **ONES}, "selected"),
+    Method("selected, all classes, explicit + implicit, auto", "eikd", {**BOTH, "drop": "off"}, "selected"),
+    Method("selected, best 10, explicit + implicit", "eikd", {**DROP, **ONES}, "selected"),
+    Method("selected, best 10, explicit, auto", "eikd", EXPLICIT, "selected"),
+    Method("selected, best 10, implicit, auto", "eikd", IMPLICIT, "selected"),
+    Method("selected, best 10, explicit + implicit, auto", "eikd", BOTH, "selected"),
 ]
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Images without labels, of which the teacher knows the first ``known``.
+
+    Args:
+        images: all of them.
+        known: how many are of the task.
+        scores: the teacher's, for a selection.
+    """
+
+    images: ArraySource
+    known: int
+    scores: Callable[[], PoolScores]
+
+    def chosen(self, which: str, count: int, seed: int) -> list[int]:
+        """Positions in the pool: of one random draw a seed, or the same selection for every seed."""
+        if which == "known":
+            return list(range(min(count, self.known)))
+        if which == "random":
+            order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(seed))
+            return order[:count].tolist()
+        found = select(self.scores(), count, balance="global" if which == "selected globally" else "class").indices
+        share, before = np.mean(found < self.known), self.known / len(self.images)
+        print(
+            f"{which}: the teacher knows {share:.0%} of these {count} images, and {before:.0%} of the pool", flush=True
+        )
+        return [int(each) for each in found]
+
+
 @cache
-def pool() -> ArraySource:
-    """3,000 images of CIFAR-100 that the teacher never saw, then all 4,114 of Caltech-101, made as small; no labels."""
+def cifar_pool() -> Pool:
+    """3,000 images of CIFAR-100 that the teacher never saw, then all 4,114 of Caltech-101, made as small."""
     train = data.cifar100("train")
-    known = train.images[tower.unlabelled("reduced", len(train))[:KNOWN]]
+    known = train.images[tower.unlabelled("reduced", len(train))[:CHOSEN]]
     strangers = [
         np.asarray(Image.fromarray(each).resize((32, 32), Image.Resampling.BICUBIC)) for each in data.photographs()
     ]
-    return ArraySource(np.concatenate([known, np.stack(strangers)]))
+    images = ArraySource(np.concatenate([known, np.stack(strangers)]))
+    kept = tower.cache_folder() / "eikd-scores"
+
+    def scores() -> PoolScores:
+        return score_pool(tower.TowerTeacher("reduced", []), images, kept, transform=CenterView(32))
+
+    return Pool(images, len(known), scores)
 
 
-def chosen(which: str, seed: int) -> list[int]:
-    """Positions in the pool: of one random draw a seed, or the same selection for every seed."""
-    images = len(pool())
-    if which == "known":
-        return list(range(KNOWN))
-    if which == "random":
-        return torch.randperm(images, generator=torch.Generator().manual_seed(seed))[:CHOSEN].tolist()
-    teacher = tower.TowerTeacher("reduced", [])
-    scores = score_pool(teacher, pool(), transform=CenterView(32))
-    found = select(scores, CHOSEN, balance="global" if which == "selected globally" else "class").indices
-    print(f"{which}: {np.mean(found < KNOWN):.0%} of {CHOSEN} images are CIFAR-100's, of the pool {KNOWN / images:.0%}")
-    return [int(each) for each in found]
+@cache
+def caltech_pool() -> Pool:
+    """The images of Caltech-101 that students of its 41 classes train on, then those of the other 59 classes."""
+    (images, teacher), known = data.caltech_pool()
+    return Pool(images, known, lambda: remembered(teacher, images.ids))
 
 
-def problem(config: Config) -> Problem:
+def remembered(teacher: data.StoredTeacher, ids: Sequence[str]) -> PoolScores:
+    """Scores by confidence from features that are in memory."""
+
+    def read(span: Sequence[int]) -> Iterator[Features]:
+        yield teacher.at(torch.tensor(span))
+
+    ranking = SCORES.get("confidence")
+    logits = teacher.at(torch.arange(len(ids))).tensor("logits", "selection").double()
+    best = logits.softmax(1).max(1)
+    nearest = (teacher.embedding @ teacher.texts.T).amax(1)
+    found = (each.numpy() for each in (ranking.key(logits), best.indices, best.values, nearest))
+    return PoolScores(*found, ranking, {}, ids, teacher.num_classes, None, read)
+
+
+def cifar_problem(config: Config) -> Problem:
     """Students of the images that the configuration names, scored on CIFAR-100."""
-    base = cifar.with_labels(config)
-    kept = chosen(config.variant, config.seed)[: config.recipe.limit]
-    return replace(base, train=data.subset(pool(), kept), with_labels=False)
+    base, pool = cifar.with_labels(config), cifar_pool()
+    kept = pool.chosen(config.variant, config.recipe.limit or CHOSEN, config.seed)
+    return replace(base, train=data.subset(pool.images, kept), with_labels=False)
+
+
+def caltech_problem(config: Config) -> Problem:
+    """Likewise, scored on Caltech-101, with CLIP as teacher; as many images as it knows."""
+    base, pool = caltech.problem(config), caltech_pool()
+    kept = pool.chosen(config.variant, pool.known, config.seed)
+    known = data.caltech_pool()[0].teacher
+    return replace(
+        base,
+        train=data.subset(pool.images, kept),
+        teacher=data.StoredTeacher(known.embedding[kept], known.texts, known.scale),
+    )

@@ -29,10 +29,14 @@ def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[dict[st
 
 def of_methods(folder: Path, methods: Iterable[Method], base: Recipe) -> list[Config]:
     """Configurations of all results of these methods in a folder, in whichever precision; seed by seed."""
-    wanted = {(each.label, each.recipe(base)) for each in methods}
+    wanted = [(each.label, each.name, each.options, each.variant, each.recipe(base)) for each in methods]
     found = [Config.of(json.loads(path.read_text())["config"]) for path in folder.glob("*.json")]
-    kept = [each for each in found if (each.label, replace(each.recipe, precision=base.precision)) in wanted]
+    kept = [each for each in found if _row(each, base.precision) in wanted]
     return sorted(kept, key=lambda each: each.seed)
+
+
+def _row(config: Config, precision: str) -> tuple[str, str, Mapping[str, Any], str, Recipe]:
+    return config.label, config.method, config.options, config.variant, replace(config.recipe, precision=precision)
 
 
 def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:

@@ -78,7 +78,31 @@ STUDIES: dict[str, Study] = {
         "Ablation of PRG on Caltech-101 (41 classes)", methods=caltech.ABLATION, seeds=3, against="PRG"
     ),
     "caltech-batch": _caltech(
-        "Size of the graph on Caltech-101 (41 classes)", methods=caltech.BATCHES, seeds=3, against="KD, 64"
+        "Size of the batch on Caltech-101 (41 classes)", methods=caltech.BATCHES, seeds=3, against="KD, 64"
+    ),
+    "caltech-graph": _caltech(
+        "Size of the graph on Caltech-101 (41 classes)",
+        methods=caltech.GRAPHS,
+        seeds=3,
+        against="PRG, 4 graphs of 64",
+        ours=("PRG, one graph of 1024",),
+        theirs=("PRG, 16 graphs of 64",),
+    ),
+    "caltech-vit": _caltech(
+        "Caltech-101 (41 classes), a small vision transformer as student, no labels",
+        base=replace(caltech.RECIPE, student="small_vit"),
+        methods=[*caltech.METHODS, *caltech.TERMS[:1]],
+        seeds=3,
+        against="KD",
+        ours=("PRG", "PRG, defaults"),
+        theirs=("pseudo-label CE", *BASELINES),
+    ),
+    "caltech-eikd": _caltech(
+        "EIKD on a pool of Caltech-101, of which the teacher knows 41 of 100 classes (1,058 images), no labels",
+        problem=eikd.caltech_problem,
+        methods=eikd.METHODS,
+        seeds=3,
+        against="selected, KD",
     ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",
@@ -115,11 +139,12 @@ STUDIES: dict[str, Study] = {
     ),
     "eikd": Study(
         title="EIKD on a pool of CIFAR-100 and other photographs (3,000 images, 10 epochs), no labels",
-        problem=eikd.problem,
+        problem=eikd.cifar_problem,
         base=eikd.RECIPE,
         methods=eikd.METHODS,
         seeds=3,
         against="selected, KD",
+        data="CIFAR-100",
     ),
     "cifar100-full": _unlabelled("CIFAR-100, full protocol, CLIP-like teacher, no labels", base=cifar.FULL),
 }

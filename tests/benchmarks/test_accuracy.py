@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from benchmarks.accuracy import students, studies
-from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision, grid
+from benchmarks.accuracy.config import LATER, Config, Method, Recipe, fast_precision, grid
 from benchmarks.accuracy.data import CIFAR, StoredTeacher
 from benchmarks.accuracy.estimate import START, estimate
 from benchmarks.accuracy.report import read, table, verdicts
@@ -95,10 +95,31 @@ def test_every_study_names_its_rows_and_runs_in_the_machines_precision(name):
     assert (study.recipe(batch=128).batch, study.recipe(epochs=4).epochs) == (128, 4)
 
 
-def test_a_method_may_have_a_batch_of_its_own():
-    one, other = grid("caltech", [Method("a", "kd", {}), Method("b", "kd", {}, batch=256)], RECIPE, seeds=1)
+def test_a_method_may_change_the_recipe():
+    one, other = grid(
+        "caltech", [Method("a", "kd", {}), Method("b", "kd", {}, changes={"batch": 256})], RECIPE, seeds=1
+    )
     assert one.recipe == RECIPE
     assert other.recipe == replace(RECIPE, batch=256)
+
+
+def test_what_recipes_learned_later_leaves_older_names_alone():
+    config = Config("caltech", "PRG", "prg", 0, RECIPE)
+    assert config.digest == "6de743ff"  # as it was named before they came
+    assert replace(config, recipe=replace(RECIPE, accumulate=4)).digest != config.digest
+    assert replace(config, recipe=replace(RECIPE, chunk=64)).digest != config.digest
+    older = {key: value for key, value in asdict(config)["recipe"].items() if key not in LATER}
+    assert Config.of({**asdict(config), "recipe": older}) == config
+
+
+def test_a_batch_of_several_graphs_and_one_graph_in_chunks_are_different_runs():
+    base = replace(RECIPE, batch=4)
+    parts = run(Config("caltech", "a", "prg", 1, replace(base, accumulate=2)), problem())
+    whole = run(Config("caltech", "b", "prg", 1, replace(base, batch=8, chunk=4)), problem())
+    alone = run(Config("caltech", "c", "kd", 1, replace(base, accumulate=2)), problem())
+    again = run(Config("caltech", "d", "kd", 1, replace(base, batch=8, chunk=4)), problem())
+    assert parts["scores"] != whole["scores"]
+    assert alone["scores"]["calibration_error"] == pytest.approx(again["scores"]["calibration_error"], abs=1e-3)
 
 
 def test_a_gain_is_one_on_every_data_set():

@@ -74,7 +74,8 @@ def test_a_row_has_the_results_of_its_own_batch(tmp_path):
     study = STUDIES["caltech-batch"]
     for method in study.methods:
         ours = {"study": "caltech-batch", "label": method.label, "method": method.name, "options": method.options}
-        keep(tmp_path, method.batch / 4, **ours, recipe=replace(study.base, batch=method.batch))
+        recipe = method.recipe(study.base)
+        keep(tmp_path, recipe.batch / 4, **ours, recipe=recipe)
         keep(tmp_path, 1.0, **ours, recipe=replace(study.base, batch=32))
     page = filled("<!-- results: caltech-batch --><!-- end -->", tmp_path, tmp_path)
     assert "| KD, 64 | 16.00 | 1 |" in page

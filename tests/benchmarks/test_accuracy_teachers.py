@@ -1,9 +1,13 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from benchmarks.accuracy import cifar, digits, eikd, students, tower
 from benchmarks.accuracy.config import Config, Recipe
-from benchmarks.accuracy.data import CIFAR
+from benchmarks.accuracy.data import CIFAR, Split, StoredTeacher
 from benchmarks.accuracy.study import run, step_of
 from graphkd.data.sources import ArraySource
 
@@ -17,7 +21,7 @@ def images(count, seed=0):
 
 
 @pytest.fixture
-def untrained(monkeypatch):
+def untrained(monkeypatch, tmp_path):
     """A tower with fresh weights, and images of noise in the place of the data."""
     torch.manual_seed(0)
     made = tower.Tower(students.make("resnet20", 100, *CIFAR, maps=list(cifar.ALL)), torch.eye(100).repeat(1, 2)).eval()
@@ -25,24 +29,61 @@ def untrained(monkeypatch):
     monkeypatch.setattr(tower, "features", lambda name, kept: None)
     monkeypatch.setattr(tower, "unlabelled", lambda name, count: list(range(count)))
     monkeypatch.setattr(cifar.data, "cifar100", lambda part: images(12))
-    monkeypatch.setattr(eikd, "pool", lambda: images(24, seed=1))
-    monkeypatch.setattr(eikd, "KNOWN", 12)
-    monkeypatch.setattr(eikd, "CHOSEN", 8)
+    monkeypatch.setattr(eikd.data, "photographs", lambda: images(12, seed=1).images)
+    monkeypatch.setattr(eikd, "CHOSEN", 12)
+    monkeypatch.setenv("GRAPHKD_STUDY_CACHE", str(tmp_path))
+    eikd.cifar_pool.cache_clear()
+    yield
+    eikd.cifar_pool.cache_clear()
 
 
 @pytest.mark.parametrize("which", ["known", "random", "selected", "selected globally"])
 def test_of_a_pool_so_many_different_images_are_chosen_and_again_the_same(untrained, which):
-    found = eikd.chosen(which, seed=1)
-    assert len(set(found[:8])) == 8
+    pool = eikd.cifar_pool()
+    assert (len(pool.images), pool.known) == (24, 12)
+    found = pool.chosen(which, 8, seed=1)
+    assert len(set(found)) == len(found) == 8
     assert max(found) < (12 if which == "known" else 24)
-    assert found == eikd.chosen(which, seed=1)
+    assert found == pool.chosen(which, 8, seed=1)
+
+
+def test_features_in_memory_are_ranked_by_confidence_by_hand():
+    texts = torch.eye(3)
+    teacher = StoredTeacher(
+        torch.tensor([[0.6, 0.8, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.8, 0.6, 0.0]]), texts, 1.0
+    )
+    scores = eikd.remembered(teacher, list("abcd"))
+    assert scores.label.tolist() == [1, 0, 2, 0]
+    assert scores.confidence[1] == pytest.approx(math.e / (math.e + 2))
+    assert scores.typical.tolist() == pytest.approx([0.8, 1.0, 1.0, 0.8])
+    pool = eikd.Pool(images(4), 2, lambda: scores)
+    assert pool.chosen("selected globally", 2, seed=0) == [1, 2]
+    assert pool.chosen("selected", 3, seed=0) == [0, 1, 2]  # the best of each class
+    assert pool.chosen("known", 3, seed=0) == [0, 1]
+    assert scores.embeddings([3, 1]).tolist() == teacher.embedding[[3, 1]].tolist()
+
+
+def test_a_pool_of_caltech_has_features_of_the_images_chosen(monkeypatch):
+    torch.manual_seed(0)
+    teacher = StoredTeacher(normalize(torch.randn(12, 8), dim=1), normalize(torch.randn(5, 8), dim=1))
+    known = Split(images(6), replace(teacher, embedding=teacher.embedding[:6]))
+    monkeypatch.setattr(eikd.data, "caltech", lambda: (known, known))
+    monkeypatch.setattr(eikd.data, "caltech_pool", lambda: (Split(images(12), teacher), 6))
+    eikd.caltech_pool.cache_clear()
+    config = Config("caltech-eikd", "a", "eikd", 0, RECIPE, {}, "selected")
+    problem, kept = eikd.caltech_problem(config), eikd.caltech_pool().chosen("selected", 6, seed=0)
+    assert torch.equal(problem.teacher.embedding, teacher.embedding[kept])
+    assert (problem.train.images == images(12).images[kept]).all()
+    assert len(problem.scored) == 6
+    eikd.caltech_pool.cache_clear()
 
 
 @pytest.mark.parametrize("method", [each.label for each in eikd.METHODS])
 def test_eikd_trains_without_a_label(untrained, method):
     row = next(each for each in eikd.METHODS if each.label == method)
     config = Config("eikd", row.label, row.name, 0, RECIPE, row.options, row.variant)
-    problem = eikd.problem(config)
+    problem = eikd.cifar_problem(config)
+    assert len(problem.train) == 8
     assert step_of(config, problem).task is None
     assert 0 <= run(config, problem)["top1"] <= 100
 
