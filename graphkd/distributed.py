@@ -30,6 +30,11 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def first_row(rows_of_ranks: Sequence[int]) -> int:
+    """The place of this rank's first row among those of all ranks."""
+    return sum(rows_of_ranks[: rank()])
+
+
 @contextmanager
 def traffic() -> Iterator[Traffic]:
     """Count the bytes that this rank exchanges for what is computed inside, the backward pass of it included.
@@ -175,7 +180,7 @@ class _Rows(torch.autograd.Function):
         once_only()
         grad = grad.clone(memory_format=torch.contiguous_format)
         _all_reduce(grad, ctx.counter)
-        start = sum(ctx.sizes[: rank()])
+        start = first_row(ctx.sizes)
         return grad[start : start + ctx.sizes[rank()]], None
 
 

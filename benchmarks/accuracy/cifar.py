@@ -11,7 +11,7 @@ from graphkd import Features, Tap
 
 REDUCED = Recipe(student="resnet20", epochs=10, warmup=2.0, batch=64, limit=10_000)
 SMALLER = replace(REDUCED, limit=2_500)  # an ablation with three seeds takes about an hour on two cores
-FULL = Recipe(student="resnet8x4", epochs=100, warmup=5.0, batch=256)
+FULL = Recipe(student="resnet8x4", epochs=100, warmup=5.0, batch=256, compile=True)
 
 WITHOUT_LABELS: list[Method] = [
     Method("pseudo-label CE", "prg", caltech.ALONE),

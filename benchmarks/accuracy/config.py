@@ -26,6 +26,7 @@ class Recipe:
         weight_decay: of AdamW.
         limit: training images, a fixed random subset, or ``None`` for all.
         precision: of the networks, ``"bf16"`` or ``"no"`` (float32); graphs run in float32 in both.
+        compile: one program of student and losses, by ``torch.compile``.
     """
 
     student: str
@@ -38,9 +39,10 @@ class Recipe:
     precision: str = "no"
     accumulate: int = 1
     chunk: int | None = None
+    compile: bool = False
 
 
-LATER = {"accumulate": 1, "chunk": None}
+LATER = {"accumulate": 1, "chunk": None, "compile": False}
 """Fields of a recipe that the first results were without, and what they were then."""
 
 

@@ -101,6 +101,7 @@ STUDIES: dict[str, Study] = {
         "EIKD on a pool of Caltech-101, of which the teacher knows 41 of 100 classes (1,058 images), no labels",
         problem=eikd.caltech_problem,
         methods=eikd.METHODS,
+        more=tuple(eikd.MORE),
         seeds=3,
         against="selected, KD",
     ),
@@ -142,10 +143,18 @@ STUDIES: dict[str, Study] = {
         problem=eikd.cifar_problem,
         base=eikd.RECIPE,
         methods=eikd.METHODS,
+        more=tuple(eikd.MORE),
         seeds=3,
         against="selected, KD",
         data="CIFAR-100",
     ),
     "cifar100-full": _unlabelled("CIFAR-100, full protocol, CLIP-like teacher, no labels", base=cifar.FULL),
+    "cifar100-full-labels": _labelled(
+        title="CIFAR-100, full protocol, with labels",
+        base=cifar.FULL,
+        methods=cifar.WITH_LABELS,
+        seeds=1,
+        against="KD",
+    ),
 }
 PROBLEMS: dict[str, Callable[[Config], Problem]] = {name: study.problem for name, study in STUDIES.items()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.accuracy.config import Config
+from benchmarks.accuracy.config import Config, Recipe
 from benchmarks.accuracy.tensors import TensorViews
 from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer, create_distiller
 from graphkd.data.source import ImageSource
@@ -81,22 +81,8 @@ def device() -> str:
 
 def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, Any]:
     """Train and score one student. Returns what the JSON holds beside the configuration."""
-    step, recipe = step_of(config, problem), config.recipe
-    train = TrainConfig(
-        epochs=recipe.epochs,
-        batch_size=recipe.batch,
-        accumulate=recipe.accumulate,
-        chunk=recipe.chunk,
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        warmup_epochs=recipe.warmup,
-        precision=recipe.precision,
-        evaluate_every=recipe.epochs,
-        log_every=10**6,
-        seed=config.seed,
-        progress=progress,
-        trackers=(),
-    )
+    step = step_of(config, problem)
+    train = training(config.recipe, config.seed, progress)
     features = problem.look if step.distillers else None
     scored: Any = TensorViews(problem.scored, labels=True, device=device())
     views: Any = train_views(config, problem)
@@ -109,6 +95,26 @@ def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, A
         "seconds": time.perf_counter() - started,
         "scores": result.scores.numbers(),
     }
+
+
+def training(recipe: Recipe, seed: int, progress: bool = False) -> TrainConfig:
+    """What the product's loop is told: scored once, at the end."""
+    return TrainConfig(
+        epochs=recipe.epochs,
+        batch_size=recipe.batch,
+        accumulate=recipe.accumulate,
+        chunk=recipe.chunk,
+        compile=recipe.compile,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        warmup_epochs=recipe.warmup,
+        precision=recipe.precision,
+        evaluate_every=recipe.epochs,
+        log_every=10**6,
+        seed=seed,
+        progress=progress,
+        trackers=(),
+    )
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import maps_of, matched_maps
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -40,7 +40,7 @@ class ATDistiller(Distiller):
     global_batch: ClassVar[str] = "per_image"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"attention"})
 
-    def __init__(self, *, weight: float = 1000.0, power: int = 2, maps: Pairs = None) -> None:
+    def __init__(self, *, weight: float = 1000.0, power: int = 2, maps: MapPairs = None) -> None:
         super().__init__()
         if power < 2 or power % 2:
             raise OptionError(f"the power of an attention map is an even number >= 2, found {power}")

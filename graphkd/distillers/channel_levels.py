@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from graphkd.distillers.sizes import Pairs, Sizes, pair_names
+from graphkd.distillers.sizes import MapPairs, Sizes, pair_names
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.registry import unknown
@@ -27,7 +27,7 @@ class Level(NamedTuple):
 def pair_levels(
     student: Probed,
     teacher: Probed,
-    maps: Pairs = None,
+    maps: MapPairs = None,
     probe: Float[Tensor, "b 3 h w"] | None = None,
 ) -> list[Level]:
     """Levels with their numbers of channels; arguments and errors as of ``CRGDistiller.between``."""

@@ -23,7 +23,7 @@ def contrast(
         sizes: of each rank.
         temperature: tau > 0.
     """
-    first = sum(sizes[: distributed.rank()])
+    first = distributed.first_row(sizes)
     if distributed.too_large_to_gather(sizes, others):
         value = forms.contrast(Pairs((nodes,), (others,), sizes, partial(_scores, temperature), first))
         return CROSS_ENTROPY.reduce(value, len(nodes), sum(sizes))

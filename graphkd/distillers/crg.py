@@ -14,7 +14,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.channel_graph import ChannelGraph, GraphOptions
 from graphkd.distillers.channel_levels import Level, Probed, pair_levels, share_of_levels
 from graphkd.distillers.channel_terms import WEIGHED, AttentionTerm, ChannelEdgeTerm, SpectralTerm, VertexTerm
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -156,7 +156,7 @@ class CRGDistiller(Distiller):
         student: Probed,
         teacher: Probed,
         *,
-        maps: Pairs = None,
+        maps: MapPairs = None,
         probe: Float[Tensor, "b 3 h w"] | None = None,
         **options: object,
     ) -> "CRGDistiller":

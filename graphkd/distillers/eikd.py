@@ -9,7 +9,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.eikd_classes import TrustedClasses
 from graphkd.distillers.eikd_explicit import EXPLICIT, AutoScale, FeatureNodes, MapNodes
 from graphkd.distillers.eikd_implicit import IMPLICIT, Implicit
-from graphkd.distillers.sizes import Pairs, measure
+from graphkd.distillers.sizes import MapPairs, measure
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -88,7 +88,7 @@ class EIKDDistiller(Distiller):
         drop: str | ClassDropping = "topk",
         explicit: str = "features",
         channels: Sequence[tuple[int, int]] = (),
-        maps: Pairs = None,
+        maps: MapPairs = None,
         relation: str | Implicit = "cosine",
         relation_input: str = "embedding",
         keep_diagonal: bool = True,

@@ -57,5 +57,5 @@ def _rows(pair: Pair) -> Int[Tensor, " b"]:
     """What names each sample: its position in the data set if known, else in the global batch."""
     if pair.index is not None:
         return pair.index.to(pair.student_features.device)
-    start = sum(pair.sizes[: distributed.rank()])
+    start = distributed.first_row(pair.sizes)
     return torch.arange(start, start + len(pair.student_features), device=pair.student_features.device)

@@ -12,7 +12,7 @@ from graphkd.alignments import MSE
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import Pair, Term, mean_over_batch
 from graphkd.distillers.parts import maps_of, matched_maps, same_samples
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -97,7 +97,7 @@ class MapNodes(nn.Module):
         pairs: student's map -> teacher's map, or ``None``: in order.
     """
 
-    def __init__(self, channels: Sequence[tuple[int, int]], pairs: Pairs) -> None:
+    def __init__(self, channels: Sequence[tuple[int, int]], pairs: MapPairs) -> None:
         super().__init__()
         self.pairs = pairs
         self.adapters = nn.ModuleList(MAP_ADAPTERS.get("conv")(*each) for each in channels)

@@ -10,7 +10,7 @@ from graphkd.alignments import MSE
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -48,7 +48,7 @@ class FitNetDistiller(Distiller):
         channels: Sequence[tuple[int, int]],
         *,
         weight: float = 100.0,
-        maps: Pairs = None,
+        maps: MapPairs = None,
         adapter: str = "conv_bn_relu",
     ) -> None:
         super().__init__()

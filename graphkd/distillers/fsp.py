@@ -9,7 +9,7 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import maps_of, matched_maps
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -44,7 +44,7 @@ class FSPDistiller(Distiller):
     global_batch: ClassVar[str] = "per_image"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"flow"})
 
-    def __init__(self, *, weight: float = 50.0, maps: Pairs = None) -> None:
+    def __init__(self, *, weight: float = 50.0, maps: MapPairs = None) -> None:
         super().__init__()
         self.pairs = maps
         self.terms = self.table(flow=(weight, _flow))

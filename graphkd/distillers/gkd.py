@@ -8,7 +8,7 @@ from graphkd import distributed
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import flat_graph, maps_of, matched
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.edges import Edges
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
@@ -52,7 +52,7 @@ class GKDDistiller(Distiller):
         power: int = 1,
         neighbors: int | None = None,
         among: str = "all",
-        maps: Pairs = None,
+        maps: MapPairs = None,
     ) -> None:
         super().__init__()
         if power < 1 or (neighbors is not None and neighbors < 1):
@@ -94,7 +94,7 @@ class GKDDistiller(Distiller):
         kept = torch.ones_like(teacher, dtype=torch.bool)
         if self.neighbors is not None and self.neighbors < teacher.shape[1]:
             strongest = torch.zeros_like(teacher).scatter(1, teacher.topk(self.neighbors, dim=1).indices, 1.0)
-            start = sum(sizes[: distributed.rank()])
+            start = distributed.first_row(sizes)
             reverse = distributed.gather(strongest, sizes)[:, start : start + len(teacher)].mT
             kept = (strongest + reverse) > 0
         if self.among == "all":

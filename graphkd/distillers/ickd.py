@@ -11,7 +11,7 @@ from graphkd.alignments import KL, MSE, Alignment
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -51,7 +51,7 @@ class ICKDDistiller(Distiller):
         channels: Sequence[tuple[int, int]],
         *,
         weight: float = 2.5,
-        maps: Pairs = None,
+        maps: MapPairs = None,
         adapter: str = "conv_bn",
     ) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import maps_of, matched, same_samples, sample_graph
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.distillers.terms import EdgeTerm
 from graphkd.edges import NORMALISERS
 from graphkd.errors import ShapeError
@@ -51,7 +51,7 @@ class IRGDistiller(Distiller):
         vertex_weight: float = 0.1,
         edge_weight: float = 5.0,
         transformation_weight: float = 5.0,
-        maps: Pairs = None,
+        maps: MapPairs = None,
     ) -> None:
         super().__init__()
         self.pairs = maps

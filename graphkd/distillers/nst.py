@@ -7,7 +7,7 @@ import torch
 from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -37,7 +37,7 @@ class NSTDistiller(Distiller):
     global_batch: ClassVar[str] = "per_image"
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"selectivity"})
 
-    def __init__(self, *, weight: float = 50.0, maps: Pairs = None) -> None:
+    def __init__(self, *, weight: float = 50.0, maps: MapPairs = None) -> None:
         super().__init__()
         self.pairs = maps
         self.terms = self.table(selectivity=(weight, _selectivity))

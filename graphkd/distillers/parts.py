@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from graphkd.distillers.base import Pair
-from graphkd.distillers.sizes import Pairs, pair_names
+from graphkd.distillers.sizes import MapPairs, pair_names
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -30,7 +30,7 @@ def same_samples(pair: Pair, what: str) -> tuple[Tensor, Tensor]:
     return student, teacher
 
 
-def matched(student: Features, teacher: Features, pairs: Pairs, part: str, reader: str) -> tuple[Features, Features]:
+def matched(student: Features, teacher: Features, pairs: MapPairs, part: str, reader: str) -> tuple[Features, Features]:
     """Both records with the compared maps (or tokens) only, under the student's names.
 
     Raises: MissingFeatureError without maps; OptionError for maps of images that were blended after the teacher saw
@@ -47,7 +47,7 @@ def matched(student: Features, teacher: Features, pairs: Pairs, part: str, reade
     return replace(student, **{part: s}), replace(teacher, **{part: t})  # type: ignore[arg-type]
 
 
-def matched_maps(student: Features, teacher: Features, pairs: Pairs, reader: str) -> tuple[Features, Features]:
+def matched_maps(student: Features, teacher: Features, pairs: MapPairs, reader: str) -> tuple[Features, Features]:
     """Both records with the compared maps only, each pair averaged down to the smaller height and width."""
     student, teacher = matched(student, teacher, pairs, "maps", reader)
     both = [to_smaller(a, b) for a, b in zip(maps_of(student), maps_of(teacher), strict=True)]

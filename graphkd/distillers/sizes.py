@@ -8,7 +8,7 @@ from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.registry import unknown
 
-Pairs = Mapping[str, str] | None
+MapPairs = Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def measure(
 
 
 def pair_names(
-    pairs: Pairs, student: Mapping[str, Any], teacher: Mapping[str, Any], part: str, reader: str
+    pairs: MapPairs, student: Mapping[str, Any], teacher: Mapping[str, Any], part: str, reader: str
 ) -> list[tuple[str, str]]:
     """Which of the student's maps (or tokens) meets which of the teacher's: as given, or in order.
 

@@ -8,7 +8,7 @@ from graphkd import ops
 from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import flat_graph, maps_of, matched, sample_graph
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.registry import unknown
@@ -38,7 +38,7 @@ class SPDistiller(Distiller):
 
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"similarity"})
 
-    def __init__(self, *, weight: float = 3000.0, on: str = "maps", maps: Pairs = None) -> None:
+    def __init__(self, *, weight: float = 3000.0, on: str = "maps", maps: MapPairs = None) -> None:
         super().__init__()
         if on not in ("maps", "embedding"):
             raise unknown("part of the features", on, ["embedding", "maps"])

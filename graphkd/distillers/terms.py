@@ -90,7 +90,7 @@ class MatrixTarget(NodeTerm):
             across = self._passing(pair, student, teacher)
         if across is not None:
             return across
-        sizes, first = list(pair.sizes), sum(pair.sizes[: distributed.rank()])
+        sizes, first = list(pair.sizes), distributed.first_row(pair.sizes)
         everyone = distributed.gather(student, sizes)
 
         def teachers() -> Tensor:
@@ -124,7 +124,7 @@ class MatrixTarget(NodeTerm):
             return relation(own[0], theirs[0]), self.target(own[0], theirs[-1], first, start)
 
         travelling = (student, teacher) if self.of_teachers else (student,)
-        pairs = Pairs((teacher,), travelling, pair.sizes, values, sum(pair.sizes[: distributed.rank()]))
+        pairs = Pairs((teacher,), travelling, pair.sizes, values, distributed.first_row(pair.sizes))
         return self.alignment.reduce(total(pairs), len(teacher), pairs.targets)
 
     @abstractmethod
@@ -217,7 +217,7 @@ class EdgesAndIdentity:
             return self._reduced(edge, node, len(student), rows)
         xs, xt = (distributed.gather(x, list(pair.sizes)) for x in (student, teacher))
         edge = ops.edge_sum(student, xs, teacher, xt, self.relation)
-        node = ops.node_sum(xs, teacher, self.relation, offset=sum(pair.sizes[: distributed.rank()]))
+        node = ops.node_sum(xs, teacher, self.relation, offset=distributed.first_row(pair.sizes))
         return self._reduced(edge, node, len(student), rows)
 
     def _passing(self, student: Tensor, teacher: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -229,7 +229,7 @@ class EdgesAndIdentity:
 
         nodes = student, teacher
         # Gram matrices would have been fewer bytes but for N < D: then a block of pairs is smaller than one of nodes.
-        pairs = Pairs(nodes, nodes, sizes, sums, sum(sizes[: distributed.rank()]), whole=True)
+        pairs = Pairs(nodes, nodes, sizes, sums, distributed.first_row(sizes), whole=True)
         return pairs.sum(lambda both: both).sum(0).unbind()
 
     def _reduced(self, edge: Tensor, node: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.contrast import contrast
 from graphkd.distillers.parts import matched, matched_maps
-from graphkd.distillers.sizes import Pairs
+from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graph import Graph
@@ -69,7 +69,7 @@ class TRGDistiller(Distiller):
         prefix: tuple[int, int] = (0, 0),
         tokens_per_image: int | None = None,
         on: str = "tokens",
-        pairs: Pairs = None,
+        pairs: MapPairs = None,
     ) -> None:
         super().__init__()
         if neighbors < 1 or temperature <= 0 or min(prefix) < 0 or (tokens_per_image or 1) < 1:
@@ -158,7 +158,7 @@ def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
 def _rows(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
     """This rank's tokens, those of all ranks, and the places of the former among the latter."""
     mine, sizes = tokens.flatten(0, 1), _tokens_of_ranks(tokens, pair)
-    start = sum(sizes[: distributed.rank()])
+    start = distributed.first_row(sizes)
     return mine, distributed.gather(mine, list(sizes)), torch.arange(len(mine), device=mine.device) + start
 
 

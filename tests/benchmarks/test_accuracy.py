@@ -11,7 +11,7 @@ from benchmarks.accuracy.data import CIFAR, StoredTeacher
 from benchmarks.accuracy.estimate import START, estimate
 from benchmarks.accuracy.report import read, table, verdicts
 from benchmarks.accuracy.stats import mean_std, paired
-from benchmarks.accuracy.study import Problem, run, save
+from benchmarks.accuracy.study import Problem, run, save, training
 from graphkd.data.sources import ArraySource
 
 RECIPE = Recipe(student="resnet20", epochs=1, batch=4)
@@ -110,6 +110,15 @@ def test_what_recipes_learned_later_leaves_older_names_alone():
     assert replace(config, recipe=replace(RECIPE, chunk=64)).digest != config.digest
     older = {key: value for key, value in asdict(config)["recipe"].items() if key not in LATER}
     assert Config.of({**asdict(config), "recipe": older}) == config
+
+
+def test_a_recipe_reaches_the_training_loop():
+    recipe = Recipe("resnet20", 9, 32, 0.1, 2.0, 0.3, precision="bf16", accumulate=4, chunk=8, compile=True)
+    found = training(recipe, seed=5)
+    assert (found.epochs, found.batch_size, found.lr, found.warmup_epochs, found.weight_decay) == (9, 32, 0.1, 2.0, 0.3)
+    assert (found.precision, found.accumulate, found.chunk, found.compile) == ("bf16", 4, 8, True)
+    assert (found.seed, found.evaluate_every) == (5, 9)
+    assert studies.STUDIES["cifar100-full"].recipe().compile  # a GPU is what it is for
 
 
 def test_a_batch_of_several_graphs_and_one_graph_in_chunks_are_different_runs():

@@ -78,9 +78,9 @@ def test_a_pool_of_caltech_has_features_of_the_images_chosen(monkeypatch):
     eikd.caltech_pool.cache_clear()
 
 
-@pytest.mark.parametrize("method", [each.label for each in eikd.METHODS])
+@pytest.mark.parametrize("method", [each.label for each in (*eikd.METHODS, *eikd.MORE)])
 def test_eikd_trains_without_a_label(untrained, method):
-    row = next(each for each in eikd.METHODS if each.label == method)
+    row = next(each for each in (*eikd.METHODS, *eikd.MORE) if each.label == method)
     config = Config("eikd", row.label, row.name, 0, RECIPE, row.options, row.variant)
     problem = eikd.cifar_problem(config)
     assert len(problem.train) == 8
