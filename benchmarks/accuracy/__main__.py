@@ -3,7 +3,8 @@
     python -m benchmarks.accuracy caltech              # six methods, PRG by its terms, five paired seeds
     python -m benchmarks.accuracy caltech-prg          # ablation of PRG, three paired seeds
     python -m benchmarks.accuracy digits-prompts       # how prompts are weighted
-    python -m benchmarks.accuracy eikd                 # selection, class dropping and terms on a mixed pool
+    python -m benchmarks.accuracy caltech-eikd         # selection, class dropping, terms; eikd: on another pool
+    python -m benchmarks.accuracy cifar100-full        # the full protocol, and cifar100-full-labels: for a GPU
     python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
     python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number
     python -m benchmarks.accuracy report STUDY         # tables of what is there

@@ -24,6 +24,7 @@ RECIPE = replace(cifar.REDUCED, limit=CHOSEN)
 KD = {"explicit_weight": 0.0, "implicit_weight": 0.0, "drop": "off"}
 DROP = {**KD, "drop": "topk"}
 ONES = {"explicit_weight": 1.0, "implicit_weight": 1.0}
+RAW = {**KD, "explicit": "features"}
 UNIT = {**KD, "explicit": "unit_features"}
 METHODS: list[Method] = [
     Method("random images, KD", "eikd", KD, "random"),
@@ -33,25 +34,25 @@ METHODS: list[Method] = [
     Method("selected, KD of the best 10 classes", "eikd", DROP, "selected"),
     Method("selected, KD of half of the classes by chance", "eikd", {**KD, "drop": "stochastic"}, "selected"),
     Method("selected, KD, teacher's best 10 classes", "eikd", {**KD, "drop": "teacher_only"}, "selected"),
-    Method("selected, all classes, explicit", "eikd", {**KD, "explicit_weight": 1.0}, "selected"),
+    Method("selected, all classes, explicit", "eikd", {**RAW, "explicit_weight": 1.0}, "selected"),
     Method("selected, all classes, unit explicit", "eikd", {**UNIT, "explicit_weight": 1.0}, "selected"),
     Method("selected, all classes, unit explicit x 10", "eikd", {**UNIT, "explicit_weight": 10.0}, "selected"),
     Method("selected, all classes, implicit", "eikd", {**KD, "implicit_weight": 1.0}, "selected"),
     Method("selected, all classes, implicit x 1000", "eikd", {**KD, "implicit_weight": 1000.0}, "selected"),
-    Method("selected, all classes, explicit + implicit", "eikd", {**KD, **ONES}, "selected"),
+    Method("selected, all classes, explicit + implicit", "eikd", {**RAW, **ONES}, "selected"),
     Method(
         "selected, all classes, unit explicit x 10 + implicit x 1000",
         "eikd",
         {**UNIT, "explicit_weight": 10.0, "implicit_weight": 1000.0},
         "selected",
     ),
-    Method("selected, best 10, explicit + implicit", "eikd", {**DROP, **ONES}, "selected"),
+    Method("selected, best 10, explicit + implicit", "eikd", {**RAW, **ONES, "drop": "topk"}, "selected"),
 ]
-_EXPLICIT = {"explicit_weight": 1.0, "auto_weights": True}
+_EXPLICIT = {"explicit": "features", "explicit_weight": 1.0, "auto_weights": True}
 _IMPLICIT = {"implicit_weight": 1.0, "auto_weights": True}
 MORE: list[Method] = [
     Method("selected, KD of 95 % of the probability", "eikd", {**KD, "drop": "mass"}, "selected"),
-    Method("selected, all classes, explicit x 10", "eikd", {**KD, "explicit_weight": 10.0}, "selected"),
+    Method("selected, all classes, explicit x 10", "eikd", {**RAW, "explicit_weight": 10.0}, "selected"),
     Method("selected, all classes, explicit + implicit, auto", "eikd", {**KD, **_EXPLICIT, **_IMPLICIT}, "selected"),
     Method("selected, best 10, explicit, auto", "eikd", {**DROP, **_EXPLICIT}, "selected"),
     Method("selected, best 10, implicit, auto", "eikd", {**DROP, **_IMPLICIT}, "selected"),

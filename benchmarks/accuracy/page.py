@@ -22,7 +22,7 @@ from benchmarks.accuracy.report import (
 from benchmarks.accuracy.studies import STUDIES, Study
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
-PLACE = re.compile(r"<!-- (results|verdicts): ([\w ,-]+) -->.*?<!-- end -->", re.DOTALL)
+PLACE = re.compile(r"<!-- (results|verdicts): ([^\n]+?) -->.*?<!-- end -->", re.DOTALL)
 
 
 def committed(name: str, results: Path) -> tuple[Scores, list[dict[str, Any]]]:

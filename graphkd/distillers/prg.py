@@ -6,13 +6,13 @@ from typing import ClassVar, Final, Unpack, final
 from graphkd import ops
 from graphkd.alignments import Alignment
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
+from graphkd.distillers.presets import preset_of
 from graphkd.distillers.proxy_graph import GraphOptions, ProxyGraph
 from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.pseudo_labels import PseudoLabels
-from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -111,26 +111,22 @@ class PRGDistiller(Distiller):
         **graph: Unpack[GraphOptions],
     ) -> None:
         super().__init__()
-        if preset not in PRESETS:
-            raise unknown("preset", preset, sorted(PRESETS))
         if kl_temperature <= 0:
             raise OptionError(f"kl_temperature is a softmax temperature > 0, found {kl_temperature}")
-        given = PRESETS[preset]
-        node_weight = given.node_weight if node_weight is None else node_weight
-        edge_weight = given.edge_weight if edge_weight is None else edge_weight
-        kl_weight = given.kl_weight if kl_weight is None else kl_weight
+        weights = {"node_weight": node_weight, "edge_weight": edge_weight, "kl_weight": kl_weight}
+        use = preset_of(PRESETS, preset, node_target=node_target, **weights)
         self.kl_temperature = kl_temperature
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
-        used = {"with_nodes": node_weight != 0, "with_edges": edge_weight != 0}  # a negative one is refused by table()
+        used = {"with_nodes": use.node_weight != 0, "with_edges": use.edge_weight != 0}  # table() refuses negative ones
         self.graph = ProxyGraph(student_dim, teacher_dim, num_classes, **used, **graph)
-        node = NODE_TARGETS.get(node_target or given.node_target)
+        node = NODE_TARGETS.get(use.node_target)
         terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce)}
         for kind, share in self.graph.node_shares.items():
-            terms[kind] = share * node_weight, node(kind, "gram", node_alignment or given.alignment)
+            terms[kind] = share * use.node_weight, node(kind, "gram", node_alignment or use.alignment)
         for edge_type, share in self.graph.edge_shares.items():
-            term = EdgeTerm(edge_type, edge_alignment or given.alignment)
-            terms[self._edge_name(edge_type[2])] = share * edge_weight, term
-        terms["kl"] = kl_weight, self._kl
+            term = EdgeTerm(edge_type, edge_alignment or use.alignment)
+            terms[self._edge_name(edge_type[2])] = share * use.edge_weight, term
+        terms["kl"] = use.kl_weight, self._kl
         if self.graph.projector is not None and self.graph.projector.trains_teacher_side:
             terms["teacher_head"] = 1.0, self._teacher_head
         self.terms = self.table(**terms)

@@ -11,18 +11,38 @@ from graphkd.distillers.eikd import EIKDDistiller
 from graphkd.distillers.eikd_implicit import IMPLICIT
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features
-from graphkd.functional import class_dropped_kd, explicit_features, implicit_relations, top_classes
+from graphkd.functional import class_dropped_kd, explicit_features, implicit_relations, kd, top_classes
 from graphkd.noise_matrix import NoiseMatrix
 from tests.distillers.eikd_case import ONLY_IMPLICIT, features, pair
 
 
 def test_terms_are_the_published_functions():
     student, teacher = features(grad=True), features(seed=1)
-    losses = EIKDDistiller(5, 5, 12, drop=TopK(3))(student, teacher)
+    losses = EIKDDistiller(5, 5, 12, drop=TopK(3), explicit="features")(student, teacher)
     kept = top_classes(teacher.logits, 3)
     assert_close(losses["eikd/kd"], class_dropped_kd(student.logits, teacher.logits, kept, 4.0))
     assert_close(losses["eikd/explicit"], explicit_features(student.embedding, teacher.embedding))
     assert_close(losses["eikd/implicit"], implicit_relations(student.embedding, teacher.embedding))
+
+
+def test_the_default_keeps_every_class_and_compares_directions():
+    student, teacher = features(grad=True), features(seed=1)
+    losses = EIKDDistiller(5, 5, 12)(student, teacher)
+    unit = torch.nn.functional.normalize
+    assert_close(losses["eikd/kd"], kd(student.logits, teacher.logits, 4.0))
+    assert_close(losses["eikd/explicit"], explicit_features(unit(student.embedding), unit(teacher.embedding)))
+    longer = replace(student, embedding=100 * student.embedding)
+    assert_close(EIKDDistiller(5, 5, 12)(longer, teacher), losses)
+
+
+def test_the_first_reading_is_a_preset_and_what_is_given_goes_before_it():
+    student, teacher = features(), features(seed=1)
+    literal = EIKDDistiller(5, 5, 12, preset="literal")(student, teacher)
+    written = {"drop": TopK(10), "explicit": "features", "explicit_weight": 1.0, "implicit_weight": 1.0}
+    assert_close(literal, EIKDDistiller(5, 5, 12, **written)(student, teacher))
+    assert set(EIKDDistiller(5, 5, 12, preset="literal", explicit_weight=0.0).terms) == {"kd", "implicit"}
+    with pytest.raises(UnknownNameError, match="literal, stable"):
+        EIKDDistiller(5, 5, 12, preset="litteral")
 
 
 def test_implicit_ignores_the_scale_of_features_and_explicit_is_zero_at_the_target():
