@@ -46,6 +46,13 @@ METHODS: list[Method] = [
         {**UNIT, "explicit_weight": 10.0, "implicit_weight": 1000.0},
         "selected",
     ),
+    Method("selected, all classes, unit explicit + implicit", "eikd", {**UNIT, **ONES}, "selected"),
+    Method(
+        "selected, all classes, unit explicit + implicit x 1000",
+        "eikd",
+        {**UNIT, "explicit_weight": 1.0, "implicit_weight": 1000.0},
+        "selected",
+    ),
     Method("selected, best 10, explicit + implicit", "eikd", {**RAW, **ONES, "drop": "topk"}, "selected"),
 ]
 _EXPLICIT = {"explicit": "features", "explicit_weight": 1.0, "auto_weights": True}

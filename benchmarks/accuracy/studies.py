@@ -88,15 +88,6 @@ STUDIES: dict[str, Study] = {
         ours=("PRG, one graph of 1024",),
         theirs=("PRG, 16 graphs of 64",),
     ),
-    "caltech-vit": _caltech(
-        "Caltech-101 (41 classes), a small vision transformer as student, no labels",
-        base=replace(caltech.RECIPE, student="small_vit"),
-        methods=[*caltech.METHODS, *caltech.TERMS[:1]],
-        seeds=3,
-        against="KD",
-        ours=("PRG", "PRG, defaults"),
-        theirs=("pseudo-label CE", *BASELINES),
-    ),
     "caltech-eikd": _caltech(
         "EIKD on a pool of Caltech-101, of which the teacher knows 41 of 100 classes (1,058 images), no labels",
         problem=eikd.caltech_problem,
