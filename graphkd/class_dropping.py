@@ -127,10 +127,8 @@ class TopKOnce(ClassDropping):
 class Mass(ClassDropping):
     r"""The smallest set of best classes with probability >= share, or every class with probability >= floor.
 
-    A teacher as certain as CLIP leaves one class to most samples, and then there is nothing to learn: a KD loss of 0.
-
     Args:
-        share: rho in (0, 1], of softmax(z) at temperature 1; 1 keeps all.
+        share: rho in (0, 1], of softmax(z) at temperature 1; 1 keeps all. A certain teacher keeps one: a loss of 0.
         floor: eps in [0, 1); in place of share.
     """
 

@@ -1,8 +1,9 @@
 """EIKD on pools of which the teacher knows a part: what selection, class dropping and each term bring."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
 from graphkd import Features
-from graphkd.data.pool import PoolScores, score_pool
+from graphkd.data.pool import PoolScores, score_pool, scored
 from graphkd.data.scores import SCORES
 from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
@@ -22,49 +23,50 @@ CHOSEN = 3_000
 RECIPE = replace(cifar.REDUCED, limit=CHOSEN)
 
 KD = {"explicit_weight": 0.0, "implicit_weight": 0.0, "drop": "off"}
-DROP = {**KD, "drop": "topk"}
-ONES = {"explicit_weight": 1.0, "implicit_weight": 1.0}
 RAW = {**KD, "explicit": "features"}
 UNIT = {**KD, "explicit": "unit_features"}
+ONES = {"explicit_weight": 1.0, "implicit_weight": 1.0}
+X1000 = {"implicit_weight": 1000.0}
+BEST = {"drop": "topk"}
+AUTO = {"auto_weights": True}
+SELECTED = {
+    "KD of the best 10 classes": {**KD, **BEST},
+    "KD of half of the classes by chance": {**KD, "drop": "stochastic"},
+    "KD, teacher's best 10 classes": {**KD, "drop": "teacher_only"},
+    "all classes, explicit": {**RAW, "explicit_weight": 1.0},
+    "all classes, unit explicit": {**UNIT, "explicit_weight": 1.0},
+    "all classes, unit explicit x 10": {**UNIT, "explicit_weight": 10.0},
+    "all classes, implicit": {**KD, "implicit_weight": 1.0},
+    "all classes, implicit x 1000": {**KD, **X1000},
+    "all classes, explicit + implicit": {**RAW, **ONES},
+    "all classes, unit explicit x 10 + implicit x 1000": {**UNIT, "explicit_weight": 10.0, **X1000},
+    "all classes, unit explicit + implicit": {**UNIT, **ONES},
+    "all classes, unit explicit + implicit x 1000": {**UNIT, "explicit_weight": 1.0, **X1000},
+    "best 10, unit explicit + implicit": {**UNIT, **ONES, **BEST},
+    "best 10, explicit + implicit": {**RAW, **ONES, **BEST},
+}
+ONE_SEED = {
+    "KD of 95 % of the probability": {**KD, "drop": "mass"},
+    "all classes, explicit x 10": {**RAW, "explicit_weight": 10.0},
+    "all classes, explicit + implicit, auto": {**RAW, **ONES, **AUTO},
+    "best 10, explicit, auto": {**RAW, "explicit_weight": 1.0, **BEST, **AUTO},
+    "best 10, implicit, auto": {**KD, "implicit_weight": 1.0, **BEST, **AUTO},
+    "best 10, explicit + implicit, auto": {**RAW, **ONES, **BEST, **AUTO},
+}
+
+
+def _of_the_selection(rows: Mapping[str, Mapping[str, Any]]) -> list[Method]:
+    return [Method(f"selected, {label}", "eikd", options, "selected") for label, options in rows.items()]
+
+
 METHODS: list[Method] = [
     Method("random images, KD", "eikd", KD, "random"),
     Method("selected, KD", "eikd", KD, "selected"),
     Method("selected, no quota, KD", "eikd", KD, "selected globally"),
     Method("known images alone, KD", "eikd", KD, "known"),
-    Method("selected, KD of the best 10 classes", "eikd", DROP, "selected"),
-    Method("selected, KD of half of the classes by chance", "eikd", {**KD, "drop": "stochastic"}, "selected"),
-    Method("selected, KD, teacher's best 10 classes", "eikd", {**KD, "drop": "teacher_only"}, "selected"),
-    Method("selected, all classes, explicit", "eikd", {**RAW, "explicit_weight": 1.0}, "selected"),
-    Method("selected, all classes, unit explicit", "eikd", {**UNIT, "explicit_weight": 1.0}, "selected"),
-    Method("selected, all classes, unit explicit x 10", "eikd", {**UNIT, "explicit_weight": 10.0}, "selected"),
-    Method("selected, all classes, implicit", "eikd", {**KD, "implicit_weight": 1.0}, "selected"),
-    Method("selected, all classes, implicit x 1000", "eikd", {**KD, "implicit_weight": 1000.0}, "selected"),
-    Method("selected, all classes, explicit + implicit", "eikd", {**RAW, **ONES}, "selected"),
-    Method(
-        "selected, all classes, unit explicit x 10 + implicit x 1000",
-        "eikd",
-        {**UNIT, "explicit_weight": 10.0, "implicit_weight": 1000.0},
-        "selected",
-    ),
-    Method("selected, all classes, unit explicit + implicit", "eikd", {**UNIT, **ONES}, "selected"),
-    Method(
-        "selected, all classes, unit explicit + implicit x 1000",
-        "eikd",
-        {**UNIT, "explicit_weight": 1.0, "implicit_weight": 1000.0},
-        "selected",
-    ),
-    Method("selected, best 10, explicit + implicit", "eikd", {**RAW, **ONES, "drop": "topk"}, "selected"),
+    *_of_the_selection(SELECTED),
 ]
-_EXPLICIT = {"explicit": "features", "explicit_weight": 1.0, "auto_weights": True}
-_IMPLICIT = {"implicit_weight": 1.0, "auto_weights": True}
-MORE: list[Method] = [
-    Method("selected, KD of 95 % of the probability", "eikd", {**KD, "drop": "mass"}, "selected"),
-    Method("selected, all classes, explicit x 10", "eikd", {**RAW, "explicit_weight": 10.0}, "selected"),
-    Method("selected, all classes, explicit + implicit, auto", "eikd", {**KD, **_EXPLICIT, **_IMPLICIT}, "selected"),
-    Method("selected, best 10, explicit, auto", "eikd", {**DROP, **_EXPLICIT}, "selected"),
-    Method("selected, best 10, implicit, auto", "eikd", {**DROP, **_IMPLICIT}, "selected"),
-    Method("selected, best 10, explicit + implicit, auto", "eikd", {**DROP, **_EXPLICIT, **_IMPLICIT}, "selected"),
-]
+MORE: list[Method] = _of_the_selection(ONE_SEED)
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,7 @@ class Pool:
             return order[:count].tolist()
         found = select(self.scores(), count, balance="global" if which == "selected globally" else "class").indices
         share, before = np.mean(found < self.known), self.known / len(self.images)
-        print(
-            f"{which}: the teacher knows {share:.0%} of these {count} images, and {before:.0%} of the pool", flush=True
-        )
+        print(f"{which}: the teacher knows {share:.0%} of these {count} images, {before:.0%} of the pool", flush=True)
         return [int(each) for each in found]
 
 
@@ -127,11 +127,10 @@ def remembered(teacher: data.StoredTeacher, ids: Sequence[str]) -> PoolScores:
         yield teacher.at(torch.tensor(span))
 
     ranking = SCORES.get("confidence")
-    logits = teacher.at(torch.arange(len(ids))).tensor("logits", "selection").double()
-    best = logits.softmax(1).max(1)
-    nearest = (teacher.embedding @ teacher.texts.T).amax(1)
-    found = (each.numpy() for each in (ranking.key(logits), best.indices, best.values, nearest))
-    return PoolScores(*found, ranking, {}, ids, teacher.num_classes, None, read)
+    known = scored(teacher.at(torch.arange(len(ids))), ranking)
+    return PoolScores(
+        **known, score=ranking, made={}, ids=ids, num_classes=teacher.num_classes, classes=None, read=read
+    )
 
 
 def cifar_problem(config: Config) -> Problem:
@@ -145,9 +144,7 @@ def caltech_problem(config: Config) -> Problem:
     """Likewise, scored on Caltech-101, with CLIP as teacher; as many images as it knows."""
     base, pool = caltech.problem(config), caltech_pool()
     kept = pool.chosen(config.variant, pool.known, config.seed)
-    known = data.caltech_pool()[0].teacher
+    teacher = data.caltech_pool()[0].teacher
     return replace(
-        base,
-        train=data.subset(pool.images, kept),
-        teacher=data.StoredTeacher(known.embedding[kept], known.texts, known.scale),
+        base, train=data.subset(pool.images, kept), teacher=replace(teacher, embedding=teacher.embedding[kept])
     )

@@ -60,7 +60,7 @@ class Study:
 BASELINES = ("KD", "mimicking + CE", "KD + mimicking + CE")
 _caltech = partial(Study, data="Caltech-101", problem=caltech.problem, base=caltech.RECIPE)
 _unlabelled = partial(Study, problem=cifar.without_labels, methods=cifar.WITHOUT_LABELS, seeds=1, against="KD")
-_labelled = partial(Study, problem=cifar.with_labels)
+_labelled = partial(Study, problem=cifar.with_labels, methods=cifar.WITH_LABELS, against="KD")
 STUDIES: dict[str, Study] = {
     "caltech": _caltech(
         title="Caltech-101 (41 classes), CLIP ViT-B/32 teacher, no labels",
@@ -115,15 +115,9 @@ STUDIES: dict[str, Study] = {
         against="literal preset",
         data="CIFAR-100",
     ),
-    "cifar100-labels": _labelled(
-        title="CIFAR-100 (2,500 images, 10 epochs), with labels",
-        base=cifar.SMALLER,
-        methods=cifar.WITH_LABELS,
-        seeds=3,
-        against="KD",
-    ),
+    "cifar100-labels": _labelled("CIFAR-100 (2,500 images, 10 epochs), with labels", base=cifar.SMALLER, seeds=3),
     "cifar100-crg": _labelled(
-        title="Ablation of CRG on CIFAR-100 (2,500 images, 10 epochs), with labels",
+        "Ablation of CRG on CIFAR-100 (2,500 images, 10 epochs), with labels",
         base=cifar.SMALLER,
         methods=cifar.CRG_ABLATION,
         seeds=3,
@@ -140,12 +134,6 @@ STUDIES: dict[str, Study] = {
         data="CIFAR-100",
     ),
     "cifar100-full": _unlabelled("CIFAR-100, full protocol, CLIP-like teacher, no labels", base=cifar.FULL),
-    "cifar100-full-labels": _labelled(
-        title="CIFAR-100, full protocol, with labels",
-        base=cifar.FULL,
-        methods=cifar.WITH_LABELS,
-        seeds=1,
-        against="KD",
-    ),
+    "cifar100-full-labels": _labelled("CIFAR-100, full protocol, with labels", base=cifar.FULL, seeds=1),
 }
 PROBLEMS: dict[str, Callable[[Config], Problem]] = {name: study.problem for name, study in STUDIES.items()}

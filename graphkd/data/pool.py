@@ -107,7 +107,7 @@ def score_pool(
         span = range(start, min(start + shard_size, len(source)))
         rows = shards.find(number)
         if rows is None:
-            rows = _joined([_scored(each, ranking) for each in read(span)])
+            rows = _joined([scored(each, ranking) for each in read(span)])
             _check_finite(rows["key"], [source.ids[i] for i in span])
             shards.put(number, rows)
         parts.append(rows)
@@ -166,7 +166,7 @@ def _reader(
     return ask
 
 
-def _scored(features: Features, ranking: Score) -> dict[str, Array]:
+def scored(features: Features, ranking: Score) -> dict[str, Array]:
     """The four numbers of each sample, computed in float64."""
     logits = features.tensor("logits", "selection").double()
     found = {

@@ -17,7 +17,7 @@ from graphkd.typing import Bool, Float, Tensor
 
 @graph_loss
 def explicit_features(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    r"""EIKD's explicit term: the squared distance of the embeddings.
+    r"""EIKD's explicit term: the squared distance of the embeddings, which the distiller scales to unit length first.
 
     .. math:: L = \mathrm{mean}_i \lVert h^S_i - h^T_i \rVert^2
 

@@ -69,13 +69,12 @@ def test_a_pool_of_caltech_has_features_of_the_images_chosen(monkeypatch):
     known = Split(images(6), replace(teacher, embedding=teacher.embedding[:6]))
     monkeypatch.setattr(eikd.data, "caltech", lambda: (known, known))
     monkeypatch.setattr(eikd.data, "caltech_pool", lambda: (Split(images(12), teacher), 6))
-    eikd.caltech_pool.cache_clear()
+    monkeypatch.setattr(eikd, "caltech_pool", eikd.caltech_pool.__wrapped__)
     config = Config("caltech-eikd", "a", "eikd", 0, RECIPE, {}, "selected")
     problem, kept = eikd.caltech_problem(config), eikd.caltech_pool().chosen("selected", 6, seed=0)
     assert torch.equal(problem.teacher.embedding, teacher.embedding[kept])
     assert (problem.train.images == images(12).images[kept]).all()
     assert len(problem.scored) == 6
-    eikd.caltech_pool.cache_clear()
 
 
 @pytest.mark.parametrize("method", [each.label for each in (*eikd.METHODS, *eikd.MORE)])
