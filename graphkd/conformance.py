@@ -13,6 +13,7 @@ import torch
 
 from graphkd.errors import DataError
 from graphkd.golden import NOT_OFFERED, Entry, Expected, read
+from graphkd.text import in_markdown
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -74,7 +75,8 @@ def markdown(rows: list[Row]) -> str:
         numbers = (row.value, row.norm, row.entries, row.single)
         cells = ["" if row.entry.loss is None else f"{number:.1e}" for number in numbers]
         status = f"{row.status}: {row.entry.why}" if row.entry.why else row.status
-        lines.append("| " + " | ".join([row.name, row.entry.ours, status, *cells, f"`{row.source}`"]) + " |")
+        name, source = in_markdown(row.name), f"`{in_markdown(row.source)}`"
+        lines.append("| " + " | ".join([name, row.entry.ours, status, *cells, source]) + " |")
     return "\n".join([*lines, "", summary(rows)]) + "\n"
 
 

@@ -1,8 +1,13 @@
 """Every error of graphkd, under one base class; each message says what was expected, what was found, and what to do."""
 
+from graphkd.text import shown
+
 
 class GraphKDError(Exception):
-    """Base class of every error that graphkd raises on purpose."""
+    """Base class of every error that graphkd raises on purpose; names in it cannot act on what shows it."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), keep="\n")
 
 
 class ShapeError(GraphKDError, ValueError):

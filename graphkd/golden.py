@@ -1,6 +1,5 @@
 """The golden format: values of the original implementations, the recipe of their inputs, and our counterparts."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from graphkd import functional as F  # noqa: N812
 from graphkd.errors import DataError
+from graphkd.text import read_json
 from graphkd.typing import Float, Int, Tensor
 
 
@@ -159,7 +159,10 @@ def read(path: Path) -> Iterator[Expected]:
 
     Raises: DataError for a file of another format, or a random generator that draws other inputs than stored.
     """
-    golden = json.loads(path.read_text())
+    try:
+        golden = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no golden file: {error}; give tests/golden of a checkout") from error
     if "methods" in golden:
         yield from _methods(golden)
     elif isinstance(golden, dict) and "cases" in golden and "configs" in golden["cases"][0]:

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
     "graphkd_kernels",
-    "errors typing traffic",
+    "text typing traffic",
+    "errors strict_yaml",
     "registry",
     "features losses distributed pooling",
     "edge_ops",

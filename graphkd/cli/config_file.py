@@ -1,6 +1,5 @@
-"""Options in a YAML file, by safe loading only; words as YAML 1.2 has them (``no`` is a word, ``1e-3`` a number)."""
+"""Options in a YAML file, and the values of the command line that are read as YAML."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,64 +7,43 @@ from typing import Any
 import yaml
 
 from graphkd.cli.errors import UsageError
-
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """PyYAML's safe loader without YAML 1.1's surprises, and with repeated keys refused."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys occur once."""
-        keys = [key.value for key, _ in node.value]
-        twice = [key for position, key in enumerate(keys) if key in keys[:position]]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} occurs twice", node.start_mark)
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^({_NUMBER.pattern})$"), list("-+0123456789."))
-
-
-def read_value(text: str) -> Any:
-    """One value of the command line: a number, a word, a list, a mapping."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+from graphkd.strict_yaml import load_yaml
+from graphkd.text import read_text, shown
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The options of a file.
 
-    Raises: UsageError for a file that is missing, no YAML, or no mapping.
+    Raises: UsageError for a file that is missing, no YAML, or no mapping, and for an option that occurs twice.
     """
     remedy = "write one 'option: value' a line, as in the run.yaml of a run folder"
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        found = load_yaml(read_text(path))
     except OSError as error:
-        raise UsageError(f"cannot read --config {path}: {error.strerror}", "give the path of a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise UsageError(f"--config {path}{line} is no YAML: {problem}", remedy) from None
+        raise UsageError(
+            f"cannot read --config {path}: {error.strerror or error}", "give the path of a YAML file"
+        ) from None
+    except ValueError as error:
+        raise UsageError(f"--config {path} is no YAML file of options: {error}", remedy) from None
     if found is None:
         return {}
     if not isinstance(found, dict):
         raise UsageError(f"--config {path} holds a {type(found).__name__}, expected a mapping", remedy)
-    return {str(key).replace("-", "_"): value for key, value in found.items()}
+    options: dict[str, Any] = {}
+    for key, value in found.items():
+        name = str(key).replace("-", "_")
+        if name in options:
+            raise UsageError(f"--config {path} gives {name} twice, with a dash and with an underscore", remedy)
+        options[name] = value
+    return options
 
 
 def write_config(path: Path, command: str, values: Mapping[str, Any]) -> None:
     """The resolved options of a command, ready for its ``--config``."""
-    body = yaml.safe_dump({"command": command, **values}, sort_keys=False, allow_unicode=True, width=120)
+    whole = {"command": command, **values}
+    body = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
+    if shown(body, keep="\n") != body:  # a name with hidden characters
+        body = yaml.safe_dump(whole, sort_keys=False, width=120)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(f"# graphkd {command} --config {path.name}\n{body}", encoding="utf-8")

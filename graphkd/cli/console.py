@@ -7,8 +7,14 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
 from graphkd.cli.parts import Output
+from graphkd.text import shown
 
 T = TypeVar("T")
+
+
+def plain(text: str) -> str:
+    """Text of several lines as a terminal may have it: names from outside cannot steer it."""
+    return shown(text, keep="\n\t")
 
 
 class Console:
@@ -40,11 +46,11 @@ class Console:
     def remark(self, text: str) -> None:
         """One line on the way."""
         if not self.output.quiet:
-            print(text, file=sys.stderr)
+            print(plain(text), file=sys.stderr)
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """What the command found: for people, or as one JSON object."""
-        print(json.dumps(dict(data), indent=1) if self.output.json else text, file=self.stdout, flush=True)
+        print(json.dumps(dict(data), indent=1) if self.output.json else plain(text), file=self.stdout, flush=True)
 
     def bar(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         """The items, with a bar that shows rate and time left, if tqdm is installed."""

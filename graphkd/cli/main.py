@@ -20,15 +20,17 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from types import FrameType
 
 import graphkd
-from graphkd.cli.console import Console
+from graphkd.cli.console import Console, plain
 from graphkd.cli.errors import explained
 from graphkd.cli.options import options_of
 from graphkd.cli.parse import make_parser, parse
 from graphkd.cli.parts import Output
 from graphkd.cli.table import Command, find, overview
+from graphkd.text import Shown, shown
 
 DONE, NO, BAD_INPUT, UNFORESEEN, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 
@@ -86,7 +88,7 @@ def _stopped(stop: KeyboardInterrupt | SystemExit, console: Console) -> int:
 def _failed(error: Exception, command: Command | None, console: Console) -> int:
     """Tell of an error; returns the exit code."""
     if console.output.debug:
-        traceback.print_exc()
+        print(plain(traceback.format_exc()), end="", file=sys.stderr)
     options = options_of(command.config) if command else []
     lines = explained(error, options, command.name if command else "")
     if lines is not None:
@@ -102,7 +104,7 @@ def _failed(error: Exception, command: Command | None, console: Console) -> int:
 
 
 def _tell(console: Console, what: str, todo: str) -> None:
-    print(f"{what}\ntry:   {todo}", file=sys.stderr)
+    print(f"{shown(what)}\ntry:   {shown(todo)}", file=sys.stderr)
     if console.output.json:
         kind, _, text = what.partition(": ")
         print(json.dumps({kind: text, "try": todo}), file=console.stdout, flush=True)
@@ -114,7 +116,11 @@ def entry() -> int:
     if not debug:
         warnings.simplefilter("ignore")
     level = logging.ERROR if "--quiet" in sys.argv else logging.WARNING
-    logging.basicConfig(format="%(message)s", level=level, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Shown(keep="\n"))  # other libraries quote names, too
+    logging.basicConfig(format="%(message)s", level=level, handlers=[handler])
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal that cannot write a name is no error
     logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own: each line would come twice
     logging.getLogger("timm.scheduler").setLevel(logging.ERROR)  # of a run of one epoch it says that no cosine is left
     if level == logging.ERROR:

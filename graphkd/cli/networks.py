@@ -1,6 +1,5 @@
 """The teachers and students that the options of a command name."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.hub import is_clip
 from graphkd.teachers.huggingface import hf_teacher
+from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
 from graphkd.training.files import write_json
 
@@ -99,7 +99,7 @@ def open_student(run: Path, which: str = "last") -> tuple[Tap, dict[str, Any]]:
     Raises: CheckpointError for a run without a checkpoint, or with a damaged description.
     """
     try:
-        about = json.loads((run / STUDENT).read_text(encoding="utf-8"))
+        about = read_json(run / STUDENT)
         name, count = about["student"], about["num_classes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run / STUDENT} is damaged ({error}): train again, or restore the file") from error
@@ -120,7 +120,7 @@ def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device:
     cache = teaching.text_cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "graphkd" / "text"
     templates: Any = teaching.templates
     if Path(templates).is_file():
-        templates = [line.strip() for line in Path(templates).read_text(encoding="utf-8").splitlines() if line.strip()]
+        templates = [line.strip() for line in read_text(Path(templates)).splitlines() if line.strip()]
     return CLIPTeacher(
         model,
         pretrained=pretrained,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from graphkd.cli.errors import UsageError, flag_of, unknown_name
 
 POSITIONAL: Final = "positional"
+_EXCERPT: Final = 80  # characters of a wrong value that a message shows
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _ENTRY = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*)$")
 
@@ -168,11 +169,18 @@ def convert(option: Option, value: Any, where: str = "") -> Any:
     expected, read = readers[kind]
     try:
         return read(value)
-    except (ValueError, TypeError):
-        shown = value[-1] if isinstance(value, list) and value else value
+    except (ValueError, TypeError, OverflowError) as error:
+        found = _excerpt(value[-1] if isinstance(value, list) and value else value)
+        bound = " below 2^63" if isinstance(error, OverflowError) else ""
         raise UsageError(
-            f"{where}{option.flag} expects {expected}, found {shown!r}", f"{option.flag}: {option.help}"
+            f"{where}{option.flag} expects {expected}{bound}, found {found}", f"{option.flag}: {option.help}"
         ) from None
+
+
+def _excerpt(value: Any) -> str:
+    """A value for a message, of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}... ({len(text)} characters)"
 
 
 def _bool(value: Any) -> bool:
@@ -185,7 +193,10 @@ def _bool(value: Any) -> bool:
 def _int(value: Any) -> int:
     if isinstance(value, bool | float):
         raise ValueError
-    return int(value)
+    number = int(value)
+    if abs(number) >= 2**63:
+        raise OverflowError
+    return number
 
 
 def _float(value: Any) -> float:
@@ -216,12 +227,12 @@ def _mapping(value: Any) -> dict[str, Any]:
     """A mapping, or ``["rho=0.7", "edges=both"]``; a value is read as YAML."""
     if isinstance(value, dict):
         return dict(value)
-    from graphkd.cli.config_file import read_value
+    from graphkd.strict_yaml import load_yaml  # YAML only where it is needed: --help is quick
 
     found: dict[str, Any] = {}
     for each in [value] if isinstance(value, str) else value:
         name, equals, text = each.partition("=")
         if not equals or not name:
             raise ValueError
-        found[name.strip()] = read_value(text)
+        found[name.strip()] = load_yaml(text)
     return found

@@ -6,6 +6,7 @@ from typing import Literal
 
 from graphkd.cli.catalogue import data_sets
 from graphkd.cli.errors import UsageError, flag_of, nearest
+from graphkd.text import read_text
 
 _SHIPPED = "digits"
 
@@ -114,10 +115,16 @@ class Teaching:
 
     def _check_prompts(self) -> None:
         path = Path(self.templates)
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            lines = read_text(path).splitlines() if path.is_file() else []
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"cannot read --templates {path}: {error}", "give a UTF-8 text file, one prompt a line"
+            ) from None
+        for line in lines:
             if line.strip() and line.count("{}") != 1:
                 raise UsageError(
-                    f"--templates {path}: the prompt {line!r} does not contain {{}} exactly once",
+                    f"--templates {path}: the prompt {line[:80]!r} does not contain {{}} exactly once",
                     "write {} where the class name goes, as in: a photo of a {}.",
                 )
 

@@ -9,6 +9,7 @@ from graphkd.data.batch import Batch
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
+from graphkd.text import shown
 from graphkd.training.metrics import Counts, Scores
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
@@ -69,10 +70,10 @@ def text(name: str, found: dict[str, Any]) -> str:
     top1, mean_class, gap = (100 * found[key] for key in ("top1", "mean_class", "calibration_error"))
     each = f"mean of classes {mean_class:.2f} %   calibration error {gap:.2f} %   {found['images']} images"
     lines = [f"{name}: top-1 {top1:.2f} %{top5}   {each}"]
-    rows = found.get("per_class", [])
-    width = max((len(row["class"]) for row in rows), default=0)
-    for row in rows:
+    rows = [(shown(row["class"]), row) for row in found.get("per_class", [])]
+    width = max((len(each) for each, _ in rows), default=0)
+    for each, row in rows:
         right = "     -" if row["right"] is None else f"{100 * row['right']:6.2f}"
-        mistaken = f"   taken for {row['taken_for']}" if row["taken_for"] else ""
-        lines.append(f"  {row['class']:{width}}  {right} % of {row['images']}{mistaken}")
+        mistaken = f"   taken for {shown(row['taken_for'])}" if row["taken_for"] else ""
+        lines.append(f"  {each:{width}}  {right} % of {row['images']}{mistaken}")
     return "\n".join(lines)

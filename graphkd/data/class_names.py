@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphkd.errors import DataError
+from graphkd.text import look_alikes, read_text
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]
 """Names in the order of the labels, or a mapping from folder to name in that order."""
@@ -26,13 +27,13 @@ def read_class_names(path: str | Path) -> list[str] | dict[str, str]:
     Example: a file of two lines, ``cat`` and ``polar bear``, gives ``["cat", "polar bear"]``
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(Path(path)).splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read class names from {path}: expected a UTF-8 text file ({error})") from error
     rows = [[part.strip() for part in line.split("\t")] for line in lines]
     bad = [number for number, row in enumerate(rows, 1) if not all(row) or len(row) != len(rows[0])]
     if not rows or bad or len(rows[0]) > 2:
-        found = f"line {bad[0]}: {lines[bad[0] - 1]!r}" if bad else "no such line"
+        found = f"line {bad[0]}: {lines[bad[0] - 1][:80]!r}" if bad else "no such line"
         raise DataError(f"{path}: expected one class name a line, or 'folder<TAB>name' on every line; found {found}")
     for column in zip(*rows, strict=True):
         _refuse_repeated(column, str(path))
@@ -110,7 +111,7 @@ def _compare(keys: list[str], found: Sequence[str], folders: list[str], names: l
     hints = [f"{name!r} is near {match[0]!r}" for name, match in zip(without_folder, near, strict=True) if match]
     raise DataError(
         f"class names and class folders differ. Names without a folder: {_some(without_folder)}; "
-        f"folders without a name: {_some(without_name)}."
+        f"folders without a name: {_some(without_name)}{look_alikes(without_folder, without_name)}."
         + (f" Did you mean: {'; '.join(hints[:5])}?" if hints else "")
         + " Each line is the name of one folder, or 'folder<TAB>name'."
     )

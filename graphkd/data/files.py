@@ -13,6 +13,7 @@ import torch
 
 from graphkd.data.fingerprint import digest
 from graphkd.errors import StoreError
+from graphkd.text import read_bytes
 
 JSON_LIMIT = 1 << 26  # bytes; Python's objects of a hostile one take about twenty times as much
 _OWN = "digest_of_this"
@@ -69,7 +70,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
     Raises: StoreError unless it is there and fits its own digest.
     """
     try:
-        data = _regular(path, JSON_LIMIT)
+        data = read_bytes(path, JSON_LIMIT)
         text, last = data[:-_LAST], data[-_LAST:]
         own = digest(text)
         if last != f',\n "{_OWN}": "{own}"\n}}'.encode():
@@ -106,11 +107,3 @@ def _size(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is no regular file")
     return found.st_size
-
-
-def _regular(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that is not larger than it may be."""
-    if _size(path) > limit:
-        raise ValueError(f"larger than {limit} bytes")
-    with open(path, "rb") as file:
-        return file.read(limit)

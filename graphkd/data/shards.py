@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
@@ -20,6 +21,7 @@ SHARD, LABELS = ".tar", ("cls", "json")
 IMAGES = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
 LARGEST = {"image": 1 << 28, "label": 1 << 20}  # bytes
 _KEYS = ("cls", "label", "class_id", "target")  # where a json file keeps the label
+_NUMBER = re.compile("[0-9]{1,9}")
 _BLOCK = 512
 
 
@@ -168,7 +170,7 @@ def _numbered(
     for at, label in enumerate(labels):
         if label is None:
             continue
-        number = index.get(label, int(label) if label.isdecimal() and label.isascii() else -1)
+        number = index.get(label, int(label) if _NUMBER.fullmatch(label) else -1)
         if number < 0 or (names is not None and number >= len(names)):
             raise DataError(
                 f"{ids[at]} has the label {label[:40]!r}, which is none of {len(names or ())} class names: give the "

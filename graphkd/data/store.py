@@ -15,6 +15,7 @@ from graphkd.data.store_read import ShardReader
 from graphkd.errors import OptionError, StoreError
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
+from graphkd.text import look_alikes
 from graphkd.typing import Float, Int, Tensor
 
 _CHOOSE = "choose another --store folder, or delete this one to embed again"
@@ -134,7 +135,8 @@ class EmbeddingStore:
         where = {name: position for position, name in enumerate(self.ids)}
         missing = [name for name in source.ids if name not in where]
         if missing:
-            raise StoreError(f"{self.path} lacks {some(missing)} of the {len(source)} asked for: {_CHOOSE}")
+            alike = look_alikes(missing, where)
+            raise StoreError(f"{self.path} lacks {some(missing)}{alike} of the {len(source)} asked for: {_CHOOSE}")
         view = copy(self)
         local = np.array([where[name] for name in source.ids], dtype=np.int64)
         view._positions = local if self._positions is None else self._positions[local]
@@ -184,7 +186,7 @@ class EmbeddingStore:
         size_of = dict(zip(ids, sizes, strict=True))
         changed = [name for name, size in zip(source.ids, source.sizes, strict=True) if size_of.get(name, size) != size]
         found = [
-            *([f"the store lacks {some(sorted(absent))}"] if absent else []),
+            *([f"the store lacks {some(sorted(absent))}{look_alikes(absent, extra)}"] if absent else []),
             *([f"this run lacks {some(sorted(extra))} of the store (use store.for_source(source))"] if extra else []),
             *([f"the size of {some(changed)} changed since embedding"] if changed else []),
         ]
@@ -226,7 +228,10 @@ class EmbeddingStore:
 
 
 def _integers(index: Index, what: str) -> Array:
-    values: Array = np.atleast_1d(index.numpy(force=True) if isinstance(index, Tensor) else np.asarray(index))
+    try:
+        values: Array = np.atleast_1d(index.numpy(force=True) if isinstance(index, Tensor) else np.asarray(index))
+    except (ValueError, TypeError) as error:  # lists of different lengths, a number format that numpy has not
+        raise StoreError(f"expected {what} as integers (b,), found {type(index).__name__}: {error}") from error
     if values.ndim != 1 or (values.dtype.kind not in "iu" and len(values)):
         raise StoreError(f"expected {what} as integers (b,), found {values.dtype} {values.shape}")
     return values.astype(np.int64)

@@ -137,7 +137,7 @@ class Manifest:
     @classmethod
     def parse(cls, body: Mapping[str, Any], path: Path) -> "Manifest":
         """A manifest out of JSON. Raises: StoreError that names the file and what is wrong in it."""
-        if body.get("version") != VERSION:
+        if type(body.get("version")) is not int or body["version"] != VERSION:  # 2.0 would give another identity
             raise StoreError(f"{path}: expected version {VERSION}, found {body.get('version')!r}: embed again")
         try:
             if set(body) != {each.name for each in fields(cls)}:

@@ -10,6 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import torch
 
 from graphkd.errors import NonFiniteError, OptionError, ShapeError
+from graphkd.text import shown
 from graphkd.typing import Int, Tensor
 
 P = ParamSpec("P")
@@ -90,7 +91,7 @@ def png_bytes(figure: Any) -> bytes:
 
 def label(text: object, longest: int = _LONGEST) -> str:
     """A name as it can be drawn: on one line, not too long, and never read as a formula."""
-    plain = " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+    plain = shown(" ".join(str(text).split()))
     tail = longest // 3  # long names often differ at their end
     plain = plain if len(plain) <= longest else f"{plain[: longest - 1 - tail].rstrip()}…{plain[-tail:].lstrip()}"
     return plain.replace("$", r"\$")

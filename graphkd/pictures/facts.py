@@ -1,19 +1,20 @@
 """What the files of a run folder tell of it, as far as they are there."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from graphkd.errors import CheckpointError
+from graphkd.strict_yaml import load_yaml
+from graphkd.text import read_json, read_text
 from graphkd.training.record import read_metrics
 from graphkd.typing import Int, Tensor
 
 _MOST = 5000  # classes that a table of confusions may have
+_LARGEST = 1 << 26  # bytes of a file: the confusions of that many classes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Facts:
     @classmethod
     def read(cls, run: Path) -> "Facts":
         """Of a run folder, finished or not. Raises: CheckpointError for a file that is damaged."""
-        options = _mapping(run / "run.yaml", yaml.safe_load) or _mapping(run / "config.json")
+        options = _mapping(run / "run.yaml", lambda path: load_yaml(read_text(path))) or _mapping(run / "config.json")
         scores = _mapping(run / "scores.json")
         try:
             lines = read_metrics(run / "metrics.jsonl")
@@ -98,13 +99,17 @@ class Facts:
         return rows
 
 
-def _mapping(path: Path, read: Any = json.loads) -> dict[str, Any]:
+def _json(path: Path) -> Any:
+    return read_json(path, _LARGEST)
+
+
+def _mapping(path: Path, read: Callable[[Path], Any] = _json) -> dict[str, Any]:
     """A file's mapping, empty where there is no file. Raises: CheckpointError."""
     if not path.is_file():
         return {}
     try:
-        found = read(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+        found = read(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged ({str(error).splitlines()[0]}): remove it, or put a good copy back"
         ) from error

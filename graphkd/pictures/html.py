@@ -10,6 +10,7 @@ import graphkd
 from graphkd.pictures.canvas import png_bytes
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section, gallery
+from graphkd.text import shown
 from graphkd.training.files import write_file
 from graphkd.training.watched import Watched
 
@@ -49,7 +50,9 @@ def write_html_report(
     path = run / REPORT if path is None else Path(path)
     sections = gallery(run, seed) if sections is None else sections
     facts, watched = Facts.read(run), Watched.read(run)
-    environment = Environment(loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, finalize=_safe
+    )
     style, script = ((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     page = environment.get_template("report.html").render(
         title=f"{facts.options.get('method', 'run')}: {run.resolve().name}",
@@ -68,6 +71,11 @@ def write_html_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
+
+
+def _safe(value: Any) -> Any:
+    """What the page takes in, names above all, without characters that hide or turn the text around them."""
+    return shown(value) if type(value) is str else value  # style and script are marked as the page's own
 
 
 def _hash(text: str) -> str:

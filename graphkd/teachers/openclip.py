@@ -1,6 +1,5 @@
 """Loading of open_clip models: a name with a tag, a name with a file, or a configuration with a file."""
 
-import json
 import logging
 from collections.abc import Mapping
 from copy import deepcopy
@@ -18,8 +17,9 @@ from graphkd.teachers.archives import check_archive, check_size
 from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.teachers.tokenizers import Tokenizer, build_tokenizer
+from graphkd.text import read_json
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("graphkd")
 _PARTS = ("embed_dim", "vision_cfg", "text_cfg")
 
 
@@ -139,8 +139,8 @@ def _config(
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_json(path)
+    except (OSError, ValueError) as error:
         raise TeacherError(f"cannot read the model configuration {path}: {error}") from error
     if not isinstance(data, dict):
         raise TeacherError(f"expected a JSON object in {path}, found {type(data).__name__}")

@@ -10,9 +10,10 @@ import torch
 
 from graphkd.teachers.digests import json_digest, tensor_digest
 from graphkd.teachers.templates import fill
+from graphkd.text import read_json
 from graphkd.typing import Float, Tensor
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("graphkd")
 _ENTRY = "text"
 
 
@@ -69,8 +70,8 @@ class TextCache:
         path = self.folder / "manifest.json"
         if path.exists():
             try:
-                files = {**json.loads(path.read_text(encoding="utf-8"))["files"], **files}
-            except (ValueError, KeyError, TypeError, RecursionError):
+                files = {**read_json(path)["files"], **files}
+            except (OSError, ValueError, KeyError, TypeError):
                 self._damaged(path, "it is not the JSON that was written")
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps({**self._owner, "files": files}, indent=1), encoding="utf-8")

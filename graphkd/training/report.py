@@ -1,6 +1,5 @@
 """The table at the end of a run, for people: as text on the terminal and as markdown in the run folder."""
 
-import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from urllib.parse import quote
 
 from torch import nn
 
+from graphkd.text import in_markdown, shown
 from graphkd.training.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
@@ -53,18 +53,13 @@ def _spread(values: float | Sequence[float] | None, scale: float, digits: int) -
     return text if len(each) == 1 else f"{text} ± {stdev(each):.{digits}f}"
 
 
-def _plain(text: str) -> str:
-    """A name as markdown shows it: what a browser would take for a tag, or markdown for a cell's end, is escaped."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
-
-
 def _cells(row: Row, teacher: Row | None) -> tuple[str, ...]:
     ratio = "-"
     if teacher is not None:
         ratio = _spread(_mean(row.top1) / _mean(teacher.top1), 100, 1) if _mean(teacher.top1) else "-"
     count = "-" if row.parameters is None else f"{row.parameters:,}"
     size = "-" if row.size is None else f"{row.size:.1f}"
-    return row.name, _spread(row.top1, 100, 2), ratio, _spread(row.seconds, 1, 0), count, size
+    return shown(row.name), _spread(row.top1, 100, 2), ratio, _spread(row.seconds, 1, 0), count, size
 
 
 def _mean(values: float | Sequence[float]) -> float:
@@ -93,7 +88,7 @@ def markdown_table(rows: Sequence[Row], teacher: str | None = None) -> str:
     """The same table in markdown."""
     lines = _lines(rows, teacher)
     marks = ("---", *["---:"] * (len(_HEAD) - 1))
-    cells = [lines[0], marks, *([_plain(cell) for cell in line] for line in lines[1:])]
+    cells = [lines[0], marks, *([in_markdown(cell) for cell in line] for line in lines[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
@@ -121,13 +116,13 @@ def write_report(
     """
     path = Path(path)
     parts = [
-        f"# {_plain(title)}",
+        f"# {in_markdown(title)}",
         markdown_table(rows, teacher),
         _NOTE,
-        *(html.escape(each, quote=False) for each in notes),
+        *map(in_markdown, notes),
     ]
     for caption, picture in (pictures or {}).items():
-        link = quote(Path(os.path.relpath(picture, path.parent)).as_posix())
-        parts.append(f"![{_plain(caption)}]({link})\n\n{_plain(caption)}")
+        link = quote(os.fsencode(Path(os.path.relpath(picture, path.parent)).as_posix()))
+        parts.append(f"![{in_markdown(caption)}]({link})\n\n{in_markdown(caption)}")
     write_file(path, lambda temporary: temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
     return f"{text_table(rows, teacher)}\n{_NOTE}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphkd.errors import OptionError
 from graphkd.registry import unknown
+from graphkd.text import shown
 
 _PACKAGES = {"comet_ml": "comet-ml"}  # where the package's name is not the tracker's
 
@@ -49,17 +50,18 @@ def tracking(accelerator: Any, run: Path, update: int, options: Mapping[str, Any
         update: where the run starts; TensorBoard forgets what an interrupted run drew after it.
         options: JSON-ready; TensorBoard is not told, for it would open a second run for them.
     """
+    name = shown(run.name)
     own: dict[str, dict[str, Any]] = {
         "tensorboard": {"purge_step": update + 1},
-        "wandb": {"dir": str(run), "name": run.name},
-        "mlflow": {"logging_dir": str((run / "mlflow").resolve()), "run_name": run.name},
+        "wandb": {"dir": str(run), "name": name},
+        "mlflow": {"logging_dir": str((run / "mlflow").resolve()), "run_name": name},
     }
     wanted = [str(getattr(kind, "value", kind)) for kind in accelerator.log_with]
-    accelerator.init_trackers(run.name, init_kwargs={kind: own[kind] for kind in wanted if kind in own})
+    accelerator.init_trackers(name, init_kwargs={kind: own[kind] for kind in wanted if kind in own})
     try:
         for tracker in accelerator.trackers:
             if tracker.name != "tensorboard":
-                tracker.store_init_configuration({name: _scalar(value) for name, value in options.items()})
+                tracker.store_init_configuration({key: _scalar(value) for key, value in options.items()})
         yield
     finally:
         for tracker in accelerator.trackers:  # not end_training(), which also ends the process group
@@ -67,4 +69,5 @@ def tracking(accelerator: Any, run: Path, update: int, options: Mapping[str, Any
 
 
 def _scalar(value: Any) -> Any:
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    text = ",".join(map(str, value)) if isinstance(value, list) else value
+    return shown(text) if isinstance(text, str) else text

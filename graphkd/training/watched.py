@@ -1,6 +1,5 @@
 """What was kept of the watched images of a run, read again: see :mod:`graphkd.training.watch`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from graphkd.errors import CheckpointError
+from graphkd.text import read_json
 from graphkd.typing import Float, Int, Tensor
 
 FOLDER = "watched"
@@ -61,7 +61,7 @@ class Watched:
         if not (folder / ABOUT).is_file():
             return None
         try:
-            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            about = read_json(folder / ABOUT)
             ids, classes = _texts(about["ids"]), about["classes"] and _texts(about["classes"])
             labels = None if about["labels"] is None else torch.tensor([int(label) for label in about["labels"]])
             images = _load(folder / IMAGES)["images"]

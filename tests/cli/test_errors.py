@@ -47,11 +47,14 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     (f"embed --data photos --out x {TEACHER} --layout clases", "unknown value of --layout 'clases'; did you mean 'classes'?", "choose one of auto, classes, flat"),
     ("distill --config nowhere.yaml", "cannot read --config nowhere.yaml: No such file", "give the path of a YAML file"),
     ("distill --config typo.yaml", "typo.yaml: unknown option 'epcohs'; did you mean 'epochs'?", "graphkd distill --help lists"),
-    ("distill --config broken.yaml", "--config broken.yaml line 2 is no YAML", "write one 'option: value' a line"),
+    ("distill --config broken.yaml", "--config broken.yaml is no YAML file of options: line 2: ", "write one 'option: value' a line"),
     ("distill --config list.yaml", "--config list.yaml holds a list, expected a mapping", "write one 'option: value' a line"),
     ("distill --config ten.yaml", "ten.yaml: --epochs expects a whole number, found 'ten'", "--epochs: passes over the data"),
-    ("distill --config twice.yaml", "is no YAML: the key 'epochs' occurs twice", "write one 'option: value' a line"),
-    ("distill --config code.yaml", "--config code.yaml line 1 is no YAML: could not determine a constructor", "write one 'option: value'"),
+    ("distill --config twice.yaml", "is no YAML file of options: line 2: the key 'epochs' occurs twice", "write one 'option: value' a line"),
+    ("distill --config dashes.yaml", "dashes.yaml gives batch_size twice, with a dash and with an underscore", "write one 'option: value' a line"),
+    ("distill --config many.yaml", "--config many.yaml is no YAML file of options: it has 72000 characters, at most 65536", "write one 'option: value' a line"),
+    ("distill --config big.yaml", "big.yaml: --epochs expects a whole number below 2^63, found 9223372036854775808", "--epochs: passes over the data"),
+    ("distill --config code.yaml", "--config code.yaml is no YAML file of options: line 1: tags such as", "write one 'option: value'"),
     ("distill --config other.yaml", "other.yaml holds options of 'graphkd embed'", "run graphkd embed --config other.yaml"),
     (f"distill --data photos {TEACHER} --method prq", "unknown method 'prq'; did you mean 'prg'?", "choose one of at, cc"),
     (f"distill --data photos {TEACHER} --method none", "--method none leaves nothing to learn from", "add --labels task"),
@@ -118,7 +121,7 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
 def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
-        "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n",
+        "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n", "dashes.yaml": "batch-size: 8\nbatch_size: 9\n", "many.yaml": "k: 1\n#" * 12000, "big.yaml": f"epochs: {2**63}\n",
         "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from graphkd.cli.config_file import read_config, read_value, write_config
+from graphkd.cli.config_file import read_config, write_config
 from graphkd.cli.errors import UsageError
 from graphkd.cli.options import documentation, options_of
 from graphkd.cli.parse import make_parser, parse, resolved
@@ -108,16 +108,6 @@ def test_what_is_saved_makes_the_same_configuration():
     assert yaml.safe_load(Path("saved.yaml").read_text())["clip"] == 1.0
     again = parse("distill", COMMANDS["distill"].config, ["--config", "saved.yaml"]).config
     assert again == asked.config
-
-
-@pytest.mark.parametrize(("text", "value"), [
-    ("0.7", 0.7), ("1e-3", 1e-3), ("3", 3), ("no", "no"), ("on", "on"), ("true", True), ("false", False), ("null", None), ("both", "both"),
-    ("[a, b]", ["a", "b"]), ("{kd: {}, rkd: {angle_weight: 0}}", {"kd": {}, "rkd": {"angle_weight": 0}}), ("2026-01-02", "2026-01-02"),
-])  # fmt: skip
-def test_words_stay_words_and_numbers_become_numbers(text, value):
-    found = read_value(text)
-    assert found == value
-    assert type(found) is type(value)
 
 
 @pytest.mark.parametrize(("words", "name", "value"), [

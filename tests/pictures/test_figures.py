@@ -185,7 +185,7 @@ def test_confusion(classes):
 
 
 def test_names_are_drawn_as_they_are():
-    assert label("$x^2$ <b>\n\x00y") == r"\$x^2\$ <b> y"
+    assert label("$x^2$ <b>\n\x00y") == r"\$x^2\$ <b> \x00y"
     assert label("a rather long name of a class 17") == "a rather long n…class 17"
     assert len(label("a" * 100)) == 24
     figure = draw_confusion(torch.eye(3, dtype=torch.int64), ["$\\frac{1", "</text><script>alert(1)</script>", "a--b"])

@@ -1,6 +1,5 @@
 """graphkd evaluate."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from graphkd.cli.scoring import facts, teacher_scores, text
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
+from graphkd.text import read_json
 from graphkd.training.files import write_json
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.typing import Tensor
@@ -76,7 +76,7 @@ def _exported(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    about: dict[str, Any] = json.loads(path.with_name("export.json").read_text(encoding="utf-8"))
+    about: dict[str, Any] = read_json(path.with_name("export.json"))
 
     def logits(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

@@ -17,6 +17,7 @@ from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.data.views import Views
 from graphkd.features import Features
+from graphkd.text import shown
 from graphkd.training.files import write_json
 
 _THUMBNAIL: Final = 48  # pixels of an image in a picture
@@ -112,7 +113,7 @@ def _text(facts: dict[str, Any], seen: dict[str, Seen], config: Inspect) -> str:
         for row in neighbours_of(each, config.show):
             near = ", ".join(f"{other['id']} {other['edge']:.2f}" for other in row["neighbours"])
             said = f"{row['prediction']} {100 * row['confidence']:.0f} %  " if "prediction" in row else ""
-            lines.append(f"  {row['id']}: {said}near {near}")
+            lines.append(shown(f"  {row['id']}: {said}near {near}"))
     if "agreement" in facts:
         lines += ["== student and teacher", *_lines(facts["agreement"])]
     return "\n".join(lines)
@@ -120,14 +121,14 @@ def _text(facts: dict[str, Any], seen: dict[str, Seen], config: Inspect) -> str:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     width = max(map(len, facts))
-    return [f"  {key.replace('_', ' '):{width}}  {_shown(value)}" for key, value in facts.items()]
+    return [shown(f"  {key.replace('_', ' '):{width}}  {_written(value)}") for key, value in facts.items()]
 
 
-def _shown(value: Any) -> str:
+def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "none"
+        return ", ".join(map(_written, value)) or "none"
     if isinstance(value, dict):
-        return " ".join(map(_shown, value.values()))
+        return " ".join(map(_written, value.values()))
     return str(value)

@@ -1,0 +1,91 @@
+"""Text that others wrote: how much of it is read, and how it is shown."""
+
+import html
+import json
+import logging
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+from unicodedata import normalize
+
+LIMIT: Final = 1 << 22  # bytes of a list of names, of prompts, or of a description
+_MARKDOWN: Final = str.maketrans({each: f"\\{each}" for each in "\\`[]|"})
+
+
+def shown(text: object, keep: str = "") -> str:
+    r"""Text as it can be shown anywhere: a character that has no look of its own is written as Python writes it.
+
+    These are control characters (and with them a terminal's escape sequences), marks that change the direction of
+    writing, characters of no width, and lone surrogates, which stand for the bytes of a name that is not UTF-8.
+
+    Args:
+        text: of any kind; what is shown already stays as it is.
+        keep: characters that are left alone, such as line breaks.
+
+    Example: ``shown("cat\x1b[2J\u202e")`` is ``r"cat\x1b[2J\u202e"``
+    """
+    whole = str(text)
+    if whole.isprintable():
+        return whole
+    return "".join(each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in whole)
+
+
+def in_markdown(text: object) -> str:
+    """A name as Markdown shows it: no tag, no link, no code, no end of a table's cell."""
+    return html.escape(shown(text), quote=False).translate(_MARKDOWN)
+
+
+def look_alikes(names: Iterable[str], others: Iterable[str]) -> str:
+    r"""What a message adds where names are missed that look as others do: their code points; else nothing.
+
+    Example: ``look_alikes(["\xe9"], ["e\u0301"])`` is ``r" ('\xe9' looks like 'e\u0301' and is another name)"``
+    """
+    known = {normalize("NFKC", other): other for other in others}
+    pairs = ((name, known.get(normalize("NFKC", name), name)) for name in names)
+    first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    return "" if first is None else f" ({first[0]!a} looks like {first[1]!a} and is another name)"
+
+
+class Shown(logging.Filter):
+    """Lets every record of a log through, its message as :func:`shown`."""
+
+    def __init__(self, keep: str = "") -> None:
+        super().__init__()
+        self.keep = keep
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true."""
+        record.msg, record.args = shown(record.getMessage(), self.keep), None
+        return True
+
+
+logging.getLogger("graphkd").addFilter(Shown())  # the one logger of the library
+
+
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a file.
+
+    Raises: OSError for a file that is not there or no regular one: a pipe would block its reader, a device never ends;
+        ValueError for one of more than ``limit`` bytes.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no regular file")
+    if found.st_size > limit:
+        raise ValueError(f"it has {found.st_size} bytes, at most {limit} are read")
+    with open(path, "rb") as file:
+        return file.read(limit)
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """A file of UTF-8, with or without a byte order mark. Raises: as :func:`read_bytes`; ValueError for other bytes."""
+    return read_bytes(path, limit).decode("utf-8-sig")
+
+
+def read_json(path: Path, limit: int = LIMIT) -> Any:
+    """A file of JSON. Raises: as :func:`read_text`; ValueError for what is no JSON or too deep."""
+    try:
+        return json.loads(read_text(path, limit))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
