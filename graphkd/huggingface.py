@@ -2,21 +2,88 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
-from graphkd.errors import TapError
+from graphkd.errors import GraphKDError, TapError
+from graphkd.teachers.archives import check_archive, check_size
 from graphkd.typing import Float, Tensor
 
 PREFIX = "hf:"
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_MOST, _MOST_LABELS = 1 << 20, 1 << 17  # numbers of a configuration; transformers takes 0.8 KB a label
 
 
 def hf_config(name: str) -> Any:
-    """The configuration of a model. Raises: TapError where it cannot be had."""
-    return _asked(name, "configuration", lambda: _transformers().AutoConfig.from_pretrained(_bare(name), **_SAFE))
+    """The configuration of a model. Raises: TapError where it cannot be had, or has a number that no model has."""
+    transformers = _transformers()
+
+    def load() -> Any:
+        _check_numbers(name, transformers.PretrainedConfig.get_config_dict(_bare(name))[0])
+        return transformers.AutoConfig.from_pretrained(_bare(name), **_SAFE)
+
+    return _asked(name, "configuration", load)
+
+
+def _check_numbers(name: str, found: Any) -> None:
+    """Refuse what would become a list as long as a number says, before transformers makes it."""
+    waiting: list[tuple[str, Any]] = [("", found)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(key, each) for each in value]
+        elif isinstance(value, int) and value > (_MOST_LABELS if key == "num_labels" else _MOST):
+            raise TapError(f"the configuration of {name!r} has a {key} of no known model: correct it, or give another")
+
+
+def hf_build(name: str, auto: str, config: Any, pretrained: bool = True, **options: Any) -> Any:
+    """The model of a configuration, once its weights were found to be large enough to fill it.
+
+    Args:
+        name: repository or folder.
+        auto: the class of transformers that makes it, such as ``"AutoModel"``.
+        config: see :func:`hf_config`.
+        pretrained: its weights; off for random ones.
+        options: of ``from_pretrained``.
+
+    Raises: TapError, TeacherError for weights that are absent, of another size, or no plain tensors.
+    """
+    kind = getattr(_transformers(), auto)
+
+    def load() -> Any:
+        files = _files(name, download=pretrained)
+        for file in files:
+            check_archive(file)
+        check_size(lambda: kind.from_config(config), *files)
+        if not pretrained:
+            return kind.from_config(config, dtype=torch.float32)
+        return kind.from_pretrained(_bare(name), config=config, dtype=torch.float32, **options, **_SAFE)
+
+    return _asked(name, "weights" if pretrained else "architecture", load)
+
+
+def _files(name: str, download: bool) -> list[Path]:
+    """The files of a model's weights, of which transformers takes the first kind that is there."""
+    hub = import_module("transformers.utils.hub")
+    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    for each in (f"{kind}{index}" for kind in _WEIGHTS for index in ("", ".index.json")):
+        found = hub.cached_file(_bare(name), each, local_files_only=not download, **quietly)
+        if found is None:
+            continue
+        folder, files = Path(found).parent, [found]
+        if each.endswith(".index.json"):
+            files = hub.get_checkpoint_shard_files(_bare(name), found, local_files_only=not download)[0]
+        if any(Path(file).parent != folder for file in files):
+            raise TapError(f"{found} names files outside its folder: give a folder that save_pretrained wrote")
+        return [Path(file) for file in files]
+    return []
 
 
 def hf_model(name: str, num_classes: int | None = None, *, pretrained: bool = True, pooled: bool = False) -> nn.Module:
@@ -32,20 +99,19 @@ def hf_model(name: str, num_classes: int | None = None, *, pretrained: bool = Tr
     Raises: TapError if transformers is not installed, or if the model cannot be had or classifies no images.
     Example: ``Tap(hf_model("facebook/convnextv2-tiny-1k-224", 10))``
     """
-    transformers, config, bare = _transformers(), hf_config(name), _bare(name)
+    config = hf_config(name)
     classifies = any("ImageClassification" in each for each in config.architectures or ())
     headless = pooled or (num_classes is None and not classifies)
     if num_classes is not None:
         config.num_labels = num_classes
-    kind = transformers.AutoModel if headless else transformers.AutoModelForImageClassification
-    options: dict[str, Any] = {} if headless else {"ignore_mismatched_sizes": True}
-    options |= {"config": config, "dtype": torch.float32, "output_loading_info": True, **_SAFE}
+    kind = "AutoModel" if headless else "AutoModelForImageClassification"
     missing: set[str] = set()
     if pretrained:
-        model, report = _asked(name, "weights", lambda: kind.from_pretrained(bare, **options))
+        options: dict[str, Any] = {} if headless else {"ignore_mismatched_sizes": True}
+        model, report = hf_build(name, kind, config, output_loading_info=True, **options)
         missing = set(report["missing_keys"])
     else:
-        model = _asked(name, "architecture", lambda: kind.from_config(config, dtype=torch.float32))
+        model = hf_build(name, kind, config, pretrained=False)
     lost = sorted(each for each in missing if not (each.startswith("pooler.") if headless else num_classes))
     if lost:
         raise TapError(f"the weights of {name!r} lack {', '.join(lost[:5])}: give a complete checkpoint")
@@ -141,7 +207,14 @@ def _asked(name: str, what: str, load: Any) -> Any:
     """The answer of transformers, or its many errors as one that says what to do."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except GraphKDError:
+        raise
+    except UnpicklingError as error:  # torch's own message tells how to run it
+        raise TapError(
+            f"the {what} of {name!r} hold more than plain tensors: pickled objects could run code, so they are not "
+            "loaded; give a model.safetensors of the same weights"
+        ) from error
+    except Exception as error:  # transformers fails in many ways
         reason = " ".join(str(error).split())[:300]
         raise TapError(
             f"the {what} of {name!r} cannot be had ({type(error).__name__}: {reason}). Give a folder with the files "

@@ -1,11 +1,14 @@
 """Vision models of transformers as students and teachers, from folders with random weights."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
 
 from graphkd import ClassifierTeacher, Tap, create_student
 from graphkd.errors import TapError, TeacherError
+from tests.faults.hostile import Payload
 from tests.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
@@ -202,3 +205,61 @@ def test_weights_that_lack_a_layer(tmp_path):
     with pytest.raises(TapError, match=r"lack classifier.bias, classifier.weight: give a complete checkpoint"):
         hf_model(str(tmp_path))
     assert create_student(f"hf:{tmp_path}", 3, pretrained=True).num_classes == 3
+
+
+def changed(folder, **options):
+    """A small ViT whose configuration says something else than its weights."""
+    config = json.loads((small("vit", folder) / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **options}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(("options", "problem"), [
+    ({"hidden_size": 2**15, "intermediate_size": 2**15}, r"describes at least \d{9,} parameters in \d tensors, and its checkpoint .* bytes"),
+    ({"image_size": 10**6}, r"describes at least \d{9,} parameters"),
+    ({"num_labels": 3 * 10**6, "id2label": None}, r"has a num_labels of no known model: correct it"),
+    ({"num_hidden_layers": 10**9}, r"has a num_hidden_layers of no known model"),
+])  # fmt: skip
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_configuration_larger_than_its_weights_is_refused_before_it_is_built(tmp_path, options, problem, pretrained):
+    with pytest.raises((TapError, TeacherError), match=problem):
+        hf_model(changed(tmp_path, **options), pretrained=pretrained)
+
+
+def test_a_model_of_endless_layers_is_built_no_further_than_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr("graphkd.teachers.archives._TENSORS", 500)
+    folder = changed(tmp_path, num_hidden_layers=10**6, hidden_size=2, intermediate_size=2)
+    with pytest.raises(TeacherError, match=r"parameters in 501 tensors"):
+        hf_model(folder)
+
+
+def test_a_configuration_may_stand_in_another_file_and_is_bounded_all_the_same(tmp_path):
+    folder = changed(tmp_path)
+    (tmp_path / "config.1.0.0.json").write_text(json.dumps({"model_type": "vit", "num_labels": 10**7}))
+    (tmp_path / "config.json").write_text(json.dumps({"configuration_files": ["config.1.0.0.json"]}))
+    with pytest.raises(TapError, match="num_labels of no known model"):
+        hf_config(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("open_it", [hf_model, lambda path: hf_teacher(path, classes=["cat"])])
+def test_pickled_weights_are_named_and_not_loaded(tmp_path, name, open_it):
+    kind = "vit" if open_it is hf_model else "clip"
+    (small if kind == "vit" else towers)(kind, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"weight": Payload(tmp_path / "ran")}, tmp_path / name)
+    problem = (
+        r"hold more than plain tensors: pickled objects could run code" if name.endswith("bin") else "cannot be had"
+    )
+    with pytest.raises((TapError, TeacherError), match=problem):
+        open_it(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_index_of_weights_names_files_of_its_folder_only(tmp_path):
+    path = small("vit", tmp_path / "model")
+    (path / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = {"metadata": {"total_size": 1}, "weight_map": {"a": "../outside.safetensors"}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(TapError, match="names files outside its folder"):
+        hf_model(str(path))

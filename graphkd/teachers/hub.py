@@ -4,11 +4,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from graphkd.errors import TapError, TeacherError
-from graphkd.huggingface import PREFIX, hf_config, hf_preprocessing
+from graphkd.huggingface import PREFIX, hf_build, hf_config, hf_preprocessing
 from graphkd.teachers.tokenizers import Tokenizer
 from graphkd.typing import Float, Int, Tensor
 
@@ -124,10 +123,10 @@ def hf_clip(name: str) -> HFTower:
             )
         transformers: Any = import_module("transformers")
         bare = name.removeprefix(PREFIX)
-        model = transformers.AutoModel.from_pretrained(bare, dtype=torch.float32, trust_remote_code=False)
+        model = hf_build(name, "AutoModel", config)
         tokenize = transformers.AutoTokenizer.from_pretrained(bare, trust_remote_code=False)
         said = hf_preprocessing(name)
-    except TapError as error:
+    except (TapError, TeacherError) as error:
         raise TeacherError(str(error)) from error
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise TeacherError(

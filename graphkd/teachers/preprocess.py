@@ -12,6 +12,7 @@ from graphkd.registry import Registry, unknown
 from graphkd.typing import Float, Tensor
 
 Size = tuple[int, int]
+_LARGEST = 1 << 13  # pixels a side, which a configuration may ask for
 RESIZES: Registry[Callable[[Tensor, Size, str], Tensor]] = Registry("resize mode")
 
 
@@ -81,8 +82,11 @@ class Preprocess(nn.Module):
         self.size: Size | None = None
         if size is not None:
             sides = (size, size) if isinstance(size, int) else tuple(size)
-            if len(sides) != 2 or min(sides) < 1:
-                raise OptionError(f"expected an image size in pixels, one side or (height, width), found {size!r}")
+            if len(sides) != 2 or not 1 <= min(sides) <= max(sides) <= _LARGEST:
+                raise OptionError(
+                    f"expected an image size in pixels, one side or (height, width), found {size!r}: "
+                    f"give 1 to {_LARGEST}"
+                )
             self.size = (int(sides[0]), int(sides[1]))
         self.interpolation, self.resize_mode = interpolation, resize_mode
         self._resize = RESIZES.get(resize_mode)
