@@ -6,12 +6,15 @@ A sample is (image [3, h, w] in [0, 1], {"boxes": [n, 4] as x1 y1 x2 y2 in pixel
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
+
+from graphkd.errors import DataError
 
 Target = dict[str, Tensor]
 Sample = tuple[Tensor, Target]
@@ -99,8 +102,12 @@ class Real(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        image, annotation = self.images[index]
-        return pil_to_tensor(image.convert("RGB")).float() / 255, self.convert(annotation)
+        try:
+            image, annotation = self.images[index]
+            target = self.convert(annotation)
+        except (ParseError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"the boxes of image {index} cannot be read ({error}): restore its annotation") from error
+        return pil_to_tensor(image.convert("RGB")).float() / 255, target
 
 
 def voc_target(annotation: dict[str, Any]) -> Target:

@@ -46,7 +46,7 @@ class Console:
     def remark(self, text: str) -> None:
         """One line on the way."""
         if not self.output.quiet:
-            print(plain(text), file=sys.stderr)
+            print(shown(text), file=sys.stderr)
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """What the command found: for people, or as one JSON object."""

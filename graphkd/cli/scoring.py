@@ -69,7 +69,7 @@ def text(name: str, found: dict[str, Any]) -> str:
     top5 = f"   top-5 {100 * found['top5']:.2f} %" if "top5" in found else ""
     top1, mean_class, gap = (100 * found[key] for key in ("top1", "mean_class", "calibration_error"))
     each = f"mean of classes {mean_class:.2f} %   calibration error {gap:.2f} %   {found['images']} images"
-    lines = [f"{name}: top-1 {top1:.2f} %{top5}   {each}"]
+    lines = [f"{shown(name)}: top-1 {top1:.2f} %{top5}   {each}"]
     rows = [(shown(row["class"]), row) for row in found.get("per_class", [])]
     width = max((len(each) for each, _ in rows), default=0)
     for each, row in rows:

@@ -13,7 +13,7 @@ from graphkd.data.fingerprint import data_fingerprint, order_fingerprint, transf
 from graphkd.data.source import ImageSource, RandomTransform, Transform
 from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_codec import check_dtype
-from graphkd.data.store_format import MANIFEST, Manifest, missing_files
+from graphkd.data.store_format import MANIFEST, Manifest, check_shards, largest_shard, missing_files, row_bytes
 from graphkd.data.store_write import Share, StoreWriter, require_same
 from graphkd.errors import DataError, OptionError
 from graphkd.teachers.base import Teacher
@@ -76,7 +76,8 @@ def embed(
         workers: processes that decode; 0 decodes in this one.
         dtype: on disk, of embedding and logits: float32, float16, bfloat16, or int8 with a scale and offset per row.
         views: of each image; more than one needs a random transform whose draws can be kept.
-        shard_size: samples per file; default a 32nd of all, at least 4096; a store begun earlier keeps its own.
+        shard_size: samples per file; default a 32nd of all, at least 4096, and no more than the list of their ids has
+            room for (about 450,000 of 60 characters each); a store begun earlier keeps its own.
         device: where to move teacher and images; ``None`` leaves them.
         progress: show a bar with rate and time left, if tqdm is installed.
         rank, world: this process and how many there are; default torchrun's RANK and WORLD_SIZE, else 0 of 1. They may
@@ -90,9 +91,10 @@ def embed(
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
     look = Look(teacher, source, transform, batch_size, workers, device, progress)
-    folder, plan = Path(path), plan_store(look, dtype, views, shard_size)
-    share = _share(rank, world)
-    if not _complete(folder, plan):
+    folder, share = Path(path), _share(rank, world)
+    made = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
+    plan = plan_store(look, dtype, views, made.shard_size if made else shard_size)
+    if made is None or not _complete(folder, made, plan):
         writer = StoreWriter(folder, plan, share)
         fill(writer, look)
         writer.finish(patience)
@@ -115,10 +117,11 @@ def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = 
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise DataError(f"expected one id per sample, found {twice!r} twice: features are stored by id")
-    return Manifest(
+    longest = max(map(row_bytes, ids, look.source.sizes))
+    plan = Manifest(
         dtype=dtype,
         samples=len(ids),
-        shard_size=shard_size or max(_LEAST, -(-len(ids) // _FILES)),
+        shard_size=shard_size or usual_shard(len(ids), longest),
         embedding_dim=teacher.embedding_dim,
         num_classes=teacher.num_classes,
         classes=None if teacher.classes is None else list(teacher.classes),
@@ -130,6 +133,13 @@ def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = 
         drawn=list(transform.names) if isinstance(transform, RandomTransform) else [],
         space=transform.space if isinstance(transform, RandomTransform) else "",
     )
+    check_shards(plan, longest)
+    return plan
+
+
+def usual_shard(samples: int, longest: int) -> int:
+    """Samples of a shard where nobody chose; ``longest`` as of :func:`~graphkd.data.store_format.largest_shard`."""
+    return min(max(_LEAST, -(-samples // _FILES)), largest_shard(longest))
 
 
 def fill(writer: StoreWriter, look: Look) -> int:
@@ -184,11 +194,8 @@ def _share(rank: int | None, world: int | None) -> Share:
     return Share(rank, world)
 
 
-def _complete(folder: Path, plan: Manifest) -> bool:
+def _complete(folder: Path, made: Manifest, plan: Manifest) -> bool:
     """Whether the folder holds all of this store already."""
-    if not (folder / MANIFEST).is_file():
-        return False
-    made = Manifest.read(folder)
     require_same(folder, made, plan)
     return made.shards is not None and not missing_files(folder, made)
 

@@ -18,14 +18,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from graphkd.data.files import read_json, write_json
+from graphkd.data.files import JSON_LIMIT, read_json, write_json
 from graphkd.data.fingerprint import canonical, differences, digest, some
 from graphkd.data.store_codec import KINDS, Array, Column, columns
-from graphkd.errors import StoreError
+from graphkd.errors import OptionError, StoreError
 
 VERSION = 2
 MANIFEST = "manifest.json"
 _MOST_SHARDS = 1_000_000
+_HEAD = 1 << 10  # bytes of a sidecar or manifest beside its lists
+_LONGEST_HEADER = 1 << 16  # bytes; a shard has a handful of tensors
+_ENTRY = 256  # bytes of a shard in the manifest
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,12 @@ def _check(made: Manifest) -> None:
     texts = [made.data, made.order, made.transform, made.space, *made.teacher, *made.teacher.values()]
     if any(type(text) is not str for text in [*texts, *made.drawn, *(made.classes or [])]):
         raise StoreError("holds something else where a text belongs")
+    try:
+        transform = json.loads(made.transform)
+    except (ValueError, RecursionError):
+        transform = None
+    if type(transform) is not dict:
+        raise StoreError("has a transform that is no JSON object")
     if made.shards is None:
         if made.count > _MOST_SHARDS:
             raise StoreError(f"is of {made.count} shards, at most {_MOST_SHARDS} are made")
@@ -176,6 +185,39 @@ def _check(made: Manifest) -> None:
         rows = 0 if name == "shared" else len(made.span(int(name.removeprefix("shard-")))) * made.views
         if type(entry.bytes) is not int or entry.bytes < rows * width:
             raise StoreError(f"says {entry.bytes!r} bytes of {name}, {rows} rows of {width} bytes are more")
+
+
+def row_bytes(name: str, size: int) -> int:
+    """What a sample adds to its shard's sidecar: its id, its size and the hash of its content, each on a line."""
+    return len(json.dumps(name)) + len(str(int(size))) + len(f'"{"0" * 64}"') + 3 * len("\n  ,")
+
+
+def largest_shard(longest: int) -> int:
+    """Most samples of a shard whose sidecar can still be read, where none adds more than ``longest`` bytes to it."""
+    return (JSON_LIMIT - _HEAD) // longest
+
+
+def check_shards(plan: Manifest, longest: int) -> None:
+    """Refuse a plan whose sidecars or manifest would be longer than what is read, before anything is computed.
+
+    Args:
+        plan: what is to be written.
+        longest: of the :func:`row_bytes` of its samples.
+
+    Raises: OptionError that says which ``shard_size`` fits.
+    """
+    most = largest_shard(longest)
+    if plan.shard_size > most:
+        raise OptionError(
+            f"shard_size = {plan.shard_size} is too large: what is listed of a shard's samples may take {JSON_LIMIT} "
+            f"bytes, and one of these takes up to {longest}: give at most {most}, in a new folder"
+        )
+    room = (JSON_LIMIT - _HEAD - len(json.dumps(plan.terms(), indent=1))) // _ENTRY
+    if plan.count > room:
+        raise OptionError(
+            f"shard_size = {plan.shard_size} is too small: it makes {plan.count} shards, and a manifest lists at most "
+            f"{room}: give at least {-(-plan.samples // room)}"
+        )
 
 
 def shard_name(number: int) -> str:
@@ -214,7 +256,7 @@ def rows_of(raw: Array, manifest: Manifest, number: int, path: Path) -> dict[str
     """The tensors of a mapped shard as raw rows, after its header was found to say what the manifest says."""
     try:
         length = int.from_bytes(raw[:8].tobytes(), "little")
-        if length > raw.size - 8:
+        if length > min(raw.size - 8, _LONGEST_HEADER):
             raise ValueError(f"a header of {length} bytes in a file of {raw.size}")
         header = json.loads(raw[8 : 8 + length].tobytes())
         found = {}

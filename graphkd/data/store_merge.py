@@ -8,7 +8,7 @@ from pathlib import Path
 from graphkd.data.files import write_file
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some
 from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_format import MANIFEST, Manifest, class_terms
+from graphkd.data.store_format import MANIFEST, Manifest, check_shards, class_terms, largest_shard, row_bytes
 from graphkd.data.store_write import StoreWriter, finished
 from graphkd.errors import StoreError
 from graphkd.typing import Tensor
@@ -97,15 +97,17 @@ def _concatenated(stores: Sequence[EmbeddingStore], target: Path) -> MergeReport
     if len(set(joined.ids)) < len(joined.ids):
         twice = [name for name, count in Counter(joined.ids).items() if count > 1]
         raise StoreError(f"two of the stores hold {some(twice)}: each sample must come from one store")
+    longest = max(map(row_bytes, joined.ids, joined.sizes))
     plan = replace(
         first,
         samples=len(joined.ids),
-        shard_size=max(store.manifest.shard_size for store in stores),
+        shard_size=min(max(store.manifest.shard_size for store in stores), largest_shard(longest)),
         data=data_fingerprint(joined),
         order=order_fingerprint(joined.ids),
         shared=None,
         shards=None,
     )
+    check_shards(plan, longest)
     writer = StoreWriter(target, plan)
     todo = writer.todo()
     if writer.needs_shared():

@@ -156,14 +156,17 @@ _VIEWS: dict[str, Any] = {
 def view_of(spec: Mapping[str, Any]) -> ResizeView | CenterView | RandomCropView | RandomResizedCropView:
     """The transform that a ``spec`` describes, as a store keeps it.
 
-    Raises: UnknownNameError for a transform that is not one of these.
+    Raises: UnknownNameError for a transform that is not one of these; OptionError for options that it does not take.
     Example: ``view_of(CenterView(32).spec) == CenterView(32)``
     """
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
     name = str(options.pop("transform", None))
     if name not in _VIEWS:
         raise unknown("transform", name, list(_VIEWS))
-    found: ResizeView | CenterView | RandomCropView | RandomResizedCropView = _VIEWS[name](**options)
+    try:
+        found: ResizeView | CenterView | RandomCropView | RandomResizedCropView = _VIEWS[name](**options)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} does not take the options {options}: {error}; make the store anew") from error
     return found
 
 

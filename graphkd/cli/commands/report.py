@@ -3,6 +3,7 @@
 from graphkd.cli.configs.look import Report
 from graphkd.cli.console import Console
 from graphkd.cli.reporting import require_report
+from graphkd.text import shown
 
 
 def run(config: Report, console: Console) -> int:
@@ -24,5 +25,5 @@ def run(config: Report, console: Console) -> int:
     lines = [f"{page}: {len(pictures)} pictures, {page.stat().st_size / 2**20:.2f} MiB"]
     lines += [f"  {key}: {reason}" for key, reasons in absent.items() for reason in reasons]
     lines += [f"  {path}" for path in files]
-    console.result(found | {"files": [str(path) for path in files]}, "\n".join(lines))
+    console.result(found | {"files": [str(path) for path in files]}, "\n".join(map(shown, lines)))
     return 0

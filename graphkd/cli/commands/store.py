@@ -13,6 +13,7 @@ from graphkd.data.embed import Look
 from graphkd.data.folders import open_folder
 from graphkd.data.store_merge import merge
 from graphkd.data.store_tools import info, repair, verify
+from graphkd.text import shown
 
 
 def run(config: StoreInfo | StoreVerify | StoreRepair | StoreMerge, console: Console) -> int:
@@ -49,14 +50,14 @@ def _info(config: StoreInfo, console: Console) -> int:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    shown = dict(facts)
-    classes, teacher, absent = shown["classes"], shown.pop("teacher"), shown["absent"]
-    shown["classes"] = f"{len(classes)}: {', '.join(classes)}" if classes else "none"
-    shown["absent"] = ", ".join(absent) or "nothing"
-    shown |= {f"teacher {key}": value for key, value in teacher.items()}
-    shown = {key: shorten(str(value), 100, placeholder=" ...") for key, value in shown.items()}
-    width = max(map(len, shown))
-    return "\n".join(f"{key:{width}}  {value}" for key, value in shown.items())
+    rows = dict(facts)
+    classes, teacher, absent = rows["classes"], rows.pop("teacher"), rows["absent"]
+    rows["classes"] = f"{len(classes)}: {', '.join(classes)}" if classes else "none"
+    rows["absent"] = ", ".join(absent) or "nothing"
+    rows |= {f"teacher {key}": value for key, value in teacher.items()}
+    rows = {key: shorten(str(value), 100, placeholder=" ...") for key, value in rows.items()}
+    width = max(map(len, rows))
+    return "\n".join(shown(f"{key:{width}}  {value}") for key, value in rows.items())
 
 
 def _verify(config: StoreVerify, console: Console) -> int:
@@ -68,7 +69,7 @@ def _verify(config: StoreVerify, console: Console) -> int:
     facts |= {"damaged": found.damaged, "changed": list(found.changed)}
     good = f"{config.path}: {len(found.files)} files, every byte as it was written"
     remedy = f"mend it: graphkd store repair {config.path} --data FOLDER --teacher ..., as it was embedded"
-    console.result(facts, good if found.whole else "\n".join([*lines, remedy]))
+    console.result(facts, good if found.whole else "\n".join(map(shown, [*lines, remedy])))
     return 0 if found.whole else 1
 
 
