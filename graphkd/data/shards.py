@@ -172,9 +172,10 @@ def _numbered(
             continue
         number = index.get(label, int(label) if _NUMBER.fullmatch(label) else -1)
         if number < 0 or (names is not None and number >= len(names)):
+            known = "no number of at most 9 digits" if names is None else f"none of {len(names)} class names"
             raise DataError(
-                f"{ids[at]} has the label {label[:40]!r}, which is none of {len(names or ())} class names: give the "
-                "names that the shards were written with"
+                f"{ids[at]} has the label {label[:40]!r}, which is {known}: give the names that the shards were "
+                "written with"
             )
         targets[at] = number
     return names, targets

@@ -52,6 +52,11 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("distill --config ten.yaml", "ten.yaml: --epochs expects a whole number, found 'ten'", "--epochs: passes over the data"),
     ("distill --config twice.yaml", "is no YAML file of options: line 2: the key 'epochs' occurs twice", "write one 'option: value' a line"),
     ("distill --config dashes.yaml", "dashes.yaml gives batch_size twice, with a dash and with an underscore", "write one 'option: value' a line"),
+    ("distill --config nines.yaml", "nines.yaml is no YAML file of options: line 1: a number has 5000 digits", "write one 'option: value' a line"),
+    ("distill --config aliases.yaml", "aliases.yaml is no YAML file of options: line 1: aliases are not read", "write one 'option: value' a line"),
+    (f"distill --data photos {TEACHER} --epochs {'9' * 5000}", "--epochs expects a whole number, found '999", "--epochs: passes over the data"),
+    (f"distill --data photos {TEACHER} --epochs {'9' * 4000}", "9... (4002 characters)", "--epochs: passes over the data"),
+    (f"distill --data photos {TEACHER} --templates latin1.txt", "cannot read --templates latin1.txt: 'utf-8'", "give a UTF-8 text file, one prompt a line"),
     ("distill --config many.yaml", "--config many.yaml is no YAML file of options: it has 72000 characters, at most 65536", "write one 'option: value' a line"),
     ("distill --config big.yaml", "big.yaml: --epochs expects a whole number below 2^63, found 9223372036854775808", "--epochs: passes over the data"),
     ("distill --config code.yaml", "--config code.yaml is no YAML file of options: line 1: tags such as", "write one 'option: value'"),
@@ -121,13 +126,14 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
 def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
-        "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n", "dashes.yaml": "batch-size: 8\nbatch_size: 9\n", "many.yaml": "k: 1\n#" * 12000, "big.yaml": f"epochs: {2**63}\n",
+        "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n", "dashes.yaml": "batch-size: 8\nbatch_size: 9\n", "many.yaml": "k: 1\n#" * 12000, "big.yaml": f"epochs: {2**63}\n", "nines.yaml": "epochs: " + "9" * 5000, "aliases.yaml": "a: [&a 1, *a]\n",
         "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 {}\n")
     return tmp_path
 
 

@@ -60,6 +60,8 @@ def test_names_that_do_not_fit_are_listed_with_the_nearest():
         DataError, match=r"without a folder: 'dogs'; folders without a name: 'dog'.*'dogs' is near 'dog'"
     ):
         name_folders(["cat", "dog"], ["cat", "dogs"])
+    with pytest.raises(DataError, match=r"\('caf\\xe9' looks like 'cafe\\u0301' and is another name\)"):
+        name_folders(["cafe\u0301", "dog"], ["caf\xe9", "dog"])
     with pytest.raises(DataError, match="without a folder: 'c9'; folders without a name: 'c1'"):
         name_folders(["c0", "c1"], {"c0": "cat", "c9": "dog"})
 

@@ -161,6 +161,9 @@ def test_an_image_that_cannot_be_read(shards):
     ([("1.png", b"x"), ("1.json", b"{")], "1.json is no JSON"),
     ([("1.png", b"x"), ("1.cls", b"0" * (1 << 21))], "has 2097152 bytes, expected at most 1048576 for one label"),
     ([("1.png", b"x"), ("1.cls", b"-3"), ("2.png", b"x"), ("2.cls", b"4")], "label '4', which is none of 1 class names"),
+    ([("1.png", b"x"), ("1.cls", b"9" * 6000)], "label '9{40}', which is no number of at most 9 digits"),
+    ([("1.png", b"x"), ("1.cls", b"1180591620717411303424")], "label '1180591620717411303424', which is no number of at"),
+    ([("1.png", b"x"), ("1.json", b'{"cls": 1180591620717411303424}')], "which is no number of at most 9 digits"),
     ([("1.txt", b"x")], "hold no image: expected members such as 000001.jpg"),
 ])  # fmt: skip
 def test_what_is_refused(tmp_path, members, message):

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from graphkd.data.embed import embed
 from graphkd.errors import StoreError
-from tests.data.store_fakes import Squares, TinyTeacher, ToTensor, squares
+from tests.data.store_fakes import Squares, TinyTeacher, ToTensor, fill, squares
 
 
 def test_rows_come_in_any_order_and_more_than_once(made):
@@ -56,7 +56,7 @@ def test_a_position_outside_is_refused(made, index):
         made[0][index]
 
 
-@pytest.mark.parametrize("index", [[0.5], [True, False], [[1, 2]]])
+@pytest.mark.parametrize("index", [[0.5], [True, False], [[1, 2]], [[0], [1, 2]], None, [None], [2**70], "1"])
 def test_an_index_that_is_no_list_of_integers_is_refused(made, index):
     with pytest.raises(StoreError, match="expected positions as integers"):
         made[0][index]
@@ -121,6 +121,12 @@ def test_embedding_again_in_another_order_reads_that_order(made):
 def test_samples_that_are_not_stored_are_counted_and_named(made):
     with pytest.raises(StoreError, match=r"lacks 4 \(new0, new1, new2, ...\) of the 5 asked for"):
         made[0].for_source(Squares([squares(10).ids[0], "new0", "new1", "new2", "new3"]))
+
+
+def test_an_id_that_looks_like_a_stored_one_is_told_apart(tmp_path):
+    store = fill(tmp_path, source=Squares(["cafe\u0301.png"]))
+    with pytest.raises(StoreError, match=r"\('caf\\xe9.png' looks like 'cafe\\u0301.png' and is another name\)"):
+        store.for_source(Squares(["caf\xe9.png"]))
 
 
 def test_a_sample_of_another_size_is_not_the_one_embedded(made):

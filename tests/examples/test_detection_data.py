@@ -10,6 +10,8 @@ from PIL import Image
 from torch import tensor
 from torch.testing import assert_close
 
+from graphkd.errors import DataError
+
 OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox></object>"
 
 
@@ -68,6 +70,16 @@ def test_pascal_voc_files(data, tmp_path):
     assert image.shape == (3, 10, 12)
     assert_close(target["boxes"], tensor([[0.0, 1.0, 8.0, 6.0]]).expand(2, 4))  # VOC counts from 1
     assert [voc.classes[label - 1] for label in target["labels"]] == ["dog", "cat"]
+    laughs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
+    for text in (
+        f'<!DOCTYPE a [<!ENTITY a0 "{"a" * 99}">{laughs}]><annotation>&a9;</annotation>',  # a billion
+        '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/hostname">]><annotation>&a;</annotation>',
+        "<annotation><object><name>dog</name></object></annotation>",
+        "<annotation>",
+    ):
+        (root / "Annotations" / "000005.xml").write_text(text)
+        with pytest.raises(DataError, match=r"the boxes of image 0 cannot be read .*: restore its annotation"):
+            voc[0]
 
 
 def test_coco_files(data, tmp_path):

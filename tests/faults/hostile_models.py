@@ -5,10 +5,12 @@ import json
 import pickle
 import struct
 import zipfile
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 
+from graphkd.huggingface import hf_model
 from graphkd.teachers.clip import CLIPTeacher
 from tests.faults.hostile import hostile
 
@@ -123,3 +125,28 @@ configuration(
     "that_runs_a_tokenizer",
     with_text(hf_tokenizer_name="tokenizer", tokenizer_kwargs={"trust_remote_code": True}),
 )
+
+
+TRANSFORMERS = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}  # fmt: skip
+
+
+def folder_of_transformers(name, weights=None, **changes):
+    """A case whose folder describes or holds something else than a model of transformers."""
+
+    def case(place, payload):
+        (place / "config.json").write_text(json.dumps({**TRANSFORMERS, **changes}))
+        if weights is not None:
+            torch.save({"weight": payload}, place / weights)
+        hf_model(str(place))
+
+    case.__name__ = f"transformers_{name}"
+    hostile(case)
+
+
+if find_spec("transformers"):
+    folder_of_transformers("many_labels", num_labels=3 * 10**6)
+    folder_of_transformers("many_stages", num_hidden_layers=10**9)
+    folder_of_transformers("wide", hidden_size=2**15, intermediate_size=2**15)
+    folder_of_transformers("large_images", image_size=10**6)
+    folder_of_transformers("pickle", weights="pytorch_model.bin")
+    folder_of_transformers("pickle_named_safe", weights="model.safetensors")

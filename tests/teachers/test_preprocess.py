@@ -68,6 +68,8 @@ def test_bad_options():
         Preprocess((0.5,) * 3, (0.5, 0.5, 0.0))
     with pytest.raises(OptionError, match=r"image size in pixels, one side or \(height, width\), found 0"):
         Preprocess(**PLAIN, size=0)
+    with pytest.raises(OptionError, match=r"found 1000000: give 1 to 8192"):  # a configuration may ask for it
+        Preprocess(**PLAIN, size=10**6)
     with pytest.raises(UnknownNameError, match="unknown interpolation 'bicubc'; did you mean 'bicubic'"):
         Preprocess(**PLAIN, interpolation="bicubc")
     with pytest.raises(UnknownNameError, match="unknown resize mode 'squish'; did you mean 'squash'"):

@@ -76,7 +76,10 @@ def _exported(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    about: dict[str, Any] = read_json(path.with_name("export.json"))
+    try:
+        about: dict[str, Any] = read_json(path.with_name("export.json"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path.with_name('export.json')}: {error}", "export the student again") from error
 
     def logits(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
