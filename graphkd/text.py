@@ -47,20 +47,16 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> str:
     return "" if first is None else f" ({first[0]!a} looks like {first[1]!a} and is another name)"
 
 
-class Shown(logging.Filter):
+class _Shown(logging.Filter):
     """Lets every record of a log through, its message as :func:`shown`."""
-
-    def __init__(self, keep: str = "") -> None:
-        super().__init__()
-        self.keep = keep
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true."""
-        record.msg, record.args = shown(record.getMessage(), self.keep), None
+        record.msg, record.args = shown(record.getMessage()), None
         return True
 
 
-logging.getLogger("graphkd").addFilter(Shown())  # the one logger of the library
+logging.getLogger("graphkd").addFilter(_Shown())  # the one log of the library, whatever handlers it is given
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:

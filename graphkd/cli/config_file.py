@@ -1,4 +1,4 @@
-"""Options in a YAML file, and the values of the command line that are read as YAML."""
+"""Options in a YAML file: those of ``--config``, and those that a command leaves beside its results."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -30,9 +30,17 @@ from graphkd.cli.options import options_of
 from graphkd.cli.parse import make_parser, parse
 from graphkd.cli.parts import Output
 from graphkd.cli.table import Command, find, overview
-from graphkd.text import Shown, shown
+from graphkd.text import shown
 
 DONE, NO, BAD_INPUT, UNFORESEEN, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+
+
+class _Plain(logging.Formatter):
+    """Lines of the log, in which other libraries quote names, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        return plain(super().format(record))
 
 
 class Terminated(KeyboardInterrupt):
@@ -117,8 +125,8 @@ def entry() -> int:
         warnings.simplefilter("ignore")
     level = logging.ERROR if "--quiet" in sys.argv else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Shown(keep="\n"))  # other libraries quote names, too
-    logging.basicConfig(format="%(message)s", level=level, handlers=[handler])
+    handler.setFormatter(_Plain("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal that cannot write a name is no error
     logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own: each line would come twice

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView
+from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, view_of
 from graphkd.errors import OptionError
 
 RANDOM = [RandomCropView(8), RandomResizedCropView(8)]
@@ -70,3 +70,10 @@ def test_spec_says_everything_that_determines_the_view():
 def test_no_size_is_refused():
     with pytest.raises(OptionError, match="CenterView expects a size of at least 1 pixel, found 0"):
         CenterView(0)
+
+
+@pytest.mark.parametrize("options", [{"side": 32}, {"size": 32, "crop": True}, {}])
+def test_a_stored_description_with_other_options_is_refused(options):
+    assert view_of(CenterView(32).spec) == CenterView(32)
+    with pytest.raises(OptionError, match="CenterView does not take the options"):
+        view_of({"transform": "CenterView", **options})
