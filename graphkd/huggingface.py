@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from graphkd.errors import TapError
+from graphkd.paths import local_path
 from graphkd.typing import Float, Tensor
 
 PREFIX = "hf:"
@@ -127,7 +128,7 @@ def _size(size: Any) -> dict[str, int] | None:
 
 
 def _bare(name: str) -> str:
-    return name.removeprefix(PREFIX)
+    return str(local_path(name.removeprefix(PREFIX)))
 
 
 def _transformers() -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphkd.errors import DataError
+from graphkd.paths import local_path
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]
 """Names in the order of the labels, or a mapping from folder to name in that order."""
@@ -26,7 +27,7 @@ def read_class_names(path: str | Path) -> list[str] | dict[str, str]:
     Example: a file of two lines, ``cat`` and ``polar bear``, gives ``["cat", "polar bear"]``
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = local_path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read class names from {path}: expected a UTF-8 text file ({error})") from error
     rows = [[part.strip() for part in line.split("\t")] for line in lines]

@@ -16,6 +16,7 @@ from graphkd.data.store_codec import check_dtype
 from graphkd.data.store_format import MANIFEST, Manifest, missing_files
 from graphkd.data.store_write import Share, StoreWriter, require_same
 from graphkd.errors import DataError, OptionError
+from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Tensor
 
@@ -90,7 +91,7 @@ def embed(
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
     look = Look(teacher, source, transform, batch_size, workers, device, progress)
-    folder, plan = Path(path), plan_store(look, dtype, views, shard_size)
+    folder, plan = local_path(path), plan_store(look, dtype, views, shard_size)
     share = _share(rank, world)
     if not _complete(folder, plan):
         writer = StoreWriter(folder, plan, share)

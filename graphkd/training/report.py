@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from torch import nn
 
+from graphkd.paths import local_path
 from graphkd.training.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
@@ -119,7 +120,7 @@ def write_report(
 
     Example: ``print(write_report(run / "report.md", rows, "teacher, zero-shot"))``
     """
-    path = Path(path)
+    path = local_path(path)
     parts = [
         f"# {_plain(title)}",
         markdown_table(rows, teacher),
