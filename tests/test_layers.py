@@ -8,9 +8,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
     "graphkd_kernels",
-    "errors typing traffic",
+    "errors paths typing traffic",
     "registry",
     "features losses distributed pooling",
+    "labels",
     "edge_ops",
     "row_ops",
     "grams columns ring",
