@@ -57,7 +57,7 @@ LOSSES: dict[str, Loss] = {
     "attention_transfer": lambda s, t, y: F.attention_transfer(maps(s), maps(t)),
     "crg_vertex": lambda s, t, y: F.crg_vertex(maps(s), maps(t)),
     "crg_edge": lambda s, t, y: F.crg_edge(maps(s), maps(t)),
-    "crg_spectral": lambda s, t, y: F.crg_spectral(maps(s, 4), maps(t, 4), k=2),
+    "crg_spectral": lambda s, t, y: F.crg_spectral(maps(s, 4), maps(t, 4), k=3),  # all: no gap at a cut to depend on
     "fitnet": lambda s, t, y: F.fitnet(s, t),
     "explicit_features": lambda s, t, y: F.explicit_features(s, t),
     "implicit_relations": lambda s, t, y: F.implicit_relations(s, t),
