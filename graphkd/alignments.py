@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from graphkd_kernels.reference.rows import expectation
 from torch.nn.functional import smooth_l1_loss
 
 from graphkd import distributed, ops
@@ -133,7 +134,7 @@ def _row_decorrelation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    return -expectation(teacher.softmax(-1), student.log_softmax(-1))
 
 
 KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",), ops.row_kl: ("kl", 1.0)}
@@ -163,6 +164,8 @@ RMS = _add("rms", _square, _root_mean)
 """Frobenius norm divided by the root of the number of entries: does not grow with the graph."""
 MSE = _add("mse", _square, _mean)
 """Mean squared difference."""
+ROW_SQUARES = _add("row_squares", _square, _mean_of_rows)
+"""Squared difference summed over each row, mean over rows: ICKD's divisor B C."""
 HUBER = _add("huber", _huber, _mean)
 """Mean smooth-L1 difference, quadratic up to 1."""
 KL = _add("kl", ops.row_kl, _mean_of_rows)

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch.nn.functional import interpolate
 
 from graphkd import distributed, ops
-from graphkd.alignments import ALIGNMENTS, Alignment
+from graphkd.alignments import ALIGNMENTS, MSE, Alignment
 from graphkd.attention import Masks
 from graphkd.edges import NORMALISERS, Normalise
 from graphkd.errors import OptionError, ShapeError
@@ -160,23 +160,12 @@ def vertex_pearson(
     return _weighted_squares(ops.center_normalize(student), ops.center_normalize(teacher), masks).sum(-1).mean(-1)
 
 
-def _squares(student: Tensor, teacher: Tensor) -> Tensor:
-    return (student - teacher).square()
-
-
-def _over_rows(value: Tensor, rows: Tensor, columns: int) -> Tensor:
-    return value / rows
-
-
 def _over_graphs(value: Tensor, rows: Tensor, columns: int) -> Tensor:
     return value * columns / rows
 
 
-ROW_SQUARES = Alignment("row_squares", _squares, _over_rows)
-"""Squared difference summed over each row, mean over rows: ICKD's divisor B C."""
-GRAPH_SQUARES = Alignment("graph_squares", _squares, _over_graphs)
+GRAPH_SQUARES = Alignment("graph_squares", MSE.penalty, _over_graphs)
 """Squared difference summed over each graph of C x C entries, mean over graphs (FGD's way of reducing)."""
-ALIGNMENTS.register("row_squares")(ROW_SQUARES)
 ALIGNMENTS.register("graph_squares")(GRAPH_SQUARES)
 
 

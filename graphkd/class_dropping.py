@@ -128,24 +128,26 @@ class Mass(ClassDropping):
     r"""The smallest set of best classes with probability >= share, or every class with probability >= floor.
 
     Args:
-        share: rho in (0, 1], of softmax(z) at temperature 1; 1 keeps all. A certain teacher keeps one: a loss of 0.
+        share: rho in (0, 1]; 1 keeps all. A teacher so certain that one class reaches it leaves a loss of 0.
         floor: eps in [0, 1); in place of share.
+        temperature: of the softmax that gives the probabilities, > 0; default 4. It should be that of the KD term: at
+            1 a certain teacher keeps a single class of most samples.
     """
 
-    def __init__(self, share: float | None = None, floor: float | None = None) -> None:
+    def __init__(self, share: float | None = None, floor: float | None = None, temperature: float = 4.0) -> None:
         super().__init__()
         if (share is None) == (floor is None):
             raise OptionError("Mass takes either share=... or floor=...: a cumulative probability, or one of a class")
         if not 0 < (1 if share is None else share) <= 1 or not 0 <= (floor or 0) < 1:
             raise OptionError(f"share is in (0, 1] and floor in [0, 1), found {share} and {floor}")
-        self.share, self.floor = share, floor
+        self.share, self.floor, self.temperature = share, floor, ops.positive_temperature(temperature)
 
     def kept(self, teacher: Float[Tensor, "b c"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b c"]:
         """The classes that hold the mass, the best in any case."""
         if self.share is not None:
-            return mass_classes(teacher, self.share)
+            return mass_classes(teacher, self.share, self.temperature)
         assert self.floor is not None
-        return (teacher.detach().softmax(-1) >= self.floor) | top_classes(teacher, 1)
+        return ((teacher.detach() / self.temperature).softmax(-1) >= self.floor) | top_classes(teacher, 1)
 
 
 @final
@@ -216,16 +218,18 @@ class TeacherOnly(ClassDropping):
         return top_classes(teacher, self.k)
 
 
-CLASS_DROPPINGS: Registry[Callable[[int], ClassDropping]] = Registry("class dropping")
-CLASS_DROPPINGS.register("off")(lambda num_classes: AllClasses())
-CLASS_DROPPINGS.register("topk")(lambda num_classes: TopK(min(num_classes, 10)))
-CLASS_DROPPINGS.register("mass")(lambda num_classes: Mass(share=0.95))
-CLASS_DROPPINGS.register("stochastic")(lambda num_classes: RandomClasses(0.5))
-CLASS_DROPPINGS.register("teacher_only")(lambda num_classes: TeacherOnly(min(num_classes, 10)))
+CLASS_DROPPINGS: Registry[Callable[[int, float], ClassDropping]] = Registry("class dropping")
+"""Name -> the part for a number of classes and the temperature of the KD term."""
+
+CLASS_DROPPINGS.register("off")(lambda classes, temperature: AllClasses())
+CLASS_DROPPINGS.register("topk")(lambda classes, temperature: TopK(min(classes, 10)))
+CLASS_DROPPINGS.register("mass")(lambda classes, temperature: Mass(share=0.95, temperature=temperature))
+CLASS_DROPPINGS.register("stochastic")(lambda classes, temperature: RandomClasses(0.5))
+CLASS_DROPPINGS.register("teacher_only")(lambda classes, temperature: TeacherOnly(min(classes, 10)))
 
 
 @CLASS_DROPPINGS.register("dataset")
-def _dataset(num_classes: int) -> ClassDropping:
+def _dataset(classes: int, temperature: float) -> ClassDropping:
     raise MissingFeatureError(
         "drop='dataset' needs to know the classes: drop=DatasetClasses(selection.trusted_classes(min_samples=...))"
     )

@@ -159,10 +159,16 @@ def common_total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return result
 
 
-def mean_over_batch(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Mean of one number per sample, over the samples of all ranks."""
-    both = total(torch.stack([values.sum(), values.new_tensor(float(len(values)))]))
-    return both[0] / both[1].detach()
+def mean_over_batch(values: Float[Tensor, " b"], counted: Float[Tensor, " b"] | None = None) -> Float[Tensor, ""]:
+    """Mean of one number per sample, over the samples of all ranks.
+
+    Args:
+        values: 0 for a sample that does not count.
+        counted: 1 for each sample that counts and 0 for the others; default all count. If none does, the mean is 0.
+    """
+    count = values.new_tensor(float(len(values))) if counted is None else counted.sum().to(values.dtype)
+    both = total(torch.stack([values.sum(), count]))
+    return both[0] / both[1].detach().clamp_min(1)
 
 
 class _Rows(torch.autograd.Function):

@@ -18,6 +18,10 @@ class OptionError(GraphKDError, ValueError):
     """An option has a value that does not exist or makes no sense."""
 
 
+class ArgumentTypeError(GraphKDError, TypeError):
+    """An argument is of a kind that is not taken."""
+
+
 class UnknownNameError(OptionError):
     """A name is not in its registry; the message suggests the nearest and lists all."""
 

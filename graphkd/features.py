@@ -144,8 +144,8 @@ class Features:
         return self.map_tensors(Tensor.detach)
 
     def to(self, device: torch.device | str) -> "Features":
-        """The same values on another device."""
-        moved = self.map_tensors(lambda value: value.to(device, non_blocking=True))
+        """The same values on another device, as tensors that autograd may keep."""
+        moved = self.map_tensors(lambda value: ordinary(value.to(device, non_blocking=True)))
         if self.mixture is None:
             return moved
         mixture = Mixture(self.mixture.permutation.to(device), self.mixture.share.to(device))
@@ -180,13 +180,20 @@ class Features:
         )
 
 
+def ordinary(value: Tensor) -> Tensor:
+    """A tensor made under ``torch.inference_mode`` as a copy, since autograd refuses to keep it; others pass."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or not value.is_inference():
+        return value
+    return value.clone()
+
+
 def as_compute(value: Tensor) -> Tensor:
-    """Float16 and bfloat16 become float32; float32 and float64 pass.
+    """Float16 and bfloat16 become float32; float32 and float64 pass, as tensors that autograd may keep.
 
     Raises: ShapeError for integer and complex tensors, which no graph is made of.
     """
     if value.dtype in (torch.float32, torch.float64):
-        return value
+        return ordinary(value)
     if value.dtype in (torch.float16, torch.bfloat16):
         return value.float()
     raise ShapeError(f"expected a real floating-point tensor, found {value.dtype}: convert it with .float() first")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ class Inputs:
         shape = n, self.channels, d // self.channels, 1
         return self.student.view(shape), self.teacher.view(shape)
 
+    @property
+    def layers(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Student's and teacher's maps of two depths: 4 channels, then 8 of half the height and width."""
+        n, d = self.student.shape
+        side = isqrt(d // 4)
+
+        def maps(x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.view(n, 4, side, side), x.flip(1)[:, : d // 2].reshape(n, 8, side // 2, side // 2)
+
+        return maps(self.student), maps(self.teacher)
+
     def cast(self, dtype: torch.dtype) -> "Inputs":
         """The same in another precision, the student a leaf with gradient."""
         parts = (self.teacher, self.student, self.teacher_texts, self.student_texts)
@@ -53,6 +65,16 @@ def on_maps(function: Callable[..., Tensor]) -> Loss:
     return lambda x: function(*x.maps)
 
 
+def on_layers(function: Callable[..., Tensor]) -> Loss:
+    """A loss of two maps of each network."""
+    return lambda x: function(*x.layers)
+
+
+def on_positive(function: Callable[..., Tensor], **options: int) -> Loss:
+    """A loss of features as after a ReLU."""
+    return lambda x: function(x.student.abs(), x.teacher.abs(), **options)
+
+
 def on_labels(function: Callable[..., Tensor], **options: float) -> Loss:
     """A loss of logits and labels."""
     return lambda x: function(x.student, x.teacher, x.target, **options)
@@ -65,6 +87,10 @@ def rkd(distance: float, angle: float) -> Loss:
 
 def _kd_and_labels(x: Inputs) -> Tensor:
     return 0.5 * cross_entropy(x.student, x.target) + 0.5 * F.kd(x.student, x.teacher)
+
+
+def _irg(x: Inputs) -> Tensor:
+    return F.irg(x.student, x.teacher, *x.layers, x.student, x.teacher)
 
 
 def _clip(x: Inputs) -> Tensor:
@@ -94,6 +120,7 @@ ENTRIES = {
     "repdistiller.fitnet": Entry("fitnet", on(F.fitnet)),
     "repdistiller.at": Entry("attention_transfer", on_maps(F.attention_transfer)),
     "repdistiller.nst": Entry("nst", on_maps(F.nst)),
+    "repdistiller.fsp": Entry("fsp", on_layers(F.fsp)),
     "lenscloth.rkd_distance": Entry("rkd_distance", on(F.rkd_distance)),
     "lenscloth.rkd_angle": Entry("rkd_angle", on(F.rkd_angle)),
     "lenscloth.hard_darkrank": Entry(NOT_OFFERED, None, "ranks of samples, not a graph; its gradient reaches 1e7"),
@@ -122,19 +149,26 @@ ENTRIES = {
     "torchdistill.cckd_bilinear": Entry(
         "correlation_congruence", on(F.correlation_congruence), "bilinear kernel, Frobenius norm / n^2"
     ),
-    "torchdistill.dist_tau1": Entry("dist", on(F.dist), "eps as a maximum, not added to the denominator"),
+    "torchdistill.dist_tau1": Entry(
+        "dist", on(F.dist), "eps as a maximum, not added: 1e-7 between soft predictions, 0.2 between sharp ones"
+    ),
     "torchdistill.kd_alpha_half_T4": Entry("0.5 cross_entropy + 0.5 kd", _kd_and_labels),
     "torchdistill.kd_alpha0_T4": Entry("kd", on(F.kd), "leaves out T^2 when alpha is 0"),
     "torchdistill.logit_std_kd_T2": Entry(NOT_OFFERED, None, "standardised logits, not KD"),
     "kdzoo.sp": Entry("similarity_preserving", on(F.similarity_preserving)),
     "kdzoo.cc": Entry("correlation_congruence", on(F.correlation_congruence)),
     "kdzoo.irg_edge": Entry("irg_edge", on(F.irg_edge)),
+    "kdzoo.irg_transformation": Entry("irg_transformation", on_layers(F.irg_transformation)),
+    "kdzoo.irg": Entry("irg", _irg),
+    "graph_kd.gkd": Entry("gkd", on_positive(F.gkd)),
+    "graph_kd.gkd_power2": Entry("gkd(power=2)", on_positive(F.gkd, power=2)),
+    "graph_kd.gkd_k3": Entry("gkd(neighbors=3)", on_positive(F.gkd, neighbors=3)),
     "mmrazor.rkd_distance": Entry("25 rkd_distance", rkd(25, 0), "normalises the inputs first"),
     "mmrazor.rkd_angle": Entry("50 rkd_angle", rkd(0, 50), "normalises the inputs first"),
     "mmrazor.dkd": Entry("dkd", on_labels(F.dkd)),
     "mmrazor.dist_tau1": Entry("dist", on(F.dist)),
     "kdlib.rkd": Entry("0.5 rkd_distance + 0.5 rkd_angle", rkd(0.5, 0.5), "clamps at 1e-10, adds 1e-7 to the mean"),
-    "ega": Entry("ega", on(F.ega)),
+    "ega": Entry("ega(1, 0.3)", on(F.ega, node_weight=1.0, edge_weight=0.3)),
     "ega_node": Entry("ega_node", on(F.ega_node)),
     "ega_edge": Entry("ega_edge", on(F.ega_edge)),
     "open_clip.distill_clip": Entry("clip_distillation", _clip),
@@ -218,8 +252,8 @@ def _inputs(case: dict[str, Any], teacher: str, student: str) -> Inputs:
         return torch.randn(n, d, generator=generator, dtype=torch.float64)
 
     f_t, f_s = draw(), draw()
-    if case.get("correlated"):
-        f_s = 0.5 * f_t + 0.5 * f_s
+    near, scale = case.get("near", 0.5 if case.get("correlated") else 0.0), case.get("scale", 1.0)
+    f_t, f_s = scale * f_t, scale * (near * f_t + (1 - near) * f_s)
     inputs = Inputs(f_t, f_s, torch.randint(0, d, (n,), generator=generator), draw(), draw(), case.get("channels", 1))
     stored = {f"{teacher}_first4": f_t.flatten()[:4], f"{student}_first4": f_s.flatten()[:4]}
     stored |= {f"{teacher}_sum": f_t.sum(), f"{student}_sum": f_s.sum(), "targets_first8": inputs.target[:8].double()}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from graphkd.errors import GraphKDError, TapError
+from graphkd.paths import local_path
 from graphkd.teachers.archives import check_archive, check_size
 from graphkd.typing import Float, Tensor
 
@@ -193,7 +194,7 @@ def _size(size: Any) -> dict[str, int] | None:
 
 
 def _bare(name: str) -> str:
-    return name.removeprefix(PREFIX)
+    return str(local_path(name.removeprefix(PREFIX)))
 
 
 def _transformers() -> Any:

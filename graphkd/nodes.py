@@ -19,6 +19,13 @@ from graphkd.typing import Float, Tensor
 Parts = dict[str, Tensor]
 
 
+def unmasked(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """Logits as vectors: a class masked by -inf takes the mean of the others, so that it counts 0 in a correlation."""
+    masked = logits == -torch.inf
+    total, count = torch.where(masked, 0.0, logits).sum(-1, keepdim=True), (~masked).sum(-1, keepdim=True)
+    return torch.where(masked, total / count.clamp_min(1), logits)
+
+
 @dataclass(frozen=True)
 class Nodes:
     """Blocks of features and logits, each normalised by itself, joined with shares rho and 1 - rho.
@@ -54,7 +61,8 @@ class Nodes:
         return {"": torch.cat(list(self._blocks(embedding, logits).values()), dim=-1)}
 
     def _blocks(self, embedding: Tensor | None, logits: Tensor | None) -> Parts:
-        shares = {":features": (self.rho, embedding), ":logits": (1 - self.rho, logits)}
+        vector = None if logits is None else unmasked(logits)
+        shares = {":features": (self.rho, embedding), ":logits": (1 - self.rho, vector)}
         return {
             name: sqrt(share) * self.row_map(block)
             for name, (share, block) in shares.items()
@@ -88,7 +96,7 @@ class RawNodes(Nodes):
         """The nodes, of unit length."""
         assert embedding is not None
         assert logits is not None
-        return {"": self.row_map(torch.cat([embedding, logits], dim=-1))}
+        return {"": self.row_map(torch.cat([embedding, unmasked(logits)], dim=-1))}
 
 
 class FusedNodes(RawNodes):

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 from torch import nn
-from torch.nn.functional import cross_entropy
 
+from graphkd.labels import cross_entropy
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Side, Tensor
+
+CountedLosses = tuple[Float[Tensor, " b"], Float[Tensor, " b"]]
+"""One number for each sample, and 1 for each that counts."""
 
 
 class Projector(nn.Module):
@@ -31,9 +34,9 @@ class Projector(nn.Module):
         projected: Tensor = self.student(embedding)
         return projected
 
-    def teacher_losses(self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def teacher_losses(self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> CountedLosses:
         """What trains the teacher's side, one number for each sample; nothing here."""
-        return embedding.new_zeros(len(embedding))
+        return embedding.new_zeros(len(embedding)), embedding.new_ones(len(embedding))
 
 
 class OnlineHead(nn.Module):
@@ -60,9 +63,9 @@ class OnlineHead(nn.Module):
         nodes: Tensor = self.embed(embedding)
         return nodes
 
-    def losses(self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Cross-entropy of each sample, the head's only training signal."""
-        return cross_entropy(self.classify(self.embed(embedding)), labels, reduction="none")
+    def losses(self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> CountedLosses:
+        """Cross-entropy of each sample, the head's only training signal, and which samples have a label."""
+        return cross_entropy(self.classify(self.embed(embedding)), labels)
 
 
 class SharedProjector(Projector):
@@ -79,7 +82,7 @@ class SharedProjector(Projector):
         projected: Tensor = self.teacher(embedding) if side == "teacher" else super().forward(embedding, side)
         return projected
 
-    def teacher_losses(self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def teacher_losses(self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> CountedLosses:
         """Cross-entropy of the teacher's own head."""
         return self.teacher.losses(embedding, labels)
 

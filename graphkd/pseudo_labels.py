@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 import torch
+from graphkd_kernels.reference.rows import expectation
 from torch import nn
 from torch.nn.functional import one_hot
 
 from graphkd import distributed
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
+from graphkd.labels import labelled
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Tensor
 
@@ -30,10 +32,11 @@ def _soft(probabilities: Float[Tensor, "b c"], labels: Tensor | None) -> Float[T
 
 @LABEL_TARGETS.register("label")
 def _label(probabilities: Float[Tensor, "b c"], labels: Tensor | None) -> Float[Tensor, "b c"]:
-    """The true label: the supervised reference, never a label-free run."""
+    """The true label, nothing where there is none: the supervised reference, never a label-free run."""
     if labels is None:
         raise MissingFeatureError("labels='label' trains on true labels and needs target=...: give it, or use 'hard'")
-    return one_hot(labels, probabilities.shape[-1]).to(probabilities.dtype)
+    index, counted = labelled(labels, probabilities)
+    return one_hot(index, probabilities.shape[-1]) * counted.unsqueeze(-1)
 
 
 class PseudoLabels(nn.Module):
@@ -90,7 +93,7 @@ class PseudoLabels(nn.Module):
         if teacher.mixture is not None:
             targets = teacher.mixture.blend(targets)
         log_likelihood = student.tensor("logits", "the pseudo-label term").log_softmax(-1)
-        return -(targets * log_likelihood).sum(-1)
+        return -expectation(targets, log_likelihood)
 
     def probabilities(self, logits: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Calibrated probabilities; in training mode the class prior follows the batches seen."""

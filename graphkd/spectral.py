@@ -7,6 +7,7 @@ has one copy for each.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from graphkd_kernels.diagonal import diagonal
@@ -17,6 +18,23 @@ from graphkd.registry import Registry
 from graphkd.typing import Bool, Float, Tensor
 
 _LEAST_DEGREE = 1e-6  # degrees are clamped, not shifted: connected nodes keep Lap u_1 = 0 exactly
+
+
+def decomposed(decompose: Callable[[Tensor], Any], matrix: Float[Tensor, "*b n m"]) -> tuple[Tensor, ...]:
+    """Eigenvalues or singular values, and vectors where there are any; all NaN for a matrix that is not finite.
+
+    LAPACK raises there, or does not end: a NaN that comes in goes out.
+
+    Args:
+        decompose: such as ``torch.linalg.eigh``.
+        matrix: one, or a batch, of which each is judged by itself.
+    Example: ``values, vectors = decomposed(torch.linalg.eigh, laplacian)``
+    """
+    broken = ~matrix.isfinite().all((-2, -1))
+    found = decompose(torch.where(broken[..., None, None], 0.0, matrix))
+    parts = (found,) if isinstance(found, Tensor) else found
+    return tuple(torch.where(broken.view(*broken.shape, *[1] * (x.ndim - broken.ndim)), torch.nan, x) for x in parts)
+
 
 NonNegative = Callable[[Tensor], Tensor]
 NON_NEGATIVE: Registry[NonNegative] = Registry("rule of non-negativity")
@@ -69,7 +87,7 @@ class Operator:
         Raises: OptionError if the graph has fewer than k of them.
         """
         self.check(k)
-        values, vectors = torch.linalg.eigh(self.symmetric.detach())
+        values, vectors = decomposed(torch.linalg.eigh, self.symmetric.detach())
         vectors = vectors[..., :k]
         if self.back is not None:
             vectors = torch.linalg.qr(self.back.detach() * vectors).Q

@@ -8,7 +8,7 @@ import torch
 
 from graphkd.errors import OptionError
 from graphkd.registry import Registry
-from graphkd.spectral import Operator
+from graphkd.spectral import Operator, decomposed
 from graphkd.typing import Float, Tensor
 
 _LEAST_VALUE = 1e-3  # a component of its own has eigenvalue 0: its commute time is capped
@@ -57,7 +57,7 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, k: int, scaling: Scaling, gap: float) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
+        values, vectors = decomposed(torch.linalg.eigh, matrix)
         ctx.save_for_backward(values, vectors)
         ctx.k, ctx.scaling, ctx.gap = k, scaling, gap
         y: Tensor = vectors[..., :k] * scaling.root(values[..., :k]).unsqueeze(-2)
@@ -85,7 +85,7 @@ class _Eigenpairs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, k: int, gap: float) -> tuple[Tensor, Tensor]:
-        values, vectors = torch.linalg.eigh(matrix)
+        values, vectors = decomposed(torch.linalg.eigh, matrix)
         ctx.save_for_backward(values, vectors)
         ctx.k, ctx.gap = k, gap
         return values[..., :k].clone(), vectors[..., :k].clone()

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from graphkd import chunks, distributed
+from graphkd import chunks, labels
 from graphkd.distillers.base import Distiller
+from graphkd.distributed import mean_over_batch
 from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError, OptionError
-from graphkd.features import Features, as_compute
+from graphkd.features import Features
 from graphkd.losses import Losses
 from graphkd.typing import Float, Int, Tensor
 
@@ -25,13 +25,10 @@ def labelled_cross_entropy(logits: Float[Tensor, "b c"], target: Int[Tensor, " b
     over the samples of all ranks: a few labels beside many unlabelled images.
 
     Shapes: (b, c), (b,) -> scalar; 0 for a batch without labels.
+    Raises: ShapeError for labels that do not fit; DataError for one of c or more (on a GPU the loss is NaN).
     Example: ``Step(student, prg, task=labelled_cross_entropy)``
     """
-    known = target >= 0
-    losses = cross_entropy(as_compute(logits), target.clamp_min(0), reduction="none")
-    both = torch.stack([torch.where(known, losses, 0.0).sum(), known.sum().to(losses.dtype)])
-    both = distributed.total(both)
-    return both[0] / both[1].detach().clamp_min(1)
+    return mean_over_batch(*labels.cross_entropy(logits, target))
 
 
 class Step(nn.Module):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from graphkd.errors import CheckpointError
+from graphkd.paths import local_path
 from graphkd.tap import Tap
 from graphkd.teachers.archives import check_archive
 from graphkd.typing import Tensor
@@ -20,7 +21,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises: CheckpointError for a file that is absent, unreadable, would run code, or holds no tensors by name.
     """
-    path = Path(path).expanduser()
+    path = local_path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}: give the path of a checkpoint")
     try:

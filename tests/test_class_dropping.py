@@ -19,7 +19,7 @@ from graphkd.class_dropping import (
     top_class_indices,
 )
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
-from graphkd.functional import class_dropped_kd, top_classes
+from graphkd.functional import class_dropped_kd, mass_classes, top_classes
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "relational.json").read_text())
 ROWS = torch.arange(8)
@@ -86,10 +86,19 @@ def test_equal_logits_are_ranked_by_class():
 
 def test_mass_keeps_the_smallest_set_that_reaches_the_share():
     teacher = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64).log()
-    assert Mass(share=0.79).kept(teacher, ROWS[:1]).sum() == 2
-    assert Mass(share=0.81).kept(teacher, ROWS[:1]).sum() == 3
-    assert Mass(floor=0.1).kept(teacher, ROWS[:1]).sum() == 3
+    assert Mass(share=0.79, temperature=1.0).kept(teacher, ROWS[:1]).sum() == 2
+    assert Mass(share=0.81, temperature=1.0).kept(teacher, ROWS[:1]).sum() == 3
+    assert Mass(floor=0.1, temperature=1.0).kept(teacher, ROWS[:1]).sum() == 3
     assert Mass(floor=0.99).kept(teacher, ROWS[:1]).tolist() == [[True, False, False, False]]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_mass_by_name_has_the_temperature_of_the_kd_term(temperature):
+    teacher = 6 * golden_logits()[1]
+    named = CLASS_DROPPINGS.get("mass")(16, temperature)
+    assert torch.equal(named.kept(teacher, ROWS), mass_classes(teacher, 0.95, temperature))
+    assert torch.equal(Mass(share=0.95).kept(teacher, ROWS), mass_classes(teacher, 0.95, 4.0))
+    assert Mass(share=0.95, temperature=1.0).kept(teacher, ROWS).sum() < Mass(share=0.95).kept(teacher, ROWS).sum()
 
 
 def test_a_sample_of_a_dropped_class_leaves_the_loss_and_an_empty_batch_is_zero_with_a_graph():
@@ -164,4 +173,4 @@ def test_bad_options_are_refused():
     with pytest.raises(ShapeError, match="class indices"):
         TopKOnce(torch.zeros(3))
     with pytest.raises(MissingFeatureError, match="trusted_classes"):
-        CLASS_DROPPINGS.get("dataset")(10)
+        CLASS_DROPPINGS.get("dataset")(10, 4.0)

@@ -4,12 +4,14 @@ import ast
 import inspect
 import re
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from graphkd import functional
 from graphkd.distillers.base import DISTILLERS
 from tests.distiller_laws import (
     NAMES,
@@ -65,6 +67,78 @@ def test_gradient_reaches_the_student_only(name):
     assert max(each.abs().max() for each in gradients(losses, student)) > 0
     losses.total.backward()
     assert all(each.grad is None for each in teacher.tensors())
+
+
+@every
+def test_features_of_inference_mode_are_features_as_any(name):
+    student, teacher = networks(12)
+    with torch.inference_mode():
+        seen, given = networks(12)[1], beside(12)
+    student, distiller = with_gradient(student), between(name, student, teacher)
+    expected = deepcopy(distiller)(student, teacher, **beside(12))
+    found = distiller(student, seen, **given)
+    assert_close(dict(found), dict(expected), rtol=0, atol=0)
+    for ours, theirs in zip(gradients(found, student), gradients(expected, student), strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)
+    with torch.inference_mode():
+        distiller(networks(12)[0], seen, **given)
+
+
+@every
+@pytest.mark.parametrize("side", ["student", "teacher"])
+@pytest.mark.parametrize("part", ["embedding", "logits", "maps", "tokens"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_goes_out_and_raises_nothing(name, side, part, bad):
+    student, teacher = networks(12)
+    distiller = between(name, student, teacher).eval()
+    clean = distiller(student, teacher, **beside(12)).total
+
+    def spoilt(features):
+        values = getattr(features, part)
+        changed = {key: value.clone() for key, value in values.items()} if isinstance(values, dict) else values.clone()
+        for each in changed.values() if isinstance(changed, dict) else [changed]:
+            each.view(-1)[0] = bad
+        return replace(features, **{part: changed})
+
+    if side == "student":
+        student = spoilt(student)
+    else:
+        teacher = spoilt(teacher)
+    student = with_gradient(student)
+    total = distiller(student, teacher, **beside(12)).total
+    total.backward()
+    assert not torch.isfinite(total) or torch.equal(total, clean)  # a method that does not read the part
+
+
+@every
+@pytest.mark.parametrize("of_student", [False, True])
+def test_classes_that_the_teacher_masks_give_finite_losses(name, of_student):
+    def masked(features):
+        changed = {part: getattr(features, part).clone() for part in ("logits", "proxy_logits")}
+        for each in changed.values():
+            each[:, 3] = -torch.inf
+        return replace(features, **changed)
+
+    student, teacher = networks(12)
+    distiller = between(name, student, teacher)
+    student = with_gradient(masked(student) if of_student else student)
+    losses = distiller(student, masked(teacher), **beside(12) | {"target": torch.arange(12) % 3})
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert all(torch.isfinite(each).all() for each in gradients(losses, student))
+
+
+@every
+@pytest.mark.parametrize(("wrong", "found"), [
+    (lambda x: (x.embedding, x.logits), "a tuple"),
+    (lambda x: {"embedding": x.embedding}, "a dict"),
+    (lambda x: x.embedding, r"a tensor \(4, 8\)"),
+    (lambda x: None, "a NoneType"),
+])  # fmt: skip
+def test_anything_else_than_features_is_refused(name, wrong, found):
+    student, teacher = networks(4)
+    distiller = between(name, student, teacher)
+    with pytest.raises(TypeError, match=f"takes Features of both networks, found {found} of the teacher: Tap"):
+        distiller(student, wrong(teacher), **beside(4))
 
 
 @every
@@ -148,6 +222,17 @@ def test_docstring_names_its_source(name):
     for part in ("[Pp]aper|arXiv", "Args:", "Shapes:", "Example:"):
         assert re.search(part, text), f"{name}: {part}"
     assert ".. math::" in text or ":math:" in text
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) & set(functional.__all__)))
+def test_function_and_distiller_have_the_same_defaults(name):
+    function, method = (
+        {key: each.default for key, each in inspect.signature(made).parameters.items()}
+        for made in (getattr(functional, name), DISTILLERS.get(name))
+    )
+    shared = {key for key in function.keys() & method.keys() if function[key] is not inspect.Parameter.empty}
+    assert shared or name in ("fitnet", "fsp", "ickd", "nst", "pkt")  # theirs is one weight, the caller's
+    assert {key: function[key] for key in shared} == {key: method[key] for key in shared}
 
 
 @every

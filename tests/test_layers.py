@@ -9,9 +9,10 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
     "graphkd_kernels",
     "text typing traffic",
-    "errors strict_yaml",
+    "errors paths strict_yaml",
     "registry",
     "features losses distributed pooling",
+    "labels",
     "edge_ops",
     "row_ops",
     "grams columns ring",

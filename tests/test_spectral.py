@@ -4,7 +4,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from graphkd.errors import OptionError
-from graphkd.spectral import clean_affinity, laplacian, spectral_embedding
+from graphkd.spectral import clean_affinity, decomposed, laplacian, spectral_embedding
 
 F64 = torch.float64
 
@@ -75,6 +75,18 @@ def test_a_nan_goes_out():
     w = affinity(3)
     w[0, 1] = torch.nan
     assert laplacian(w)[0].isnan().any()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("decompose", [torch.linalg.eigh, torch.linalg.eigvalsh, torch.linalg.svdvals])
+def test_only_the_broken_matrix_of_a_batch_decomposes_to_nan(decompose, bad):
+    matrices = affinity(4).expand(3, 4, 4).clone()
+    matrices[1, 2, 3] = bad
+    found, (expected, *_) = decomposed(decompose, matrices), decomposed(decompose, matrices[0])
+    for part in found:
+        assert part[1].isnan().all()
+    assert_close(found[0][0], expected)
+    assert_close(found[0][2], expected)
 
 
 @pytest.mark.parametrize("k", [0, 3])

@@ -40,6 +40,21 @@ def test_equal_graphs_are_at_distance_zero_with_finite_gradient(form, scaling):
 
 
 @pytest.mark.parametrize("form", sorted(SPECTRAL_FORMS))
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_graph_that_is_not_finite_gives_nan_and_the_others_of_the_batch_their_value(form, bad, side):
+    edges = [affinity(seed=0), affinity(seed=1)]
+    compare = partial(SPECTRAL_FORMS.get(form), k=3, scaling=NONE)
+    clean = compare(*SpectralGraph()(*edges))
+    edges[side][1, 0, 2] = bad
+    student = edges[0].requires_grad_()
+    value = compare(*SpectralGraph()(student, edges[1]))
+    value.sum().backward()
+    assert value[1].isnan()
+    assert_close(value[0], clean[0])
+
+
+@pytest.mark.parametrize("form", sorted(SPECTRAL_FORMS))
 def test_different_graphs_are_apart_and_a_step_downhill_helps(form):
     edges = affinity(seed=0).requires_grad_()
     compare = partial(SPECTRAL_FORMS.get(form), k=3, scaling=NONE)

@@ -10,6 +10,7 @@ from graphkd.cli.errors import UsageError, unknown_name
 from graphkd.cli.parts import Teaching
 from graphkd.errors import CheckpointError, TapError, TeacherError
 from graphkd.huggingface import PREFIX, hf_config
+from graphkd.paths import local_path
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.classifier import ClassifierTeacher
@@ -42,7 +43,7 @@ def classifier_teacher(
         if not same:  # its class scores are of other classes: its embedding is all that is of use
             return teacher_of(tap, teaching, device, maps, tokens, headless=True)
     else:
-        path = Path(str(teaching.pretrained)).expanduser()
+        path = local_path(str(teaching.pretrained))
         tap = create_student(full, len(classes) if classes else _own_classes(kind, name))
         weights = _weights(path)
         try:

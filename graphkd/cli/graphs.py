@@ -9,6 +9,7 @@ import torch
 from graphkd.edges import NORMALISERS
 from graphkd.features import Features
 from graphkd.graph import Graph
+from graphkd.spectral import decomposed
 from graphkd.typing import Float, Int, Tensor
 
 _PAIRS, _SPECTRUM = 5, 12  # closest classes and smoothest eigenvalues that are told
@@ -142,7 +143,8 @@ def class_edges(seen: Seen) -> Float[Tensor, "n c"]:
 
 def spectrum(seen: Seen) -> dict[str, Float[Tensor, "1 n"]]:
     """Eigenvalues of the Laplacian of the images' graph, as one level."""
-    return {"images": torch.linalg.eigvalsh(seen.graph.edges("sample", "cosine", "sample").laplacian())[None]}
+    laplacian = seen.graph.edges("sample", "cosine", "sample").laplacian()
+    return {"images": decomposed(torch.linalg.eigvalsh, laplacian)[0][None]}
 
 
 def _closest(seen: Seen) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from graphkd.data.folders import open_folder
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import readable, source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView
+from graphkd.paths import local_path
 
 Part = Literal["train", "test"]
 _TESTS = ("val", "valid", "validation", "test")
@@ -43,7 +44,7 @@ def open_images(
         part: of a data set, or of a folder that holds train/ and val/ (or test/).
         classes: names to expect, where ``--classes`` names none.
     """
-    folder = Path(images.data).expanduser()
+    folder = local_path(images.data)
     if not folder.is_dir():
         if images.data in TORCHVISION:
             return torchvision_source(images.data, images.root, part)
@@ -62,7 +63,7 @@ def open_images(
 def open_parts(images: Images, val: Path | None, held_out: float, console: Console) -> Parts:
     """What to train on and what to score on: a folder or data set of its own, else a share of the labelled images."""
     whole = open_images(images, console)
-    folder = Path(images.data).expanduser()
+    folder = local_path(images.data)
     if val is None and folder.is_dir() and _inner(folder, ("train",)) != folder:
         found = _inner(folder, _TESTS)
         val = None if found == folder else found

@@ -13,6 +13,7 @@ from graphkd.cli.parts import Teaching
 from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.errors import CheckpointError
 from graphkd.huggingface import PREFIX
+from graphkd.paths import local_path
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
@@ -57,7 +58,7 @@ def open_teacher(
     """
     asked = teaching.asked
     kind, colon, name = asked.partition(":")
-    is_run = (Path(asked) / STUDENT).is_file()
+    is_run = (local_path(asked) / STUDENT).is_file()
     if colon and kind in ("timm", "torchvision"):
         teacher = classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
     elif asked.startswith(PREFIX) and not is_clip(asked):
@@ -65,7 +66,7 @@ def open_teacher(
         sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
         return hf_teacher(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
     elif is_run:
-        tap, about = open_student(Path(asked))
+        tap, about = open_student(local_path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}
         teacher = teacher_of(tap, teaching, device, maps, tokens, **facts)
     else:
@@ -119,8 +120,9 @@ def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device:
     model, pretrained = _files(asked, teaching.pretrained)
     cache = teaching.text_cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "graphkd" / "text"
     templates: Any = teaching.templates
-    if Path(templates).is_file():
-        templates = [line.strip() for line in read_text(Path(templates)).splitlines() if line.strip()]
+    prompts = local_path(templates)
+    if prompts.is_file():
+        templates = [line.strip() for line in read_text(prompts).splitlines() if line.strip()]
     return CLIPTeacher(
         model,
         pretrained=pretrained,
@@ -130,14 +132,14 @@ def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device:
         quick_gelu=teaching.quick_gelu,
         precision=precision_of(teaching, device),
         device=device,
-        cache_dir=cache.expanduser(),
+        cache_dir=cache,
         preprocess=None if teaching.teacher_size is None else {"size": teaching.teacher_size},
     )
 
 
 def _files(asked: str, pretrained: str | None) -> tuple[str | Path, str | None]:
     """Model and weights; a checkpoint brings its configuration in a file beside it."""
-    path = Path(asked).expanduser()
+    path = local_path(asked)
     if path.is_dir():
         raise UsageError(
             f"--teacher {asked} is a folder, and no run folder of graphkd distill",

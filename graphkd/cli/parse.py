@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from graphkd.cli.errors import UsageError, nearest
 from graphkd.cli.options import Option, build, convert, documentation, options_of, plain
+from graphkd.paths import local_path
 
 _CONFIG = "YAML file of options; a flag goes before it. Every run saves its own, resolved, as run.yaml."
 
@@ -127,7 +128,7 @@ def parse(command: str, cls: type, arguments: Sequence[str]) -> Parsed:
     by_name = {option.name: option for option in options}
     values: dict[str, Any] = {}
     if "config" in texts:
-        path = Path(texts.pop("config"))
+        path = local_path(texts.pop("config"))
         values |= _from_file(command, path, by_name)
     for name, text in texts.items():
         value = convert(by_name[name], text)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from graphkd.cli.catalogue import data_sets
 from graphkd.cli.errors import UsageError, flag_of, nearest
+from graphkd.paths import local_path
 from graphkd.text import read_text
 
 _SHIPPED = "digits"
@@ -48,7 +49,7 @@ class Images:
 
     def __post_init__(self) -> None:
         require_file("classes", self.classes)
-        path = Path(self.data).expanduser()
+        path = local_path(self.data)
         if path.is_dir() or self.data == _SHIPPED:
             return
         if path.exists():
@@ -96,7 +97,7 @@ class Teaching:
             raise UsageError("--pretrained says which weights, and --teacher is missing", "give --teacher NAME too")
         require_at_least("teacher_size", self.teacher_size, 1)
         named = self.templates in ("imagenet", "cifar", "photo")
-        if not named and not Path(self.templates).is_file():
+        if not named and not local_path(self.templates).is_file():
             hint = nearest(self.templates, ("imagenet", "cifar", "photo"))
             raise UsageError(
                 f"there are no templates {self.templates!r}{hint}",
@@ -114,7 +115,7 @@ class Teaching:
                 )
 
     def _check_prompts(self) -> None:
-        path = Path(self.templates)
+        path = local_path(self.templates)
         try:
             lines = read_text(path).splitlines() if path.is_file() else []
         except (OSError, ValueError) as error:

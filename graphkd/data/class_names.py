@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphkd.errors import DataError
+from graphkd.paths import local_path
 from graphkd.text import look_alikes, read_text
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]
@@ -27,7 +28,7 @@ def read_class_names(path: str | Path) -> list[str] | dict[str, str]:
     Example: a file of two lines, ``cat`` and ``polar bear``, gives ``["cat", "polar bear"]``
     """
     try:
-        lines = read_text(Path(path)).splitlines()
+        lines = read_text(local_path(path)).splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read class names from {path}: expected a UTF-8 text file ({error})") from error
     rows = [[part.strip() for part in line.split("\t")] for line in lines]

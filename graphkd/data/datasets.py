@@ -10,6 +10,7 @@ import numpy as np
 from graphkd.data.class_names import imagenet_names, prompt_name
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
+from graphkd.paths import local_path
 from graphkd.registry import unknown
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -69,7 +70,7 @@ def torchvision_source(
     if name != "imagenet":
         options["download"] = download
     try:
-        data = getattr(datasets, _SETS[name].name)(str(root), **options)
+        data = getattr(datasets, _SETS[name].name)(str(local_path(root)), **options)
     except (RuntimeError, OSError) as error:
         remedy = (
             "get ILSVRC2012's archives from image-net.org and put them there"

@@ -16,6 +16,7 @@ from graphkd.data.store_codec import check_dtype
 from graphkd.data.store_format import MANIFEST, Manifest, check_shards, largest_shard, missing_files, row_bytes
 from graphkd.data.store_write import Share, StoreWriter, require_same
 from graphkd.errors import DataError, OptionError
+from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Tensor
 
@@ -91,7 +92,7 @@ def embed(
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
     look = Look(teacher, source, transform, batch_size, workers, device, progress)
-    folder, share = Path(path), _share(rank, world)
+    folder, share = local_path(path), _share(rank, world)
     made = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
     plan = plan_store(look, dtype, views, made.shard_size if made else shard_size)
     if made is None or not _complete(folder, made, plan):

@@ -9,6 +9,7 @@ from graphkd.data.class_names import ClassNames, name_folders
 from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
+from graphkd.paths import local_path
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -32,7 +33,8 @@ class ImageFolderSource(FileSource):
         if not folders:
             raise DataError(f"{root} holds no class folder: expected one folder a class, or use FlatFolderSource")
         names = name_folders(folders, classes)
-        found = sorted((image, label) for label, name in enumerate(names) for image in _class_images(Path(root), name))
+        root = local_path(root)
+        found = sorted((image, label) for label, name in enumerate(names) for image in _class_images(root, name))
         super().__init__(root, [image for image, _ in found], [label for _, label in found], list(names.values()))
 
 
@@ -48,7 +50,7 @@ class FlatFolderSource(FileSource):
     """
 
     def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
-        found = sorted(_images(_existing(root), Path(root)))
+        found = sorted(_images(_existing(root), local_path(root)))
         if not found:
             raise DataError(f"{root} holds no image: expected files that end in {', '.join(SUFFIXES)}")
         names = classes.values() if isinstance(classes, Mapping) else classes
@@ -134,7 +136,7 @@ def _folders(root: str | Path) -> list[Path]:
 
 
 def _existing(root: str | Path) -> Path:
-    path = Path(root)
+    path = local_path(root)
     if not path.is_dir():
         raise DataError(f"expected a folder of images at {path}, found " + ("a file" if path.exists() else "nothing"))
     return path

@@ -19,6 +19,7 @@ from graphkd.data.store_format import class_terms
 from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features
+from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Float, Tensor
 
@@ -101,7 +102,7 @@ def score_pool(
     ranking = SCORES.get(score)
     read = _reader(teacher, source, transform, batch_size, workers, device)
     made = {**made_with(teacher, source, transform), "score": score}
-    shards = _Shards(None if path is None else Path(path), made, shard_size)
+    shards = _Shards(None if path is None else local_path(path), made, shard_size)
     parts: list[Mapping[str, Array]] = []
     for number, start in enumerate(range(0, len(source), shard_size)):
         span = range(start, min(start + shard_size, len(source)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from graphkd_kernels.reference.rows import expectation
 
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
@@ -42,7 +43,7 @@ def log_confidence(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
 def negative_entropy(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
     """sum p log p, at most 0."""
     log_p = logits.log_softmax(-1)
-    return (log_p.exp() * log_p).sum(-1)
+    return expectation(log_p.exp(), log_p)
 
 
 def margin(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:

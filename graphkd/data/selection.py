@@ -17,6 +17,7 @@ from graphkd.data.scores import Array
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.store import EmbeddingStore
 from graphkd.errors import MissingFeatureError, OptionError, StoreError
+from graphkd.paths import local_path
 from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Bool, Tensor
@@ -93,17 +94,17 @@ class Selection:
     def save(self, path: str | Path) -> None:
         """Write ``selection.safetensors`` and ``selection.json`` into a folder, each at once or not at all."""
         data = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
-        write_file(Path(path) / "selection.safetensors", data)
+        write_file(local_path(path) / "selection.safetensors", data)
         about = {"ids": self.ids, "histogram": self.histogram, "classes": self.classes}
         about |= {"made": dict(self.made), "options": dict(self.options)}
-        write_json(Path(path) / "selection.json", {**about, "bytes": len(data), "digest": digest(data)})
+        write_json(local_path(path) / "selection.json", {**about, "bytes": len(data), "digest": digest(data)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Selection":
         """The selection of a folder. Raises: StoreError for a missing or damaged one."""
-        body, _ = read_json(Path(path) / "selection.json")
+        body, _ = read_json(local_path(path) / "selection.json")
         try:
-            raw = load_file(Path(path) / "selection.safetensors", body.pop("bytes"), body.pop("digest"))
+            raw = load_file(local_path(path) / "selection.safetensors", body.pop("bytes"), body.pop("digest"))
             return cls(**{**load(raw.tobytes()), **body})
         except (KeyError, TypeError, SafetensorError) as error:
             raise StoreError(f"{path} holds no selection ({error}): select again") from error

@@ -16,6 +16,7 @@ from PIL import Image
 from graphkd.data.class_names import ClassNames
 from graphkd.data.sources import decoded
 from graphkd.errors import DataError
+from graphkd.paths import local_path
 
 SHARD, LABELS = ".tar", ("cls", "json")
 IMAGES = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
@@ -43,7 +44,7 @@ class ShardSource:
     """
 
     def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
-        self.root = Path(root)
+        self.root = local_path(root)
         self.shards = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SHARD}"))
         if not self.shards:
             raise DataError(f"{root} holds no shard: expected files that end in {SHARD}")

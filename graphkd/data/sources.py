@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from graphkd.data.source import ImageSource
 from graphkd.errors import DataError, OptionError
+from graphkd.paths import local_path
 
 
 class FileSource:
@@ -37,10 +38,10 @@ class FileSource:
         classes: Sequence[str] | None = None,
     ) -> None:
         _check(f"folder {root}", len(ids), targets, classes)
-        self.root = Path(root)
+        self.root = local_path(root)
         self.ids: Sequence[str] = ids
         self.classes: Sequence[str] | None = classes
-        self.sizes: Sequence[int] = [_file_size(os.path.join(root, name)) for name in ids]
+        self.sizes: Sequence[int] = [_file_size(os.path.join(self.root, name)) for name in ids]
         self._targets = None if targets is None else np.asarray(targets)
 
     def __len__(self) -> int:

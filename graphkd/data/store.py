@@ -14,6 +14,7 @@ from graphkd.data.store_format import Manifest, class_terms, require_complete
 from graphkd.data.store_read import ShardReader
 from graphkd.errors import OptionError, StoreError
 from graphkd.features import Features
+from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.text import look_alikes
 from graphkd.typing import Float, Int, Tensor
@@ -48,7 +49,7 @@ class EmbeddingStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = local_path(path)
         self.manifest = Manifest.read(self.path)
         require_complete(self.path, self.manifest)
         self.embedding_dim = self.manifest.embedding_dim

@@ -11,6 +11,7 @@ from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_format import MANIFEST, Manifest, check_shards, class_terms, largest_shard, row_bytes
 from graphkd.data.store_write import StoreWriter, finished
 from graphkd.errors import StoreError
+from graphkd.paths import local_path
 from graphkd.typing import Tensor
 
 
@@ -54,7 +55,7 @@ def merge(parts: Sequence[str | Path], path: str | Path) -> MergeReport:
         damage.
     Example: ``merge(["machine0", "machine1"], "features").absent``
     """
-    folders, target = [Path(part) for part in parts], Path(path)
+    folders, target = [local_path(part) for part in parts], local_path(path)
     made = [Manifest.read(folder) for folder in folders if (folder / MANIFEST).is_file()]
     if not made:
         raise StoreError(f"none of {', '.join(map(str, folders)) or 'no folder'} holds a manifest: give rank 0's too")

@@ -11,6 +11,7 @@ from graphkd.data.store_format import MANIFEST, Entry, Manifest, missing_files, 
 from graphkd.data.store_read import ShardReader
 from graphkd.data.store_write import StoreWriter, require_same
 from graphkd.errors import StoreError
+from graphkd.paths import local_path
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class RepairReport:
 
 def info(path: str | Path) -> StoreInfo:
     """What a store holds. Raises: StoreError for a folder without a manifest that can be read."""
-    folder = Path(path)
+    folder = local_path(path)
     made = Manifest.read(folder)
     names = ["shared", *made.names]
     if made.shards is None:
@@ -94,7 +95,7 @@ def verify(path: str | Path, source: ImageSource | None = None) -> VerifyReport:
         samples.
     Example: ``verify("features").whole``
     """
-    folder, damaged = Path(path), {}
+    folder, damaged = local_path(path), {}
     try:
         made = Manifest.read(folder)
     except StoreError as error:
@@ -125,7 +126,7 @@ def repair(path: str | Path, look: Look) -> RepairReport:
         nor its copy can be read.
     Example: ``repair("features", Look(teacher, source, CenterView(224))).embedded``
     """
-    folder, damaged = Path(path), verify(path).damaged
+    folder, damaged = local_path(path), verify(path).damaged
     try:
         made = Manifest.read(folder)
     except StoreError as error:

@@ -11,8 +11,8 @@ from torch import nn
 from graphkd import distributed
 from graphkd.distillers.sizes import Sizes, measure
 from graphkd.distributed import mean_over_batch as mean_over_batch
-from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError
-from graphkd.features import Features
+from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError, TeacherError
+from graphkd.features import Features, ordinary
 from graphkd.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import Registry
@@ -134,9 +134,11 @@ class Distiller(nn.Module, ABC):
             teacher: features of the same samples in the same order; no gradient reaches them.
             target, index, boxes: needed by some methods only.
 
-        Raises: MissingFeatureError for an absent part, ShapeError for batches that differ.
+        Raises: ArgumentTypeError for anything else than Features, MissingFeatureError for an absent part, ShapeError
+            for batches that differ.
         """
-        beside = {"target": target, "index": index, "boxes": boxes}
+        given = {"target": target, "index": index, "boxes": boxes}
+        beside = {name: ordinary(each) if isinstance(each, Tensor) else each for name, each in given.items()}
         self._check(student, teacher, beside)
         with torch.autocast(student.device.type, enabled=False):
             return self.compare(student, teacher, beside)
@@ -182,6 +184,13 @@ class Distiller(nn.Module, ABC):
         return {name: (weight, term) for name, (weight, term) in terms.items() if weight and term}
 
     def _check(self, student: Features, teacher: Features, given: dict[str, Any]) -> None:
+        for side, found in (("student", student), ("teacher", teacher)):
+            if not isinstance(found, Features):
+                raise ArgumentTypeError(
+                    f"{type(self).__name__} takes Features of both networks, found {_kind(found)} of the {side}: "
+                    "Tap(model), a Teacher and a store give Features; make your own by Features(embedding=..., "
+                    "logits=...)"
+                )
         if len(student) != len(teacher):
             raise ShapeError(
                 f"student features of {len(student)} samples and teacher features of {len(teacher)}: "
@@ -195,6 +204,11 @@ class Distiller(nn.Module, ABC):
         for name in sorted(self.needed):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
+
+
+def _kind(value: Any) -> str:
+    """What an argument is, for a message."""
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _same_precision(student: Features, teacher: Features) -> tuple[Features, Features]:

@@ -27,8 +27,10 @@ class DKDDistiller(Distiller):
         alpha: weight of the target term; default 1.
         beta: weight of the non-target term; default 8.
         temperature: softmax temperature, > 0; default 4.
-    Shapes: logits (b, c) with c >= 2, target (b,) with labels in [0, c).
-    Raises: OptionError; ShapeError for other classes or a single one; MissingFeatureError without ``target``.
+    Shapes: logits (b, c) with c >= 2, target (b,) with labels in [0, c), below 0 for a sample without one: it leaves
+        both means.
+    Raises: OptionError; ShapeError for other classes or a single one; MissingFeatureError without ``target``;
+        DataError for a label of c or more (on a GPU the terms are NaN).
     Example: ``DKDDistiller()(student(images), teacher(images), target=labels).total``
     Differs from the official code (megvii-research/mdistiller@a08d46f): there the label is masked by -1000 and the
     logarithm taken of a probability that underflows; here logarithms come from logsumexp and stay finite. The warm-up
@@ -48,11 +50,14 @@ class DKDDistiller(Distiller):
         return sample_graph(features, "logits", "DKD")
 
     def _target_term(self, pair: Pair) -> Float[Tensor, ""]:
-        return mean_over_batch(self._parts(pair)[0])
+        part, _, counted = self._parts(pair)
+        return mean_over_batch(part, counted)
 
     def _non_target_term(self, pair: Pair) -> Float[Tensor, ""]:
-        return mean_over_batch(self._parts(pair)[1])
+        _, part, counted = self._parts(pair)
+        return mean_over_batch(part, counted)
 
-    def _parts(self, pair: Pair) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        assert pair.target is not None
-        return dkd_parts(*same_samples(pair, "logits"), pair.target, self.temperature)
+    def _parts(self, pair: Pair) -> tuple[Float[Tensor, " b"], ...]:
+        target = pair.target
+        assert target is not None
+        return pair.once(self, lambda pair: dkd_parts(*same_samples(pair, "logits"), target, self.temperature))

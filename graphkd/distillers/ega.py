@@ -116,7 +116,7 @@ class EGADistiller(Distiller):
         assert self.teacher_head is not None
         assert pair.target is not None
         teacher = pair.teacher_features.blended().tensor("embedding", "EGA")
-        return mean_over_batch(self.teacher_head.losses(teacher, pair.target))
+        return mean_over_batch(*self.teacher_head.losses(teacher, pair.target))
 
     @staticmethod
     def _edge_and_node(norm: Alignment, both: bool) -> tuple[Term, Term]:

@@ -15,6 +15,7 @@ from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
 from graphkd.losses import Losses
+from graphkd.nodes import unmasked
 from graphkd.noise_matrix import NoiseMatrix
 from graphkd.pseudo_labels import PseudoLabels
 from graphkd.registry import unknown
@@ -25,17 +26,18 @@ _INPUTS = ("embedding", "kept_logits", "logits")
 
 @dataclass(frozen=True)
 class Preset:
-    """Which classes are kept, which features are compared, and the weights of the terms beside KD."""
+    """Which classes are kept, what is compared, and the weights of the terms beside KD."""
 
     drop: str | ClassDropping
     explicit: str
+    relation: str | Implicit
     explicit_weight: float
     implicit_weight: float
 
 
 PRESETS: Final = {
-    "stable": Preset("off", "unit_features", 1.0, 1.0),
-    "literal": Preset("topk", "features", 1.0, 1.0),
+    "stable": Preset("off", "unit_features", "cosine", 1.0, 1.0),
+    "literal": Preset("topk", "features", "cosine_mean", 1.0, 1.0),
 }
 
 
@@ -50,10 +52,11 @@ class EIKDDistiller(Distiller):
                  \mathrm{softmax}_{K_i}(z^S_i/T)\big)
 
         L_{exp} = \mathrm{mean}_i \lVert u(g(h^S_i)) - u(h^T_i) \rVert^2, \quad
-        L_{imp} = \tfrac{1}{N^2} \lVert R(H^S) - R(H^T) \rVert_F^2
+        L_{imp} = \tfrac{1}{N} \lVert R(H^S) - R(H^T) \rVert_F^2
 
     with :math:`K_i` the classes kept for sample i (all of them by default), g linear (the identity where the widths
-    agree), u the scaling to unit length, and R(H) the cosines between samples, rows scaled to unit length.
+    agree), u the scaling to unit length, and R(H) the cosines between samples, rows scaled to unit length. The division
+    by N, not N^2, keeps the implicit term's gradient of one size in small and large batches.
 
     EIKD-style: reconstructed from the abstract and the DFND protocol; not a reproduction.
 
@@ -65,8 +68,8 @@ class EIKDDistiller(Distiller):
         student_dim, teacher_dim: widths of the embeddings.
         num_classes: number of logits.
         preset: ``"stable"`` (default: no class dropped, features of unit length) or ``"literal"`` (the first reading
-            of the abstract: ten best classes, features as they are), which ``docs/evidence.md`` shows to fail. What is
-            given beside it goes before it.
+            of the abstract: ten best classes, features as they are, relations divided by N^2), which
+            ``docs/evidence.md`` shows to fail. What is given beside it goes before it.
         kd_weight: default 1; 0 removes the term and what only it needs.
         explicit_weight, implicit_weight: likewise; default from the preset, 1 in each.
         auto_weights: scale the explicit and the implicit term to the KD term of the first batch; default off.
@@ -77,9 +80,9 @@ class EIKDDistiller(Distiller):
             of maps, the student's through a 1x1 convolution to the teacher's channels.
         channels: (student's, teacher's) channels of each pair of maps, for ``explicit="maps"``.
         maps: student's map -> teacher's map; default: all, in order.
-        relation: ``"cosine"`` (default), ``"sp_raw"``, ``"pearson"``, ``"rkd_distance"``, ``"rkd_angle"``,
-            ``"softmax"`` (KL of the cosines' row softmax), ``"cross"``, ``"infonce"`` (teacher against student), or an
-            ``Implicit`` part.
+        relation: ``"cosine"`` (default), ``"cosine_mean"`` (the same divided by N^2), ``"sp_raw"`` (SP, divided by N^2
+            as published, there with weight 3000), ``"pearson"``, ``"rkd_distance"``, ``"rkd_angle"``, ``"softmax"`` (KL
+            of the cosines' row softmax), ``"cross"``, ``"infonce"`` (teacher against student), or an ``Implicit`` part.
         relation_input: ``"embedding"`` (default), ``"logits"``, or ``"kept_logits"`` (dropped classes set to 0).
         keep_diagonal: count each sample's relation with itself; default yes.
         relation_temperature: of ``"softmax"`` and ``"infonce"``, > 0; default 0.1.
@@ -111,7 +114,7 @@ class EIKDDistiller(Distiller):
         explicit: str | None = None,
         channels: Sequence[tuple[int, int]] = (),
         maps: MapPairs = None,
-        relation: str | Implicit = "cosine",
+        relation: str | Implicit | None = None,
         relation_input: str = "embedding",
         keep_diagonal: bool = True,
         relation_temperature: float = 0.1,
@@ -122,11 +125,11 @@ class EIKDDistiller(Distiller):
         if relation_input not in _INPUTS:
             raise unknown("relation input", relation_input, list(_INPUTS))
         given = {"explicit_weight": explicit_weight, "implicit_weight": implicit_weight}
-        use = preset_of(PRESETS, preset, drop=drop, explicit=explicit, **given)
+        use = preset_of(PRESETS, preset, drop=drop, explicit=explicit, relation=relation, **given)
         self.relation_input = relation_input
         self.classes = TrustedClasses(num_classes, use.drop, temperature)
-        named = IMPLICIT.get(relation)(keep_diagonal, relation_temperature) if isinstance(relation, str) else relation
-        self.relation: Implicit = named
+        part = use.relation
+        self.relation = IMPLICIT.get(part)(keep_diagonal, relation_temperature) if isinstance(part, str) else part
         if self.relation.crosses and relation_input != "embedding":
             raise OptionError(f"relation={relation!r} relates the two networks' features: relation_input='embedding'")
         crosses = use.implicit_weight > 0 and self.relation.crosses
@@ -176,7 +179,8 @@ class EIKDDistiller(Distiller):
             if part is not None:
                 part.add(graph, features, side)
         if "implicit" in self.terms and not self.relation.crosses and self.relation_input != "kept_logits":
-            self.relation.connect(graph.add("relation", features.tensor(self.relation_input, "EIKD")))
+            nodes = features.tensor(self.relation_input, "EIKD")
+            self.relation.connect(graph.add("relation", unmasked(nodes) if self.relation_input == "logits" else nodes))
         return graph
 
     def finish(self, pair: Pair) -> None:

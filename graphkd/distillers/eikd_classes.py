@@ -5,8 +5,9 @@ from torch import nn
 
 from graphkd import distributed, ops
 from graphkd.class_dropping import CLASS_DROPPINGS, ClassDropping
-from graphkd.distillers.base import Pair
+from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.functional._shapes import same_logits
+from graphkd.nodes import unmasked
 from graphkd.typing import Float, Int, Tensor
 
 
@@ -29,21 +30,20 @@ class TrustedClasses(nn.Module):
     def __init__(self, num_classes: int, drop: str | ClassDropping, temperature: float) -> None:
         super().__init__()
         self.temperature = ops.positive_temperature(temperature)
-        self.drop = CLASS_DROPPINGS.get(drop)(num_classes) if isinstance(drop, str) else drop
+        self.drop = CLASS_DROPPINGS.get(drop)(num_classes, temperature) if isinstance(drop, str) else drop
         self.register_buffer("single_share", torch.zeros(()), persistent=False)
 
     def forward(self, pair: Pair) -> Float[Tensor, ""]:
         """The term."""
         losses, counted, classes = self.drop(*_logits(pair), self.temperature, _rows(pair))
         self.single_share.copy_((classes == 1).float().mean())
-        both = distributed.total(torch.stack([losses.sum(), counted.sum()]))
-        return both[0] / both[1].detach().clamp_min(1)
+        return mean_over_batch(losses, counted)
 
     def kept_logits(self, pair: Pair) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
         """Student's and teacher's logits, those of dropped classes set to 0."""
         student, teacher = _logits(pair)
         kept = self.drop.kept(teacher, _rows(pair))
-        return torch.where(kept, student, 0.0), torch.where(kept, teacher, 0.0)
+        return torch.where(kept, unmasked(student), 0.0), torch.where(kept, unmasked(teacher), 0.0)
 
 
 def _logits(pair: Pair) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphkd import distributed, ops
-from graphkd.alignments import HUBER, MSE, Alignment, kl
+from graphkd.alignments import HUBER, MSE, ROW_SQUARES, Alignment, kl
 from graphkd.distillers.base import Pair
 from graphkd.distillers.contrast import contrast
 from graphkd.distillers.terms import TeacherGramNodes
@@ -91,8 +91,8 @@ class Cross(Implicit):
     crosses = True
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """Mean squared difference of the rows."""
-        return TeacherGramNodes("sample", _unit_cosine, MSE)(pair)
+        """Mean over samples of the squared distance of their rows."""
+        return TeacherGramNodes("sample", _unit_cosine, ROW_SQUARES)(pair)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class InfoNCE(Implicit):
 
 
 IMPLICIT: Registry[Callable[[bool, float], Implicit]] = Registry("implicit relation")
-IMPLICIT.register("cosine")(lambda diagonal, temperature: Within("cosine", "unit", MSE, diagonal))
+IMPLICIT.register("cosine")(lambda diagonal, temperature: Within("cosine", "unit", ROW_SQUARES, diagonal))
+IMPLICIT.register("cosine_mean")(lambda diagonal, temperature: Within("cosine", "unit", MSE, diagonal))
 IMPLICIT.register("sp_raw")(lambda diagonal, temperature: Within("gram", "unit", MSE, diagonal))
 IMPLICIT.register("pearson")(lambda diagonal, temperature: Within("pearson", None, MSE, diagonal))
 IMPLICIT.register("rkd_distance")(lambda diagonal, temperature: Within("euclidean", "mean", HUBER, diagonal))

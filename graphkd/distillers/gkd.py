@@ -33,13 +33,14 @@ class GKDDistiller(Distiller):
         power: p >= 1; default 1.
         neighbors: k, the teacher's strongest edges of each sample (and their reverses) that both sides keep; default
             all.
-        among: ``"all"`` (default), or ``"same"`` or ``"other"``: edges within or between the classes of ``target``.
+        among: ``"all"`` (default), or ``"same"`` or ``"other"``: edges within or between the classes of ``target``; a
+            sample whose label is below 0 has no such edge.
         maps: student's map -> teacher's map; default: all, in order.
     Shapes: maps (b, c, h, w), flattened, of any size on either side; N x N edges over the samples of all ranks.
     Raises: OptionError, UnknownNameError; MissingFeatureError without ``target`` where ``among`` needs it.
     Example: ``GKDDistiller(power=2)(student(images), teacher(images)).total``
-    Differs from the official code (cadurosar/graph_kd@4e52ed2): degrees below 0.1 are clamped there, because cosines
-    have signs and the code's root of a degree <= 0 is NaN.
+    Differs from the official code (cadurosar/graph_kd@4e52ed2): a degree below 0.1 counts as 0.1 here. Cosines have
+    signs, so a degree may be 0 or less, and the official code then gives infinity or NaN.
     """
 
     relates_maps = True
@@ -101,8 +102,9 @@ class GKDDistiller(Distiller):
             return kept
         if pair.target is None:
             raise MissingFeatureError(f"GKD with among={self.among!r} needs target=...: give it beside the features")
-        same = pair.target.unsqueeze(1) == distributed.gather(pair.target, sizes)
-        return kept & (same if self.among == "same" else ~same)
+        mine, everyone = pair.target.unsqueeze(1), distributed.gather(pair.target, sizes)
+        kept = kept & (mine >= 0) & (everyone >= 0)  # no label: neither within a class nor between two
+        return kept & (mine == everyone if self.among == "same" else mine != everyone)
 
 
 def _normalised(edges: Edges, sizes: list[int]) -> Float[Tensor, "n m"]:

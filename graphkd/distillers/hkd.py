@@ -138,17 +138,16 @@ class HKDDistiller(Distiller):
         return torch.stack(terms).sum()
 
     def _graph(self, pair: Pair) -> Float[Tensor, ""]:
-        index, nodes = self._index(pair), {}
+        index, nodes, smooth = self._index(pair), {}, {}
         if len(index) < self.neighbors:
             return self._everyone(pair, "student", "sample").new_zeros(())
         for side, _ in _SIDES:
             prediction = self._everyone(pair, side, "prediction")
             neighbors, _ = Edges(prediction, prediction, cosine).topk(self.neighbors)
             messages = neighbors.flip(0)  # PyG's edges point to the receiver
-            nodes[side] = ops.unit_rows(self.convolve[side](self._everyone(pair, side, "sample"), messages))
-        smooth = {
-            side: self._smooth(recall(self._memory(side), index), nodes[side].detach(), 0.75) for side, _ in _SIDES
-        }
+            mixed = ops.unit_rows(self.convolve[side](self._everyone(pair, side, "sample"), messages))
+            nodes[side] = mixed + 0 * prediction.sum()  # a NaN has no nearest samples: it goes out
+            smooth[side] = self._smooth(recall(self._memory(side), index), nodes[side].detach(), 0.75)
         return torch.stack([self._contrast(nodes[a], smooth[b], index, b) for a, b in _SIDES]).sum()
 
     def _contrast(self, x: Tensor, positive: Tensor, index: Int[Tensor, " b"], other: str) -> Float[Tensor, ""]:

@@ -10,6 +10,7 @@ from graphkd.distillers.terms import EdgeTerm
 from graphkd.edges import NORMALISERS
 from graphkd.errors import ShapeError
 from graphkd.features import Features
+from graphkd.functional.instances import known_vertices
 from graphkd.graph import Graph
 from graphkd.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
@@ -93,7 +94,7 @@ def _change(lower: Float[Tensor, "b c h w"], upper: Float[Tensor, "b c2 h2 w2"])
 
 
 def _vertex(pair: Pair) -> Float[Tensor, ""]:
-    return MSE(*same_samples(pair, "logits"))
+    return MSE(*known_vertices(*same_samples(pair, "logits")))
 
 
 def _transformation(pair: Pair) -> Float[Tensor, ""]:

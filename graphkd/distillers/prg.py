@@ -165,7 +165,7 @@ class PRGDistiller(Distiller):
         projector, teacher = self.graph.projector, pair.teacher_features
         assert projector is not None
         labels = teacher.tensor("logits", "PRG").argmax(-1)
-        return mean_over_batch(projector.teacher_losses(teacher.tensor("embedding", "PRG"), labels))
+        return mean_over_batch(*projector.teacher_losses(teacher.tensor("embedding", "PRG"), labels))
 
     def _edge_name(self, target: str) -> str:
         kind, _, part = target.partition(":")

@@ -7,6 +7,7 @@ import torch
 from graphkd import distributed
 from graphkd.alignments import MSE, Alignment, Outer, Penalty
 from graphkd.errors import OptionError
+from graphkd.spectral import decomposed
 from graphkd.typing import Float, Tensor
 
 
@@ -31,5 +32,5 @@ class SpectralNorm(Alignment):
         self._sum(student, teacher, None)  # checks the shapes
         difference = student - teacher
         rows = distributed.sizes(len(difference), difference.device)
-        values: Tensor = torch.linalg.svdvals(distributed.gather(difference, rows))
+        (values,) = decomposed(torch.linalg.svdvals, distributed.gather(difference, rows))
         return values.amax()

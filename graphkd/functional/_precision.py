@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from functools import reduce, wraps
 from inspect import signature
+from itertools import chain, repeat
 from typing import Any, ParamSpec
 
 import torch
 
 from graphkd.errors import ShapeError
+from graphkd.features import ordinary
 from graphkd.typing import Tensor
 
 P = ParamSpec("P")
@@ -23,19 +25,21 @@ def graph_loss(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @wraps(function)
     def loss(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        given: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        features = [
-            (name, each) for name, part in given.items() for each in _tensors(part) if name.startswith(_FEATURES)
-        ]
+        given = [*zip(names, args, strict=False), *kwargs.items()]
+        features = [(name, each) for name, part in given if name.startswith(_FEATURES) for each in _tensors(part)]
         for name, each in features:
             if not each.is_floating_point():
                 raise ShapeError(f"{name} is {each.dtype}, real floating point was expected: call .float() on it")
         if not features:
             return function(*args, **kwargs)
         dtype = reduce(torch.promote_types, (each.dtype for _, each in features), torch.float32)
-        ready = {name: _ready(part, dtype, name.startswith("teacher")) for name, part in given.items()}
+
+        def ready(name: str, part: Any) -> Any:
+            return _ready(part, dtype, name.startswith("teacher"))
+
         with torch.autocast(features[0][1].device.type, enabled=False):
-            return function(**ready)  # type: ignore[call-arg]
+            positional = map(ready, chain(names, repeat("")), args)  # too many are Python's error, as of any function
+            return function(*positional, **{name: ready(name, part) for name, part in kwargs.items()})
 
     return loss
 
@@ -52,6 +56,7 @@ def _tensors(part: Any) -> list[Tensor]:
 def _ready(part: Any, dtype: torch.dtype, constant: bool) -> Any:
     if isinstance(part, (list, tuple)):
         return [_ready(each, dtype, constant) for each in part]
-    if not isinstance(part, Tensor) or not part.is_floating_point():
+    if not isinstance(part, Tensor):
         return part
-    return (part.detach() if constant else part).to(dtype)
+    part = ordinary(part.detach() if constant else part)
+    return part.to(dtype) if part.is_floating_point() else part

@@ -2,7 +2,7 @@
 
 from graphkd.errors import ShapeError
 from graphkd.pooling import to_smaller
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Tensor
 
 
 def same_samples(student: Tensor, teacher: Tensor, ndim: int | None = None) -> None:
@@ -35,15 +35,6 @@ def same_embeddings(student: Tensor, teacher: Tensor) -> None:
     """Embeddings (b, d) of the same samples in the same space."""
     same_samples(student, teacher, 2)
     same_shape(student, teacher, "embeddings", f"project the student to width {teacher.shape[-1]}")
-
-
-def labels_of(logits: Float[Tensor, "b c"], target: Tensor) -> None:
-    """One integer label for each sample."""
-    if target.shape != logits.shape[:1] or target.is_floating_point():
-        raise ShapeError(
-            f"target {_show(target)} ({target.dtype}) and logits {_show(logits)} do not fit: "
-            "give one integer label for each sample"
-        )
 
 
 def same_maps(student: Tensor, teacher: Tensor, channels: bool = False) -> tuple[Tensor, Tensor]:

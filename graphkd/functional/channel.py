@@ -6,20 +6,19 @@ reproduction.
 
 from functools import partial
 
-import torch
-
 from graphkd.alignments import ALIGNMENTS, Alignment
 from graphkd.attention import ATTENTION, Attention, Masks
 from graphkd.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
 from graphkd.edges import Edges
 from graphkd.errors import ShapeError
-from graphkd.features import as_compute
+from graphkd.functional._precision import graph_loss
 from graphkd.spectral import SpectralGraph
 from graphkd.spectral_filters import SCALINGS, Scaling
 from graphkd.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.typing import Float, Tensor
 
 
+@graph_loss
 def crg_vertex(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b c h w"],
@@ -41,12 +40,12 @@ def crg_vertex(
     Raises: ShapeError for maps of different shapes, UnknownNameError, OptionError.
     Example: ``crg_vertex(student_maps, teacher_maps)``
     """
-    with torch.autocast(student.device.type, enabled=False):
-        student, teacher = _nodes(student, teacher)
-        masks = _masks(student, teacher, attention, tau)
-        return VERTEX_LOSSES.resolve(loss)(student, teacher, masks).mean()
+    student, teacher = _nodes(student, teacher)
+    masks = _masks(student, teacher, attention, tau)
+    return VERTEX_LOSSES.resolve(loss)(student, teacher, masks).mean()
 
 
+@graph_loss
 def crg_edge(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b c h w"],
@@ -74,16 +73,16 @@ def crg_edge(
     Example: ``crg_edge(student_maps, teacher_maps, affinity="unit_gram", alignment="row_squares", attention="off")``
         is ICKD's loss.
     """
-    with torch.autocast(student.device.type, enabled=False):
-        student, teacher = _nodes(student, teacher)
-        relation, normalise = AFFINITIES.resolve(affinity)
-        weight = None
-        if attention != "off" or not diagonal:
-            weight = entry_weight(_masks(student, teacher, attention, tau).channel, diagonal)
-        ours, theirs = (Edges(x, x, relation, normalise).dense() for x in (student, teacher))
-        return ALIGNMENTS.resolve(alignment).local(ours, theirs, weight)
+    student, teacher = _nodes(student, teacher)
+    relation, normalise = AFFINITIES.resolve(affinity)
+    weight = None
+    if attention != "off" or not diagonal:
+        weight = entry_weight(_masks(student, teacher, attention, tau).channel, diagonal)
+    ours, theirs = (Edges(x, x, relation, normalise).dense() for x in (student, teacher))
+    return ALIGNMENTS.resolve(alignment).local(ours, theirs, weight)
 
 
+@graph_loss
 def crg_spectral(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b d h w"],
@@ -110,16 +109,14 @@ def crg_spectral(
     Example: ``crg_spectral(student_maps, teacher_maps, k=8, form="projector")``
     """
     compare = SPECTRAL_FORMS.resolve(form)
-    with torch.autocast(student.device.type, enabled=False):
-        student, teacher = _nodes(student, teacher, compares_nodes(compare))
-        relation, normalise = AFFINITIES.resolve(affinity)
-        ours, theirs = (Edges(x, x, relation, normalise).dense() for x in (student, teacher))
-        operators = (graph or SpectralGraph())(ours, theirs)
-        return compare(*operators, k, SCALINGS.resolve(scaling)).mean().to(student.dtype)
+    student, teacher = _nodes(student, teacher, compares_nodes(compare))
+    relation, normalise = AFFINITIES.resolve(affinity)
+    ours, theirs = (Edges(x, x, relation, normalise).dense() for x in (student, teacher))
+    operators = (graph or SpectralGraph())(ours, theirs)
+    return compare(*operators, k, SCALINGS.resolve(scaling)).mean().to(student.dtype)
 
 
 def _nodes(student: Tensor, teacher: Tensor, compared: bool = True) -> tuple[Tensor, Tensor]:
-    student, teacher = as_compute(student), as_compute(teacher.detach())
     if student.ndim != 4 or teacher.ndim != 4 or len(student) != len(teacher):
         raise ShapeError(
             f"expected maps (b, c, h, w) of the same images, found student {tuple(student.shape)} and teacher "
@@ -127,7 +124,7 @@ def _nodes(student: Tensor, teacher: Tensor, compared: bool = True) -> tuple[Ten
         )
     if compared:
         same_maps(student, teacher)
-    return student.flatten(2), teacher.flatten(2).to(student.dtype)
+    return student.flatten(2), teacher.flatten(2)
 
 
 def _masks(student: Tensor, teacher: Tensor, attention: str | Attention, tau: float | None) -> Masks:

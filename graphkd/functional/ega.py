@@ -8,7 +8,7 @@ from graphkd.typing import Float, Tensor
 
 @graph_loss
 def ega(
-    student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"], node_weight: float = 1.0, edge_weight: float = 0.3
+    student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"], node_weight: float = 0.8, edge_weight: float = 0.24
 ) -> Float[Tensor, ""]:
     r"""Embedding graph alignment.
 
@@ -17,10 +17,10 @@ def ega(
     Paper: Ma, Chen, Akata, "Embedding Graph Alignment", BMVC 2022, eq. 7; yccm/EGA@0963f8e.
     Args:
         student, teacher: embeddings in one space.
-        node_weight, edge_weight: defaults 1 and 0.3, those of the official class (its script: 0.8 and 0.24, batch 64).
+        node_weight, edge_weight: defaults 0.8 and 0.24, the training script's for batches of 64 (its class: 1 and 0.3).
     Shapes: (b, d) twice -> scalar.
     Raises: ShapeError for other samples or widths.
-    Example: ``ega(torch.eye(3), torch.eye(3))`` is ``sqrt(6) / 2``: the off-diagonal correlations are -1/2.
+    Example: ``ega(torch.eye(3), torch.eye(3))`` is ``0.8 * sqrt(6) / 2``: the off-diagonal correlations are -1/2.
     Differs from the official code (argument order teacher, student): a constant row gives correlation 0, there NaN.
     """
     same_embeddings(student, teacher)

@@ -23,21 +23,21 @@ def irg(
     teacher_maps: Maps,
     student_logits: Float[Tensor, "b c"] | None = None,
     teacher_logits: Float[Tensor, "b c"] | None = None,
-    vertex_weight: float = 1.0,
-    edge_weight: float = 1.0,
-    transformation_weight: float = 1.0,
+    vertex_weight: float = 0.1,
+    edge_weight: float = 5.0,
+    transformation_weight: float = 5.0,
 ) -> Float[Tensor, ""]:
     r"""Instance relationship graph: logits as vertices, distances as edges, change between layers as transformation.
 
     .. math:: L = w_v \mathrm{MSE}(z^S, z^T) + w_e \tfrac13 \sum_{l} L_{edge}(F_l) + w_t L_{trans}(F_1, F_2)
 
     Paper: Liu et al., "Knowledge Distillation via Instance Relationship Graph", CVPR 2019;
-    AberHu/Knowledge-Distillation-Zoo@65470c8, yufanLIU/IRG@0a6837c (there every term weighs 0.005).
+    AberHu/Knowledge-Distillation-Zoo@65470c8, whose weights these are; in yufanLIU/IRG@0a6837c every term weighs 0.005.
     Args:
         student, teacher: pooled features.
         student_maps, teacher_maps: two maps each, the shallower first.
         student_logits, teacher_logits: without them the vertex term is left out.
-        vertex_weight, edge_weight, transformation_weight: default 1.
+        vertex_weight, edge_weight, transformation_weight: defaults 0.1, 5 and 5.
     Shapes: (b, d), (b, e), two maps (b, c, h, w) each, (b, classes) -> scalar.
     Raises: ShapeError for other samples, classes or numbers of maps.
     Example: ``irg(x, x, (first, second), (first, second))`` is 0.
@@ -53,7 +53,13 @@ def irg(
     if student_logits is None or teacher_logits is None:
         return loss
     same_logits(student_logits, teacher_logits)
-    return loss + vertex_weight * mse_loss(student_logits, teacher_logits)
+    return loss + vertex_weight * mse_loss(*known_vertices(student_logits, teacher_logits))
+
+
+def known_vertices(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"]) -> tuple[Tensor, Tensor]:
+    """IRG's vertices of both sides; a class that the teacher masks by -inf is 0 in both, no distance."""
+    masked = teacher == -torch.inf
+    return student.masked_fill(masked, 0.0), teacher.masked_fill(masked, 0.0)
 
 
 @graph_loss

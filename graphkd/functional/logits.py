@@ -1,13 +1,15 @@
 """Losses of logits: KD, DKD, DIST, and the similarities of a CLIP."""
 
 import torch
+from graphkd_kernels.reference.rows import expectation
 from torch.nn.functional import logsigmoid
 
 from graphkd import ops
 from graphkd.alignments import CROSS_ENTROPY, KL
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import labels_of, same_logits, same_samples, same_shape
+from graphkd.functional._shapes import same_logits, same_samples, same_shape
+from graphkd.labels import labelled, only_counted
 from graphkd.relations import cosine
 from graphkd.typing import Float, Int, Tensor
 
@@ -51,18 +53,19 @@ def dkd(
     Paper: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, eq. 7; megvii-research/mdistiller@a08d46f.
     Args:
         student_logits, teacher_logits: over the same classes, at least 2.
-        target: labels.
+        target: labels in [0, c); a sample whose label is below 0 has none and leaves the mean.
         alpha, beta: weights of :func:`dkd_target` and :func:`dkd_non_target`; defaults 1 and 8.
         temperature: T > 0; default 4.
     Shapes: (b, c), (b, c), (b,) -> scalar.
-    Raises: ShapeError for other classes, samples or a single class; OptionError for a temperature <= 0.
+    Raises: ShapeError for other classes, samples or a single class; OptionError for a temperature <= 0; DataError for
+        a label of c or more (on a GPU the loss is NaN).
     Example: ``dkd(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([0]))`` is 0.
     Differs from the official code: it hides the label by -1000 and takes the logarithm of a probability, which is NaN
     from a logit gap of some 420 on; here the label is left out of the log-softmax and no underflowed probability is
     read. The official warm-up belongs to the training loop.
     """
-    split = dkd_parts(student_logits, teacher_logits, target, temperature)
-    return alpha * split[0].mean() + beta * split[1].mean()
+    target_part, other_part, counted = dkd_parts(student_logits, teacher_logits, target, temperature)
+    return alpha * _mean(target_part, counted) + beta * _mean(other_part, counted)
 
 
 @graph_loss
@@ -79,7 +82,8 @@ def dkd_target(
     Args, Shapes, Raises: as of :func:`dkd`.
     Example: ``dkd_target(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([0]))`` is 0.
     """
-    return dkd_parts(student_logits, teacher_logits, target, temperature)[0].mean()
+    part, _, counted = dkd_parts(student_logits, teacher_logits, target, temperature)
+    return _mean(part, counted)
 
 
 @graph_loss
@@ -97,7 +101,8 @@ def dkd_non_target(
     Args, Shapes, Raises: as of :func:`dkd`.
     Example: ``dkd_non_target(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, dtype=torch.long))`` is 0.
     """
-    return dkd_parts(student_logits, teacher_logits, target, temperature)[1].mean()
+    _, part, counted = dkd_parts(student_logits, teacher_logits, target, temperature)
+    return _mean(part, counted)
 
 
 def dkd_parts(
@@ -105,26 +110,37 @@ def dkd_parts(
     teacher_logits: Float[Tensor, "b c"],
     target: Int[Tensor, " b"],
     temperature: float = 4.0,
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Both parts of DKD for each sample, times T^2, in the precision given. Shapes, Raises: as of :func:`dkd`."""
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Both parts of DKD for each sample, times T^2, in the precision given, and 1 for each sample with a label.
+
+    Shapes, Raises: as of :func:`dkd`.
+    """
     same_logits(student_logits, teacher_logits)
-    labels_of(student_logits, target)
+    target, counted = labelled(target, student_logits)
     ops.positive_temperature(temperature)
     if student_logits.shape[1] < 2:
         raise ShapeError(f"DKD splits at least 2 classes, found logits {tuple(student_logits.shape)}: use kd")
     label = torch.arange(student_logits.shape[1], device=target.device) == target.unsqueeze(1)
     target_s, others_s = _split(student_logits / temperature, label)
     target_t, others_t = _split(teacher_logits / temperature, label)
-    target_part = (target_t.exp() * (target_t - target_s)).sum(-1)
-    other_part = (torch.where(label, 0.0, others_t.exp()) * (others_t - others_s)).sum(-1)
-    return temperature**2 * target_part, temperature**2 * other_part
+    parts = expectation(target_t.exp(), target_t - target_s), expectation(others_t.exp(), others_t - others_s)
+    target_part, other_part = (only_counted(temperature**2 * part, counted) for part in parts)
+    return target_part, other_part, counted
+
+
+def _mean(part: Float[Tensor, " b"], counted: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    return part.sum() / counted.sum().clamp_min(1)
 
 
 def _split(logits: Tensor, label: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
-    """log [p_y, 1 - p_y], and the log-softmax over the other classes (0 at the label)."""
-    rest = logits.masked_fill(label, float("-inf")).logsumexp(-1, keepdim=True)
+    """log [p_y, 1 - p_y], and the log-softmax over the other classes (-inf at the label and at masked classes)."""
+    logits = logits - logits.detach().amax(-1, keepdim=True)  # as in a softmax: of +inf comes a NaN
+    others = logits.masked_fill(label, -torch.inf)
+    alone = others.amax(-1, keepdim=True) == -torch.inf  # no other class is left; logsumexp has no gradient there
+    rest = torch.where(alone, -torch.inf, others.masked_fill(alone, 0.0).logsumexp(-1, keepdim=True))
     odds = torch.where(label, logits, 0.0).sum(-1, keepdim=True) - rest  # log p_y / (1 - p_y): exact for small p_y
-    return torch.cat([logsigmoid(odds), logsigmoid(-odds)], -1), torch.where(label, 0.0, logits - rest)
+    shares = torch.where(others == -torch.inf, others, others - rest)
+    return torch.cat([logsigmoid(odds), logsigmoid(-odds)], -1), shares
 
 
 @graph_loss

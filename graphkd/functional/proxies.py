@@ -7,6 +7,7 @@ from graphkd.alignments import FROBENIUS, RMS, Alignment
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_samples
+from graphkd.nodes import unmasked
 from graphkd.registry import unknown
 from graphkd.relations import pearson
 from graphkd.typing import Float, Tensor
@@ -99,5 +100,5 @@ def _blend(rho: float, features: tuple[Tensor, Tensor], logits: tuple[Tensor | N
     source, target = logits
     if source is None or target is None:
         raise MissingFeatureError("PRG compares logits as well: give the logits of both networks, or rho=1.0")
-    block = pearson(source, target)
+    block = pearson(unmasked(source), unmasked(target))
     return block if rho == 0 else rho * pearson(*features) + (1 - rho) * block

@@ -157,7 +157,9 @@ def correlation_congruence_adjacent(student: Float[Tensor, "b d"], teacher: Floa
     Shapes: (b, d) twice -> scalar.
     Raises: ShapeError for other samples or widths.
     Example: ``correlation_congruence_adjacent(x, x)`` is 0.
-    Differs from the official code: one sample gives 0 (there NaN).
+    Differs from the official code: one sample gives 0 (there NaN), and the teacher gets no gradient. RepDistiller
+    trains a linear layer on each side by this loss, the teacher's too, as ``CCDistiller(form="adjacent",
+    embed_dim=128)`` does.
     """
     same_embeddings(student, teacher)
     delta = (student - teacher).abs()
@@ -183,8 +185,8 @@ def gkd(
     Shapes: (b, ...), (b, ...) -> scalar.
     Raises: ShapeError for other samples, OptionError for power < 1 or neighbors < 1.
     Example: ``gkd(2 * x, x)`` is 0.
-    Differs from the official code: degrees below 0.1 are clamped there (signed cosines give degrees <= 0, the source
-    then NaN).
+    Differs from the official code: a degree below 0.1 counts as 0.1 here. Cosines have signs, so a degree may be 0 or
+    less, and the official code then gives infinity or NaN.
     """
     same_samples(student, teacher)
     if power < 1 or (neighbors is not None and neighbors < 1):

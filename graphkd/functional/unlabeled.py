@@ -5,9 +5,9 @@ EIKD-style: reconstructed from the abstract and the DFND protocol; not a reprodu
 """
 
 import torch
+from graphkd_kernels.reference.rows import expectation
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_logits, same_samples, same_shape
@@ -32,9 +32,11 @@ def explicit_features(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d
 
 @graph_loss
 def implicit_relations(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
-    r"""EIKD's implicit term: cosines between samples, rows of unit length.
+    r"""EIKD's implicit term: the squared distance of each sample's cosines with all samples, rows of unit length.
 
-    .. math:: L = \frac{1}{N^2} \lVert R^S - R^T \rVert_F^2, \qquad R = \mathrm{unit\ rows}(\cos(h_i, h_j))
+    .. math:: L = \frac{1}{N} \lVert R^S - R^T \rVert_F^2, \qquad R = \mathrm{unit\ rows}(\cos(h_i, h_j))
+
+    A mean over samples, as :func:`explicit_features`; over all N^2 entries its gradient would vanish in large batches.
 
     EIKD-style: reconstructed from the abstract and the DFND protocol; not a reproduction.
     Shapes: (b, d), (b, e) -> scalar.
@@ -42,8 +44,8 @@ def implicit_relations(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b 
     Example: ``implicit_relations(2 * h, h)`` is 0.
     """
     same_samples(student, teacher, 2)
-    relations = (ops.unit_rows(cosine(h, h)) for h in (student, teacher))
-    return MSE.local(next(relations), next(relations))
+    ours, theirs = (ops.unit_rows(cosine(h, h)) for h in (student, teacher))
+    return (ours - theirs).square().sum(-1).mean()
 
 
 @graph_loss
@@ -90,9 +92,8 @@ def class_dropped_parts(
     hidden = torch.where(kept, 0.0, float("-inf"))
     log_t = (teacher_logits / temperature + hidden).log_softmax(-1)
     log_s = (student_logits / temperature + (0.0 if student_keeps_all else hidden)).log_softmax(-1)
-    gap = torch.where(kept, log_t, 0.0) - torch.where(kept, log_s, 0.0)  # never -inf times 0
     weight = used.to(log_t.dtype)
-    return temperature**2 * weight * (log_t.exp() * gap).sum(-1), weight
+    return temperature**2 * weight * expectation(log_t.exp(), log_t - log_s), weight
 
 
 def top_classes(teacher_logits: Float[Tensor, "b c"], k: int) -> Bool[Tensor, "b c"]:
@@ -105,16 +106,22 @@ def top_classes(teacher_logits: Float[Tensor, "b c"], k: int) -> Bool[Tensor, "b
     return _rank(teacher_logits) < k
 
 
-def mass_classes(teacher_logits: Float[Tensor, "b c"], share: float) -> Bool[Tensor, "b c"]:
+def mass_classes(teacher_logits: Float[Tensor, "b c"], share: float, temperature: float = 4.0) -> Bool[Tensor, "b c"]:
     """The smallest set of best classes whose probabilities reach ``share``; the best is always kept.
 
-    Raises: OptionError for a share outside (0, 1].
+    Args:
+        teacher_logits: of each sample.
+        share: in (0, 1].
+        temperature: of the softmax, > 0; default 4, that of :func:`class_dropped_kd`.
+    Raises: OptionError for a share outside (0, 1], or a temperature <= 0.
     """
     if not 0 < share <= 1:
         raise OptionError(f"the share of probability is in (0, 1], found {share}")
+    ops.positive_temperature(temperature)
     if share == 1:
         return torch.ones_like(teacher_logits, dtype=torch.bool)
-    probabilities = teacher_logits.detach().softmax(-1, torch.promote_types(teacher_logits.dtype, torch.float32))
+    logits = teacher_logits.detach().to(torch.promote_types(teacher_logits.dtype, torch.float32))
+    probabilities = (logits / temperature).softmax(-1)
     ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ranked.cumsum(-1) - ranked  # what better classes hold
     return torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before < share)

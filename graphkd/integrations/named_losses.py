@@ -11,6 +11,7 @@ from graphkd.data.epochs import EpochBatches
 from graphkd.errors import DistributedError
 from graphkd.features import Features
 from graphkd.losses import Losses
+from graphkd.paths import local_path
 from graphkd.tap import Tap
 from graphkd.training.files import write_file
 from graphkd.typing import Tensor
@@ -38,7 +39,7 @@ def save_student(student: nn.Module, path: Path | str) -> Path:
     """  # noqa: E501
     from safetensors.torch import save_model
 
-    path, model = Path(path), student.model if isinstance(student, Tap) else student
+    path, model = local_path(path), student.model if isinstance(student, Tap) else student
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, lambda temporary: save_model(model, str(temporary)))
     return path

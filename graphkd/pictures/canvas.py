@@ -10,6 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import torch
 
 from graphkd.errors import NonFiniteError, OptionError, ShapeError
+from graphkd.paths import local_path
 from graphkd.text import shown
 from graphkd.typing import Int, Tensor
 
@@ -71,7 +72,7 @@ def save_picture(figure: Any, path: Path | str) -> Path:
 
     Raises: OptionError for another suffix.
     """
-    path = Path(path)
+    path = local_path(path)
     kind = path.suffix[1:].lower()
     if kind not in FORMATS:
         raise OptionError(f"pictures are png or svg, found {path.name!r}: end the name in .png or .svg")

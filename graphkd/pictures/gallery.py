@@ -10,6 +10,7 @@ import torch
 from graphkd import relations
 from graphkd.edges import NORMALISERS, Edges
 from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.paths import local_path
 from graphkd.pictures.canvas import finite
 from graphkd.pictures.confusion import draw_confusion
 from graphkd.pictures.curves import draw_curves
@@ -77,7 +78,7 @@ def gallery(run: Path | str, seed: int = 0) -> list[Section]:
     Raises: CheckpointError for a folder whose files are damaged.
     Example: ``[picture.name for section in gallery("runs/photos-1") for picture in section.pictures]``
     """
-    facts, watched = Facts.read(Path(run)), Watched.read(Path(run))
+    facts, watched = Facts.read(local_path(run)), Watched.read(local_path(run))
     return [_curves(facts), *_of_watched(watched, seed), _classes(facts, watched)]
 
 

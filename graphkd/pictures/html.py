@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import graphkd
+from graphkd.paths import local_path
 from graphkd.pictures.canvas import png_bytes
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section, gallery
@@ -46,8 +47,8 @@ def write_html_report(
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    run = Path(run)
-    path = run / REPORT if path is None else Path(path)
+    run = local_path(run)
+    path = run / REPORT if path is None else local_path(path)
     sections = gallery(run, seed) if sections is None else sections
     facts, watched = Facts.read(run), Watched.read(run)
     environment = Environment(

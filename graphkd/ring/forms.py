@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from graphkd_kernels.reference.rows import expectation
 
 from graphkd import distributed
 from graphkd.ring.pairs import Pairs
@@ -118,7 +119,7 @@ def _softmax_sums(pairs: Pairs, temperature: float) -> tuple[Tensor, ...]:
     def sums(s: Tensor, t: Tensor, tops: Tensor) -> Tensor:
         s, t = (s - tops[:, :1]) / temperature, (t - tops[:, 1:]) / temperature
         weights = t.exp()
-        return _columns([s.exp().sum(-1), weights.sum(-1), (weights * s).sum(-1), (weights * (t - s)).sum(-1)])
+        return _columns([s.exp().sum(-1), weights.sum(-1), expectation(weights, s), expectation(weights, t - s)])
 
     return pairs.sum(sums, pairs.maximum()).unbind(-1)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from graphkd.errors import TapError, TeacherError
 from graphkd.huggingface import PREFIX, hf_build, hf_config, hf_preprocessing
+from graphkd.paths import local_path
 from graphkd.teachers.tokenizers import Tokenizer
 from graphkd.typing import Float, Int, Tensor
 
@@ -30,7 +31,7 @@ def open_clip_files(name: str) -> Files:
     Raises: TeacherError where they are missing or cannot be downloaded.
     """
     if name.startswith(FOLDER):
-        folder = Path(name.removeprefix(FOLDER)).expanduser()
+        folder = local_path(name.removeprefix(FOLDER))
         weights = [folder / each for each in _WEIGHTS if (folder / each).is_file()]
         others = sorted(folder.glob("*.safetensors"))
         if not (folder / _CONFIG).is_file() or not (weights or len(others) == 1):

@@ -12,6 +12,7 @@ from torch import nn
 
 from graphkd.errors import TeacherError
 from graphkd.huggingface import PREFIX
+from graphkd.paths import local_path
 from graphkd.registry import unknown
 from graphkd.teachers.archives import check_archive, check_size
 from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
@@ -124,7 +125,7 @@ def _config(
         source: Path | Mapping[str, Any] = model
         data = deepcopy(dict(model))
     else:
-        source = Path(model)
+        source = local_path(model)
         data = _read_json(source)
     preprocess |= {key: value for key, value in data.get("preprocess_cfg", {}).items() if key in preprocess}
     config = data.get("model_cfg", data)
@@ -169,7 +170,7 @@ def _listed(tags: Mapping[str, Any]) -> str:
 
 def _file(model: object, pretrained: str | Path, source: object) -> Path:
     """A local checkpoint, or the error that fits."""
-    path = Path(pretrained).expanduser()
+    path = local_path(pretrained)
     if path.is_file():
         return path
     if path.is_dir():

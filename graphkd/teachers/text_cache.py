@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from graphkd.paths import local_path
 from graphkd.teachers.digests import json_digest, tensor_digest
 from graphkd.teachers.templates import fill
 from graphkd.text import read_json
@@ -31,7 +32,7 @@ class TextCache:
 
     def __init__(self, root: str | Path, facts: Mapping[str, str], classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
-        self.folder = Path(root).expanduser() / json_digest([dict(facts), self.classes])[:16]
+        self.folder = local_path(root) / json_digest([dict(facts), self.classes])[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._owner = {"format": 1, "facts": dict(facts), "classes": list(self.classes)}
 

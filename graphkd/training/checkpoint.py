@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graphkd.errors import CheckpointError
+from graphkd.paths import local_path
 from graphkd.registry import unknown
 from graphkd.training.files import flush, write_json, written
 from graphkd.training.tree import pack, unpack
@@ -199,7 +200,7 @@ def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:
     """
     if which not in ("last", "best"):
         raise unknown("checkpoint", which, ["best", "last"])
-    checkpoints = Checkpoints(Path(run) / "checkpoints")
+    checkpoints = Checkpoints(local_path(run) / "checkpoints")
     newest = checkpoints.newest()
     if newest is None:
         raise CheckpointError(f"{run} holds no checkpoint: is it the folder of a run?")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import Any
 
 from graphkd.errors import CheckpointError, OptionError
@@ -101,6 +102,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("trackers", "freeze"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for field in fields(self):
+            if field.type in (int, int | None):
+                self._make_whole(field.name, optional=field.type is not int)
         at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
         at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0}
@@ -118,6 +122,12 @@ class TrainConfig:
                 raise unknown(name, getattr(self, name), list(known))
         if self.nonfinite == "lower_scale" and self.precision != "fp16":
             raise OptionError(f"nonfinite='lower_scale' needs precision='fp16', found {self.precision!r}: use 'skip'")
+
+    def _make_whole(self, name: str, optional: bool) -> None:
+        value = getattr(self, name)
+        if not (optional and value is None):
+            self._require(name, isinstance(value, Integral) and not isinstance(value, bool), "a whole number")
+            object.__setattr__(self, name, int(value))
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

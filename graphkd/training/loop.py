@@ -75,11 +75,11 @@ class Trainer:
         if (config.mixup or config.cutmix) and step.task is not None:
             raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
         self.config, self.features, self.run = config, features, RunFolder(run)
-        self.accelerator = make_accelerator(config, Path(run)) if accelerator is None else require_all(accelerator)
+        self.accelerator = make_accelerator(config, self.run.path) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
-        self.looks = Looks(watch, Path(run), config.epochs, self.accelerator)
+        self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
         self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from graphkd.paths import local_path
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.files import write_file, write_json, written
 from graphkd.training.metrics import Scores
@@ -67,7 +68,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = local_path(path)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.metrics = self.path / "metrics.jsonl"
 

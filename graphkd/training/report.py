@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from torch import nn
 
+from graphkd.paths import local_path
 from graphkd.text import in_markdown, shown
 from graphkd.training.files import write_file
 
@@ -114,7 +115,7 @@ def write_report(
 
     Example: ``print(write_report(run / "report.md", rows, "teacher, zero-shot"))``
     """
-    path = Path(path)
+    path = local_path(path)
     parts = [
         f"# {in_markdown(title)}",
         markdown_table(rows, teacher),

@@ -14,6 +14,7 @@ from graphkd.data.views import Views
 from graphkd.edges import Edges
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
+from graphkd.spectral import decomposed
 from graphkd.training.files import write_file, write_json
 from graphkd.training.metrics import evaluating
 from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, epoch_of
@@ -121,9 +122,7 @@ class Looks:
 def channel_spectrum(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
     """Eigenvalues, ascending, of the Laplacian of each image's channel graph (Pearson's correlation); NaN of NaN."""
     nodes = maps.detach().float().cpu().flatten(2)
-    if not nodes.isfinite().all():  # the decomposition would not end
-        return torch.full(nodes.shape[:2], torch.nan)
-    return torch.linalg.eigvalsh(Edges(nodes, nodes, relations.pearson).laplacian())  # type: ignore[no-any-return]
+    return decomposed(torch.linalg.eigvalsh, Edges(nodes, nodes, relations.pearson).laplacian())[0]
 
 
 def _joined(found: list[Any]) -> dict[str, Tensor]:

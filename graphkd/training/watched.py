@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from graphkd.errors import CheckpointError
+from graphkd.paths import local_path
 from graphkd.text import read_json
 from graphkd.typing import Float, Int, Tensor
 
@@ -57,7 +58,7 @@ class Watched:
     @classmethod
     def read(cls, run: Path) -> "Watched | None":
         """Of a run folder; ``None`` where nothing was watched. Raises: CheckpointError for damaged files."""
-        folder = Path(run) / FOLDER
+        folder = local_path(run) / FOLDER
         if not (folder / ABOUT).is_file():
             return None
         try:

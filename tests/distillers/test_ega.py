@@ -49,7 +49,7 @@ def test_frozen_head_needs_no_labels_and_does_not_move():
 
 def test_without_teacher_head_the_student_meets_the_embedding_itself():
     student, teacher = networks(9)
-    distiller = made(teacher_head="none", node_weight=1.0, edge_weight=0.3)
+    distiller = made(teacher_head="none")
     projected = distiller.project(student.embedding)
     assert projected.shape == (9, 8)
     assert_close(distiller(student, teacher).total, functional.ega(projected, teacher.embedding))

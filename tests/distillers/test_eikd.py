@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from graphkd.alignments import MSE
 from graphkd.class_dropping import TopK
 from graphkd.distillers.eikd import EIKDDistiller
-from graphkd.distillers.eikd_implicit import IMPLICIT
+from graphkd.distillers.eikd_implicit import IMPLICIT, Within
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features
 from graphkd.functional import class_dropped_kd, explicit_features, implicit_relations, kd, top_classes
@@ -38,8 +39,10 @@ def test_the_default_keeps_every_class_and_compares_directions():
 def test_the_first_reading_is_a_preset_and_what_is_given_goes_before_it():
     student, teacher = features(), features(seed=1)
     literal = EIKDDistiller(5, 5, 12, preset="literal")(student, teacher)
-    written = {"drop": TopK(10), "explicit": "features", "explicit_weight": 1.0, "implicit_weight": 1.0}
+    written = {"drop": TopK(10), "explicit": "features", "relation": Within("cosine", "unit", MSE)}
+    written |= {"explicit_weight": 1.0, "implicit_weight": 1.0}
     assert_close(literal, EIKDDistiller(5, 5, 12, **written)(student, teacher))
+    assert_close(6 * literal["eikd/implicit"], EIKDDistiller(5, 5, 12)(student, teacher)["eikd/implicit"])
     assert set(EIKDDistiller(5, 5, 12, preset="literal", explicit_weight=0.0).terms) == {"kd", "implicit"}
     with pytest.raises(UnknownNameError, match="literal, stable"):
         EIKDDistiller(5, 5, 12, preset="litteral")
@@ -96,7 +99,7 @@ def test_a_dropped_diagonal_plays_no_part():
         unit = each.embedding / each.embedding.norm(dim=1, keepdim=True)
         cosines = (unit @ unit.T).fill_diagonal_(0)
         rows.append(cosines / cosines.norm(dim=1, keepdim=True))
-    assert_close(found, (rows[0] - rows[1]).square().mean())
+    assert_close(found, (rows[0] - rows[1]).square().sum(-1).mean())
     softmax = EIKDDistiller(5, 5, 12, keep_diagonal=False, relation="softmax", **ONLY_IMPLICIT)(student, teacher).total
     others = [
         (each.embedding / each.embedding.norm(dim=1, keepdim=True))

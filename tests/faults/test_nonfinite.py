@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from graphkd.distillers.channel_levels import Level
+from graphkd.distillers.crg import CRGDistiller
 from graphkd.errors import NonFiniteError, OptionError
+from graphkd.features import Features
+from graphkd.step import Step, labelled_cross_entropy
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
+from graphkd.training.loop import Trainer
 from graphkd.training.meter import Meter
 from graphkd.training.record import read_metrics
 from graphkd.training.signals import Interrupted
@@ -41,6 +46,35 @@ def test_skip_leaves_the_update_out_and_names_the_term(tmp_path, caplog):
     lines = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "loss" in line]
     assert [line["refused"] for line in lines] == [0, 0, 1] + [0] * 7
     assert lines[2]["mimic/ce"] > 0  # the other term is still reported
+
+
+class WithMaps(tiny.Student):
+    def forward(self, images):
+        maps = self.body(images)
+        embedding = maps.mean((2, 3))
+        return Features(embedding=embedding, logits=self.head(embedding), maps={"body": maps})
+
+
+@pytest.mark.parametrize("options", [{"gamma": 1.0}, {"spectral_form": "procrustes"}, {"spectral_form": "spectrum"}])
+def test_skip_holds_where_a_spectrum_is_decomposed(tmp_path, options):
+    torch.manual_seed(0)
+    calls = []
+
+    def features(batch):
+        calls.append(batch)
+        generator = torch.Generator().manual_seed(len(calls))
+        maps = torch.rand(len(batch), 8, 4, 4, generator=generator)
+        if len(calls) == 3:
+            maps[0, 0, 0, 0] = torch.nan
+        return Features(embedding=maps.mean((2, 3)), maps={"body": maps})
+
+    crg = CRGDistiller([Level("body", "body", 8, 8)], k=2, **options)
+    step = Step(WithMaps(), crg, task=labelled_cross_entropy)
+    config = tiny.config(nonfinite="skip", log_every=1)
+    made = Trainer(step, tiny.views(labels=True), features, config, tmp_path)
+    assert made.fit().updates == 10
+    assert made.at.skipped == 1
+    assert all(parameter.isfinite().all() for parameter in step.parameters())
 
 
 def test_skip_is_bounded(tmp_path):

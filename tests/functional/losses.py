@@ -55,6 +55,9 @@ LOSSES: dict[str, Loss] = {
     "fsp": lambda s, t, y: F.fsp(two_maps(s), two_maps(t)),
     "nst": lambda s, t, y: F.nst(maps(s), maps(t)),
     "attention_transfer": lambda s, t, y: F.attention_transfer(maps(s), maps(t)),
+    "crg_vertex": lambda s, t, y: F.crg_vertex(maps(s), maps(t)),
+    "crg_edge": lambda s, t, y: F.crg_edge(maps(s), maps(t)),
+    "crg_spectral": lambda s, t, y: F.crg_spectral(maps(s, 4), maps(t, 4), k=3),  # all: no gap at a cut to depend on
     "fitnet": lambda s, t, y: F.fitnet(s, t),
     "explicit_features": lambda s, t, y: F.explicit_features(s, t),
     "implicit_relations": lambda s, t, y: F.implicit_relations(s, t),
@@ -67,6 +70,23 @@ LOSSES: dict[str, Loss] = {
     "prg_edge": lambda s, t, y: F.prg_edge(s, t, s[:2], t[:2], s, t, s[:2], t[:2]),
 }
 
+OF_LOGITS = [
+    "kd",
+    "dkd",
+    "dkd_target",
+    "dkd_non_target",
+    "dist",
+    "dist_inter",
+    "dist_intra",
+    "irg",
+    "prg_node",
+    "prg_node_identity",
+    "prg_node_teacher_gram",
+    "prg_edge",
+    "class_dropped_top",
+    "class_dropped_mass",
+    "class_dropped_teacher_only",
+]
 NOT_ZERO_AT_TEACHER = {
     "ega",
     "ega_node",

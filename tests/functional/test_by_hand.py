@@ -141,7 +141,7 @@ def test_ega_ignores_scale_and_shift_of_rows():
     generator = torch.Generator().manual_seed(5)
     t = torch.randn(8, 16, generator=generator, dtype=torch.float64)
     for student in (3 * t + 7, t):  # stored with the golden values; the edge term is rounding noise
-        assert_close(F.ega(student, t), tensor(1.5300464207088977, dtype=torch.float64), rtol=1e-9, atol=0)
+        assert_close(F.ega(student, t, 1.0, 0.3), tensor(1.5300464207088977, dtype=torch.float64), rtol=1e-9, atol=0)
 
 
 def test_ega_gradient_keeps_to_the_invariances():

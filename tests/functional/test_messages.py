@@ -100,6 +100,22 @@ def test_options_out_of_range(call, message):
         call(torch.randn(3, 4))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: F.rkd_distance(x, x, 25.0), "takes 2 positional arguments but 3 were given"),
+        (lambda x: F.ega(x, x, 1, 0.3, "more"), "takes from 2 to 4 positional arguments but 5 were given"),
+        (lambda x: F.kd(x, x, 4.0, temperature=1.0), "got multiple values for argument 'temperature'"),
+        (lambda x: F.kd(x, teacher=x), "got an unexpected keyword argument 'teacher'"),
+        (lambda x: F.kd(x), "missing 1 required positional argument: 'teacher_logits'"),
+        (lambda x: F.crg_vertex(x, x, "mse"), "takes 2 positional arguments but 3 were given"),
+    ],
+)
+def test_arguments_are_those_of_any_function(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(torch.randn(3, 4))
+
+
 def test_dsig_needs_one_truth_value_for_each_proposal():
     with pytest.raises(ShapeError, match=r"foreground mask \(2,\).*one truth value for each proposal"):
         F.dsig(torch.zeros(3, 4), torch.zeros(3, 4), torch.ones(2, dtype=torch.bool))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import tensor
+from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from graphkd import functional as F
@@ -52,7 +53,17 @@ def test_explicit_features_by_hand():
 
 def test_implicit_relations_of_two_samples():  # cosines I against all ones: rows (1, 0) against (1, 1) / sqrt 2
     s = 0.5**0.5
-    assert_close(F.implicit_relations(2 * torch.eye(2), torch.ones(2, 3)), tensor(2 * ((1 - s) ** 2 + s**2) / 4))
+    assert_close(F.implicit_relations(2 * torch.eye(2), torch.ones(2, 3)), tensor((1 - s) ** 2 + s**2))
+
+
+def test_the_gradients_of_both_feature_terms_stay_of_one_size():  # divided by N^2, the second would vanish
+    ratios = []
+    for n in (32, 512):
+        h, t = _random(n, 16).requires_grad_(), _random(n, 16, seed=1)
+        terms = F.implicit_relations(h, t), F.explicit_features(normalize(h), normalize(t))
+        implicit, explicit = (torch.autograd.grad(each, h)[0].norm() for each in terms)
+        ratios.append(implicit / explicit)
+    assert all(0.3 < ratio < 3 for ratio in ratios)
 
 
 def _kept(teacher, reading):
@@ -92,8 +103,16 @@ def test_top_classes_break_ties_by_class():
 
 def test_mass_keeps_the_smallest_set_that_reaches_the_share():
     logits = tensor([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]]).log()
-    assert F.mass_classes(logits, 0.5).tolist() == [[True, False, False], [False, False, True]]
-    assert F.mass_classes(logits, 0.85).tolist() == [[True, True, False], [True, True, True]]
+    assert F.mass_classes(logits, 0.5, 1.0).tolist() == [[True, False, False], [False, False, True]]
+    assert F.mass_classes(logits, 0.85, 1.0).tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_mass_is_that_of_the_softened_probabilities():
+    logits = 4 * tensor([[0.6, 0.3, 0.1]]).log()  # at temperature 4 these probabilities, at 1 the first alone has 94 %
+    assert F.mass_classes(logits, 0.85).tolist() == [[True, True, False]]
+    assert F.mass_classes(logits, 0.85, 1.0).tolist() == [[True, False, False]]
+    with pytest.raises(OptionError, match="temperature of a softmax is > 0, found 0"):
+        F.mass_classes(logits, 0.85, 0.0)
 
 
 def test_samples_of_dropped_classes_leave_the_mean():

@@ -87,6 +87,14 @@ def test_float32_is_as_near_to_float64_as_the_reference(name, noise):
         assert ours <= max(2 * theirs, floor) + 1e-9
 
 
+@pytest.mark.parametrize("of_student", [False, True])
+def test_masked_classes_of_row_kl(of_student, small_blocks):
+    student, teacher = inputs("row_kl")
+    masked = randn(*teacher.shape, seed=7) > 1
+    masked[:, 0] = False
+    same("row_kl", [student.masked_fill(masked & of_student, -torch.inf), teacher.masked_fill(masked, -torch.inf)])
+
+
 @every
 def test_a_nan_goes_out(name):
     tensors = inputs(name)

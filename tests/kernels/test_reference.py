@@ -1,4 +1,4 @@
-from math import log, sqrt
+from math import exp, log, sqrt
 
 import pytest
 import torch
@@ -50,6 +50,13 @@ def test_row_kl_by_hand():  # teacher (1/2, 1/2), student (1/4, 3/4): log(2 / sq
     student, teacher = tensor([[0.0, log(3)]]), tensor([[5.0, 5.0]])
     assert_close(reference.row_kl(student, teacher), tensor([log(2 / sqrt(3))]))
     assert_close(reference.row_kl(2 * student, teacher, 2.0), tensor([log(2 / sqrt(3))]))
+
+
+def test_row_kl_of_a_class_without_probability():  # 0 log 0 = 0: what the teacher masks counts nothing
+    masked, student = tensor([[0.0, -torch.inf, 0.0]]), tensor([[0.0, 5.0, log(3)]])
+    assert_close(reference.row_kl(student.masked_fill(masked.isinf(), -torch.inf), masked), tensor([log(2 / sqrt(3))]))
+    assert_close(reference.row_kl(student, masked), tensor([log((4 + exp(5)) / (2 * sqrt(3)))]))
+    assert reference.row_kl(masked, student).item() == torch.inf
 
 
 def test_row_pearson_by_hand():

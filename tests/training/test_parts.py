@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, tensor
@@ -27,12 +28,22 @@ from graphkd.training.record import RunFolder, read_metrics
         ({"ema": 1.0}, r"ema must be in \(0, 1\), or None for no moving average, found 1.0"),
         ({"clip": 0.0}, "clip must be > 0, or None for no clipping, found 0.0"),
         ({"mixup": -1.0}, "mixup must be >= 0, found -1.0"),
+        ({"epochs": 1.5}, "epochs must be a whole number, found 1.5"),
+        ({"chunk": 2.0}, "chunk must be a whole number, found 2.0"),
+        ({"log_every": None}, "log_every must be a whole number, found None"),
+        ({"seed": True}, "seed must be a whole number, found True"),
         ({"precision": "bf61"}, "unknown precision 'bf61'; did you mean 'bf16'"),
     ],
 )
 def test_options_that_make_no_sense(changes, message):
     with pytest.raises(OptionError, match=message):
         TrainConfig(**changes)
+
+
+def test_whole_numbers_of_other_libraries_become_pythons():
+    config = TrainConfig(epochs=np.int64(3), chunk=np.int32(2))
+    assert (type(config.epochs), type(config.chunk)) == (int, int)
+    assert json.loads(json.dumps(config.to_dict()))["epochs"] == 3
 
 
 def test_options_survive_json():

@@ -23,6 +23,7 @@ from graphkd.data.fingerprint import some
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.freezing import freeze
+from graphkd.paths import local_path
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.students import create_student
 from graphkd.tap import Tap
@@ -82,7 +83,7 @@ def _folder(config: Distill) -> Path:
 
 def _next_folder(data: str, resume: bool) -> Path:
     """The newest run on these images to resume, or a new one."""
-    name = Path(data).expanduser().resolve().name
+    name = local_path(data).resolve().name
     numbered = [path for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit()]
     made = sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
     if resume and made:

@@ -13,7 +13,7 @@ def kl_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple
     """
     q, p = student.softmax(-1), teacher.softmax(-1)
     shift = (_log_total(teacher, p) - _log_total(student, q)).to(p.dtype)
-    excess = torch.sub(teacher, student).sub_(shift)  # log p - log q
+    excess = torch.sub(teacher, student).sub_(shift).masked_fill_(p == 0, 0.0)  # log p - log q; 0 log 0 = 0
     ds = q.sub_(p) if needs[0] else None
     if not needs[1]:
         return excess.mul_(p).sum(-1, keepdim=True), ds, None

@@ -45,7 +45,8 @@ def online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart):
     # The first tile has no older sum to move; -inf - -inf there would be a NaN.
     moved = tl.where(sum_t == 0, 0.0, (new_s - top_s) - (new_t - top_t))
     gap = (gap + sum_t * moved) * factor_t
-    gap += tl.sum(tl.where(live, power_t * ((t - new_t[:, None]) - (s - new_s[:, None])), 0.0), 1)
+    counts = live & (power_t != 0)  # 0 log 0 = 0, also for a class of -inf
+    gap += tl.sum(tl.where(counts, power_t * ((t - new_t[:, None]) - (s - new_s[:, None])), 0.0), 1)
     apart = apart * factor_t + sum_s * (factor_s - factor_t) + tl.sum(power_s - power_t, 1)
     return new_s, more_s, new_t, more_t, gap, apart
 
@@ -87,7 +88,7 @@ def _logits(
     """Logits [ROWS, COLUMNS] from a matrix of products, -inf outside, and the slope of the relation."""
     z = load(ptr, row, column, n, m, stride).to(SUMS)
     if RELATION == 0:
-        steep = z * 0.0 + 1.0
+        steep = tl.zeros_like(z) + 1.0
     else:
         row_size = tl.load(row_size_ptr + row, mask=row < n, other=0.0)
         column_size = tl.load(column_size_ptr + column, mask=column < m, other=0.0)
@@ -175,7 +176,8 @@ def row_kl_kernel(
                 t = (t - top_t[:, None]) - log_t[:, None]
                 p = tl.exp2(t)
                 if WT:
-                    w = p * ((t - s) * exact(LN2, SUMS) - value[:, None]) * up * steep_t
+                    excess = tl.where(p == 0, 0.0, (t - s) * exact(LN2, SUMS))
+                    w = p * (excess - value[:, None]) * up * steep_t
                     tl.store(wt_ptr + out, w.to(wt_ptr.dtype.element_ty), mask=live)
             else:
                 p = tl.where(column[None, :] == positive[:, None], 1.0, 0.0).to(SUMS)

@@ -43,7 +43,12 @@ def row_kl(
     """KL(softmax(teacher / T) || softmax(student / T)) of each row."""
     log_s = (student / temperature).log_softmax(-1)
     log_t = (teacher / temperature).log_softmax(-1)
-    return (log_t.exp() * (log_t - log_s)).sum(-1)
+    return expectation(log_t.exp(), log_t - log_s)
+
+
+def expectation(p: Float[Tensor, "*b m"], x: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+    """Sum of p x over the last dimension, where what has probability 0 counts 0, also an infinite x (0 log 0 = 0)."""
+    return (p * torch.where(p == 0, 0.0, x)).sum(-1)
 
 
 def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:

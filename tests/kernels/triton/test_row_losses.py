@@ -102,6 +102,21 @@ def test_logits_of_any_size(device):
     check("row_kl", [masked, masked + 0.1 * t], device, options=(1.0,))
 
 
+@pytest.mark.parametrize("of_student", [False, True])
+@pytest.mark.parametrize("columns", [30, 100])
+def test_classes_masked_by_minus_infinity(of_student, columns, device, monkeypatch):
+    monkeypatch.setattr(
+        "graphkd_kernels._triton.row_losses.long_rows", lambda columns, dtype, device: Config(16, 32, 1, 4, 1)
+    )
+    s, t = pair(20, columns)
+    masked = testing.rows(20, columns, seed=2) > 1
+    masked[0, :-1] = masked[1, 1:] = True  # the only class left is in the last block, or in the first
+    masked[2:, 0] = False
+    masked[0, -1] = masked[1, 0] = False
+    s = s.masked_fill(masked & of_student, -torch.inf)
+    check("row_kl", [s, t.masked_fill(masked, -torch.inf)], device)
+
+
 @operations
 def test_rows_longer_than_a_block(operation, monkeypatch, device):
     for module in ("row_losses", "dist"):
