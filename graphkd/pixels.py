@@ -15,11 +15,12 @@ _ROUNDING = 1e-3
 
 
 def check_form(images: Tensor, channels: int | None) -> None:
-    """Refuse what is no floating-point batch of images of so many channels; ``None`` for any number.
+    """Refuse bytes, and what is no batch of images of so many channels; ``None`` for any shape.
 
     Raises: ShapeError.
     """
-    if images.ndim != 4 or channels not in (None, images.shape[1]) or not images.is_floating_point():
+    right = channels is None or (images.ndim == 4 and images.shape[1] == channels)
+    if not right or not images.is_floating_point():
         raise ShapeError(
             f"expected images (b, {channels or 'channels'}, h, w), floating point in [0, 1], found "
             f"{tuple(images.shape)} {images.dtype}: divide bytes by 255, repeat a grey channel 3 times (or give Tap "

@@ -95,8 +95,8 @@ class Tap(nn.Module):
         images (b, channels, h, w) -> embedding (b, d), logits (b, c), proxies (c, d), proxy_logits (c, c).
         A convolution that classifies a whole map and is pooled afterwards (SqueezeNet) has the map's mean as embedding.
         maps are (b, c, h, w), tokens (b, n, d). A module that works channels-last (in Swin, MambaOut, ConvNeXt) is seen
-        by its shape, as height and width shrink alike, and its map is turned. Where both readings fit, (b, 56, 56, 56),
-        its kind decides, then the ``output_fmt`` of the innermost network around it.
+        by its shape, as height and width shrink alike, and its map is turned. Where both readings fit, as for
+        (b, 56, 56, 56), its kind decides, then the ``output_fmt`` of the innermost network around it.
         Maps and tokens are copies of what the module returned: one map of memory each. torch.compile makes the copy
         only where a later in-place operation needs it.
 
@@ -182,8 +182,8 @@ class Tap(nn.Module):
         if not isinstance(output, Tensor):
             raise TapError(
                 f"expected {type(self.model).__name__} to return a tensor of logits, found {type(output).__name__}: "
-                "switch auxiliary outputs off (aux_logits=False), or, where the model returns its maps too, make the "
-                "Features yourself (Extending: a student that returns its own maps)"
+                "switch auxiliary outputs off (aux_logits=False); a model that returns its maps too needs no Tap but a "
+                "module that makes Features of them (three lines, in the documentation under Extending)"
             )
         if output.ndim == 4 and output.shape[2:] == (1, 1):
             output = output.flatten(1)
@@ -198,7 +198,7 @@ class Tap(nn.Module):
     def _map(self, slot: _Slot, images: Tensor) -> Float[Tensor, "b c h w"]:
         value = _of_rank(slot, 4, "a map (b, c, h, w)")
         (height, width), (_, a, b, c) = images.shape[-2:], value.shape
-        # height and width shrink alike, up to the rounding of one pixel
+        # height and width shrink alike, up to the rounding of a pixel
         first, last = (abs(h * width - w * height) < max(height, width) for h, w in ((b, c), (a, b)))
         turned = last if first != last else _channels_last(self.model, slot.path)
         return value.movedim(-1, 1) if turned else value

@@ -26,9 +26,11 @@ def test_configuration_and_checkpoint(make_teacher, config, checkpoint, classes,
     assert teacher.fingerprint() == expected.fingerprint()
 
 
-def test_torch_checkpoint(make_teacher, tiny_clip, config, classes, images, tmp_path):
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.model."])
+@pytest.mark.parametrize("key", ["state_dict", "model_ema"])
+def test_torch_checkpoint(make_teacher, tiny_clip, config, classes, images, tmp_path, prefix, key):
     path = tmp_path / "model.pt"
-    torch.save({"state_dict": {f"module.{k}": v for k, v in tiny_clip().state_dict().items()}, "epoch": 3}, path)
+    torch.save({key: {f"{prefix}{k}": v for k, v in tiny_clip().state_dict().items()}, "epoch": 3}, path)
     teacher = CLIPTeacher(config, pretrained=str(path), classes=classes, templates="photo")
     assert_close(teacher(images).logits, make_teacher(templates="photo")(images).logits)
 
