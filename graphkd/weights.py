@@ -20,7 +20,7 @@ _AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _OUTER = ("module.", "model.", "student.", "net.", "network.")  # of wrappers, before the names of a whole network
 _INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_LISTED = 5
+_LISTED, _DEPTH = 5, 8  # no training script nests deeper, and a file may hold itself
 
 
 def read_weights(path: str | Path, *, average: bool = True) -> dict[str, Tensor]:
@@ -43,7 +43,9 @@ def read_weights(path: str | Path, *, average: bool = True) -> dict[str, Tensor]
 
 def weights_in(found: Any, path: Path, *, average: bool = True) -> dict[str, Tensor]:
     """What :func:`read_weights` takes of the content of a file."""
-    while isinstance(found, Mapping):
+    for _ in range(_DEPTH):
+        if not isinstance(found, Mapping):
+            break
         known = [key for key in (*_AVERAGES, *_KEYS) if isinstance(found.get(key), Mapping)]
         chosen = next((key for key in known if average or key not in _AVERAGES), None)
         if chosen is None:

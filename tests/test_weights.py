@@ -124,6 +124,11 @@ def test_files_that_are_no_checkpoint(tmp_path):
     (tmp_path / "code.pt").write_bytes(pickle.dumps(print))
     with pytest.raises(CheckpointError, match="is no checkpoint of plain tensors"):
         read_weights(tmp_path / "code.pt")
+    itself = {}
+    itself["model"] = itself
+    torch.save(itself, tmp_path / "itself.pt")
+    with pytest.raises(CheckpointError, match="holds no tensors by name"):
+        read_weights(tmp_path / "itself.pt")
     torch.save([torch.ones(1)], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="holds no tensors by name"):
         read_weights(tmp_path / "list.pt")
