@@ -14,7 +14,7 @@ from graphkd.data.class_names import read_class_names
 from graphkd.data.datasets import digits_source, torchvision_source
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import readable, source_subset
-from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView
+from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, network_view
 from graphkd.errors import DataError
 from graphkd.training.metrics import Counts
 
@@ -131,7 +131,7 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         classes=train.classes,
         teacher=teacher,
         student_view=RandomCropView(args.size) if small else RandomResizedCropView(args.size),
-        teacher_view=CenterView(max(teacher.preprocess.size)),
+        teacher_view=network_view(teacher.preprocess),
         plain_view=CenterView(args.size),
         student="resnet18",
         epochs=100,

@@ -1,5 +1,8 @@
 """EmbeddingHead: a linear embedding of chosen width under a model's classifier."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from graphkd._classifier import find_classifier
@@ -51,6 +54,11 @@ class EmbeddingHead(nn.Module):
             model.num_classes = classes  # type: ignore[assignment]
         self.model = model
         self._path = path
+
+    @property
+    def pretrained_cfg(self) -> Mapping[str, Any]:
+        """How the inner model sees images, in timm's words; empty where it does not say."""
+        return getattr(self.model, "pretrained_cfg", {})
 
     def get_classifier(self) -> nn.Module:
         """The layer that makes the logits, as timm's models name it."""

@@ -1,6 +1,7 @@
 """Tap: any image classifier says Features instead of logits."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.nn.functional import linear
 from graphkd._classifier import Classifier, find_classifier, submodule
 from graphkd.errors import OptionError, TapError
 from graphkd.features import Features
+from graphkd.pixels import RangeCheck, check_form, normalization
 from graphkd.typing import Float, Tensor
 
 
@@ -25,9 +27,23 @@ class _Slot:
         self.seen: tuple[Tensor, ...] = ()
         module.register_forward_hook(self.see)
 
-    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: object) -> None:
         if self.open:
-            self.seen = (output,)
+            if self.seen:
+                raise TapError(
+                    f"module {self.path!r} was called more than once in one forward, so it has several outputs: name a "
+                    "module that is called once, such as the one around it"
+                )
+            self.seen = self.take(module, args, output)
+
+    def take(self, module: nn.Module, args: tuple[Tensor, ...], output: object) -> tuple[Tensor, ...]:
+        """The module's own output: a copy, which a later in-place operation (ReLU, ``x += y``) does not change."""
+        value = _tensor_of(output)
+        if not isinstance(value, Tensor):
+            raise TapError(
+                f"expected a tensor from module {self.path!r}, found {type(value).__name__}: name another module"
+            )
+        return (value.clone(),)
 
     def read(self) -> tuple[Tensor, ...]:
         if not self.seen:
@@ -41,11 +57,10 @@ class _ClassifierSlot(_Slot):
     The rows are cloned here, inside forward, because only here FSDP2 has them whole: outside they are a DTensor.
     """
 
-    def see(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        if self.open:
-            assert isinstance(module, Classifier)
-            bias = () if module.bias is None else (module.bias.clone(),)
-            self.seen = (args[0], module.weight.flatten(1).clone(), *bias)
+    def take(self, module: nn.Module, args: tuple[Tensor, ...], output: object) -> tuple[Tensor, ...]:
+        assert isinstance(module, Classifier)
+        bias = () if module.bias is None else (module.bias.clone(),)
+        return (args[0], module.weight.flatten(1).clone(), *bias)
 
 
 class Tap(nn.Module):
@@ -66,7 +81,10 @@ class Tap(nn.Module):
         head: path of the classifier (a Linear, a 1x1 Conv2d, or a container that ends in one), where it is not
             found by itself or there are several. Models that average two heads (DeiT-distilled, LeViT-distilled)
             need it: embedding and proxies are then those of this head, logits remain the model's average.
-        mean, std: per channel, in units of [0, 1] images; if given, images are normalised here.
+        mean, std: per channel, of images in [0, 1], which are normalised here. ``None`` takes what the network says of
+            itself (``pretrained_cfg``: timm's networks and those of :mod:`graphkd.huggingface`) and normalises nothing
+            where it says nothing: torchvision's networks and your own need the two. ``mean=False`` for no
+            normalisation, whatever the network says.
 
     Attributes:
         model: the model, as given; ``state_dict`` holds it under ``model.`` and nothing else.
@@ -76,13 +94,17 @@ class Tap(nn.Module):
     Shapes:
         images (b, channels, h, w) -> embedding (b, d), logits (b, c), proxies (c, d), proxy_logits (c, c).
         A convolution that classifies a whole map and is pooled afterwards (SqueezeNet) has the map's mean as embedding.
-        maps are (b, c, h, w): the second index is taken as channels. timm's models that declare
-        ``output_fmt = "NHWC"`` (Swin, MambaOut, Sequencer) are turned to it; in any other model that works
-        channels-last inside (torchvision's Swin) name a module behind its permutation. tokens are (b, n, d).
+        maps are (b, c, h, w), tokens (b, n, d). A module that works channels-last (in Swin, MambaOut, ConvNeXt) is seen
+        by its shape, as height and width shrink alike, and its map is turned. Where both readings fit, as for
+        (b, 56, 56, 56), its kind decides, then the ``output_fmt`` of the innermost network around it.
+        Maps and tokens are copies of what the module returned: one map of memory each. torch.compile makes the copy
+        only where a later in-place operation needs it.
 
-    Raises: TapError if no classifier is found, or several; if a path does not exist or is not called; if the model's
-        output is not a (b, c) tensor (Inception and GoogLeNet with auxiliary outputs in train mode: create them
-        with ``aux_logits=False``); if a map or tokens have another rank.
+    Raises: TapError if no classifier is found, or several; if a path does not exist, is not called or is called more
+        than once; if the model's output is not a (b, c) tensor (Inception and GoogLeNet with auxiliary outputs in train
+        mode: create them with ``aux_logits=False``); if a map or tokens have another rank. ShapeError for images of
+        integers or of other channels than ``mean``; DataError for values outside [0, 1], where they are normalised here
+        (:class:`graphkd.pixels.RangeCheck` says when it looks; in eval mode without gradient it is a warning).
 
     Example::
 
@@ -102,7 +124,7 @@ class Tap(nn.Module):
         maps: Sequence[str] = (),
         tokens: Sequence[str] = (),
         head: str | None = None,
-        mean: Sequence[float] | None = None,
+        mean: Sequence[float] | Literal[False] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -115,7 +137,8 @@ class Tap(nn.Module):
         self._head = _ClassifierSlot(self._classifier_path, classifier)
         self._maps = [_Slot(path, submodule(model, path)) for path in maps]
         self._tokens = [_Slot(path, submodule(model, path)) for path in tokens]
-        for name, values in zip(("mean", "std"), _normalization(mean, std), strict=True):
+        self._check_range = RangeCheck()
+        for name, values in zip(("mean", "std"), normalization(model, mean, std), strict=True):
             self.register_buffer(name, values, persistent=False)
 
     @property
@@ -127,25 +150,31 @@ class Tap(nn.Module):
 
     def forward(self, images: Float[Tensor, "b channels h w"]) -> Features:
         """The model's Features of a batch of images."""
-        if self.mean is not None and self.std is not None:
-            images = (images - self.mean.to(images)) / self.std.to(images)
+        pixels = self._normalised(images)
         slots = [self._head, *self._maps, *self._tokens]
         try:
             for slot in slots:
                 slot.open = True
-            logits = self._logits(self.model(images))
+            logits = self._logits(self.model(pixels))
             x, proxies, *bias = self._head.read()
             return Features(
                 embedding=self._embedding(x, logits),
                 logits=logits,
                 proxies=proxies,
                 proxy_logits=linear(proxies, proxies, *bias),
-                maps={slot.path: self._map(slot) for slot in self._maps} or None,
+                maps={slot.path: self._map(slot, images) for slot in self._maps} or None,
                 tokens={slot.path: _of_rank(slot, 3, "tokens (b, n, d)") for slot in self._tokens} or None,
             )
         finally:  # nothing of this call's autograd graph stays behind
             for slot in slots:
                 slot.open, slot.seen = False, ()
+
+    def _normalised(self, images: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b channels h w"]:
+        check_form(images, None if self.mean is None else len(self.mean))
+        if self.mean is None or self.std is None:
+            return images
+        self._check_range(images, refuse=self.model.training or torch.is_grad_enabled())
+        return (images - self.mean.to(images)) / self.std.to(images)
 
     def _logits(self, output: object) -> Float[Tensor, "b c"]:
         if isinstance(output, Mapping):  # transformers answers with a record
@@ -153,7 +182,8 @@ class Tap(nn.Module):
         if not isinstance(output, Tensor):
             raise TapError(
                 f"expected {type(self.model).__name__} to return a tensor of logits, found {type(output).__name__}: "
-                "switch auxiliary outputs off (aux_logits=False), or wrap the model so that it returns the logits"
+                "switch auxiliary outputs off (aux_logits=False); a model that returns its maps too needs no Tap but a "
+                "module that makes Features of them (three lines, in the documentation under Extending)"
             )
         if output.ndim == 4 and output.shape[2:] == (1, 1):
             output = output.flatten(1)
@@ -165,9 +195,13 @@ class Tap(nn.Module):
             )
         return output
 
-    def _map(self, slot: _Slot) -> Float[Tensor, "b c h w"]:
+    def _map(self, slot: _Slot, images: Tensor) -> Float[Tensor, "b c h w"]:
         value = _of_rank(slot, 4, "a map (b, c, h, w)")
-        return value.movedim(-1, 1) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else value
+        (height, width), (_, a, b, c) = images.shape[-2:], value.shape
+        # height and width shrink alike, up to the rounding of a pixel
+        first, last = (abs(h * width - w * height) < max(height, width) for h, w in ((b, c), (a, b)))
+        turned = last if first != last else _channels_last(self.model, slot.path)
+        return value.movedim(-1, 1) if turned else value
 
     def _embedding(self, x: Tensor, logits: Tensor) -> Float[Tensor, "b d"]:
         if x.ndim == 4 and x.shape[1] == self.embedding_dim and isinstance(self.classifier, nn.Conv2d):
@@ -182,10 +216,11 @@ class Tap(nn.Module):
 
 
 def _of_rank(slot: _Slot, rank: int, expected: str) -> Tensor:
-    value = _tensor_of(slot.read()[0])
-    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-    if not isinstance(value, Tensor) or value.ndim != rank:
-        raise TapError(f"expected {expected} from module {slot.path!r}, found {found}: name another module")
+    (value,) = slot.read()
+    if value.ndim != rank:
+        raise TapError(
+            f"expected {expected} from module {slot.path!r}, found {tuple(value.shape)}: name another module"
+        )
     return value
 
 
@@ -195,9 +230,10 @@ def _tensor_of(output: object) -> object:
     return output[0] if isinstance(output, tuple) and output else output
 
 
-def _normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Tensor | None, Tensor | None]:
-    if mean is None and std is None:
-        return None, None
-    if mean is None or std is None or len(mean) != len(std) or min(std) <= 0:
-        raise OptionError(f"mean and std need one value per channel each, std > 0; found mean={mean}, std={std}")
-    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+def _channels_last(model: nn.Module, path: str) -> bool:
+    """Whether a module's output is (b, h, w, c), by its kind, else as the innermost network around it declares."""
+    names = path.split(".")
+    around = [model.get_submodule(".".join(names[:depth])) for depth in range(len(names), -1, -1)]
+    if isinstance(around[0], nn.Conv2d | nn.BatchNorm2d):
+        return False
+    return bool(next((each.output_fmt for each in around if hasattr(each, "output_fmt")), None) == "NHWC")

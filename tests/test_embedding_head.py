@@ -27,8 +27,8 @@ def test_embedding_is_linear_and_under_the_classifier(kind: str) -> None:
     model = MODELS[kind]().eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        before = Tap(model)(images).embedding
-        tap = copy.deepcopy(Tap(EmbeddingHead(model, 16, classes=7)))
+        before = Tap(model, mean=False)(images).embedding
+        tap = copy.deepcopy(Tap(EmbeddingHead(model, 16, classes=7), mean=False))
         seen = tap(images)
         below = tap.model.get_submodule(f"model.{tap.model._path}.0")
         wanted = before @ below.weight.flatten(1).T + below.bias

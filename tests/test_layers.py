@@ -21,7 +21,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "relations spectral spectral_filters spectral_losses alignments attention",
     "edges",
     "graph nodes proxies projectors pseudo_labels channels functional",
-    "golden conformance _classifier class_dropping noise_matrix",
+    "golden conformance _classifier class_dropping noise_matrix pixels",
     "tap embedding_head huggingface weights freezing students teachers",
     "data",
     "distillers",

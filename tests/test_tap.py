@@ -3,12 +3,15 @@
 import copy
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
 import torch
 from torch import nn
 
+from graphkd.embedding_head import EmbeddingHead
 from graphkd.errors import OptionError, TapError
 from graphkd.tap import Tap
 from tests.tap_case import CLASSES, assert_right, make
@@ -103,9 +106,106 @@ def test_maps_and_tokens() -> None:
         Tap(make("resnet10t"), maps="layer4")
 
 
-def test_maps_of_a_channels_last_model_are_turned() -> None:
-    swin = make("swin_tiny_patch4_window7_224", img_size=56, depths=(1, 1, 1, 1))
-    assert Tap(swin, maps=["layers.1"])(torch.rand(2, 3, 56, 56)).maps["layers.1"].shape == (2, 192, 7, 7)
+def swin(classes: int = CLASSES, side: int = 64) -> nn.Module:
+    options = {"img_size": (side, side * 3 // 2), "window_size": 2, "depths": (1, 1, 1, 1)}
+    return timm.create_model("swin_tiny_patch4_window7_224", num_classes=classes, **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "shape"),
+    [
+        (lambda: swin(), "layers.3", (768, 2, 3)),
+        (lambda: nn.Sequential(swin(0), nn.Linear(768, CLASSES)), "0.layers.3", (768, 2, 3)),
+        (lambda: EmbeddingHead(swin(), 16, classes=CLASSES), "model.layers.3", (768, 2, 3)),
+        (lambda: swin(), "patch_embed", (96, 16, 24)),
+        (lambda: swin(), "patch_embed.proj", (96, 16, 24)),
+        (lambda: swin(), "layers.1.downsample.norm", (384, 8, 12)),
+        (lambda: make("tv:swin_t"), "features.1", (96, 16, 24)),
+        (lambda: make("tv:swin_t"), "permute", (768, 2, 3)),
+        (lambda: make("mambaout_femto"), "stages.1", (96, 8, 12)),
+        (lambda: make("mambaout_femto"), "stages.1.blocks.0.conv", (96, 8, 12)),
+        (lambda: make("convnext_atto"), "stages.1", (80, 8, 12)),
+        (lambda: make("convnext_atto", conv_mlp=False), "stages.1.blocks.0.mlp.fc1", (320, 8, 12)),
+        (lambda: make("maxvit_rmlp_pico_rw_256", img_size=(64, 96)), "stages.1.blocks.0.attn_block", (64, 8, 12)),
+    ],
+)
+def test_channels_come_first_whatever_the_module_works_with(
+    build: Callable[[], nn.Module], path: str, shape: tuple[int, ...]
+) -> None:
+    with torch.no_grad():
+        assert Tap(build(), maps=[path], mean=False)(torch.rand(2, 3, 64, 96)).maps[path].shape == (2, *shape)
+
+
+@pytest.mark.parametrize(("path", "last"), [("patch_embed", True), ("patch_embed.proj", False)])
+def test_where_the_shape_does_not_tell_the_module_or_its_network_does(path: str, last: bool) -> None:
+    model, seen = timm.create_model("swin_tiny_patch4_window7_224", img_size=384, depths=(1, 1, 1, 1)).eval(), []
+    model.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        found = Tap(model, maps=[path])(torch.rand(1, 3, 384, 384)).maps[path]
+    assert found.shape == (1, 96, 96, 96)
+    assert torch.equal(found, seen[0].movedim(-1, 1) if last else seen[0])
+
+
+class Adds(nn.Module):
+    """Changes what its convolution returned, without a module that says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.conv(images)
+        x += 1
+        logits: torch.Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("build", "path"),
+    [
+        (lambda: make("tv:resnet18"), "bn1"),
+        (lambda: make("tv:resnet18"), "layer1.0.bn2"),
+        (lambda: make("tv:mobilenet_v2"), "features.0.1"),
+        (lambda: make("resnet10t"), "bn1"),
+        (Adds, "conv"),
+    ],
+)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_map_is_what_the_module_returned(build: Callable[[], nn.Module], path: str, mode: Any) -> None:
+    model, seen = build(), []
+    model.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output.clone()))
+    with mode():
+        found = Tap(model, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path]
+        assert torch.equal(found, seen[0])
+
+
+def test_the_gradient_passes_through_a_map_that_is_changed_later() -> None:
+    model = Adds()
+    Tap(model, maps=["conv"])(torch.rand(2, 3, 8, 8)).maps["conv"].square().sum().backward()
+    assert model.conv.weight.grad.any()
+    assert model.fc.weight.grad is None
+
+
+def test_a_module_that_is_called_twice_is_refused() -> None:
+    message = r"module '{}' was called more than once in one forward.*name a module that is called once"
+    with pytest.raises(TapError, match=message.format("layer1.0.relu")):
+        Tap(make("tv:resnet18"), maps=["layer1.0.relu"])(torch.rand(2, 3, 64, 64))
+
+    class Twice(Plain):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images) + super().forward(images.flip(-1))
+
+    with pytest.raises(TapError, match=message.format("first")):
+        Tap(Twice(), head="first")(torch.rand(2, 3, 8, 8))
+
+
+def test_a_model_that_returns_its_maps_is_told_the_way() -> None:
+    class Functional(Plain):
+        def forward(self, images: torch.Tensor) -> Any:
+            return super().forward(images), {"feats": [self.body[0](images)]}
+
+    with pytest.raises(TapError, match=r"tensor of logits, found tuple: .* needs no Tap but a module that makes Feat"):
+        Tap(Functional(), head="first")(torch.rand(2, 3, 8, 8))
 
 
 def test_a_copy_hears_itself_only() -> None:

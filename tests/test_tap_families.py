@@ -54,7 +54,7 @@ COMPILED = {"resnet10t", "vit_tiny_patch16_224", "dpn48b", "tv:squeezenet1_1"}
 
 @pytest.mark.parametrize(("name", "size", "width", "options"), FAMILIES, ids=[each[0] for each in FAMILIES])
 def test_family(name: str, size: int, width: int, options: dict[str, Any]) -> None:
-    tap = Tap(make(name, **options))
+    tap = Tap(make(name, **options), mean=False)
     images = torch.rand(2, 3, size, size)
     with torch.no_grad():
         seen = assert_right(tap, images, width, name)
@@ -82,7 +82,7 @@ def test_two_averaged_heads_are_named_and_one_can_be_chosen(name: str, size: int
     model = make(name, **options)
     with pytest.raises(TapError, match=r"several classifiers \(head[.\w]*, head_dist[.\w]*\).*head='head"):
         Tap(model)
-    tap = Tap(model, head="head_dist")
+    tap = Tap(model, head="head_dist", mean=False)
     images = torch.rand(2, 3, size, size)
     with torch.no_grad():
         seen = tap(images)

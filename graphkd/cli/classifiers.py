@@ -1,21 +1,18 @@
 """Classifiers as teachers: timm's, torchvision's, or a distilled student."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from graphkd.cli.errors import UsageError, unknown_name
 from graphkd.cli.parts import Teaching
-from graphkd.errors import CheckpointError, TapError, TeacherError
+from graphkd.errors import TapError, TeacherError
 from graphkd.huggingface import PREFIX, hf_config
-from graphkd.paths import local_path
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.classifier import ClassifierTeacher
-from graphkd.training.checkpoint import check_weights
-from graphkd.typing import Tensor
+from graphkd.weights import load_weights
 
 
 def classifier_teacher(
@@ -43,17 +40,8 @@ def classifier_teacher(
         if not same:  # its class scores are of other classes: its embedding is all that is of use
             return teacher_of(tap, teaching, device, maps, tokens, headless=True)
     else:
-        path = local_path(str(teaching.pretrained))
         tap = create_student(full, len(classes) if classes else _own_classes(kind, name))
-        weights = _weights(path)
-        try:
-            check_weights(tap.model.state_dict(), weights, str(path))
-        except CheckpointError as error:
-            raise UsageError(
-                str(error).partition(". Build")[0],
-                f"give the checkpoint of a {name} with {tap.num_classes} classes, or another --teacher",
-            ) from None
-        tap.model.load_state_dict(weights)
+        load_weights(tap, str(teaching.pretrained), other_classes=False)
     return teacher_of(tap, teaching, device, maps, tokens, classes=classes)
 
 
@@ -114,28 +102,6 @@ def _own_classes(kind: str, name: str) -> int:
 
     known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     return 1000 if known is None else int(known.num_classes)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, read without executing anything."""
-    if not path.is_file():
-        raise UsageError(f"there is no file --pretrained {path}", "give the word default or the path of a checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unreadable, executable, or no checkpoint at all
-        raise UsageError(
-            f"--pretrained {path} is no checkpoint of plain tensors ({type(error).__name__})",
-            "give a safetensors file, or a state dict that torch loads with weights_only=True",
-        ) from error
-    for key in ("state_dict", "model"):
-        found = found.get(key, found) if isinstance(found, dict) else found
-    if not isinstance(found, dict):
-        raise TeacherError(f"{path} holds a {type(found).__name__}, expected tensors by name: give a state dict")
-    return found
 
 
 def precision_of(teaching: Teaching, device: torch.device) -> Any:

@@ -10,7 +10,8 @@ import torch
 from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
 from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
-from graphkd.data.transforms import CenterView, ResizeView
+from graphkd.data.source import Transform
+from graphkd.data.transforms import network_view
 from graphkd.errors import CheckpointError
 from graphkd.huggingface import PREFIX
 from graphkd.paths import local_path
@@ -79,11 +80,9 @@ def open_teacher(
     return teacher
 
 
-def teacher_view(teacher: Teacher, size: int | None = None) -> CenterView | ResizeView:
-    """What the teacher is shown, in the size that it takes: the centre of each image, or the whole, as it learnt it."""
-    own = teacher.preprocess if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None
-    side = size or max((own and own.size) or (224,))
-    return ResizeView(side) if own is not None and own.resize_mode == "squash" else CenterView(side)
+def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
+    """What the teacher is shown: its own preprocessing, from the file."""
+    return network_view(teacher.preprocess if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None, size)
 
 
 def save_student(run: Path, name: str, tap: Tap, classes: Sequence[str] | None, size: int) -> None:

@@ -10,59 +10,93 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
+from graphkd.data.source import Transform
 from graphkd.errors import OptionError
 from graphkd.registry import unknown
+from graphkd.teachers.preprocess import INTERPOLATIONS, RESIZES, Preprocess, Size, parts
 from graphkd.typing import Float, Tensor
 
-BICUBIC = InterpolationMode.BICUBIC
+_THIN = 8  # times the pixels of the view: from there on only the part that is kept is resized
 
 
 class _View:
     """Names a transform and its options in ``spec``; refuses a size that is no size."""
 
     spec: dict[str, Any]
-    size: int
+    size: int | Size
 
     def __post_init__(self) -> None:
         options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        if self.size < 1:
+        if min(_sides(self.size)) < 1:
             raise OptionError(f"{type(self).__name__} expects a size of at least 1 pixel, found {self.size}")
+        if options.get("interpolation") == "bicubic":
+            del options["interpolation"]  # the stores that were made before there was a choice stay readable
         object.__setattr__(self, "spec", {"transform": type(self).__name__, **options})
 
 
 @dataclass(frozen=True)
-class ResizeView(_View):
-    """The whole image, squeezed to a square (bicubic, antialiased).
+class _Fitted(_View):
+    """The image in a size that does not depend on it, as open_clip's ``image_transform`` makes it."""
 
-    Args:
-        size: side, pixels.
+    size: int | Size
+    interpolation: str = "bicubic"
+    mode: ClassVar[str]
 
-    Shapes: image -> (3, size, size).
-    """
-
-    size: int
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, list(INTERPOLATIONS))
 
     def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
-        return _to_tensor(functional.resize(image, [self.size, self.size], BICUBIC))
+        return _to_tensor(_fitted(image, _sides(self.size), self.mode, self.interpolation))
 
 
 @dataclass(frozen=True)
-class CenterView(_View):
-    """The centre square of the image: shorter side to ``size`` (bicubic, antialiased), then a crop.
+class ResizeView(_Fitted):
+    """The whole image, squeezed to the size (antialiased).
 
     Args:
-        size: side, pixels.
+        size: side or (height, width), pixels.
+        interpolation: ``"bicubic"`` or ``"bilinear"``.
 
-    Shapes: image -> (3, size, size).
+    Shapes: image -> (3, height, width).
     """
 
-    size: int
+    mode = "squash"
 
-    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
-        return _to_tensor(_center(image, self.size))
+
+@dataclass(frozen=True)
+class CenterView(_Fitted):
+    """The centre of the image: scaled to cover the size (antialiased), then cropped.
+
+    Of an image with a side over 8 times the other only the part that is kept is scaled: the same pixels up to 2/255,
+    without the memory of the whole.
+
+    Args:
+        size: side or (height, width), pixels.
+        interpolation: ``"bicubic"`` or ``"bilinear"``.
+
+    Shapes: image -> (3, height, width).
+    """
+
+    mode = "shortest"
+
+
+@dataclass(frozen=True)
+class PadView(_Fitted):
+    """The whole image, scaled to fit into the size (antialiased), with black around.
+
+    Args:
+        size: side or (height, width), pixels.
+        interpolation: ``"bicubic"`` or ``"bilinear"``.
+
+    Shapes: image -> (3, height, width).
+    """
+
+    mode = "longest"
 
 
 class _RandomView(_View, ABC):
@@ -111,7 +145,8 @@ class RandomCropView(_RandomView):
 
     def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
         """That crop."""
-        padded = functional.pad(_center(image, self.size), [self.padding])
+        square = _fitted(image, (self.size, self.size), "shortest", "bicubic")
+        padded = functional.pad(square, [self.padding])
         top, left, flip = map(int, drawn)
         return _flipped(_to_tensor(functional.crop(padded, top, left, self.size, self.size)), flip)
 
@@ -144,16 +179,18 @@ class RandomResizedCropView(_RandomView):
     def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
         """That part."""
         top, left, height, width, flip = map(int, drawn)
-        crop = functional.resized_crop(image, top, left, height, width, [self.size, self.size], BICUBIC)
+        crop = functional.resized_crop(
+            image, top, left, height, width, [self.size, self.size], InterpolationMode.BICUBIC
+        )
         return _flipped(_to_tensor(crop), flip)
 
 
 _VIEWS: dict[str, Any] = {
-    each.__name__: each for each in (ResizeView, CenterView, RandomCropView, RandomResizedCropView)
+    each.__name__: each for each in (ResizeView, CenterView, PadView, RandomCropView, RandomResizedCropView)
 }
 
 
-def view_of(spec: Mapping[str, Any]) -> ResizeView | CenterView | RandomCropView | RandomResizedCropView:
+def view_of(spec: Mapping[str, Any]) -> Transform:
     """The transform that a ``spec`` describes, as a store keeps it.
 
     Raises: UnknownNameError for a transform that is not one of these; OptionError for options that it does not take.
@@ -164,15 +201,47 @@ def view_of(spec: Mapping[str, Any]) -> ResizeView | CenterView | RandomCropView
     if name not in _VIEWS:
         raise unknown("transform", name, list(_VIEWS))
     try:
-        found: ResizeView | CenterView | RandomCropView | RandomResizedCropView = _VIEWS[name](**options)
+        found: Transform = _VIEWS[name](**options)
     except (TypeError, ValueError) as error:
         raise OptionError(f"{name} does not take the options {options}: {error}; make the store anew") from error
     return found
 
 
-def _center(image: Image, size: int) -> Image:
-    square: Image = functional.center_crop(functional.resize(image, size, BICUBIC), [size, size])
-    return square
+def network_view(preprocess: Preprocess | None, size: int | None = None) -> Transform:
+    """What a frozen network is shown: its own preprocessing, made by Pillow from the file.
+
+    Args:
+        preprocess: of the network; ``None`` where it has none, then the centre of the image.
+        size: side, pixels; default the network's own, else 224.
+
+    Example: ``network_view(teacher.preprocess)``
+    """
+    if preprocess is None:
+        return CenterView(size or 224)
+    own = size or preprocess.size or 224
+    kind = {each.mode: each for each in (ResizeView, CenterView, PadView)}[preprocess.resize_mode]
+    return kind(max(own) if isinstance(own, tuple) and own[0] == own[1] else own, preprocess.interpolation)
+
+
+def _sides(size: int | Size) -> Size:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _fitted(image: Image, size: Size, mode: str, interpolation: str) -> Image:
+    have, filter = (image.height, image.width), Resampling[interpolation.upper()]
+    axes = parts(have, size, mode, interpolation)
+    (_, height), (_, width) = sorted(axes)
+    scaled = RESIZES.get(mode)(have, size)
+    if scaled[0] * scaled[1] <= _THIN * size[0] * size[1]:
+        left, top = width.corner, height.corner
+        return image.resize(scaled[::-1], filter).crop((left, top, left + size[1], top + size[0]))
+    image = image.crop((width.first, height.first, width.last, height.last))
+    for axis, part in axes:  # one pass each: Pillow would choose the order by the part, not by the whole image
+        box, sides = [0.0, 0.0, *map(float, image.size)], list(image.size)
+        box[1 - axis], box[3 - axis] = part.start - part.first, part.stop - part.first
+        sides[1 - axis] = part.out
+        image = image.resize((sides[0], sides[1]), filter, box=(box[0], box[1], box[2], box[3]))
+    return image
 
 
 def _to_tensor(image: Image) -> Float[Tensor, "3 h w"]:

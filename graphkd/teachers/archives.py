@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from graphkd.errors import TeacherError
+from graphkd.errors import CheckpointError, TeacherError
 
 _GROWTH = 4  # weights do not compress: torch stores them as they are, numpy's .npz shrinks them by a tenth
 _HARMLESS = 1 << 28  # parameters that are built without asking: 1 GiB in float32
@@ -21,7 +21,7 @@ def check_archive(path: Path) -> None:
     Measured with torch 2.15: a file of 1 MB whose pickle unpacks to 1 GiB made ``torch.load(weights_only=True)`` take
     2.5 GiB before it was found to be wrong.
 
-    Raises: TeacherError that says both sizes.
+    Raises: CheckpointError that says both sizes.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -29,9 +29,9 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise TeacherError(f"the checkpoint {path} is a broken archive: {error}") from error
+        raise CheckpointError(f"the checkpoint {path} is a broken archive: {error}") from error
     if unpacked > _GROWTH * path.stat().st_size:
-        raise TeacherError(
+        raise CheckpointError(
             f"the checkpoint {path} has {path.stat().st_size} bytes and would unpack to {unpacked}: weights do not "
             "shrink like that, so it is not unpacked; give a safetensors file"
         )

@@ -132,9 +132,9 @@ class _Headless(nn.Module):
 def _tap(model: nn.Module, views: Mapping[str, Any], *, headless: bool) -> Tap:
     if headless:
         maps, tokens = ([f"model.{path}" for path in views[kind]] for kind in ("maps", "tokens"))
-        return Tap(model, head="head", maps=maps, tokens=tokens)
+        return Tap(model, head="head", maps=maps, tokens=tokens, mean=False)
     try:
-        return Tap(model, **views)
+        return Tap(model, **views, mean=False)
     except TapError as error:
         raise TapError(f"{error} (ClassifierTeacher: head=False for a network without classifier)") from error
 

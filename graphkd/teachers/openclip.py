@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
-from graphkd.errors import TeacherError
+from graphkd.errors import CheckpointError, TeacherError
 from graphkd.huggingface import PREFIX
 from graphkd.paths import local_path
 from graphkd.registry import unknown
@@ -19,6 +19,7 @@ from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.teachers.tokenizers import Tokenizer, build_tokenizer
 from graphkd.text import read_json
+from graphkd.weights import named_as, read_file, weights_in
 
 log = logging.getLogger("graphkd")
 _PARTS = ("embed_dim", "vision_cfg", "text_cfg")
@@ -38,7 +39,11 @@ class LoadedCLIP:
             if name not in self.preprocess:
                 raise unknown("preprocessing value", name, sorted(self.preprocess))
         size = self.preprocess["size"] or getattr(getattr(self.model, "visual", None), "image_size", None)
-        return Preprocess(**{**self.preprocess, "size": size, **changes})
+        options = {**self.preprocess, "size": size, **changes}
+        sides = options["size"]
+        if options["resize_mode"] == "shortest" and not isinstance(sides, int | None) and len(set(sides)) == 2:
+            options["interpolation"] = "bicubic"  # as open_clip does it, whatever the configuration says
+        return Preprocess(**options)
 
 
 def load_clip(
@@ -93,10 +98,13 @@ def load_clip(
                 )
     if quick_gelu is not None:
         config["quick_gelu"] = quick_gelu
-    check_archive(path)
-    check_size(lambda: _build(config, label), path)
-    built = _build(config, label)
-    _load(built, path, label)
+    try:
+        check_archive(path)
+        check_size(lambda: _build(config, label), path)
+        built = _build(config, label)
+        _load(built, path, label)
+    except CheckpointError as error:
+        raise TeacherError(str(error)) from error
     return LoadedCLIP(built, tokenizer or build_tokenizer(model, config, source), preprocess)
 
 
@@ -227,17 +235,27 @@ def _load(model: nn.Module, path: Path, label: str) -> None:
     import open_clip
 
     try:
-        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
-    except UnpicklingError as error:  # torch's own message tells how to run it
-        raise TeacherError(
-            f"the checkpoint {path} holds more than tensors: pickled objects could run code, so it is not loaded; give "
-            "a safetensors file of the same weights"
-        ) from error
-    except Exception as error:  # unreadable, executable, or of another model
-        if "TorchScript" in str(error):
-            raise TeacherError(
-                f"{path} is a TorchScript archive, which would be executed: give a safetensors file of the same "
-                "weights (OpenAI's are on huggingface.co under timm/*_clip_*.openai)"
-            ) from error
+        with TemporaryDirectory() as folder:
+            open_clip.load_checkpoint(model, str(_plain(path, model, Path(folder))), strict=True, weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of another model
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-        raise TeacherError(f"the checkpoint {path} is unreadable or not one of {label}: {reason}") from error
+        raise CheckpointError(f"the checkpoint {path} does not fit {label}: {reason}") from error
+
+
+def _plain(path: Path, model: nn.Module, folder: Path) -> Path:
+    """The file, or a copy of its weights under plain names where open_clip would not find them.
+
+    open_clip converts the weights of many other projects, and does so by file only.
+    """
+    from safetensors.torch import save_file
+
+    if path.suffix in (".npz", ".npy"):  # big_vision's
+        return path
+    held = read_file(path)
+    found = named_as(model.state_dict(), weights_in(held, path))
+    if found.keys() == held.keys():
+        return path
+    save_file({name: value.contiguous().clone() for name, value in found.items()}, folder / "plain.safetensors")
+    return folder / "plain.safetensors"

@@ -43,7 +43,7 @@ def test_activations_of_timm_layers_and_taps_on_them_are_kept():
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", num_classes=3)
     path = next(name for name, each in model.named_modules() if type(each).__name__ == "BatchNormAct2d")
-    student, images = Tap(model, maps=[path]).eval(), torch.randn(2, 3, 32, 32)
+    student, images = Tap(model, maps=[path]).eval(), torch.rand(2, 3, 32, 32)
     before = student(images)
     sync_batchnorm(student)
     assert {kind.__name__ for kind in batchnorms(student).values()} == {"SyncBatchNormAct"}

@@ -17,7 +17,8 @@ def run(config: Embed, console: Console) -> int:
     teacher = open_teacher(config.teaching, source.classes, device)
     view: Transform = teacher_view(teacher, config.teaching.teacher_size)
     if config.augment != "none":
-        view = training_view(view.spec["size"], config.augment, config.flip)
+        side = view.spec["size"]
+        view = training_view(side if isinstance(side, int) else max(side), config.augment, config.flip)
     console.remark(f"{len(source)} images, teacher {config.teaching.asked} on {device}")
     console.go_on = (
         f"finished shards are kept in {config.out}",

@@ -12,9 +12,9 @@ from graphkd.cli.images import open_images
 from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
 from graphkd.cli.reporting import require_report
-from graphkd.data.source import ImageSource
+from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView, ResizeView
+from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.features import Features
 from graphkd.text import shown
@@ -27,7 +27,7 @@ _THUMBNAIL: Final = 48  # pixels of an image in a picture
 def run(config: Inspect, console: Console) -> int:
     """Graphs, neighbours and proxies of one network or two."""
     device = device_of(config.running.device)
-    networks: dict[str, tuple[Any, CenterView | ResizeView]] = {}
+    networks: dict[str, tuple[Any, Transform]] = {}
     classes = None
     if config.model is not None:
         tap, about = open_student(config.model)
@@ -88,7 +88,7 @@ def _some(source: ImageSource, limit: int) -> ImageSource:
 def _features(
     network: Any,
     source: ImageSource,
-    view: CenterView | ResizeView,
+    view: Transform,
     config: Inspect,
     device: torch.device,
     console: Console,

@@ -1,0 +1,77 @@
+"""Images in [0, 1]: what is refused, and the mean and deviation that a network says it was trained with."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from graphkd.errors import DataError, OptionError, ShapeError
+from graphkd.typing import Float, Tensor
+
+log = logging.getLogger("graphkd")
+_ROUNDING = 1e-3
+
+
+def check_form(images: Tensor, channels: int | None) -> None:
+    """Refuse bytes, and what is no batch of images of so many channels; ``None`` for any shape.
+
+    Raises: ShapeError.
+    """
+    right = channels is None or (images.ndim == 4 and images.shape[1] == channels)
+    if not right or not images.is_floating_point():
+        raise ShapeError(
+            f"expected images (b, {channels or 'channels'}, h, w), floating point in [0, 1], found "
+            f"{tuple(images.shape)} {images.dtype}: divide bytes by 255, repeat a grey channel 3 times (or give Tap "
+            "mean= and std= of as many channels), and add the batch axis to a single image"
+        )
+
+
+class RangeCheck:
+    """Refuses images with values outside [0, 1].
+
+    Looking at values waits for the device. So it looks at every batch on a CPU, elsewhere at the first one only, and
+    never inside ``torch.compile``. A NaN passes: the loss shows it.
+    """
+
+    def __init__(self) -> None:
+        self._looked = False
+
+    def __call__(self, images: Float[Tensor, "b channels h w"], *, refuse: bool = True) -> None:
+        """Raises: DataError that says what was found. Without ``refuse`` it warns, after the first batch."""
+        again = refuse and images.device.type == "cpu"
+        if torch.compiler.is_compiling() or images.is_meta or not images.numel() or (self._looked and not again):
+            return
+        self._looked = True
+        low, high = torch.stack(images.detach().aminmax()).tolist()
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            found = (
+                f"expected images in [0, 1], found values from {low:.3g} to {high:.3g}: divide bytes by 255, clamp the "
+                "overshoot of a bicubic resize, and do not normalise, as it is done here (Tap(..., mean=False) leaves "
+                "it to you)"
+            )
+            if refuse:
+                raise DataError(found)
+            log.warning("%s", found)
+
+
+def normalization(
+    model: nn.Module, mean: Sequence[float] | Literal[False] | None, std: Sequence[float] | None
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Mean and deviation as given, else as the network says (``pretrained_cfg``, timm's word), else none.
+
+    Args:
+        mean: ``False`` for none, whatever the network says.
+
+    Shapes: two of (channels, 1, 1).
+    Raises: OptionError.
+    """
+    if mean is None and std is None:
+        said = getattr(model, "pretrained_cfg", None) or {}
+        mean, std = said.get("mean"), said.get("std")
+    if not mean and std is None:
+        return None, None
+    if not mean or std is None or len(mean) != len(std) or min(std) <= 0:
+        raise OptionError(f"mean and std need one value per channel each, std > 0; found mean={mean}, std={std}")
+    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
