@@ -14,6 +14,7 @@ from torch import nn
 from graphkd.data.batch import Batch
 from graphkd.data.seeds import derived_seed
 from graphkd.data.views import Views
+from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, OptionError
 from graphkd.features import Features
 from graphkd.losses import Losses
@@ -163,7 +164,7 @@ class Trainer:
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
         batch, images, teacher = self.feed(batch, self.features, self.at.epoch, number)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), same_update(self.step, holds=number % self.config.accumulate > 0):
             losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
         self.meter.add(losses)
         self.updater.backward(losses.total / size)
