@@ -122,7 +122,7 @@ def unmoved(*modules: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for owner, name, buffer, before in held:
                 owner._buffers[name] = buffer
-                buffer.copy_(before)
+                buffer.data.copy_(before)  # unseen by autograd: a backward pass to come may hold this very value
 
 
 def _pieces(rows: int, chunk: int, device: torch.device) -> list[tuple[slice, float]]:

@@ -27,6 +27,7 @@ from graphkd.training.record import RunFolder, read_metrics
         ({"ema": 1.0}, r"ema must be in \(0, 1\), or None for no moving average, found 1.0"),
         ({"clip": 0.0}, "clip must be > 0, or None for no clipping, found 0.0"),
         ({"mixup": -1.0}, "mixup must be >= 0, found -1.0"),
+        ({"log_gradient_shares": -1}, "log_gradient_shares must be >= 0, found -1"),
         ({"precision": "bf61"}, "unknown precision 'bf61'; did you mean 'bf16'"),
     ],
 )
@@ -44,7 +45,7 @@ def test_options_survive_json():
 
 def test_only_options_that_change_the_result_stop_a_resumed_run():
     first = TrainConfig().to_dict()
-    TrainConfig.check_resume(first, TrainConfig(workers=4, log_every=1).to_dict(), "run")
+    TrainConfig.check_resume(first, TrainConfig(workers=4, log_every=1, log_gradient_shares=1).to_dict(), "run")
     with pytest.raises(CheckpointError, match="run was started with other options: epochs was 100, now 3"):
         TrainConfig.check_resume(first, TrainConfig(epochs=3).to_dict(), "run")
 
