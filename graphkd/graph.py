@@ -110,7 +110,8 @@ class Graph(HeteroData):  # type: ignore[misc]
             normalise: name or function of a matrix rule; default none.
             weight: of each entry, broadcastable to (*b, n, m); default none.
 
-        Raises: GraphError for a node type that is absent, ShapeError for different widths, UnknownNameError.
+        Raises: UnknownNameError for a name that is absent, ShapeError for different widths, GraphError for nodes of
+            several graphs that PyG's Batch joined.
         """
         x, y = self._nodes(source).x, self._nodes(target).x
         name = relation if isinstance(relation, str) else getattr(relation, "__name__", type(relation).__name__)
@@ -155,8 +156,8 @@ class Graph(HeteroData):  # type: ignore[misc]
         """A plain HeteroData whose edges are explicit: for PyG's layers, transforms and loaders.
 
         ``edge_index`` points from a node's neighbours to the node, the direction of PyG's messages, and ``edge_attr``
-        holds the edges, with their gradient. Within one node type a node is no neighbour of itself. What else the
-        stores hold comes along, explicit edges too; scopes and weights of a comparison do not.
+        holds the edges, with their gradient. A node is no neighbour of itself. Whatever else the stores hold is kept,
+        explicit edges included, but for scopes and the weights of a comparison.
 
         Args:
             k: neighbours of each target, or all where there are fewer (:meth:`graphkd.edges.Edges.nearest`: no matrix

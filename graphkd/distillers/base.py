@@ -206,7 +206,7 @@ class Distiller(nn.Module, ABC):
 
 @contextmanager
 def same_update(*modules: nn.Module, holds: bool = True) -> Iterator[None]:
-    """Inside, batches belong to the update that an earlier batch began: schedules of distillers do not move.
+    """Inside, batches belong to the update that an earlier batch began, and schedules of distillers do not move.
 
     ``Trainer`` and the integrations say so for accumulated batches, ``Step`` for its chunks. A loop of your own that
     accumulates gradients says it for all batches of an update but the first.
@@ -222,7 +222,8 @@ def same_update(*modules: nn.Module, holds: bool = True) -> Iterator[None]:
                 losses = step(images, teacher(images))
             (losses.total / 4).backward()
             if number % 4 == 3:
-                optimizer.step(), optimizer.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
     """
     found = [part for module in modules for part in module.modules() if isinstance(part, Distiller)] if holds else []
     before = [each.same_update for each in found]
