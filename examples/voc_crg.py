@@ -30,7 +30,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from graphkd.distillers.crg import CRGDistiller
 from graphkd.features import Features
@@ -82,8 +82,13 @@ def tiny_detector(width: int, channels: int = 32) -> FasterRCNN:
 
 
 def resnet_detector(name: str, classes: int, weights: str | None) -> FasterRCNN:
-    """torchvision's Faster R-CNN on a ResNet with all its layers trained."""
-    return FasterRCNN(resnet_fpn_backbone(backbone_name=name, weights=weights, trainable_layers=5), classes + 1)
+    """torchvision's Faster R-CNN on a ResNet with all its layers trained.
+
+    The BatchNorm of pretrained weights stays as it is. Without weights there is nothing to keep, so it is trained.
+    """
+    norm = nn.BatchNorm2d if weights is None else FrozenBatchNorm2d
+    backbone = resnet_fpn_backbone(backbone_name=name, weights=weights, trainable_layers=5, norm_layer=norm)
+    return FasterRCNN(backbone, classes + 1)
 
 
 def inheriting(student: FasterRCNN, teacher: FasterRCNN) -> FasterRCNN:

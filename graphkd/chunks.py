@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from graphkd import distributed
-from graphkd.distillers.base import Distiller
+from graphkd.distillers.base import Distiller, same_update
 from graphkd.errors import MissingFeatureError, ShapeError
 from graphkd.features import Features
 from graphkd.losses import Losses
@@ -69,13 +69,16 @@ def look(
     def one(part: Tensor, span: slice, first: bool) -> tuple[Features, list[Losses]]:
         features: Features = student(part)
         given = {name: None if value is None else value[span] for name, value in beside.items()}
-        losses = [each(features, _needed(teacher, each).rows(span), **given) for each in alone]
+        with same_update(*alone):
+            losses = [each(features, _needed(teacher, each).rows(span), **given) for each in alone]
         if not keeps_maps:
             features = replace(features, maps=None, tokens=None)
         if not first:  # all chunks have the same ones
             features = replace(features, proxies=None, proxy_logits=None)
         return features, losses
 
+    for each in alone:
+        each.begin()
     pieces = _pieces(len(images), chunk, images.device)
     still = unmoved(student, *alone) if torch.is_grad_enabled() else nullcontext()
     with still, set_checkpoint_early_stop(False):  # to the end: the last layer's buffers move too
@@ -119,7 +122,7 @@ def unmoved(*modules: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for owner, name, buffer, before in held:
                 owner._buffers[name] = buffer
-                buffer.copy_(before)
+                buffer.data.copy_(before)  # unseen by autograd: a backward pass to come may hold this very value
 
 
 def _pieces(rows: int, chunk: int, device: torch.device) -> list[tuple[slice, float]]:

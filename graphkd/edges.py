@@ -10,7 +10,7 @@ import torch
 from graphkd import distributed, ops, spectral
 from graphkd.errors import GraphError, OptionError
 from graphkd.registry import Registry
-from graphkd.relations import RELATIONS, ExceptItself, Relation, is_pairwise
+from graphkd.relations import RELATIONS, ExceptItself, Relation, is_pairwise, name_of
 from graphkd.ring import forms
 from graphkd.ring.pairs import Pairs
 from graphkd.typing import Float, Int, Scope, Tensor
@@ -60,6 +60,22 @@ PASSES: Final[dict[Normalise, Callable[[Pairs], Pairs]]] = {
     NORMALISERS.get("max"): forms.by_maximum,
 }
 """Normaliser -> the same of edges whose targets pass by in blocks."""
+
+_DISTANCES: Final = frozenset({"euclidean", "squared_euclidean"})
+_BLOCK: Final = 2**22  # entries of the matrix that are held while the nearest nodes are looked for
+
+
+def _directions(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+    """Rows of unit length, and zero rows at a right angle to all of them: the nearest has the largest product."""
+    return torch.cat([rows, (rows == 0).all(-1, keepdim=True).to(rows.dtype)], -1)
+
+
+_NEAREST_BY_DISTANCE: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "cosine": lambda x: _directions(ops.unit_rows(x)),
+    "pearson": lambda x: _directions(ops.center_normalize(x)),
+    **dict.fromkeys(("euclidean", "squared_euclidean", "rbf"), lambda x: x),
+}
+"""Relation -> rows whose nearest by distance are those of the strongest relation."""
 
 
 @dataclass(frozen=True)
@@ -159,23 +175,65 @@ class Edges:
         offset = sum(rows[: distributed.rank()])
         return replace(self, offset=offset, rows_of_ranks=tuple(rows))
 
-    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Edges":
-        """The same edges with every tensor changed; a node set related to itself stays one."""
-        source = change(self.source)
-        target = source if self.target is self.source else change(self.target)
-        return replace(self, source=source, target=target, weight=None if self.weight is None else change(self.weight))
-
     def topk(self, k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
-        """Each source's k largest edges (for a distance, the farthest), in PyG's format (edge_index, edge_attr).
+        """Each target's k largest edges in PyG's format (edge_index, edge_attr), from the whole matrix.
 
-        Raises: OptionError if there are fewer than k targets; GraphError for batched graphs.
+        ``edge_index[0]`` holds sources, ``edge_index[1]`` the targets that receive their messages. Every target has
+        in-degree k: a convolution over the edges of a node set with itself aggregates each node's own k neighbours, the
+        node itself usually among them. For messages from classes to samples, connect the classes with the samples. The
+        largest distances are those of the farthest nodes: see :meth:`nearest`.
+
+        Raises: OptionError if there are fewer than k sources; GraphError for a batch of graphs, and for edges that
+            reach the targets of all ranks.
         """
         edges = self._matrix()
-        if not 0 < k <= edges.shape[1]:
-            raise OptionError(f"each source has {edges.shape[1]} edges, {k} were asked for: lower k")
-        values, targets = edges.topk(k, dim=1)
-        sources = torch.arange(len(edges), device=edges.device).repeat_interleave(k)
-        return torch.stack([sources, targets.flatten()]), values.flatten()
+        if not 0 < k <= edges.shape[0]:
+            raise OptionError(f"each target has {edges.shape[0]} edges, {k} were asked for: lower k")
+        values, sources = edges.mT.topk(k, dim=1)
+        return _to_receivers(sources), values.flatten()
+
+    def nearest(self, k: int | None = None) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
+        """Each target's k nearest sources other than itself, nearest first, in the format of :meth:`topk`.
+
+        The nearest have the largest edges, or the smallest distances. Within one node set the kNN kernel finds them for
+        cosine, pearson, rbf and distances. Other pairwise relations are computed by blocks. A rule, and a relation that
+        is not pairwise, cost the whole matrix. Edges have a gradient, the choice of neighbours has none.
+
+        Args:
+            k: sources of each target, >= 1, or all where there are fewer; ``None`` (default) for all, as a matrix.
+
+        Raises: OptionError for k < 1; GraphError as of :meth:`topk`.
+        """
+        self._check_one_graph()
+        others = len(self.source) - (self.source is self.target)
+        if k is not None and k < 1:
+            raise OptionError(f"k is a number of neighbours >= 1, or None for all, found {k}")
+        k = others if k is None else min(k, others)
+        if k == others or self.normalise is not None or not is_pairwise(self.relation):
+            edges = self.dense()
+            index = _to_receivers(self._strongest(edges.detach(), k))
+            return index, edges[index[0], index[1]]
+        with torch.no_grad():
+            index = self._neighbours(k)
+        sources, targets = self.source[index[0]], self.target[index[1]]
+        return index, self.relation(sources.unsqueeze(-2), targets.unsqueeze(-2)).flatten()
+
+    def _neighbours(self, k: int) -> Int[Tensor, "2 e"]:
+        """Of a pairwise relation, without the matrix."""
+        name = name_of(self.relation)
+        if self.source is self.target and name in _NEAREST_BY_DISTANCE:
+            return ops.knn_graph(_NEAREST_BY_DISTANCE[name](self.source), k)[0]
+        step = max(1, _BLOCK // len(self.source))
+        starts = range(0, len(self.target), step)
+        found = [self._strongest(self.relation(self.source, self.target[i : i + step]), k, i) for i in starts]
+        return _to_receivers(torch.cat(found))
+
+    def _strongest(self, edges: Float[Tensor, "n m"], k: int, first: int = 0) -> Int[Tensor, "m k"]:
+        """The k sources of each target, strongest first, given the edges of the targets from place ``first``."""
+        strength = -edges.mT if name_of(self.relation) in _DISTANCES else edges.mT.clone()
+        if self.source is self.target:
+            strength.diagonal(first).fill_(-torch.inf)
+        return strength.topk(k, dim=1).indices
 
     def laplacian(self) -> Float[Tensor, "*b n n"]:
         """Symmetric normalised Laplacian of the non-negative part of these edges, without self-loops.
@@ -196,10 +254,23 @@ class Edges:
             raise GraphError(f"a Laplacian needs edges of a node set with itself, found {self}")
         return self.dense()
 
-    def _matrix(self) -> Tensor:
+    def _matrix(self) -> Float[Tensor, "n m"]:
+        self._check_one_graph()
+        return self.dense()
+
+    def _check_one_graph(self) -> None:
         if self.source.ndim != 2:
             raise GraphError(f"expected one graph (n, d), found a batch {tuple(self.source.shape)}: take one of them")
-        return self.dense()
+        if self.rows_of_ranks:
+            raise GraphError(
+                "these edges reach the targets of all ranks from this rank's sources alone: ask before gather"
+            )
 
     def __repr__(self) -> str:
         return f"Edges({self.name or self.relation}, {' x '.join(map(str, self.shape))}, implicit)"
+
+
+def _to_receivers(sources: Int[Tensor, "m k"]) -> Int[Tensor, "2 e"]:
+    """PyG's edge_index, given the sources that each target has messages from."""
+    receivers = torch.arange(len(sources), device=sources.device).repeat_interleave(sources.shape[1])
+    return torch.stack([sources.flatten(), receivers])

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import tensor
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch_geometric.nn import SimpleConv
 
 from graphkd.edges import NORMALISERS, Edges
 from graphkd.errors import GraphError, OptionError, UnknownNameError
-from graphkd.relations import cosine, gram, rbf
+from graphkd.relations import cosine, euclidean, gram, pearson, rbf, squared_euclidean
 
 F64 = torch.float64
 MATRIX = tensor([[1.0, 3.0], [0.0, 2.0]])
@@ -64,15 +66,15 @@ def test_shape_is_that_of_the_matrix(source, target):
 
 
 def test_topk_by_hand():
-    edges = Edges(tensor([[1.0], [-1.0]]), tensor([[1.0], [3.0], [2.0]]), gram)
+    edges = Edges(tensor([[1.0], [3.0], [2.0]]), tensor([[1.0], [-1.0]]), gram)
     index, values = edges.topk(2)
-    assert index.tolist() == [[0, 0, 1, 1], [1, 2, 0, 2]]
+    assert index.tolist() == [[1, 2, 0, 2], [0, 0, 1, 1]]  # from sources to targets
     assert values.tolist() == [3, 2, -1, -2]
 
 
 def test_topk_of_everything_is_the_matrix():
     edges = Edges(randn(3, 4), randn(5, 4, seed=1), cosine)
-    (rows, columns), values = edges.topk(5)
+    (rows, columns), values = edges.topk(3)
     assert_close(values, edges.dense()[rows, columns])
     assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 15
 
@@ -83,16 +85,6 @@ def test_laplacian_and_embedding_of_a_path():  # 1 - 2 - 3, by squared hand: I -
     r = 2**-0.5
     assert_close(edges.laplacian(), tensor([[1, -r, 0], [-r, 1, -r], [0, -r, 1]]))
     assert_close(edges.spectral_embedding(1).abs(), tensor([[r], [0], [r]]), atol=1e-6, rtol=0)
-
-
-def test_map_tensors_keeps_a_node_set_one():
-    x = randn(3, 4)
-    same = Edges(x, x, gram, weight=torch.ones(3, 3)).map_tensors(torch.clone)
-    assert same.source is same.target
-    assert same.source is not x
-    other = Edges(x, randn(2, 4), gram).map_tensors(lambda value: 2 * value)
-    assert_close(other.source, 2 * x)
-    assert other.weight is None
 
 
 def test_gathering_in_one_process_changes_nothing():
@@ -126,13 +118,100 @@ def test_nothing_is_computed_until_asked():
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_topk_says_how_many_there_are(k):
-    with pytest.raises(OptionError, match=f"each source has 3 edges, {k} were asked for: lower k"):
-        Edges(randn(2, 4), randn(3, 4), gram).topk(k)
+    with pytest.raises(OptionError, match=f"each target has 3 edges, {k} were asked for: lower k"):
+        Edges(randn(3, 4), randn(2, 4), gram).topk(k)
 
 
-def test_topk_is_of_one_graph():
+@pytest.mark.parametrize("ask", [lambda e: e.topk(1), lambda e: e.nearest(1), lambda e: e.nearest()])
+def test_neighbours_are_of_one_graph_before_it_is_gathered(ask):
     with pytest.raises(GraphError, match=r"expected one graph \(n, d\), found a batch \(2, 3, 4\): take one"):
-        Edges(randn(2, 3, 4), randn(2, 3, 4), gram).topk(1)
+        ask(Edges(randn(2, 3, 4), randn(2, 3, 4), gram))
+    with pytest.raises(GraphError, match="reach the targets of all ranks.* ask before gather"):
+        ask(Edges(randn(3, 4), randn(3, 4), gram, rows_of_ranks=(3, 3)))
+
+
+def test_a_convolution_over_topk_aggregates_each_nodes_own_neighbours():
+    x = randn(6, 3)
+    index, _ = Edges(x, x, cosine).topk(3)
+    own = cosine(x, x).topk(3, dim=1).indices
+    assert_close(SimpleConv("sum")(x, index), x[own].sum(1))
+
+
+def test_nearest_by_hand():
+    x = tensor([[0.0], [1.0], [3.0], [7.0]])
+    index, values = Edges(x, x, euclidean).nearest(2)
+    assert index.tolist() == [[1, 2, 0, 2, 1, 0, 2, 1], [0, 0, 1, 1, 2, 2, 3, 3]]
+    assert values.tolist() == [1, 3, 1, 2, 2, 3, 4, 6]
+
+
+def by_a_loop(edges, k):
+    """Neighbours of each target by sorting its column."""
+    matrix, itself = edges.dense(), edges.source is edges.target
+    sign = 1 if edges.relation in (euclidean, squared_euclidean) else -1
+    for target in range(matrix.shape[1]):
+        order = (sign * matrix[:, target]).argsort().tolist()
+        for source in [each for each in order if not (itself and each == target)][:k]:
+            yield source, target, matrix[source, target]
+
+
+def doubled(x, y):  # says nothing of itself, so that the whole matrix is asked
+    return 2 * x @ y.mT
+
+
+@pytest.mark.parametrize("relation", [cosine, pearson, gram, euclidean, squared_euclidean, rbf, doubled])
+@pytest.mark.parametrize("targets", [None, 5])
+@pytest.mark.parametrize("rule", [None, "sum"])
+@pytest.mark.parametrize("k", [1, 4, 100, None])
+def test_nearest_by_a_loop(relation, targets, rule, k, monkeypatch):
+    monkeypatch.setattr("graphkd.edges._BLOCK", 20)
+    x = randn(9, 6)
+    x[3] = 0  # all its products are 0, so that any are its nearest
+    y = x if targets is None else randn(targets, 6, seed=1)
+    edges = Edges(x, y, relation, rule and NORMALISERS.get(rule))
+    index, values = edges.nearest(k)
+    sources, receivers, expected = zip(*by_a_loop(edges, 9 if k is None else k), strict=True)
+    assert index[1].tolist() == list(receivers)
+    assert_close(values, torch.stack(expected))
+    assert_close(edges.dense()[index[0], index[1]], values)
+    others = [i for i, each in enumerate(receivers) if each != 3]
+    assert index[0][others].tolist() == [sources[i] for i in others]
+
+
+def test_nearest_edges_have_the_gradient_of_the_matrix():
+    x = randn(6, 3).requires_grad_()
+    edges = Edges(x, x, cosine)
+    index, values = edges.nearest(2)
+    (found,) = torch.autograd.grad(values.square().sum(), x)
+    (expected,) = torch.autograd.grad(edges.dense()[index[0], index[1]].square().sum(), x)
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("relation", "targets"), [(cosine, None), (rbf, None), (gram, None), (cosine, 4096)])
+def test_nearest_makes_no_matrix_of_all_pairs(relation, targets):
+    class Largest(TorchDispatchMode):
+        entries = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            for each in found if isinstance(found, tuple | list) else (found,):
+                self.entries = max(self.entries, each.numel() if isinstance(each, torch.Tensor) else 0)
+            return found
+
+    x = randn(4096, 4)
+    with Largest() as largest:
+        Edges(x, x if targets is None else randn(targets, 4, seed=1), relation).nearest(3)
+    assert largest.entries <= 2**22 < 4096**2
+
+
+def test_one_node_has_no_neighbour():
+    x = randn(1, 3)
+    assert Edges(x, x, cosine).nearest(8)[0].shape == (2, 0)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_number_of_neighbours_is_positive(k):
+    with pytest.raises(OptionError, match=f"k is a number of neighbours >= 1, or None for all, found {k}"):
+        Edges(randn(3, 4), randn(2, 4), gram).nearest(k)
 
 
 @pytest.mark.parametrize("ask", [lambda e: e.laplacian(), lambda e: e.spectral_embedding(1)])

@@ -5,6 +5,10 @@ import pytest
 import torch
 from torch import tensor
 from torch.testing import assert_close
+from torch_geometric.data import Batch, HeteroData
+from torch_geometric.loader import DataLoader
+from torch_geometric.nn import GATConv, GCNConv, GraphSAGE, HeteroConv, SAGEConv, to_hetero
+from torch_geometric.transforms import AddSelfLoops, Compose, NormalizeFeatures, RemoveIsolatedNodes, ToUndirected
 
 from graphkd import alignments, ops
 from graphkd.errors import GraphError, ShapeError, UnknownNameError
@@ -40,7 +44,7 @@ def test_what_pyg_knows_of_it(graph):
 
 
 def test_repr_shows_that_edges_are_implicit(graph):
-    assert "(sample, cosine, class)={ implicit=Edges(cosine, 4 x 5, implicit) }" in repr(graph)
+    assert "(sample, cosine, class)={ implicit=cosine }" in repr(graph)
 
 
 @pytest.mark.parametrize("change", [lambda g: g.to("meta"), lambda g: g.clone().to("meta")])
@@ -92,8 +96,28 @@ def test_a_rule_and_weights_are_kept():
 
 
 def test_gather_in_one_process_changes_nothing(graph):
-    before = graph.edges(*SAMPLE_CLASS)
-    assert graph.gather([4]).edges(*SAMPLE_CLASS) is before
+    edges = graph.gather([4]).edges(*SAMPLE_CLASS)
+    assert edges.targets is graph["class"].x
+    assert edges.shape == (4, 5)
+
+
+def test_edges_follow_their_nodes(graph):
+    changed = NormalizeFeatures()(graph)
+    assert changed.edges(*SAMPLE_CLASS).source is changed["sample"].x is not graph["sample"].x
+    graph["sample"].x = randn(7, 3, seed=2)
+    edges = graph.edges("sample", "gram", "sample")
+    assert edges.source is edges.target is graph["sample"].x
+    assert graph["sample"].num_nodes == 7
+    assert graph.num_edges == 7 * 5 + 7 * 7
+    assert graph["sample", "gram", "sample"].num_edges == 49
+    graph.rename("sample", "image")
+    assert graph.edges("image", "cosine", "class").source is graph["image"].x
+
+
+def test_nodes_of_a_batch_of_graphs_are_counted_along_their_own_dimension():
+    graph = Graph().add("channel", randn(2, 5, 3), "image").connect("channel", "cosine", "channel")
+    assert graph.num_nodes == 5
+    assert graph.num_edges == 2 * 5 * 5
 
 
 @pytest.mark.parametrize(
@@ -106,6 +130,11 @@ def test_gather_in_one_process_changes_nothing(graph):
         lambda g: g.to_homogeneous(),
         lambda g: g.is_undirected(),
         lambda g: g.has_self_loops(),
+        lambda g: g.subgraph({"sample": tensor([0, 1])}),
+        lambda g: Graph.from_dict(g.to_dict())[SAMPLE_CLASS].edge_index,
+        ToUndirected(),
+        AddSelfLoops(),
+        RemoveIsolatedNodes(),
     ],
 )
 def test_queries_that_need_a_matrix_point_to_topk_and_dense(graph, ask):
@@ -115,18 +144,113 @@ def test_queries_that_need_a_matrix_point_to_topk_and_dense(graph, ask):
         ask(graph)
 
 
-def test_pyg_takes_what_topk_gives(graph):
-    from torch_geometric.data import HeteroData
-
-    plain = HeteroData({name: {"x": x} for name, x in graph.x_dict.items()})
-    plain[SAMPLE_CLASS].edge_index, plain[SAMPLE_CLASS].edge_attr = graph.edges(*SAMPLE_CLASS).topk(2)
-    assert plain.validate()
-    assert plain[SAMPLE_CLASS].num_edges == 8
+def test_pyg_joins_no_graphs_of_implicit_edges(graph):
+    with pytest.raises(GraphError, match=r"and edges \('sample', 'cosine', 'class'\) are implicit: join graph.to_pyg"):
+        Batch.from_data_list([graph, graph])
 
 
-def test_a_subgraph_is_refused(graph):
-    with pytest.raises(GraphError, match="select rows of the nodes and connect a new Graph"):
-        graph.subgraph({"sample": tensor([0, 1])})
+def explicit():
+    graph = Graph().add("a", randn(3, 2)).add("b", randn(2, 2), "shared")
+    graph["a", "to", "a"].edge_index = tensor([[0, 1], [1, 2]])
+    graph["a", "to", "b"].edge_index = tensor([[0, 2], [1, 0]])
+    return graph
+
+
+def test_explicit_edges_are_those_of_any_heterodata():
+    graph = explicit()
+    for copied in (graph.clone(), graph.to("cpu"), copy.copy(graph), Graph.from_dict(graph.to_dict())):
+        assert copied.num_edges == 4
+        assert_close(copied.edge_index_dict, graph.edge_index_dict)
+    assert graph.to_homogeneous().edge_index.tolist() == [[0, 1, 0, 2], [1, 2, 4, 3]]
+    assert graph.subgraph({"a": tensor([0, 1])})["a", "to", "a"].edge_index.tolist() == [[0], [1]]
+    undirected = ToUndirected()(graph)
+    assert undirected["a", "to", "a"].is_undirected()
+
+
+def test_a_batch_of_explicit_graphs_is_pygs_and_is_not_connected():
+    batch = Batch.from_data_list([explicit(), explicit()])
+    assert batch["a", "to", "a"].edge_index.tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
+    assert_close(batch[1]["a"].x, randn(3, 2))
+    with pytest.raises(GraphError, match="'a' holds nodes of several graphs, joined by PyG's Batch: connect each"):
+        batch.connect("a", "cosine", "a")
+
+
+def test_explicit_edges_beside_implicit_ones_are_listed_by_neither_name():
+    graph = explicit().connect("a", "cosine", "a")
+    assert graph.num_edges == 4 + 9
+    with pytest.raises(GraphError, match=r"Present: \('a', 'cosine', 'a'\)$"):
+        graph.edges("a", "to", "a")
+    with pytest.raises(GraphError, match="edge_index needs a matrix and these edges are implicit"):
+        _ = graph.edge_index_dict
+
+
+def test_to_pyg_by_hand():
+    graph = Graph().add("s", tensor([[0.0], [1.0], [3.0]])).add("c", tensor([[2.0], [9.0]]), "shared")
+    graph["s"].y = tensor([0, 1, 1])
+    graph.connect("s", "euclidean", "s", weight=torch.ones(3, 3)).connect("c", "euclidean", "s")
+    data = graph.to_pyg(k=1)
+    assert type(data) is HeteroData
+    assert data.validate()
+    assert set(data["s"].keys()) == {"x", "y"}
+    assert set(data["s", "euclidean", "s"].keys()) == {"edge_index", "edge_attr"}
+    assert data["s", "euclidean", "s"].edge_index.tolist() == [[1, 0, 1], [0, 1, 2]]  # from a neighbour to its node
+    assert data["s", "euclidean", "s"].edge_attr.tolist() == [1, 1, 2]
+    assert data["c", "euclidean", "s"].edge_index.tolist() == [[0, 0, 0], [0, 1, 2]]
+    complete = graph.to_pyg(k=None)
+    assert complete["s", "euclidean", "s"].num_edges == 6
+    assert complete["c", "euclidean", "s"].edge_attr.tolist() == [2, 9, 1, 8, 1, 6]
+    assert graph.to_pyg().num_edges == complete.num_edges  # as many neighbours as there are
+
+
+def test_to_pyg_of_a_batch_of_graphs_is_refused():
+    graph = Graph().add("channel", randn(2, 5, 3), "image").connect("channel", "cosine", "channel")
+    with pytest.raises(GraphError, match=r"expected one graph \(n, d\), found a batch \(2, 5, 3\): take one of them"):
+        graph.to_pyg()
+
+
+@pytest.fixture
+def data():
+    graph = Graph().add("sample", randn(9, 4)).add("class", randn(5, 4, seed=1), scope="shared")
+    graph.connect("sample", "cosine", "sample").connect("class", "pearson", "sample").connect("sample", "gram", "class")
+    return graph.to_pyg(k=3)
+
+
+def test_layers_of_pyg_take_it(data):
+    x, edges = data["sample"].x, data["sample", "cosine", "sample"]
+    rows = x / x.norm(dim=1, keepdim=True)
+    nearest = (rows @ rows.T).fill_diagonal_(-2).topk(3).indices
+    layer = SAGEConv(4, 6)
+    assert_close(layer(x, edges.edge_index), layer.lin_l(x[nearest].mean(1)) + layer.lin_r(x))
+    weights = edges.edge_attr.abs()
+    layer = GCNConv(4, 6, normalize=False, bias=False)
+    assert_close(layer(x, edges.edge_index, weights), (weights.view(9, 3, 1) * layer.lin(x)[nearest]).sum(1))
+    convolve = HeteroConv({key: GATConv(4, 6, edge_dim=1, add_self_loops=False) for key in data.edge_types})
+    out = convolve(data.x_dict, data.edge_index_dict, data.edge_attr_dict)
+    assert {name: each.shape for name, each in out.items()} == {"sample": (9, 6), "class": (5, 6)}
+
+
+def test_a_homogeneous_network_is_made_heterogeneous_for_it(data):
+    network = to_hetero(GraphSAGE((-1, -1), 6, num_layers=1), data.metadata())
+    out = network(data.x_dict, data.edge_index_dict)
+    assert {name: each.shape for name, each in out.items()} == {"sample": (9, 6), "class": (5, 6)}
+
+
+def test_transforms_of_pyg_take_it(data):
+    changed = Compose([NormalizeFeatures(), AddSelfLoops("edge_attr"), ToUndirected(), RemoveIsolatedNodes()])(data)
+    assert changed.validate()
+    assert changed["sample", "cosine", "sample"].is_undirected()
+    assert changed["sample", "cosine", "sample"].has_self_loops()
+    assert changed["class", "rev_gram", "sample"].num_edges == 15
+    homogeneous = changed.to_homogeneous()
+    assert homogeneous.num_nodes == 14
+    assert homogeneous.edge_attr.shape == (homogeneous.num_edges,)
+
+
+def test_loaders_of_pyg_take_it(data):
+    batch = next(iter(DataLoader([data, data.clone()], batch_size=2)))
+    assert batch.num_edges == 2 * data.num_edges
+    assert batch["class", "pearson", "sample"].edge_index.amax(1).tolist() == [9, 17]
+    assert_close(batch[1].edge_index_dict, data.edge_index_dict)
 
 
 def test_absent_edges_list_those_that_exist(graph):

@@ -49,9 +49,14 @@ class Seen:
         return self.graph.edges("sample", "cosine", "sample").dense()
 
     @cached_property
+    def nearest(self) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
+        """Edges to each image from its nearest others, in PyG's format."""
+        return self.graph.edges("sample", "cosine", "sample").nearest(self.k)
+
+    @property
     def near(self) -> Int[Tensor, "n k"]:
         """Each image's nearest others."""
-        return self.edges.clone().fill_diagonal_(-torch.inf).topk(self.k, dim=1).indices
+        return self.nearest[0][0].view(len(self.ids), -1)
 
     @cached_property
     def guess(self) -> Int[Tensor, " n"] | None:
@@ -129,10 +134,9 @@ def neighbours_of(seen: Seen, count: int) -> list[dict[str, Any]]:
 
 
 def nearest_edges(seen: Seen) -> dict[str, list[Any]]:
-    """Edges from each image to its nearest others as PyG has them: ``edge_index`` (2, n * k), ``edge_attr``."""
-    source = torch.arange(len(seen.ids)).repeat_interleave(seen.k)
-    target = seen.near.flatten()
-    return {"edge_index": [source.tolist(), target.tolist()], "edge_attr": seen.edges[source, target].tolist()}
+    """Edges to each image from its nearest others as PyG has them: ``edge_index`` (2, n * k), ``edge_attr``."""
+    edge_index, edge_attr = seen.nearest
+    return {"edge_index": edge_index.tolist(), "edge_attr": edge_attr.tolist()}
 
 
 def class_edges(seen: Seen) -> Float[Tensor, "n c"]:

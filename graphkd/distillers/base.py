@@ -1,7 +1,8 @@
 """What every method is: a way to build one graph from Features, and a table of terms that compare two such graphs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -83,6 +84,7 @@ class Distiller(nn.Module, ABC):
         needs: which of ``target``, ``index``, ``boxes`` must be given.
         sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
             ``num_classes``, ``num_samples``, ``channels``, ``token_dims``.
+        same_update: whether the next batch is one more of the update under way; see :func:`same_update`.
     """
 
     terms: Mapping[str, tuple[float, Term]]
@@ -91,6 +93,7 @@ class Distiller(nn.Module, ABC):
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
     sized_by: ClassVar[tuple[str, ...]] = ()
+    same_update: bool = False
     _name: str | None = None
 
     @classmethod
@@ -114,6 +117,9 @@ class Distiller(nn.Module, ABC):
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records before graphs are built; a method may complete one by the other."""
         return student, teacher
+
+    def begin(self) -> None:
+        """Before each batch; a method with a schedule moves it on here, in training and unless ``same_update``."""
 
     def finish(self, pair: Pair) -> None:
         """After the terms of a batch, without gradient; a method with a memory updates it here."""
@@ -140,6 +146,7 @@ class Distiller(nn.Module, ABC):
         given = {"target": target, "index": index, "boxes": boxes}
         beside = {name: ordinary(each) if isinstance(each, Tensor) else each for name, each in given.items()}
         self._check(student, teacher, beside)
+        self.begin()
         with torch.autocast(student.device.type, enabled=False):
             return self.compare(student, teacher, beside)
 
@@ -209,6 +216,38 @@ class Distiller(nn.Module, ABC):
 def _kind(value: Any) -> str:
     """What an argument is, for a message."""
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+@contextmanager
+def same_update(*modules: nn.Module, holds: bool = True) -> Iterator[None]:
+    """Inside, batches belong to the update that an earlier batch began, and schedules of distillers do not move.
+
+    ``Trainer`` and the integrations say so for accumulated batches, ``Step`` for its chunks. A loop of your own that
+    accumulates gradients says it for all batches of an update but the first.
+
+    Args:
+        modules: distillers, or modules that hold them.
+        holds: ``False`` leaves everything as it is.
+
+    Example::
+
+        for number, (images, _) in enumerate(loader):
+            with same_update(step, holds=number % 4 > 0):
+                losses = step(images, teacher(images))
+            (losses.total / 4).backward()
+            if number % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+    """
+    found = [part for module in modules for part in module.modules() if isinstance(part, Distiller)] if holds else []
+    before = [each.same_update for each in found]
+    for each in found:
+        each.same_update = True
+    try:
+        yield
+    finally:
+        for each, held in zip(found, before, strict=True):
+            each.same_update = held
 
 
 def _same_precision(student: Features, teacher: Features) -> tuple[Features, Features]:

@@ -52,8 +52,9 @@ class CRGDistiller(Distiller):
             tap's choice; the defaults expect after.
         alpha, beta, gamma: weights of the terms ``crg/vertex``, ``crg/edge``, ``crg/spectral``; defaults 0.5, 0.5, 0.1;
             0 removes the term and what only it needs.
-        warmup_steps: training steps in which gamma grows linearly from 0; default 0: only the caller knows how many
-            steps the first epochs have.
+        warmup_steps: updates in which gamma grows linearly from 0; default 0: only the caller knows how many updates
+            the first epochs have. A training batch counts as an update, the chunks of a ``Step`` as one; a loop that
+            accumulates gradients says so, see :func:`graphkd.distillers.base.same_update`.
         attention_weight: of ``crg/attention``, the distance of both networks' masks; default 0.
         kd_weight, kd_temperature: of ``crg/kd``, KL on the logits times T^2; defaults 0 and 4.
         reduction: ``"mean"`` (default) or ``"sum"`` over levels.
@@ -177,17 +178,18 @@ class CRGDistiller(Distiller):
         """Records whose maps are resized and, the student's, adapted."""
         return self.graph.prepare(student, teacher)
 
+    def begin(self) -> None:
+        """One more update of the warm-up."""
+        if self.training and not self.same_update and self.warmup_steps:
+            self.steps += 1
+
     def build(self, features: Features, side: Side) -> Graph:
         """Channels as nodes at every level, for each term."""
         return self.graph.build(features, side)
 
     def _warm_spectral(self, pair: Pair) -> Float[Tensor, ""]:
         value = self._spectral(pair)
-        if not self.warmup_steps:
-            return value
-        if self.training:
-            self.steps += 1
-        return value * (self.steps / self.warmup_steps).clamp(max=1).to(value.dtype)
+        return value * (self.steps / self.warmup_steps).clamp(max=1).to(value.dtype) if self.warmup_steps else value
 
     def _kd(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = (x.tensor("logits", "CRG's kd term") for x in (pair.student_features, pair.teacher_features))

@@ -9,11 +9,9 @@ from torch import nn
 from graphkd import distributed, ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
-from graphkd.edges import Edges
 from graphkd.errors import DataError, OptionError
 from graphkd.features import Features
 from graphkd.graph import Graph
-from graphkd.relations import cosine
 from graphkd.typing import Float, Int, Side, Tensor
 
 _SIDES: Final = (("student", "teacher"), ("teacher", "student"))
@@ -142,13 +140,17 @@ class HKDDistiller(Distiller):
         if len(index) < self.neighbors:
             return self._everyone(pair, "student", "sample").new_zeros(())
         for side, _ in _SIDES:
-            prediction = self._everyone(pair, side, "prediction")
-            neighbors, _ = Edges(prediction, prediction, cosine).topk(self.neighbors)
-            messages = neighbors.flip(0)  # PyG's edges point to the receiver
-            mixed = ops.unit_rows(self.convolve[side](self._everyone(pair, side, "sample"), messages))
+            sample, prediction = (self._everyone(pair, side, kind) for kind in ("sample", "prediction"))
+            mixed = ops.unit_rows(self.convolve[side](sample, self._neighborhood(prediction)))
             nodes[side] = mixed + 0 * prediction.sum()  # a NaN has no nearest samples: it goes out
             smooth[side] = self._smooth(recall(self._memory(side), index), nodes[side].detach(), 0.75)
         return torch.stack([self._contrast(nodes[a], smooth[b], index, b) for a, b in _SIDES]).sum()
+
+    def _neighborhood(self, prediction: Float[Tensor, "n c"]) -> Int[Tensor, "2 e"]:
+        """Edges to each sample from itself and from those whose predictions are nearest, k in all."""
+        itself = torch.arange(len(prediction), device=prediction.device).expand(2, -1)
+        others = self.neighbors - 1
+        return torch.cat([itself, ops.knn_graph(ops.unit_rows(prediction), others)[0]], 1) if others else itself
 
     def _contrast(self, x: Tensor, positive: Tensor, index: Int[Tensor, " b"], other: str) -> Float[Tensor, ""]:
         order = self.get_buffer("order")

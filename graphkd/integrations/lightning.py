@@ -72,7 +72,8 @@ class DistillationModule(LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses, each of which is logged."""
-        losses: Losses = losses_of(self.step, batch, self._features[0], self.device)
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        losses: Losses = losses_of(self.step, batch, self._features[0], self.device, first=first)
         self.log_dict(detached(losses), batch_size=len(batch))
         return losses.total
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from graphkd.data.batch import Batch
 from graphkd.data.epochs import EpochBatches
+from graphkd.distillers.base import same_update
 from graphkd.errors import DistributedError
 from graphkd.features import Features
 from graphkd.losses import Losses
@@ -19,17 +20,19 @@ from graphkd.typing import Tensor
 Teaching = Callable[[Batch], Features] | None
 
 
-def losses_of(step: Any, batch: Batch, features: Teaching, device: Any) -> Losses:
+def losses_of(step: Any, batch: Batch, features: Teaching, device: Any, *, first: bool) -> Losses:
     """The step's losses of one batch.
 
     Args:
         step: a :class:`graphkd.Step`, wrapped or not.
         features: the teacher's features of a batch, as :class:`graphkd.Trainer` takes them.
         device: of the student.
+        first: whether it is the first batch of an update.
     """
     batch = batch.to(device)
     teacher = None if features is None else features(batch).to(device)
-    return Losses(step(batch.student, teacher, target=batch.target, index=batch.index))
+    with same_update(step, holds=not first):
+        return Losses(step(batch.student, teacher, target=batch.target, index=batch.index))
 
 
 def save_student(student: nn.Module, path: Path | str) -> Path:

@@ -67,7 +67,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self.features, self.config = features, config
         self.sums: dict[str, Tensor] = {}
-        self.batches = 0
+        self.batches, self._first = 0, True
         if config is not None:
             prepared(step, config)
         super().__init__(model=step, args=args, train_dataset=views, eval_dataset=scored, **options)
@@ -111,7 +111,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The sum of the step's losses; each is kept for the log."""
-        losses = losses_of(model, inputs, self.features, self.args.device)
+        losses = losses_of(model, inputs, self.features, self.args.device, first=self._first)
+        self._first = self.accelerator.sync_gradients  # this batch is its update's last
         terms = detached(losses)
         del terms["loss"]  # transformers logs it
         self.sums = {name: self.sums[name] + value if name in self.sums else value for name, value in terms.items()}

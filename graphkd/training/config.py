@@ -18,6 +18,7 @@ _FREE = {
     "shard",
     "evaluate_every",
     "log_every",
+    "log_gradient_shares",
     "checkpoint_every",
     "progress",
     "trackers",
@@ -52,6 +53,8 @@ class TrainConfig:
         mixup, cutmix: alpha of the Beta distribution, 0 for none; see :class:`graphkd.data.mixing.Mixing`.
         evaluate_every: epochs between two scorings; the last epoch is always scored.
         log_every: updates between two readings of the loss terms, each a wait for the device.
+        log_gradient_shares: updates between two readings of each term's share of the gradient, 0 for none. A reading
+            costs one more backward pass per term; see :func:`graphkd.training.gradient_shares.gradient_shares`.
         checkpoint_every: updates between two checkpoints inside an epoch, 0 for none; each epoch ends with one.
         seed: of mixing and dropout; the order of samples and their augmentation have the views' own.
         workers: processes that load images.
@@ -89,6 +92,7 @@ class TrainConfig:
     cutmix: float = 0.0
     evaluate_every: int = 1
     log_every: int = 50
+    log_gradient_shares: int = 0
     checkpoint_every: int = 0
     seed: int = 0
     workers: int = 0
@@ -107,7 +111,7 @@ class TrainConfig:
                 self._make_whole(field.name, optional=field.type is not int)
         at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
-        at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0}
+        at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0, "log_gradient_shares": 0}
         for name, least in at_least.items():
             self._require(name, getattr(self, name) >= least, f">= {least}")
         self._require("lr", self.lr > 0, "> 0")
@@ -122,6 +126,12 @@ class TrainConfig:
                 raise unknown(name, getattr(self, name), list(known))
         if self.nonfinite == "lower_scale" and self.precision != "fp16":
             raise OptionError(f"nonfinite='lower_scale' needs precision='fp16', found {self.precision!r}: use 'skip'")
+
+        if self.compile and self.log_gradient_shares:
+            raise OptionError(
+                "log_gradient_shares needs the gradient of each term, and a compiled step has one for all of them: "
+                "set compile=False for the run that is to log them"
+            )
 
     def _make_whole(self, name: str, optional: bool) -> None:
         value = getattr(self, name)

@@ -14,6 +14,7 @@ from torch import nn
 from graphkd.data.batch import Batch
 from graphkd.data.seeds import derived_seed
 from graphkd.data.views import Views
+from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, OptionError
 from graphkd.features import Features
 from graphkd.losses import Losses
@@ -22,6 +23,7 @@ from graphkd.training.config import TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import told
 from graphkd.training.feed import Feed, loaders
+from graphkd.training.gradient_shares import check_whole, shares_of_update
 from graphkd.training.meter import Meter, check
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.record import RunFolder
@@ -84,9 +86,11 @@ class Trainer:
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
         sharded = prepare_step(self.step, config, self.ranks)
+        check_whole(config, sharded)
         self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None
+        self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
         self.options = {**config.to_dict(), "images": len(views), "views_seed": views.seed}
 
@@ -150,6 +154,9 @@ class Trainer:
                 continue
             self.updater.update(at.update, self.meter, self.ranks.everywhere)
             at.update, at.batch = at.update + 1, number + 1
+            if self._shares:
+                self._record(self._shares)
+                self._shares = {}
             self.display.advance(size * config.batch_size)
             read = at.update % config.log_every == 0 or at.batch == self.per_epoch
             if read:
@@ -163,9 +170,12 @@ class Trainer:
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
         batch, images, teacher = self.feed(batch, self.features, self.at.epoch, number)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), same_update(self.step, holds=number % self.config.accumulate > 0):
             losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
         self.meter.add(losses)
+        every = self.config.log_gradient_shares
+        if every and (self.at.update + 1) % every == 0 and number % self.config.accumulate == 0:
+            self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
 
     def _obey(self, read: bool) -> None:

@@ -79,9 +79,9 @@ def test_inspect_compares_both_graphs(graphkd, run_folder, teacher):
     assert first["neighbours"][0]["id"] != first["id"]
     assert len(first["proxies"]) == 3
     (sources, targets), weights = saved["edges"]["student"]["edge_index"], saved["edges"]["student"]["edge_attr"]
-    assert sources[:4] == [0, 0, 0, 1]
-    assert [found["edge"] for found in first["neighbours"]] == weights[:3]
-    assert [found["id"] for found in first["neighbours"]] == [saved["images"]["student"][i]["id"] for i in targets[:3]]
+    assert targets[:4] == [0, 0, 0, 1]  # from its neighbours to an image
+    assert [found["edge"] for found in first["neighbours"]] == pytest.approx(weights[:3], abs=1e-5)
+    assert [found["id"] for found in first["neighbours"]] == [saved["images"]["student"][i]["id"] for i in sources[:3]]
     text = graphkd(f"{line} --show 2").out
     assert "== student and teacher" in text
     assert text.count("near one/") + text.count("near three/") + text.count("near two/") + text.count("near zero/") == 4

@@ -10,12 +10,16 @@ from torch.testing import assert_close
 
 from graphkd import relations
 from graphkd.channels import AFFINITIES, GRAPH_SCOPES, VERTEX_LOSSES, bilinear_to_teacher, cells, pool_to_smaller
+from graphkd.distillers.base import same_update
+from graphkd.distillers.combined import CombinedDistiller
 from graphkd.distillers.crg import CRGDistiller
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features
 from graphkd.functional.channel import crg_edge, crg_spectral
 from graphkd.spectral import SpectralGraph
 from graphkd.spectral_losses import SPECTRAL_FORMS
+from graphkd.step import Step
+from graphkd.tap import Tap
 from tests.distillers.crg_case import F64, crg, features, maps, of_maps
 
 OPTIONS = [
@@ -76,7 +80,7 @@ def test_levels_are_averaged_summed_and_weighed():
             assert_close(value, expected[0] * single[0][name] + expected[1] * single[1][name])
 
 
-def test_the_warm_up_counts_training_steps_on_the_device():
+def test_the_warm_up_counts_training_batches_on_the_device():
     student, teacher = features(maps(seed=0)), features(maps(seed=1))
     distiller = crg(student, teacher, warmup_steps=4)
     full = crg(student, teacher)(student, teacher)["crg/spectral"]
@@ -86,6 +90,39 @@ def test_the_warm_up_counts_training_steps_on_the_device():
     again.load_state_dict({**again.state_dict(), "steps": torch.tensor(2)})
     assert_close(again.eval()(student, teacher)["crg/spectral"], 0.5 * full)  # evaluation does not count
     assert_close(again(student, teacher)["crg/spectral"], 0.5 * full)
+
+
+@pytest.mark.parametrize("wrapped", [lambda crg: crg, lambda crg: CombinedDistiller({"crg": crg})])
+def test_accumulated_batches_count_as_one_update(wrapped):
+    student, teacher = features(maps(seed=0)), features(maps(seed=1))
+    distiller = crg(student, teacher, warmup_steps=4)
+    module = wrapped(distiller)
+    full, found = crg(student, teacher)(student, teacher)["crg/spectral"], []
+    for number in range(6):
+        with same_update(module, holds=number % 2 > 0):
+            found.append(distiller(student, teacher)["crg/spectral"] / full)
+    assert_close(torch.stack(found), torch.tensor([0.25, 0.25, 0.5, 0.5, 0.75, 0.75], dtype=F64))
+    assert not distiller.same_update
+
+
+def test_the_warm_up_in_chunks_is_that_of_the_whole_batch():
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1))
+    model = nn.Sequential(body, nn.Flatten(), nn.Linear(8, 3)).to(F64)
+    student = Tap(model, maps=["0.1"])
+    images, target = torch.randn(6, 3, 6, 6, dtype=F64), torch.arange(6) % 3
+    teacher = Tap(deepcopy(model), maps=["0.1"])(images + 1).detach()
+    found = []
+    for chunk in (None, 2):
+        step = Step(student, crg(teacher, teacher, warmup_steps=4), task=nn.functional.cross_entropy, chunk=chunk)
+        updates = []
+        for _ in range(5):
+            losses = step(images, teacher, target=target)
+            gradient = torch.autograd.grad(losses.total, model[0][0].weight)[0]
+            updates.append((losses["crg/spectral"].detach(), gradient, step.distillers[0].steps.clone()))
+        found.append(updates)
+    assert_close(*found)
+    assert [int(steps) for _, _, steps in found[1]] == [1, 2, 3, 4, 5]
 
 
 def test_graph_scopes_by_hand():

@@ -40,13 +40,14 @@ def test_instance_term_by_a_loop():
     assert_close(distiller(student, teacher, index=index).total, expected)
 
 
-def test_graph_term_by_a_loop():
+@pytest.mark.parametrize("neighbors", [1, 3])
+def test_graph_term_by_a_loop(neighbors):
     student, teacher = networks(9)
-    distiller = made(student, teacher, negatives=5, neighbors=3, weight=1.0).eval()
+    distiller = made(student, teacher, negatives=5, neighbors=neighbors, weight=1.0).eval()
     index, memory, nodes = beside(9)["index"], {}, {}
     for side, x in (("student", student), ("teacher", teacher)):
         e, p = unit(distiller.embed[side](x.embedding)), unit(x.logits.softmax(-1))
-        mean = torch.stack([e[(p @ p[i]).topk(3).indices].mean(0) for i in range(9)])  # every degree is 3
+        mean = torch.stack([e[(p @ p[i]).topk(neighbors).indices].mean(0) for i in range(9)])  # degrees are equal
         layer = distiller.convolve[side]
         nodes[side] = unit(layer.lins[0](e) + layer.lins[1](mean) + layer.bias)
         memory[side] = distiller.get_buffer(f"memory_{side}")

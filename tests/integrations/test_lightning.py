@@ -40,6 +40,12 @@ def test_losses_are_logged_by_name(fit):
     assert terms["loss"] == pytest.approx(terms["mimic/ce"] + terms["mimic/feature"])
 
 
+def test_schedules_of_distillers_count_updates(fit):
+    step = Step(tiny.Student(), tiny.Counting())
+    trainer = fit(DistillationModule(step, tiny.teacher), tiny.views().loader(8), epochs=2, accumulate_grad_batches=2)
+    assert trainer.global_step == step.distillers[0].updates == 6
+
+
 def test_a_checkpoint_has_student_and_distillers_and_no_teacher(fit, tmp_path):
     class Teacher(nn.Module):
         def __init__(self):

@@ -49,6 +49,13 @@ def test_with_accumulation_the_log_has_means(tmp_path):
     assert trainer.state.global_step == 6
 
 
+def test_schedules_of_distillers_count_updates(tmp_path):
+    step = Step(tiny.Student(), tiny.Counting())
+    trainer = DistillationTrainer(step, tiny.views(), tiny.teacher, arguments(tmp_path, gradient_accumulation_steps=2))
+    trainer.train()
+    assert trainer.state.global_step == step.distillers[0].updates == 6
+
+
 def test_it_scores_the_student(tmp_path):
     trainer = made(tmp_path, scored=True, eval_strategy="epoch")
     trainer.train()

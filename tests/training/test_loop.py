@@ -13,7 +13,7 @@ from graphkd.training.checkpoint import Checkpoints, student_weights
 from graphkd.training.loop import Trainer
 from graphkd.training.metrics import evaluate
 from tests.training.runs import lines
-from tests.training.tiny import Student, config, teacher, trainer, views
+from tests.training.tiny import Counting, Student, config, teacher, trainer, views
 
 
 def test_the_student_learns_and_the_run_folder_holds_everything(tmp_path):
@@ -78,6 +78,13 @@ def test_chunks_give_the_run_of_the_whole_batch_and_the_teacher_is_asked_in_chun
         ends.append(made.step.state_dict())
     assert asked == [8] * 5 + [2, 3, 3] * 5
     assert_close(*ends)
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_schedules_of_distillers_count_updates(tmp_path, chunk):
+    step = Step(Student(), Counting())
+    options = config(accumulate=2, chunk=chunk)  # 5 batches make 3 updates
+    assert Trainer(step, views(), teacher, options, tmp_path).fit().updates == step.distillers[0].updates == 6
 
 
 def test_mixing_passes_the_mixture_to_the_distiller(tmp_path):

@@ -32,6 +32,7 @@ from graphkd.training.record import RunFolder, read_metrics
         ({"chunk": 2.0}, "chunk must be a whole number, found 2.0"),
         ({"log_every": None}, "log_every must be a whole number, found None"),
         ({"seed": True}, "seed must be a whole number, found True"),
+        ({"log_gradient_shares": -1}, "log_gradient_shares must be >= 0, found -1"),
         ({"precision": "bf61"}, "unknown precision 'bf61'; did you mean 'bf16'"),
     ],
 )
@@ -55,7 +56,7 @@ def test_options_survive_json():
 
 def test_only_options_that_change_the_result_stop_a_resumed_run():
     first = TrainConfig().to_dict()
-    TrainConfig.check_resume(first, TrainConfig(workers=4, log_every=1).to_dict(), "run")
+    TrainConfig.check_resume(first, TrainConfig(workers=4, log_every=1, log_gradient_shares=1).to_dict(), "run")
     with pytest.raises(CheckpointError, match="run was started with other options: epochs was 100, now 3"):
         TrainConfig.check_resume(first, TrainConfig(epochs=3).to_dict(), "run")
 
