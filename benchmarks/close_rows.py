@@ -44,7 +44,7 @@ def neighbours(x: Tensor) -> Tensor:
 
 
 def through_loss(x: Tensor) -> Tensor:
-    """The same from a sum of edges: a Huber penalty whose slope is 1 in every distance; all it shows is its gradient."""
+    """A sum of edges whose gradient is that of the distances: the Huber penalty's slope is 1 in each of them."""
     mine, theirs = x[:PAIRS].unsqueeze(1), torch.stack([x[PAIRS:], x[:PAIRS].roll(1, 0)], 1)
     far = mine.new_tensor([[[0.0]], [[9.0]]])  # the teacher's nodes, 9 apart
     teacher = far[:1].expand(PAIRS, 1, 1), far[1:].expand(PAIRS, 2, 1)
@@ -99,7 +99,7 @@ def print_errors(widths: Sequence[int], gaps: Sequence[float], pairs: int) -> bo
     right = True
     for width, gap, offset in product(widths, gaps, (0.0, 10.0)):
         found = {form: cell(form, width, gap, offset, pairs) for form in FORMS}
-        numbers = "".join(f" {value:.0e}, {gradient:.0e} |" for value, gradient in found.values())
+        numbers = "".join(f" {value:.0e}, {gradient:.0e} |".replace("0e+00", "-") for value, gradient in found.values())
         print(f"| {width} | {gap:g} | {offset:g} |{numbers}", *fails(found), flush=True)
         right &= not fails(found)
     return right

@@ -16,8 +16,6 @@ from graphkd_kernels.reference.rows import unit_scale
 
 MAPS = ("gram", "cosine", "pearson")
 """Relations that are inner products of mapped rows."""
-
-
 _USUAL = 1e-15, 1e15
 """Inverse lengths of rows whose squares float32 holds."""
 
@@ -32,16 +30,16 @@ def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
     if relation == "pkt":
         return _map(x, relation)
     if not can_look(x):
-        return _map_scaled(x, relation)
+        return _map_any_size(x, relation)
     rows, inverse = _map(x, relation)
     unusual = ~((inverse > _USUAL[0]) & (inverse < _USUAL[1])).squeeze(-1)
     if unusual.any():
-        rows[unusual], inverse[unusual] = _map_scaled(x[unusual], relation)
+        rows[unusual], inverse[unusual] = _map_any_size(x[unusual], relation)
     return rows, inverse
 
 
-def _map_scaled(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
-    """Rows of any size: no square of theirs under- or overflows."""
+def _map_any_size(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
+    """Both for rows whose squares may under- or overflow."""
     x, power = unit_scale(x)
     rows, inverse = _map(x, relation)
     return rows, inverse.div_(power)

@@ -30,7 +30,7 @@ class BlockSquares:
             sizes = size_x[rows].unsqueeze(-1) + size_y[columns].unsqueeze(-2)
             found.mul_(-2).add_(sizes)
             if own is not None:
-                found.diagonal(own, -2, -1).zero_()
+                found.diagonal(own, -2, -1).mul_(0)  # a NaN stays
             return found, sizes
 
         found = settled(self.x[rows], self.y[columns], products, own)

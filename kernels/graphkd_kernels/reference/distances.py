@@ -89,8 +89,8 @@ def settled(x: Tensor, y: Tensor, products: Products, own: int | None, largest: 
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether a branch may depend on values: not on a GPU, which the host would wait for, and not while traced."""
-    return x.device.type not in ("cuda", "meta") and not torch.compiler.is_compiling() and not transformed()
+    """Whether a branch may depend on values: not on a GPU, for which the host would wait, and not while traced."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed()
 
 
 def widest(x: Tensor) -> torch.dtype:
@@ -109,16 +109,18 @@ def is_close(squares: Tensor, sizes: Tensor, largest: bool = False) -> Bool[Tens
 def _equal_rows(close: Bool[Tensor, "*b n m"], x: Tensor, y: Tensor) -> Bool[Tensor, "*b n m"]:
     """Those close pairs whose rows are equal, number by number."""
     rows, columns = close.any(-1), close.any(-2)
-    _, names = torch.cat([x[rows], y[columns]]).unique(dim=0, return_inverse=True)
+    sources, targets = x[rows], y[columns]
+    _, names = torch.unique(torch.cat([sources, targets]), dim=0, return_inverse=True)
     name_x, name_y = names.new_full(rows.shape, -1), names.new_full(columns.shape, -1)
-    name_x[rows], name_y[columns] = names.split([len(names) - int(columns.sum()), int(columns.sum())])
-    return close & (name_x.unsqueeze(-1) == name_y.unsqueeze(-2))
+    name_x[rows], name_y[columns] = names[: len(sources)], names[len(sources) :]
+    equal: Tensor = close & (name_x.unsqueeze(-1) == name_y.unsqueeze(-2))
+    return equal
 
 
 def _from_differences(squares: Tensor, pairs: Bool[Tensor, "*b n m"], x: Tensor, y: Tensor) -> Tensor:
     """Values of some pairs from their differences; the gradient of the products, whose sums keep its digits, stays."""
     exact = squares.detach().clone()
-    for at in pairs.nonzero().split(max(1, _NUMBERS // max(1, x.shape[-1]))):
+    for at in torch.split(pairs.nonzero(), max(1, _NUMBERS // max(1, x.shape[-1]))):
         *graph, i, j = at.unbind(-1)
         apart = x[(*graph, i)].to(squares.dtype) - y[(*graph, j)].to(squares.dtype)
         exact[(*graph, i, j)] = torch.linalg.vecdot(apart, apart)

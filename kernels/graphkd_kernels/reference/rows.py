@@ -17,9 +17,9 @@ def row_length(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
 
 
 def unit_scale(x: Float[Tensor, "*b n d"]) -> tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b n 1"]]:
-    """Rows divided by a power of two of the size of their largest number, and that power: no square over- or underflows.
+    """Rows divided by a power of two near their largest number, and that power: their squares stay in range.
 
-    Division by it is exact. It is a constant to the gradient: what follows does not depend on a row's size.
+    The division is exact. The power is a constant to the gradient: what follows does not depend on a row's size.
     """
     largest = x.detach().abs().amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros(*x.shape[:-1], 1)
     usual = (largest > 0) & (largest < torch.inf)
