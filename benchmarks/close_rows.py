@@ -1,6 +1,7 @@
 """Distances of close rows: errors against float64 beside ``torch.cdist``, and the time that close rows cost.
 
-python -m benchmarks.close_rows [--pairs 10000] [--gaps 1e-4 1e-2] [--widths 16 512] [--times]
+python -m benchmarks.close_rows [--pairs 10000] [--gaps 1e-4 1e-2] [--widths 16 512]    # errors
+python -m benchmarks.close_rows --times
 
 Each graph has 100 rows of length 1 and, for each, another one a gap away; with an offset, 10 is added to every number.
 Errors are the largest of all pairs, relative to the distance, or to the length of its gradient; float64 sees the same
@@ -106,7 +107,7 @@ def print_errors(widths: Sequence[int], gaps: Sequence[float], pairs: int) -> bo
 
 
 def print_times(n: int = 2048, width: int = 512) -> None:
-    """Milliseconds of value and gradient: no row close; some equal; half of all pairs close."""
+    """Milliseconds of value and gradient: no rows close; pairs of equal rows; half of all pairs close."""
     far = torch.randn(n, width, generator=torch.Generator().manual_seed(0))
     equal = torch.cat([far[: n // 2]] * 2)
     centres = far[:2].repeat_interleave(n // 2, 0)
@@ -116,7 +117,7 @@ def print_times(n: int = 2048, width: int = 512) -> None:
         "rkd_distance": ("blocked", lambda x: ops.rkd_distance(x, far)),
         "knn": ("blocked", lambda x: ops.knn(x, 8)[1]),
     }
-    print(f"\n| {n} x {width}, ms |" + "".join(f" {name} |" for name in cases))
+    print(f"| {n} x {width}, ms |" + "".join(f" {name} |" for name in cases))
     print("| --- |" + " --: |" * len(cases))
     for name, (backend, call) in calls.items():
         times = "".join(f" {_milliseconds(backend, call, x):.0f} |" for x in cases.values())
@@ -140,11 +141,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=10_000, help="in each cell")
     parser.add_argument("--gaps", type=float, nargs="+", default=[1e-4, 1e-3, 1e-2, 1e-1], help="of the rows' length")
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 128, 512, 2048], help="D")
-    parser.add_argument("--times", action="store_true", help="only the times")
+    parser.add_argument("--times", action="store_true", help="print times instead")
     options = parser.parse_args(arguments)
-    right = options.times or print_errors(options.widths, options.gaps, options.pairs)
-    print_times()
-    return 0 if right else 1
+    if options.times:
+        print_times()
+        return 0
+    return 0 if print_errors(options.widths, options.gaps, options.pairs) else 1
 
 
 if __name__ == "__main__":

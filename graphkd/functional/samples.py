@@ -52,8 +52,8 @@ def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> F
     Shapes: (b, d), (b, e) -> scalar. Costs b^2 d + b^3, memory of a block of b^3.
     Raises: ShapeError for other samples.
     Example: ``rkd_angle(2 * x + 1, x)`` is 0.
-    Differs from the official code: computed from distances, not from b^2 x d differences; an angle at equal samples is 0
-    without gradient.
+    Differs from the official code: computed from distances, not from b^2 x d differences; angles at equal samples are
+    0 without gradient.
     """
     same_samples(student, teacher, 2)
     return ops.rkd_angle(student, teacher) / len(student) ** 3

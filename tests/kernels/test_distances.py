@@ -9,7 +9,7 @@ from torch import tensor
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
-from tests.kernels.inputs import F64, randn
+from tests.kernels.inputs import randn
 from tests.kernels.relational_cases import CALLS, inputs, value_and_gradients
 
 backends = pytest.mark.parametrize("backend", ["eager", "blocked"])
@@ -101,6 +101,19 @@ def test_without_a_look_at_the_values_float64_tells_rows_apart(monkeypatch):
     x = close_rows(1e-3)
     x[5] = x[0]
     assert reference.squared_distances(x, x)[0, 5] == 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_not_waited_for():
+    x = close_rows(1e-4).cuda().requires_grad_()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        value = reference.similarity(x, None, "euclidean").sum() + reference.unit_rows(x).sum()
+        (gradient,) = torch.autograd.grad(value, x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert gradient.isfinite().all()
 
 
 TRACED = {

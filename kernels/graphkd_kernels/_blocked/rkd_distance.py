@@ -89,10 +89,9 @@ def _gradient(sides: list[_Side], which: int, blocks: list[slice], pull: Tensor)
     slope = (1 - 2 * which) / (n**2 * side.mean)
     constant = ((1 - 2 * which) * pull / side.pairs).to(side.x.dtype)
     for at, rows in enumerate(blocks):
-        distances, columns = side.block(at, rows), slice(rows.start, None)
+        distances, later = side.block(at, rows), slice(rows.stop, None)
         weights = _difference(sides, at, rows).clamp_(-1, 1).mul_(slope).sub_(constant)
         weights.div_(distances).masked_fill_(distances <= least, 0.0)
-        weights[:, : rows.stop - rows.start].mul_(0.5)  # both halves of these pairs are here
-        gradient[rows] += side.squares.to_rows(weights, rows, columns)
-        gradient[columns] += side.squares.to_columns(weights, rows, columns)
+        gradient[rows] += side.squares.to_rows(weights, rows, slice(rows.start, None))
+        gradient[later] += side.squares.to_columns(weights[:, rows.stop - rows.start :], rows, later)
     return gradient.mul_(2)

@@ -1,7 +1,8 @@
 """Squared distances that keep their digits: only rows that are equal are at distance 0.
 
-|x|^2 + |y|^2 - 2 x.y loses what two close rows have in common. Three steps share the work: products in the type of the
-rows; products in float64 if some rows are close; differences of those pairs that even float64 cannot tell apart.
+|x|^2 + |y|^2 - 2 x.y loses the digits that two close rows share. So there are three steps, each taken where the one
+before is not enough: products in float32; products in float64; differences of single pairs. Why, and what each costs:
+kernels/README.md.
 """
 
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from torch import Tensor
 from graphkd_kernels.autograd import transformed
 from graphkd_kernels.diagonal import diagonal
 
-_KEPT = 2**17  # eps of both sizes: a squared distance below it keeps fewer than five digits
-_ROUNDING = 16  # eps of both sizes: what float64 products of equal rows may leave
+_CLOSE = 2**17  # eps of both sizes: a squared distance below it keeps fewer than five digits
+_ROUNDING = 16  # eps of both sizes: as much may be left of the squared distance of equal rows
 _NUMBERS = 2**20  # of the differences formed at once
 
 Products = Callable[[torch.dtype], tuple[Tensor, Tensor]]
@@ -32,7 +33,7 @@ def wide_squares(
     """Squared distances in float64 where some rows are close, else in the type of x.
 
     Args:
-        largest: rows are close by the size of the largest, not by their own.
+        largest: two rows are close beside the largest row, not beside their own sizes.
     """
 
     def products(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ def centered(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def from_products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distances by rounding alone off the true ones, and the sums of both squared sizes."""
+    """Squared distances from the products of centred rows, and the sums of both squared sizes."""
     products = x @ y.mT
     if x is y:  # sizes from the same product as the rest: the diagonal is 0
         rows = columns = diagonal(products)
@@ -61,7 +62,7 @@ def from_products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def settled(x: Tensor, y: Tensor, products: Products, own: int | None, largest: bool = False) -> Tensor:
-    """Squared distances with as many steps as their rows need; the result has the type of the last one.
+    """Squared distances by as many steps as the rows need, in the type of the last one.
 
     Args:
         x, y: the rows themselves.
@@ -103,7 +104,7 @@ def is_close(squares: Tensor, sizes: Tensor, largest: bool = False) -> Bool[Tens
     squares, sizes = squares.detach(), sizes.detach()
     if largest and sizes.numel():
         sizes = sizes.amax()
-    return squares < _KEPT * torch.finfo(squares.dtype).eps * sizes  # a NaN is not
+    return squares < _CLOSE * torch.finfo(squares.dtype).eps * sizes  # a NaN is not
 
 
 def _equal_rows(close: Bool[Tensor, "*b n m"], x: Tensor, y: Tensor) -> Bool[Tensor, "*b n m"]:
