@@ -37,7 +37,7 @@ def wide_squares(
     """
 
     def products(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return from_products(*centered(x, y, dtype))
+        return _from_products(*centered(x, y, dtype))
 
     return settled(x, y, products, 0 if x is y else None, largest)
 
@@ -50,7 +50,7 @@ def centered(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return (others if x is y else x.to(dtype) - shift), others
 
 
-def from_products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _from_products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances from the products of centred rows, and the sums of both squared sizes."""
     products = x @ y.mT
     if x is y:  # sizes from the same product as the rest: the diagonal is 0
