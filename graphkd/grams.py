@@ -115,7 +115,7 @@ def _unjoined(joined: Float[Tensor, " k"]) -> tuple[Tensor, Tensor]:
 def _divided(x: Tensor, gram: Tensor) -> Tensor:
     squares = (x @ gram * x).sum(-1, keepdim=True)
     dead = squares <= 0
-    return x * torch.where(dead, 0.0, torch.where(dead, 1.0, squares).rsqrt())
+    return x * torch.where(dead, 0.0, 1 / torch.where(dead, 1.0, squares).sqrt())
 
 
 _FORMS: dict[str, tuple[Callable[[Tensor, Tensor, str, int], Tensor], int]] = {

@@ -87,7 +87,7 @@ def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor
 
 
 def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
-    """Squared Euclidean distances of two node sets. Raises: ShapeError if the widths differ."""
+    """Squared distances of two node sets; equal nodes have no gradient. Raises: ShapeError if the widths differ."""
     result: Tensor = dispatch.run("squared_distances", x, same_width(x, y))
     return result
 

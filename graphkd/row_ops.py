@@ -132,7 +132,7 @@ def rkd_angle(
 ) -> Float[Tensor, ""]:
     """Smooth-L1 differences of the angles at the nodes in [first, last), summed; divide by n^3 for RKD's mean.
 
-    Angles are cosines; those at two coincident nodes are 0, without gradient. The widths may differ. Only the eager
+    Angles are cosines; those at two equal nodes are 0, without gradient. The widths may differ. Only the eager
     backend asked for by name holds all of them at once.
     """
     result: Tensor = dispatch.run("rkd_angle", student, teacher, first, len(student) if last is None else last)

@@ -44,7 +44,7 @@ def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> F
 
     .. math:: L = \frac{1}{N^3} \sum_{ijk} \ell(a^S_{ijk} - a^T_{ijk}), \qquad
               a_{ijk} = \frac{\langle f_j - f_i, f_k - f_i \rangle}{\lVert f_j - f_i \rVert \lVert f_k - f_i \rVert}
-                      = \frac{g_{jk} - g_{ij} - g_{ik} + g_{ii}}{d_{ij} d_{ik}}
+                      = \frac{d_{ij}^2 + d_{ik}^2 - d_{jk}^2}{2 d_{ij} d_{ik}}
 
     Paper: Park et al., "Relational Knowledge Distillation", CVPR 2019, eqs. 8-9; lenscloth/RKD@0a6c3c0.
     Args:
@@ -52,8 +52,8 @@ def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> F
     Shapes: (b, d), (b, e) -> scalar. Costs b^2 d + b^3, memory of a block of b^3.
     Raises: ShapeError for other samples.
     Example: ``rkd_angle(2 * x + 1, x)`` is 0.
-    Differs from the official code: computed from the Gram matrix, not from b^2 x d differences; an angle at coincident
-    samples is 0 without gradient.
+    Differs from the official code: computed from distances, not from b^2 x d differences; angles at equal samples are
+    0 without gradient.
     """
     same_samples(student, teacher, 2)
     return ops.rkd_angle(student, teacher) / len(student) ** 3

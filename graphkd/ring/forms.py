@@ -28,7 +28,7 @@ def unit(pairs: Pairs) -> Pairs:
     """Rows of unit length; a zero row stays zero."""
     squares = pairs.sum(lambda *edges: _columns([x.square().sum(-1) for x in edges]))
     dead = squares == 0
-    return pairs.changed(_times, torch.where(dead, 0.0, torch.where(dead, 1.0, squares).rsqrt()))
+    return pairs.changed(_times, torch.where(dead, 0.0, 1 / torch.where(dead, 1.0, squares).sqrt()))
 
 
 def by_sum(pairs: Pairs) -> Pairs:
@@ -99,7 +99,7 @@ def row_decorrelation(pairs: Pairs) -> Float[Tensor, ""]:
         length = square.detach().sqrt()
         dead = dead | (length <= 4 * torch.finfo(mean.dtype).eps * torch.hypot(length, mean * count**0.5))
     ss, tt = (torch.where(dead, 1.0, square) for square in squares)
-    return (1 - torch.where(dead, 0.0, mixed * ss.rsqrt() * tt.rsqrt())).sum()
+    return (1 - torch.where(dead, 0.0, mixed / (ss.sqrt() * tt.sqrt()))).sum()
 
 
 def contrast(pairs: Pairs) -> Float[Tensor, ""]:

@@ -51,6 +51,16 @@ def test_rules(rule, kind):
         assert_close(own, other)
 
 
+def test_unit_rows_of_tiny_edges_have_a_gradient():
+    x = randn(7, 7, dtype=torch.float32)
+    found = []
+    for size in (1.0, 2.0**-50):
+        s = (size * x).requires_grad_()
+        value = forms.unit(passing(s, x)).sum(lambda s, t: (s * x[:1]).sum(-1, keepdim=True)).sum()
+        found.append((value, size * torch.autograd.grad(value, s)[0]))
+    assert_close(*found)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["mse", "huber", "kl", "kl@4", "pearson", "cross_entropy"])
 def test_penalties(name, kind):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphkd_kernels._blocked.blocks import Block
 from graphkd_kernels._blocked.rows import MAPS, map_rows, unmap_rows
-from graphkd_kernels._blocked.squares import ROUNDING, subtract_sizes
+from graphkd_kernels._blocked.squares import BlockSquares
 from graphkd_kernels.autograd import Maybe
 
 Pair = tuple[bool, bool]
@@ -85,23 +85,20 @@ class InnerProducts(EdgeBlocks):
 
 
 class Distances(EdgeBlocks):
-    """Distances, their squares or the Gaussian of them; what is within the rounding is 0, without gradient."""
+    """Distances, their squares or the Gaussian of them; equal rows are at 0, without gradient."""
 
     def __init__(
         self, x: Tensor, y: Maybe, relation: str, gamma: float, scale: float, needs: Pair, symmetric: bool
     ) -> None:
         super().__init__(x, y, scale, needs, symmetric)
-        shift = (x if y is None else y).mean(-2, keepdim=True)
         self.relation, self.gamma = relation, gamma
-        self.x = x - shift
-        self.y = self.x if y is None else y - shift
-        self.sizes = [torch.linalg.vecdot(each, each) for each in (self.x, self.y)]
-        self._sums(self.x, self.y)
+        others = x if y is None else y
+        self.squares = BlockSquares(x, others)
+        self._sums(x, others)
 
     def entries(self, block: Block, out: Tensor) -> Tensor:
         """Scaled relations of one block, in ``out``."""
-        found = torch.bmm(self.x[block], self.y[block[0]].mT, out=out)
-        subtract_sizes(found, self.sizes[0][block], self.sizes[1][block[0]], ROUNDING)
+        found = self.squares.block(block, block[0], out, block[1].start if self.itself else None)
         if self.relation == "euclidean":
             found.sqrt_()
         elif self.relation == "rbf":
@@ -116,13 +113,10 @@ class Distances(EdgeBlocks):
             derivative.mul_(entries).mul_(-self.gamma)  # at distance 0 what it gives cancels
         else:
             derivative.mul_(self.scale).masked_fill_(entries == 0, 0.0)
-        x, y, factor = self.x[block], self.y[block[0]], 2 * self.times
         if self.dx is not None:
-            sums = derivative.sum(-1, keepdim=True)
-            self.dx[block].addcmul_(sums, x, value=factor).baddbmm_(derivative, y, alpha=-factor)
+            self.dx[block].add_(self.squares.to_rows(derivative, block, block[0]), alpha=2 * self.times)
         if self.dy is not None:
-            sums = derivative.sum(-2).unsqueeze(-1)
-            self.dy[block[0]].addcmul_(sums, y, value=2).baddbmm_(derivative.mT, x, alpha=-2)
+            self.dy[block[0]].add_(self.squares.to_columns(derivative, block, block[0]), alpha=2)
 
     def gradients(self) -> tuple[Maybe, Maybe]:
         """Of x and of y, ``None`` where not needed; of both together where y is x."""

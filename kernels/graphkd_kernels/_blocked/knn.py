@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels._blocked.blocks import row_slices
-from graphkd_kernels._blocked.squares import ROUNDING, centered
+from graphkd_kernels.reference.distances import can_look, centered, is_close, widest
 
 _ENTRIES = 2**22  # of one block of distances
 _ROWS = 128  # at least, in one block: a product of fewer rows runs at half the speed
@@ -13,26 +13,53 @@ _GROUPED = 16  # columns whose least distance is looked at first
 
 def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k) of each row's k nearest other rows, nearest first; without gradient."""
-    x = centered(x)
-    sizes = x.square().sum(-1)
     n = len(x)
-    parts = row_slices(n, n, _ENTRIES, _ROWS)
     indices = torch.empty(n, k, dtype=torch.int64, device=x.device)
     values = x.new_empty(n, k)
-    scores = x.new_empty(parts[0].stop, n)
-    for rows in parts:
-        block = scores[: rows.stop - rows.start]
-        torch.addmm(sizes, x[rows], x.mT, alpha=-2, out=block)  # |x_j|^2 - 2 x_i x_j: |x_i|^2 does not change the order
-        block.diagonal(rows.start).fill_(torch.inf)
-        least, indices[rows] = _smallest(block, k)
-        values[rows] = _squares(least, sizes[rows].unsqueeze(-1), sizes[indices[rows]])
+    search = _Search(x, k)
+    for rows in row_slices(n, n, _ENTRIES, _ROWS):
+        indices[rows], values[rows] = search.among(rows)
     return indices, values
 
 
-def _squares(scores: Tensor, own: Tensor, others: Tensor) -> Tensor:
-    squares = scores + own
-    rounding = squares <= ROUNDING * torch.finfo(scores.dtype).eps * (own + others)  # a NaN is not, and passes
-    return squares.masked_fill_(rounding, 0.0)
+class _Search:
+    """Neighbours by products, in float64 for a block of rows with close neighbours."""
+
+    def __init__(self, x: Tensor, k: int) -> None:
+        self.x, self.k = x, k
+        self._sets: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def among(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Indices and squared distances of a block of rows."""
+        if can_look(self.x):
+            found, squares, sizes = self._by_products(rows, self.x.dtype)
+            if not is_close(squares, sizes).any():
+                return found, squares
+        found, *_ = self._by_products(rows, widest(self.x))
+        squares, order = self._by_differences(self.x[rows], found).sort(dim=-1, stable=True)
+        return found.gather(1, order), squares
+
+    def _by_differences(self, x: Tensor, found: Tensor) -> Tensor:
+        parts = row_slices(len(x), self.k * x.shape[1], _ENTRIES)
+        return torch.cat([(x[part].unsqueeze(1) - self.x[found[part]]).square_().sum(-1) for part in parts])
+
+    def _by_products(self, rows: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices, squared distances, and sums of both squared sizes."""
+        x, sizes, scores = self._set(dtype)
+        block = scores[: rows.stop - rows.start]
+        torch.addmm(sizes, x[rows], x.mT, alpha=-2, out=block)  # |x_j|^2 - 2 x_i x_j: |x_i|^2 does not change the order
+        block.diagonal(rows.start).fill_(torch.inf)
+        least, found = _smallest(block, self.k)
+        own = sizes[rows].unsqueeze(-1)
+        return found, least.add_(own), sizes[found] + own
+
+    def _set(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Centred rows, their squared sizes, and a buffer, in a type."""
+        if dtype not in self._sets:
+            x, _ = centered(self.x, self.x, dtype)
+            height = row_slices(len(x), len(x), _ENTRIES, _ROWS)[0].stop
+            self._sets[dtype] = x, torch.linalg.vecdot(x, x), x.new_empty(height, len(x))
+        return self._sets[dtype]
 
 
 def _smallest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,10 @@ A block is passed over with whole rows: products of a matrix with one or two col
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.squares import centered, gradient_of_squares, subtract_sizes
+from graphkd_kernels._blocked.squares import pull
+from graphkd_kernels.reference.distances import centered
+from graphkd_kernels.reference.rkd import angle_sides
 
-_ROUNDING = 4.0  # eps: below it two nodes coincide, as in the reference
 _ENTRIES = 2**18  # of one buffer: four of them stay in the cache of two cores
 _ROWS = 32  # of j in one block
 Gradients = tuple[Tensor | None, Tensor | None]
@@ -27,15 +28,10 @@ Gradients = tuple[Tensor | None, Tensor | None]
 class _Side:
     """What one network's nodes contribute: constant over the sweep, and the sums of its gradient."""
 
-    def __init__(self, x: Tensor, first: int, last: int, needed: bool) -> None:
-        self.x, self.vertices, self.needed = centered(x), slice(first, last), needed
-        products = self.x @ self.x.mT
-        sizes = products.diagonal().clone()
-        self.half = subtract_sizes(products, sizes, sizes, _ROUNDING).mul_(0.5)  # q / 2
-        zero = self.half == 0
-        inverse = (2 * self.half).masked_fill_(zero, 1.0).rsqrt_().masked_fill_(zero, 0.0)
-        self.near = inverse[first:last]  # r_ij
-        self.arm = self.near * self.half[first:last]  # r_ij q_ij / 2
+    def __init__(self, x: Tensor, half: Tensor, inverse: Tensor, vertices: slice, needed: bool) -> None:
+        self.x, self.half, self.vertices, self.needed = x, half, vertices, needed  # half: q / 2
+        self.near = inverse[vertices]  # r_ij
+        self.arm = self.near * half[vertices]  # r_ij q_ij / 2
         if needed:
             self.pairs = torch.zeros_like(self.half)  # sum_i r_ij h_ijk r_ik, for k from the block of j on
             self.pulls = torch.zeros_like(self.near)  # sum_k h_ijk r_ik
@@ -64,8 +60,8 @@ class _Side:
         """dx from the sums."""
         weights = (self.pairs.triu() + self.pairs.triu(1).mT).mul_(-0.5)
         weights[self.vertices] += self.near * self.pulls - self.near.square() * self.turns
-        gradient: Tensor = gradient_of_squares(weights + weights.mT, self.x).mul_(0.5 * sign)
-        return gradient
+        x, _ = centered(self.x, self.x, weights.dtype)
+        return pull(weights + weights.mT, x, x).mul_(2 * sign).to(self.x.dtype)
 
 
 def value_and_gradients(
@@ -75,8 +71,11 @@ def value_and_gradients(
 
     Shapes: student (n, d), teacher (n, e) -> (), ((n, d) or None, (n, e) or None).
     """
-    student_side = _Side(student, first, last, needs[0])
-    teacher_side = _Side(teacher, first, last, needs[1])
+    vertices, matrices = slice(first, last), (*angle_sides(student), *angle_sides(teacher))
+    dtype = torch.promote_types(matrices[0].dtype, matrices[2].dtype)  # float64 where either has close nodes
+    half_s, inverse_s, half_t, inverse_t = (each.to(dtype) for each in matrices)
+    student_side = _Side(student, half_s, inverse_s, vertices, needs[0])
+    teacher_side = _Side(teacher, half_t, inverse_t, vertices, needs[1])
     value = _sweep(student_side, teacher_side)
     return value.to(student.dtype), (
         student_side.gradient(1.0) if needs[0] else None,

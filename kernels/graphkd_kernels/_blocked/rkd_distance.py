@@ -12,7 +12,7 @@ a limit (half a matrix for each network) and computed again beyond it.
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.squares import ROUNDING, centered, subtract_sizes
+from graphkd_kernels._blocked.squares import BlockSquares
 
 _LEAST = 1e-12  # of a squared distance between two nodes (RKD); no gradient there
 _KEPT = 2**26  # distances of one network that are kept
@@ -23,8 +23,7 @@ class _Side:
     """Distances within one network's nodes, for blocks of rows and the columns from there on."""
 
     def __init__(self, x: Tensor, blocks: list[slice]) -> None:
-        self.x = centered(x)
-        self.sizes = self.x.square().sum(-1)
+        self.x, self.squares = x, BlockSquares(x, x)
         keep = len(x) ** 2 <= 2 * _KEPT
         self.kept = [self._distances(rows) for rows in blocks] if keep else None
         pairs = len(x) * max(len(x) - 1, 1)
@@ -41,8 +40,8 @@ class _Side:
         return 2 * entries.sum(dtype=torch.float64) - entries[:, :width].sum(dtype=torch.float64)
 
     def _distances(self, rows: slice) -> Tensor:
-        products = self.x[rows] @ self.x[rows.start :].mT
-        squares = subtract_sizes(products, self.sizes[rows], self.sizes[rows.start :], ROUNDING)
+        out = self.x.new_empty(rows.stop - rows.start, len(self.x) - rows.start)
+        squares = self.squares.block(rows, slice(rows.start, None), out, own=0)
         distances = squares.clamp_min_(_LEAST).sqrt_()
         distances.diagonal().zero_()
         return distances
@@ -86,17 +85,13 @@ def _sums(sides: list[_Side], at: int, rows: slice, needs: tuple[bool, bool]) ->
 def _gradient(sides: list[_Side], which: int, blocks: list[slice], pull: Tensor) -> Tensor:
     side, n = sides[which], len(sides[which].x)
     gradient = torch.zeros_like(side.x)
-    weights_sum = side.x.new_zeros(n)
     least = 1.000001 * _LEAST**0.5
     slope = (1 - 2 * which) / (n**2 * side.mean)
     constant = ((1 - 2 * which) * pull / side.pairs).to(side.x.dtype)
     for at, rows in enumerate(blocks):
-        later, width = slice(rows.stop, None), rows.stop - rows.start
-        distances = side.block(at, rows)
+        distances, later = side.block(at, rows), slice(rows.stop, None)
         weights = _difference(sides, at, rows).clamp_(-1, 1).mul_(slope).sub_(constant)
         weights.div_(distances).masked_fill_(distances <= least, 0.0)
-        weights_sum[rows] += weights.sum(-1)
-        gradient[rows].addmm_(weights, side.x[rows.start :], alpha=-1)
-        weights_sum[later] += weights[:, width:].sum(0)
-        gradient[later].addmm_(weights[:, width:].mT, side.x[rows], alpha=-1)
-    return gradient.addcmul_(weights_sum.unsqueeze(-1), side.x).mul_(2)
+        gradient[rows] += side.squares.to_rows(weights, rows, slice(rows.start, None))
+        gradient[later] += side.squares.to_columns(weights[:, rows.stop - rows.start :], rows, later)
+    return gradient.mul_(2)

@@ -10,10 +10,14 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.reference.distances import can_look
 from graphkd_kernels.reference.edges import PKT_EPS
+from graphkd_kernels.reference.rows import unit_scale
 
 MAPS = ("gram", "cosine", "pearson")
 """Relations that are inner products of mapped rows."""
+_USUAL = 1e-15, 1e15
+"""Inverse lengths of rows whose squares float32 holds."""
 
 
 def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
@@ -23,6 +27,25 @@ def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
     """
     if relation == "gram":
         return x, None
+    if relation == "pkt":
+        return _map(x, relation)
+    if not can_look(x):
+        return _map_any_size(x, relation)
+    rows, inverse = _map(x, relation)
+    unusual = ~((inverse > _USUAL[0]) & (inverse < _USUAL[1])).squeeze(-1)
+    if unusual.any():
+        rows[unusual], inverse[unusual] = _map_any_size(x[unusual], relation)
+    return rows, inverse
+
+
+def _map_any_size(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
+    """Both for rows whose squares may under- or overflow."""
+    x, power = unit_scale(x)
+    rows, inverse = _map(x, relation)
+    return rows, inverse.div_(power)
+
+
+def _map(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
     if relation in ("cosine", "pkt"):
         squares = torch.linalg.vecdot(x, x).unsqueeze(-1)
         dead = squares == 0

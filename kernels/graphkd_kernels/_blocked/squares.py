@@ -1,30 +1,61 @@
-"""Squared distances within a node set, and what their gradient is to the nodes. Formulas: kernels/README.md."""
+"""Squared distances of two node sets a block at a time, and what their gradient is to the nodes."""
 
 import torch
 from torch import Tensor
 
-ROUNDING = 16.0  # eps: below it a squared distance is 0, as in the reference
+from graphkd_kernels.reference.distances import centered, settled, widest
+
+Rows = slice | tuple[slice, ...]
+"""Of a set (n, d), or of graphs (b, n, d)."""
 
 
-def centered(x: Tensor) -> Tensor:
-    """Rows around their mean: distances stay, the cancellation of a large offset in the Gram matrix goes."""
-    return x - x.mean(-2, keepdim=True)
-
-
-def subtract_sizes(products: Tensor, rows: Tensor, columns: Tensor, limit: float) -> Tensor:
-    """Turn a block of products x_i . x_j into squared distances, in place; below the rounding they are 0.
+class BlockSquares:
+    """Blocks of squared distances with the digits of the reference, in the type of the nodes.
 
     Args:
-        products: (n, m), overwritten by the result.
-        rows, columns: |x_i|^2 (n,) and |x_j|^2 (m,).
-        limit: the rounding, in units of eps times the sum of both sizes.
+        x, y: nodes (*b, n, d) and (*b, m, d); the same tensor for the same nodes.
     """
-    sizes = rows.unsqueeze(-1) + columns.unsqueeze(-2)
-    squares = products.mul_(-2).add_(sizes)
-    rounding = squares <= sizes.mul_(limit * torch.finfo(products.dtype).eps)  # a NaN is not, and passes
-    return squares.masked_fill_(rounding, 0.0)
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+        self.close = False  # whether a block had close rows: then gradients are summed in float64
+        self._sets: dict[torch.dtype, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+
+    def block(self, rows: Rows, columns: Rows, out: Tensor, own: int | None) -> Tensor:
+        """One block, in ``out``; ``own``: the column of its first row itself, in a set with itself."""
+
+        def products(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            x, y, size_x, size_y = self._set(dtype)
+            found = torch.matmul(x[rows], y[columns].mT, out=out if out.dtype == dtype else None)
+            sizes = size_x[rows].unsqueeze(-1) + size_y[columns].unsqueeze(-2)
+            found.mul_(-2).add_(sizes)
+            if own is not None:
+                found.diagonal(own, -2, -1).mul_(0)  # a NaN stays
+            return found, sizes
+
+        found = settled(self.x[rows], self.y[columns], products, own)
+        self.close |= found.dtype != out.dtype
+        return found if found is out else out.copy_(found)
+
+    def to_rows(self, weights: Tensor, rows: Rows, columns: Rows) -> Tensor:
+        """Half the gradient of the block's sum of w_ij |x_i - y_j|^2 to its rows."""
+        x, y, *_ = self._set(widest(self.x) if self.close else self.x.dtype)
+        return pull(weights, x[rows], y[columns]).to(self.x.dtype)
+
+    def to_columns(self, weights: Tensor, rows: Rows, columns: Rows) -> Tensor:
+        """The same to its columns."""
+        x, y, *_ = self._set(widest(self.x) if self.close else self.x.dtype)
+        return pull(weights.mT, y[columns], x[rows]).to(self.x.dtype)
+
+    def _set(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centred nodes and their squared sizes in a type."""
+        if dtype not in self._sets:
+            x, y = centered(self.x, self.y, dtype)
+            self._sets[dtype] = x, y, torch.linalg.vecdot(x, x), torch.linalg.vecdot(y, y)
+        return self._sets[dtype]
 
 
-def gradient_of_squares(weights: Tensor, x: Tensor) -> Tensor:
-    """dx of sum_ij w_ij |x_i - x_j|^2 for symmetric w: 4 (diag(w 1) - w) x."""
-    return (weights.sum(-1, keepdim=True) * x).sub_(weights @ x).mul_(4)
+def pull(weights: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:
+    """The sums of w_ij (x_i - y_j) over j."""
+    weights = weights.to(mine.dtype)
+    return (weights.sum(-1, keepdim=True) * mine).sub_(weights @ theirs)

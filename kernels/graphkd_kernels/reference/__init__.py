@@ -5,6 +5,7 @@ Rows are nodes. Degenerate rows and roots of zero are masked (value 0, gradient 
 A second node set of ``None`` means the first one: the same nodes, and g_ii from the same product as g_ij.
 """
 
+from graphkd_kernels.reference.distances import squared_distances
 from graphkd_kernels.reference.edges import (
     edge_kl,
     edge_pkt,
@@ -22,7 +23,6 @@ from graphkd_kernels.reference.pairs import (
     knn_graph,
     pair_squares,
     similarity,
-    squared_distances,
     unit_gram,
 )
 from graphkd_kernels.reference.rkd import rkd_angle, rkd_angles, rkd_distance, rkd_distances

@@ -6,33 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from graphkd_kernels.diagonal import diagonal
+from graphkd_kernels.reference.distances import squared_distances
 from graphkd_kernels.reference.rows import center_normalize, safe_sqrt, unit_rows
 
 
 def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     """Inner products of the rows of x with those of y."""
     return x @ y.mT
-
-
-def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
-    """|x_i - y_j|^2 from a Gram matrix; what is within its rounding is 0, without gradient, so equal rows are at 0.
-
-    Rows are centred first: distances do not change, and the cancellation of large offsets disappears.
-    """
-    shift = y.mean(dim=-2, keepdim=True).detach()
-    if x is y:  # sizes from the same product as the rest
-        x = y = x - shift
-        products = x @ x.mT
-        sizes_x = sizes_y = diagonal(products)
-    else:
-        x, y = x - shift, y - shift
-        products = x @ y.mT
-        sizes_x, sizes_y = x.square().sum(-1), y.square().sum(-1)
-    sizes = sizes_x.unsqueeze(-1) + sizes_y.unsqueeze(-2)
-    squares = sizes - 2 * products
-    rounding = squares <= 16 * torch.finfo(squares.dtype).eps * sizes  # a NaN is not, and passes
-    return torch.where(rounding, 0.0, squares)
 
 
 def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Tensor, Tensor]:

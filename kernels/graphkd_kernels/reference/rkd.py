@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from graphkd_kernels.diagonal import diagonal
+from graphkd_kernels.reference.distances import wide_squares
 from graphkd_kernels.reference.pairs import pair_squares
 from graphkd_kernels.reference.rows import safe_sqrt
 
@@ -25,17 +25,22 @@ def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -
 def rkd_angles(x: Float[Tensor, "n d"], first: int, last: int) -> Float[Tensor, "m n n"]:
     """cos of the angle at node i between nodes j and k, for i in [first, last); 0 where two nodes coincide.
 
-    From the Gram matrix: <x_j - x_i, x_k - x_i> = g_jk - g_ij - g_ik + g_ii, without the feature dimension.
+    From the squared distances q, without the feature dimension: (q_ij + q_ik - q_jk) / (2 |x_i - x_j| |x_i - x_k|).
     """
-    x = x - x.mean(dim=0, keepdim=True).detach()
-    products = x @ x.mT
-    sizes, own = diagonal(products), products[first:last]
-    squares = sizes[first:last, None] + sizes - 2 * own
-    rounding = 4 * torch.finfo(x.dtype).eps * (sizes[first:last, None] + sizes)
-    coincide = squares.detach() <= rounding.detach()
-    inverse = torch.where(coincide, 0.0, torch.where(coincide, 1.0, squares).rsqrt())
-    spans = products - own[:, :, None] - own[:, None, :] + sizes[first:last, None, None]
-    return spans * inverse[:, :, None] * inverse[:, None, :]
+    half, inverse = angle_sides(x)
+    own, inverse = half[first:last], inverse[first:last]
+    spans = own[:, :, None] + own[:, None, :] - half
+    return (spans * inverse[:, :, None] * inverse[:, None, :]).to(x.dtype)
+
+
+def angle_sides(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """Half of the squared distances, and the inverse distances (0 between equal nodes), with the digits angles need.
+
+    A close pair and a far node make a small difference of large numbers: close is what is so beside the largest row.
+    """
+    squares = wide_squares(x, x, largest=True)
+    equal = squares.detach() <= 0  # a NaN is not, and passes
+    return squares / 2, torch.where(equal, 0.0, 1 / torch.where(equal, 1.0, squares).sqrt())
 
 
 def rkd_angle(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], first: int, last: int) -> Float[Tensor, ""]:

@@ -16,6 +16,17 @@ def row_length(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
     return x.square().sum(-1, keepdim=True).sqrt()
 
 
+def unit_scale(x: Float[Tensor, "*b n d"]) -> tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b n 1"]]:
+    """Rows divided by a power of two near their largest number, and that power: their squares stay in range.
+
+    The division is exact. The power is a constant to the gradient: what follows does not depend on a row's size.
+    """
+    largest = x.detach().abs().amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros(*x.shape[:-1], 1)
+    usual = (largest > 0) & (largest < torch.inf)
+    power = torch.where(usual, largest / (2 * torch.frexp(largest).mantissa), 1.0)
+    return x / power, power
+
+
 def _scale_rows(x: Float[Tensor, "*b n d"], squares: Tensor, dead: Tensor) -> Float[Tensor, "*b n d"]:
     """Rows divided by the roots of their squares, dead ones to 0 with gradient 0; masks touch one number per row."""
     return x * torch.where(dead, 0.0, torch.where(dead, 1.0, squares).rsqrt())
@@ -23,12 +34,14 @@ def _scale_rows(x: Float[Tensor, "*b n d"], squares: Tensor, dead: Tensor) -> Fl
 
 def unit_rows(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """x / |x| for each row; a zero row stays zero and gets no gradient."""
+    x, _ = unit_scale(x)
     squares = x.square().sum(-1, keepdim=True)
     return _scale_rows(x, squares, squares == 0)
 
 
 def center_normalize(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """(x - mean) / |x - mean| for each row; a row that is constant up to rounding, relative to itself, becomes 0."""
+    x, _ = unit_scale(x)
     mean = x.mean(dim=-1, keepdim=True)
     centered = x - mean
     squares = centered.square().sum(-1, keepdim=True)

@@ -99,7 +99,8 @@ def test_all_nodes_in_one_place(operation, device):
 @pytest.mark.parametrize("noise", [1e-2, 1e-3])
 def test_near_convergence(operation, noise, device):
     t = testing.rows(17, 32)
-    check(operation, [testing.near(t, noise), t], device, (True, False))
+    tolerance = 1e-7 / noise if operation == "rkd_angle" else None  # what float32 leaves of so small a difference
+    check(operation, [testing.near(t, noise), t], device, (True, False), tolerance)
 
 
 @operations
