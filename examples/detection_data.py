@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
+from graphkd.errors import DataError
+
 Target = dict[str, Tensor]
 Sample = tuple[Tensor, Target]
 VOC_CLASSES = [
@@ -78,22 +80,27 @@ class Real(Dataset[Sample]):
     """Pascal VOC 2007 in ROOT/VOCdevkit, or COCO 2017 in ROOT.
 
     Args:
-        name: ``"voc"`` or ``"coco"``.
+        name: ``"voc"`` or ``"coco"``, kept in ``root``; or the folder of one of them.
         root: folder of the data set.
         training: its training images, else those to score on.
+
+    Raises: DataError where its files are not there.
     """
 
     images: Any
     convert: Callable[[Any], Target]
 
     def __init__(self, name: str, root: Path, training: bool) -> None:
-        if name == "voc":
-            self.images = VOCDetection(str(root), year="2007", image_set="trainval" if training else "test")
-            self.classes, self.convert = VOC_CLASSES, voc_target
-        else:
-            split = "train2017" if training else "val2017"
-            self.images = CocoDetection(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
-            self.classes, self.convert = [str(each) for each in range(1, 91)], coco_target
+        if Path(name).is_dir():
+            root = Path(name)
+            name = "coco" if (root / "annotations").is_dir() else "voc"
+        if name not in ("voc", "coco"):
+            raise DataError(f"there is no folder {name}: give one that holds VOCdevkit or annotations, or voc, or coco")
+        try:
+            self.images, self.classes, self.convert = (_voc if name == "voc" else _coco)(root, training)
+        except (RuntimeError, OSError) as error:
+            parts = "VOCdevkit/VOC2007 (trainval and test)" if name == "voc" else "train2017, val2017 and annotations"
+            raise DataError(f"{name} is not complete in {root}: put {parts} there ({error})") from error
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,6 +108,16 @@ class Real(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         image, annotation = self.images[index]
         return pil_to_tensor(image.convert("RGB")).float() / 255, self.convert(annotation)
+
+
+def _voc(root: Path, training: bool) -> tuple[Any, list[str], Callable[[Any], Target]]:
+    return VOCDetection(str(root), "2007", "trainval" if training else "test"), VOC_CLASSES, voc_target
+
+
+def _coco(root: Path, training: bool) -> tuple[Any, list[str], Callable[[Any], Target]]:
+    split = "train2017" if training else "val2017"
+    images = CocoDetection(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
+    return images, [str(each) for each in range(1, 91)], coco_target
 
 
 def voc_target(annotation: dict[str, Any]) -> Target:

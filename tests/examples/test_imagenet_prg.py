@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from graphkd.data.opening import Parts
 from graphkd.data.sources import FileSource
 from graphkd.errors import CheckpointError, DataError, StoreError, UnknownNameError
 
@@ -58,7 +59,8 @@ def test_training_without_labels_never_reads_one(run_job, class_folders, teacher
 
     monkeypatch.setattr("imagenet_prg.Views", Sealed)
     monkeypatch.setattr(Job, "labelled", False)
-    monkeypatch.setattr("jobs._images", lambda args: (_without_labels(class_folders), None))
+    source = _without_labels(class_folders)
+    monkeypatch.setattr("jobs.ImageData.parts", lambda data, val: Parts(source, source, None))
     run_job(
         "--data", class_folders, "--teacher", teacher_checkpoint, "--templates", "photo", "--methods", "prg,kd,mimic"
     )

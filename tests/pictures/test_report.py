@@ -139,7 +139,7 @@ def test_what_is_not_finite_is_told_and_the_rest_is_shown(run, tmp_path):
         ("scores.json", '{"classes": 2, "confusion": [[5, 0, 1]], "top1": 0}', "is damaged"),
         ("scores.json", "[1]", "scores.json is damaged .it holds no mapping"),
         ("run.yaml", "a: !!python/object/apply:os.system [exit 1]", "run.yaml is damaged"),
-        ("student.json", '{"classes": [1]}', "classes are no list of names"),
+        ("student.json", '{"classes": [1]}', "classes are no names"),
         ("watched/about.json", '{"classes": null, "ids": [], "labels": null}', "do not fit together"),
         ("watched/about.json", '{"classes": null, "ids": 3, "labels": null}', "expected a list of names"),
         ("watched/teacher.safetensors", "no tensors", "teacher.safetensors"),
