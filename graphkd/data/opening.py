@@ -73,7 +73,7 @@ class ImageData:
                 without an image is fine, an image of another class is not.
         """
         given = None if self.classes is None else read_class_names(self.classes)
-        source = self._readable(self._source(part, trained if given is None else given))
+        source = self._readable(self._source(part, trained if given is None else given), part)
         if trained is not None:
             source = _relabelled(source, Classes(trained))
         if given is not None or trained is not None:
@@ -103,16 +103,17 @@ class ImageData:
         """The images to train on where their classes do not matter, not even whether they have names."""
         folder = self._folder("train")
         if folder is None or any(folder.glob(f"*{SHARD}")):
-            return self._readable(self._source("train", None))
-        return self._readable(FlatFolderSource(folder))
+            return self._readable(self._source("train", None), "train")
+        return self._readable(FlatFolderSource(folder), "train")
 
-    def _readable(self, source: ImageSource) -> ImageSource:
+    def _readable(self, source: ImageSource, part: Part) -> ImageSource:
         """The images, without those that cannot be read where these are to be skipped."""
         if self.on_error == "stop":
             return source
         source, skipped = readable(source, on_error=self.on_error)
         if skipped:
-            self.say(f"left out {len(skipped)} images that cannot be read: {', '.join(skipped[:5])}")
+            where = self._folder(part) or self.data
+            self.say(f"left out {len(skipped)} images of {where} that cannot be read: {', '.join(skipped[:5])}")
         return source
 
     def _folder(self, part: Part) -> Path | None:

@@ -115,7 +115,9 @@ def test_all_of_imagenet_stays_a_thousand_classes():
 def test_classes_of_one_name_are_told_apart_by_ids_alone():
     both = {"n04355933": "sunglasses", "n04356056": "sunglasses"}
     assert Classes(both).labels(["n04356056"]) == {"n04356056": 1}
-    with pytest.raises(DataError, match="'sunglasses' fits several classes: name it as one of 'n04355933', 'n04356056'"):
+    with pytest.raises(
+        DataError, match="'sunglasses' fits several classes: name it as one of 'n04355933', 'n04356056'"
+    ):
         Classes(both).labels(["sunglasses"])
     with pytest.raises(DataError, match="class names without ids: .* found more than once: 'sunglasses'"):
         Classes(["sunglasses", "sunglasses"]).labels(["sunglasses"])

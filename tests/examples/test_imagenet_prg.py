@@ -4,7 +4,9 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
+from graphkd.data.class_names import imagenet_names
 from graphkd.data.opening import Parts
 from graphkd.data.sources import FileSource
 from graphkd.errors import CheckpointError, DataError, StoreError, UnknownNameError
@@ -33,6 +35,22 @@ def test_class_folders_then_the_store_answers_for_the_teacher(run_job, class_fol
     second = run_job(*job, "--run", tmp_path / "two", "--methods", "prg", "--templates", "photo", "--chunk", "8")
     assert forwards(second) == [0]
     assert "| student, PRG |" in (tmp_path / "two" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(1000, marks=pytest.mark.slow)])
+def test_imagenets_own_folders(run_job, teacher_checkpoint, tmp_path, count):
+    ids = list(imagenet_names())[:count]
+    for label, wnid in enumerate(ids):
+        for part in ("train", "val"):
+            folder = tmp_path / "imagenet" / part / wnid
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (label % 250, 0, 0)).save(folder / "0.JPEG")
+    job = ["--data", tmp_path / "imagenet", "--teacher", teacher_checkpoint, "--templates", "photo", "--methods", "prg"]
+    first, second = (run_job(*job, "--store", tmp_path / "features") for _ in range(2))
+    assert f"of {count} held-out images" in first
+    assert "| student, PRG |" in (tmp_path / "runs" / "imagenet-1" / "report.md").read_text()
+    assert min(forwards(first)) > 0
+    assert forwards(second) == [0]
 
 
 def test_loose_images_need_class_names_and_no_labels(run_job, flat_folder, teacher_checkpoint, tmp_path):
