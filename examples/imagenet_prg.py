@@ -2,7 +2,7 @@
 
     python examples/imagenet_prg.py                     # embedded default: real handwritten digits, a stand-in teacher
     python examples/imagenet_prg.py --data DIR --teacher ViT-L-14-quickgelu --pretrained openai \\
-        --student resnet18 --store features/            # your images: class folders, or loose ones with --classes
+        --student resnet18 --store features/            # ImageNet's train/ and val/, class folders, or loose images
 
 Labels, where the images have them, are used to score and for the reference trained on labels; PRG never sees one.
 """
