@@ -109,8 +109,9 @@ def open_student(run: Path, which: str = "last") -> tuple[Tap, dict[str, Any]]:
 
 def run_classes(teaching: Teaching) -> Classes | None:
     """The classes of a run folder that teaches; ``None`` for any other teacher."""
-    run = Path(teaching.teacher or "")
-    return Classes(_about(run)["classes"]) if (run / STUDENT).is_file() else None
+    if teaching.teacher is None or not (Path(teaching.teacher) / STUDENT).is_file():
+        return None
+    return Classes(_about(Path(teaching.teacher))["classes"])
 
 
 def _about(run: Path) -> dict[str, Any]:

@@ -51,46 +51,48 @@ class Classes(list[str]):
         return [f"{name} ({key})" if count[name] > 1 else name for name, key in zip(self, ids, strict=True)]
 
     def labels(self, folders: Iterable[str], called: Mapping[str, str] | None = None) -> dict[str, int]:
-        """The label of each folder: by its class's id, else by its name.
-
-        Case, underscores and hyphens count only where a folder would fit several classes without them. A WordNet id
-        also fits the name that ImageNet gives it.
+        """The label of each folder, see :meth:`fitting`.
 
         Args:
             folders: each another class.
             called: folder -> name, where the folder itself is neither an id nor a name.
 
-        Raises: DataError for a folder that fits no class, or several; for two folders of one class.
+        Raises: DataError for a folder that fits no class, or several; for two folders of one class; for classes of one
+            name without ids.
         """
-        folders = list(folders)
-        exact, alike = self._lookup()
-        rest = [folder for folder in folders if folder not in exact]
-        known = {**(imagenet_names() if any(map(WORDNET_ID.fullmatch, rest)) else {}), **(called or {})}
-        found = {folder: exact[folder] for folder in folders if folder in exact}
-        for folder in rest:
-            fits = alike.get(_key(folder)) or alike.get(_key(known.get(folder, folder)), set())
-            if len(fits) > 1:
-                ids = [(self.ids or self)[label] for label in sorted(fits)]
+        _refuse_repeated(self.ids or self, "class names without ids")
+        fits = self.fitting(folders, called)
+        strangers = [folder for folder, labels in fits.items() if not labels]
+        if strangers:
+            self._refuse(strangers, set().union(*fits.values()))
+        for folder, labels in fits.items():
+            if len(labels) > 1:
+                ids = [(self.ids or self)[label] for label in sorted(labels)]
                 raise DataError(f"the folder {folder!r} fits several classes: name it as one of {_some(ids)}")
-            if fits:
-                found[folder] = next(iter(fits))
-        if len(found) < len(folders):
-            self._refuse([folder for folder in rest if folder not in found], set(found.values()))
-        twice = {label for label, count in Counter(found.values()).items() if count > 1}
-        if twice:
-            same = [folder for folder, label in found.items() if label in twice]
+        found = {folder: min(labels) for folder, labels in fits.items()}
+        count = Counter(found.values())
+        same = [folder for folder, label in found.items() if count[label] > 1]
+        if same:
             raise DataError(f"several folders fit one class: {_some(same)}: put the images of a class into one folder")
         return found
 
-    def _lookup(self) -> tuple[dict[str, int], dict[str, set[int]]]:
-        """Labels by id, and by all that reads like an id or a name."""
-        ids = self.ids or self
-        _refuse_repeated(ids, "class names without ids")
+    def fitting(self, texts: Iterable[str], called: Mapping[str, str] | None = None) -> dict[str, set[int]]:
+        """The labels of the classes that each text may mean: the one of that id, else those of that name.
+
+        Case, underscores and hyphens of names do not count. A WordNet id also means the name that ImageNet gives it.
+        """
+        texts = list(texts)
+        exact: dict[str, set[int]] = {}
         alike: dict[str, set[int]] = {}
-        for label, texts in enumerate(zip(ids, self, strict=True)):
-            for text in texts:
-                alike.setdefault(_key(text), set()).add(label)
-        return {text: label for label, text in enumerate(ids)}, alike
+        for label, (key, name) in enumerate(zip(self.ids or self, self, strict=True)):
+            exact.setdefault(key, set()).add(label)
+            alike.setdefault(_key(key), set()).add(label)
+            alike.setdefault(_key(name), set()).add(label)
+        rest = [text for text in texts if text not in exact]
+        known = {**(imagenet_names() if any(map(WORDNET_ID.fullmatch, rest)) else {}), **(called or {})}
+        for text in rest:
+            exact[text] = alike.get(_key(text)) or alike.get(_key(known.get(text, text)), set())
+        return {text: exact[text] for text in texts}
 
     def _refuse(self, strangers: list[str], found: set[int]) -> None:
         """Raise for folders that fit no class."""

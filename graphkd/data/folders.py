@@ -22,19 +22,20 @@ class ImageFolderSource(FileSource):
         root: folder of class folders.
         classes: names in the order of the labels, or a mapping from folder to name; a class need not have images here.
             Default: the folders' own names, sorted, and ImageNet's for WordNet ids.
+        allow_empty: whether a folder without an image is a class also where no classes are given.
 
-    Raises: DataError for a missing folder, a folder that is none of the classes, and, where no classes are given, for
-        one without an image and for names that read like codes.
+    Raises: DataError for a missing folder, a folder that is none of the classes, one without an image, and, where no
+        classes are given, for folders that read like codes.
 
     Example: ``ImageFolderSource("photos/train")`` for ``photos/train/polar_bear/1.jpg`` has class ``polar bear``
     """
 
-    def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
+    def __init__(self, root: str | Path, classes: ClassNames | None = None, allow_empty: bool = False) -> None:
         images = _images_by_class(_existing(root))
         if not images:
             raise DataError(f"{root} holds no class folder: expected one folder a class, or use FlatFolderSource")
         empty = next((folder for folder, found in images.items() if not found), None)
-        if empty is not None and classes is None:
+        if empty is not None and classes is None and not allow_empty:
             raise DataError(f"class folder {Path(root) / empty} holds no image: add images or remove the folder")
         names = name_folders(list(images), classes, _words(Path(root), images))
         found = sorted((image, label) for label, folder in enumerate(names) for image in images.get(folder, ()))
@@ -60,7 +61,10 @@ class FlatFolderSource(FileSource):
 
 
 def open_folder(
-    root: str | Path, classes: ClassNames | None = None, layout: Literal["auto", "classes", "flat", "shards"] = "auto"
+    root: str | Path,
+    classes: ClassNames | None = None,
+    layout: Literal["auto", "classes", "flat", "shards"] = "auto",
+    allow_empty: bool = False,
 ) -> FileSource | ShardSource:
     """A folder of images, by its layout: class folders give labels, loose images give none, shards may have some.
 
@@ -70,6 +74,7 @@ def open_folder(
             :class:`graphkd.data.shards.ShardSource`.
         layout: ``"auto"`` looks: images in ``root`` itself are loose images, folders with images are classes, tar files
             in ``root`` are shards.
+        allow_empty: see :class:`ImageFolderSource`.
 
     Raises: DataError for a missing or empty folder, and for one whose layout can be read in two ways.
 
@@ -81,7 +86,7 @@ def open_folder(
         layout = _layout(_existing(root), named=classes is not None)
     if layout == "shards":
         return ShardSource(_existing(root), classes)
-    return ImageFolderSource(root, classes) if layout == "classes" else FlatFolderSource(root, classes)
+    return ImageFolderSource(root, classes, allow_empty) if layout == "classes" else FlatFolderSource(root, classes)
 
 
 def split_folder(root: Path, names: Sequence[str]) -> Path:
@@ -94,14 +99,14 @@ def split_folder(root: Path, names: Sequence[str]) -> Path:
     if found is None:
         return root
     others = folders.keys() - {found.name.casefold()}
-    is_class = bool(others) and not others & _SPLITS and not _folders(found) and not _has_shards(found)
+    is_class = bool(others) and not others & _SPLITS and not _folders(found) and not has_shards(found)
     return root if is_class else found
 
 
 def _layout(root: Path, named: bool) -> Literal["classes", "flat", "shards"]:
     if (root / _TINY_LABELS).is_file():
         return "classes"
-    tars = _has_shards(root)
+    tars = has_shards(root)
     folders = _folders(root)
     with_images = [folder.name for folder in folders if next(_images(folder, root), None)]
     loose = any(entry.is_file() and _is_image(entry.name) for entry in os.scandir(root))
@@ -124,7 +129,8 @@ def _layout(root: Path, named: bool) -> Literal["classes", "flat", "shards"]:
     return "classes" if with_images else "flat"
 
 
-def _has_shards(root: Path) -> bool:
+def has_shards(root: Path) -> bool:
+    """Whether tar files lie in a folder."""
     return any(entry.is_file() and entry.name.endswith(SHARD) for entry in os.scandir(root))
 
 

@@ -9,8 +9,7 @@ import torch
 
 from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
-from graphkd.data.folders import FlatFolderSource, open_folder, split_folder
-from graphkd.data.shards import SHARD
+from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
 from graphkd.data.source import ImageSource
 from graphkd.data.sources import SourceSubset, readable, source_subset
 from graphkd.errors import OptionError
@@ -76,22 +75,25 @@ class ImageData:
         source = self._readable(self._source(part, trained if given is None else given), part)
         if trained is not None:
             source = _relabelled(source, Classes(trained))
-        if given is not None or trained is not None:
+        if part == "test" or given is not None or trained is not None:
             self._say_what_is_missing(source, part)
         return source
 
-    def parts(self, val: str | Path | None = None, held_out: float = 0.2) -> Parts:
+    def parts(self, val: str | Path | None = None, held_out: float = 0.2, trained: ClassNames | None = None) -> Parts:
         """What to train on and what to score on.
 
         Args:
             val: what to score on; default: the ``val/`` of a folder, or the test split of a data set.
             held_out: where there is neither, the share of the labelled images that is kept to score on.
+            trained: the classes that the teacher was trained for, if labels are to count these.
         """
-        whole = self.open()
+        whole = self.open("train", trained)
         if val is not None or self._has_test():
-            # loose images have no labels, which are all that scoring is about
-            layout = "auto" if self.layout == "flat" else self.layout
-            test = replace(self, data=self.data if val is None else val, split=None, layout=layout)
+            test = replace(self, data=self.data if val is None else val, split=None)
+            folder = test._folder("test")
+            # flat would drop the labels, which scoring is about; shards need not lie beside shards
+            if self.layout == "flat" or (self.layout == "shards" and folder and not has_shards(folder)):
+                test = replace(test, layout="auto")
             return Parts(whole, whole, test.open("test", whole.classes))
         kept = int(len(whole) * held_out)
         if whole.target(0) is None or kept == 0:
@@ -102,7 +104,7 @@ class ImageData:
     def pixels(self) -> ImageSource:
         """The images to train on where their classes do not matter, not even whether they have names."""
         folder = self._folder("train")
-        if folder is None or any(folder.glob(f"*{SHARD}")):
+        if folder is None or has_shards(folder):
             return self._readable(self._source("train", None), "train")
         return self._readable(FlatFolderSource(folder), "train")
 
@@ -126,7 +128,7 @@ class ImageData:
         if folder is not None:
             if self.split is not None:
                 raise OptionError(f"split={self.split!r} is for data sets of torchvision, not for the folder {folder}")
-            return open_folder(folder, names, self.layout)
+            return open_folder(folder, names, self.layout, allow_empty=part == "test")
         if name == "digits":
             return digits_source()
         if name not in SPLITS:
@@ -168,7 +170,7 @@ def _relabelled(source: ImageSource, classes: Classes) -> ImageSource:
     present = sorted(_present(source))
     found = classes.labels([ids[label] for label in present], called=dict(zip(ids, own, strict=True)))
     label_of = {label: found[ids[label]] for label in present}
-    if own == classes and all(label == other for label, other in label_of.items()):
+    if (own, own.ids) == (classes, classes.ids) and all(label == other for label, other in label_of.items()):
         return source
     return _Relabelled(source, label_of, classes)
 

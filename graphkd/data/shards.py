@@ -163,8 +163,8 @@ def _numbered(
     if names is None and written:
         names = name_folders(written)
     classes = None if names is None else Classes(names)
-    index = {name: number for number, name in enumerate(classes.distinct if classes else ())}
-    index |= {key: number for number, key in enumerate((classes and classes.ids) or ())}
+    fits = {} if classes is None else classes.fitting({label for label in labels if label is not None})
+    index = {label: min(numbers) for label, numbers in fits.items() if len(numbers) == 1}
     targets = np.full(len(labels), -1, dtype=np.int64)
     for at, label in enumerate(labels):
         if label is None:

@@ -89,6 +89,16 @@ def test_a_student_of_names_is_scored_on_ids(graphkd, home, scores, tmp_path):
     assert set(scores(f"--model own --data {home}/imagenet/val")[0]) == set(IDS.values())
 
 
+def test_a_student_as_teacher_gives_its_classes_whatever_the_order_of_the_folders(graphkd, home, tmp_path):
+    for name in ("goldfish", "tench"):  # the other way round, and one is not there
+        fill(tmp_path / "named", name, 8, SHADE[name])
+    line = f"distill --data named --teacher {home}/run --teacher-size 32 --method kd --run own --json {SMALL}"
+    answer = graphkd(line)
+    assert answer.code == 0, answer.err
+    assert "named has no image of 1 of 3 classes: hammerhead shark" in answer.err
+    assert json.loads(Path("own/student.json").read_text())["classes"] == IDS
+
+
 def test_images_that_lack_a_class_are_scored_on_what_is_there(graphkd, home, scores, tmp_path):
     fill(tmp_path / "some", "goldfish", 4, SHADE["goldfish"])
     (tmp_path / "some" / "tench").mkdir()

@@ -1,6 +1,7 @@
 """Images by name: what is trained on, what is scored on, and whose classes the labels count."""
 
 import os
+import tarfile
 
 import pytest
 from PIL import Image
@@ -99,6 +100,28 @@ def test_a_layout_is_for_the_scored_images_too(fill):
     with pytest.raises(DataError, match="holds loose images and folders of images"):
         ImageData(data=root).parts()
     assert len(ImageData(data=root, layout="classes").parts().scored) == 2
+
+
+def test_shards_to_train_on_beside_folders_to_score_on(fill):
+    root = fill("train/1.png", "val/cat/1.png", "val/dog/1.png")
+    with tarfile.open(root / "train" / "a.tar", "w") as archive:
+        archive.add(root / "train" / "1.png", "1.png")
+        (root / "train" / "1.png").rename(root / "train" / "1.cls")
+        (root / "train" / "1.cls").write_text("dog")
+        archive.add(root / "train" / "1.cls", "1.cls")
+    (root / "names.txt").write_text("dog\ncat\n")
+    data = ImageData(data=root, layout="shards", classes=root / "names.txt", say=[].append)
+    assert labels(data.parts().scored) == {"cat/1.png": 1, "dog/1.png": 0}
+
+
+def test_an_empty_class_is_an_oversight_to_train_on_and_said_to_score_on(fill):
+    root = fill("cat/1.png", "dog/1.png")
+    (root / "owl").mkdir()
+    with pytest.raises(DataError, match="class folder .*owl holds no image"):
+        ImageData(data=root).open()
+    said = []
+    assert ImageData(data=root, say=said.append).open("test").classes == ["cat", "dog", "owl"]
+    assert said == [f"{root} has no image of 1 of 3 classes: owl"]
 
 
 def test_loose_images_to_train_on_beside_labelled_ones(fill, tmp_path):

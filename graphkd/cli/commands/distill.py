@@ -43,7 +43,7 @@ def run(config: Distill, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
     config = replace(config, run=config.run or _next_folder(config.images.data, config.resume))
     folder = _folder(config)
-    parts = image_data(config.images, console).parts(config.val, config.held_out)
+    parts = image_data(config.images, console).parts(config.val, config.held_out, run_classes(config.teaching))
     config = _fitting(config, parts, console)
     accelerator = make_accelerator(config.train, folder)
     device = accelerator.device
@@ -116,21 +116,14 @@ def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
 def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | None:
     if config.method == "none":
         return None
-    student, classes = config.student, parts.train.classes
-    teacher = open_teacher(config.teaching, classes, device, student.teacher_maps, student.teacher_tokens)
-    if teacher.classes is not None and classes is not None and list(teacher.classes) != list(classes):
-        theirs, ours = some(list(teacher.classes)), some(list(classes))
-        raise UsageError(
-            f"the teacher's classes are {theirs}, those of the images {ours}",
-            "give images of the teacher's classes, or --classes with its names in its order",
-        )
-    return teacher
+    student = config.student
+    return open_teacher(config.teaching, parts.train.classes, device, student.teacher_maps, student.teacher_tokens)
 
 
 def _student(config: Distill, parts: Parts, teacher: Teacher | None, console: Console) -> tuple[Tap, Classes]:
     """A student with its first weights, and its classes."""
     chosen = config.student
-    given = parts.train.classes or run_classes(config.teaching) or (teacher and teacher.classes)
+    given = parts.train.classes or (teacher and teacher.classes)
     names = Classes(given) if given else require_classes(parts.train)
     torch.manual_seed(config.train.seed)
     tap = create_student(
