@@ -90,7 +90,7 @@ def save_student(run: Path, name: str, tap: Tap, classes: Classes, size: int) ->
     """What is needed to build the student of a run again."""
     mean, std = (None if value is None else value.flatten().tolist() for value in (tap.mean, tap.std))
     run.mkdir(parents=True, exist_ok=True)
-    facts = {"student": name, "num_classes": tap.num_classes, "classes": classes.known, "size": size}
+    facts = {"student": name, "num_classes": tap.num_classes, "classes": classes.to_json(), "size": size}
     write_json(run / STUDENT, facts | {"mean": mean, "std": std})
 
 

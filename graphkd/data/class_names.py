@@ -39,9 +39,8 @@ class Classes(list[str]):
         super().__init__(names.values() if isinstance(names, Mapping) else names)
         self.ids: tuple[str, ...] | None = tuple(names) if isinstance(names, Mapping) else getattr(names, "ids", None)
 
-    @property
-    def known(self) -> list[str] | dict[str, str]:
-        """What a JSON file keeps of them: a mapping from id to name, or the names alone."""
+    def to_json(self) -> list[str] | dict[str, str]:
+        """What ``Classes(...)`` takes again: a mapping from id to name, or the names alone."""
         return list(self) if self.ids is None else dict(zip(self.ids, self, strict=True))
 
     @property

@@ -83,6 +83,10 @@ def test_a_student_of_names_is_scored_on_ids(graphkd, home, scores, tmp_path):
     line = f"distill --data named --method none --labels task --held-out 0 --run own --quiet {SMALL}"
     assert graphkd(line).code == 0
     assert set(scores(f"--model own --data {home}/imagenet/val")[0]) == set(IDS.values())
+    seen = json.loads(graphkd(f"inspect --model own --teacher {home}/run --teacher-size 32 --data named --json").out)
+    assert "top1" in seen["student"]
+    assert "top1" not in seen["teacher"]  # its classes have another order: numbers would say nothing
+    assert "equal_predictions" not in seen["agreement"]
     about = json.loads(Path("own/student.json").read_text())
     assert about["classes"] == {name: name for name in sorted(SHADE)}
     Path("own/student.json").write_text(json.dumps(about | {"classes": sorted(SHADE)}))  # as older runs have it

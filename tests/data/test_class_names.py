@@ -138,7 +138,7 @@ def test_two_folders_of_one_class_are_refused():
 def test_classes_come_back_from_json_and_from_other_processes():
     for names in ({"c1": "cat", "c0": "cat"}, ["cat", "dog"]):
         classes = Classes(names)
-        for again in (Classes(json.loads(json.dumps(classes.known))), pickle.loads(pickle.dumps(classes))):
+        for again in (Classes(json.loads(json.dumps(classes.to_json()))), pickle.loads(pickle.dumps(classes))):
             assert (again, again.ids) == (classes, classes.ids)
     assert Classes(Classes({"c0": "cat"})).ids == ("c0",)
     assert Classes(["cat"]).ids is None

@@ -154,6 +154,13 @@ def test_a_damaged_folder_is_refused(run, tmp_path, name, content, message):
     assert not (damaged / "report.html").is_file() or (run / "report.html").is_file()
 
 
+def test_classes_of_one_name_are_shown_with_their_ids(tmp_path):
+    (tmp_path / "student.json").write_text('{"classes": {"n1": "crane", "n2": "cat", "n0": "crane"}}')
+    assert Facts.read(tmp_path).classes == ["crane (n1)", "cat", "crane (n0)"]
+    (tmp_path / "student.json").write_text('{"classes": ["cat", "dog"]}')
+    assert Facts.read(tmp_path).classes == ["cat", "dog"]
+
+
 def test_pictures_reach_tensorboard(run, tmp_path):
     from accelerate import Accelerator
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
