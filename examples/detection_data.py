@@ -15,6 +15,7 @@ from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
 from graphkd.errors import DataError
+from graphkd.paths import local_path
 
 Target = dict[str, Tensor]
 Sample = tuple[Tensor, Target]
@@ -81,22 +82,27 @@ class Real(Dataset[Sample]):
     """Pascal VOC 2007 in ROOT/VOCdevkit, or COCO 2017 in ROOT.
 
     Args:
-        name: ``"voc"`` or ``"coco"``.
+        name: ``"voc"`` or ``"coco"``, kept in ``root``; or the folder of one of them.
         root: folder of the data set.
         training: its training images, else those to score on.
+
+    Raises: DataError where its files are not there.
     """
 
     images: Any
     convert: Callable[[Any], Target]
 
     def __init__(self, name: str, root: Path, training: bool) -> None:
-        if name == "voc":
-            self.images = VOCDetection(str(root), year="2007", image_set="trainval" if training else "test")
-            self.classes, self.convert = VOC_CLASSES, voc_target
-        else:
-            split = "train2017" if training else "val2017"
-            self.images = CocoDetection(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
-            self.classes, self.convert = [str(each) for each in range(1, 91)], coco_target
+        if local_path(name).is_dir():
+            root = local_path(name)
+            name = "coco" if (root / "annotations").is_dir() else "voc"
+        if name not in ("voc", "coco"):
+            raise DataError(f"there is no folder {name}: give one that holds VOCdevkit or annotations, or voc, or coco")
+        try:
+            self.images, self.classes, self.convert = (_voc if name == "voc" else _coco)(root, training)
+        except (RuntimeError, OSError) as error:
+            parts = "VOCdevkit/VOC2007 (trainval and test)" if name == "voc" else "train2017, val2017 and annotations"
+            raise DataError(f"{name} is not complete in {root}: put {parts} there ({error})") from error
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,6 +114,16 @@ class Real(Dataset[Sample]):
         except (ParseError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"the boxes of image {index} cannot be read ({error}): restore its annotation") from error
         return pil_to_tensor(image.convert("RGB")).float() / 255, target
+
+
+def _voc(root: Path, training: bool) -> tuple[Any, list[str], Callable[[Any], Target]]:
+    return VOCDetection(str(root), "2007", "trainval" if training else "test"), VOC_CLASSES, voc_target
+
+
+def _coco(root: Path, training: bool) -> tuple[Any, list[str], Callable[[Any], Target]]:
+    split = "train2017" if training else "val2017"
+    images = CocoDetection(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
+    return images, [str(each) for each in range(1, 91)], coco_target
 
 
 def voc_target(annotation: dict[str, Any]) -> Target:

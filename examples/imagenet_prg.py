@@ -2,7 +2,7 @@
 
     python examples/imagenet_prg.py                     # embedded default: real handwritten digits, a stand-in teacher
     python examples/imagenet_prg.py --data DIR --teacher ViT-L-14-quickgelu --pretrained openai \\
-        --student resnet18 --store features/            # your images: class folders, or loose ones with --classes
+        --student resnet18 --store features/            # ImageNet's train/ and val/, class folders, or loose images
 
 Labels, where the images have them, are used to score and for the reference trained on labels; PRG never sees one.
 """
@@ -38,11 +38,12 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("images (none: the digits that ship inside scikit-learn)")
-    data.add_argument("--data", type=Path, help="class folders, loose images, or a folder with train/ and val/")
+    data.add_argument("--data", help="class folders, loose images, a folder with train/ and val/, or cifar100 ...")
     data.add_argument("--val", type=Path, help="labelled class folders to score on; default: a fifth of --data")
     data.add_argument("--classes", type=Path, help="class names, one a line, or 'folder<TAB>name' lines")
-    data.add_argument("--dataset", help="a torchvision data set instead: cifar100, imagenet, food101 ...")
-    data.add_argument("--root", type=Path, default=Path("data"), help="where torchvision keeps it")
+    data.add_argument("--layout", choices=("auto", "classes", "flat", "shards"), default="auto", help="of the folder")
+    data.add_argument("--root", type=Path, default=Path("data"), help="where torchvision keeps cifar100, imagenet ...")
+    data.add_argument("--split", help="of a torchvision data set, such as unlabeled of stl10; default: train")
     data.add_argument("--size", type=int, default=224, help="side of the student's images, pixels")
     data.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="for an image that cannot be read")
     teacher = parser.add_argument_group("teacher")
@@ -81,7 +82,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     for seed in range(args.seed, args.seed + args.seeds):
         here = folder / f"seed{seed}" if args.seeds > 1 else folder
-        job = digits_job(args, here, seed) if args.data is None and args.dataset is None else user_job(args, here, seed)
+        job = digits_job(args, here, seed) if args.data is None else user_job(args, here, seed)
         for name, top1 in job.teacher_scores.items():
             tops.setdefault(name, []).append(top1)
         results = {name: train(name, job, args, here / name, seed) for name in wanted(args, job)}
@@ -101,7 +102,7 @@ def main() -> None:
     )
     print(f"report and pictures: {folder / 'report.md'}")
     for name, each in tops.items():
-        if name == METHODS["prg"]:
+        if name == METHODS["prg"] and mean(tops[ZERO_SHOT]) > 0:
             print(f"PRG reaches {100 * mean(each) / mean(tops[ZERO_SHOT]):.1f} % of its teacher")
 
 
@@ -109,7 +110,7 @@ def run_folder(args: argparse.Namespace) -> Path:
     """The folder asked for; else the newest of this job's to resume, or a new one."""
     if args.run is not None:
         return args.run
-    name = args.dataset or (args.data.name if args.data else "digits")
+    name = Path(args.data or "digits").name
     made = sorted(Path("runs").glob(f"{name}-[0-9]*"), key=lambda path: int(path.name.rpartition("-")[2]))
     if args.resume and made:
         return made[-1]

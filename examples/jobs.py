@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from stand_in_teacher import TEMPLATES, train_stand_in
 
-from graphkd import Batch, CLIPTeacher, Features, Views, embed, open_folder
-from graphkd.data.class_names import read_class_names
-from graphkd.data.datasets import digits_source, torchvision_source
+from graphkd import Batch, CLIPTeacher, Features, Views, embed
+from graphkd.data.datasets import digits_source
+from graphkd.data.opening import ImageData
 from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import readable, source_subset
+from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, network_view
 from graphkd.errors import DataError
 from graphkd.training.metrics import Counts
@@ -108,7 +108,8 @@ def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
 
 def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
     """Your images and an open_clip teacher."""
-    train, scored = _images(args)
+    how = {name: getattr(args, name) for name in ("data", "classes", "layout", "root", "split", "on_error")}
+    _, train, scored = ImageData(**how).parts(args.val)
     if train.classes is None:
         raise DataError("loose images need class names for the prompts: --classes names.txt, one name a line")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -117,7 +118,7 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         model,
         pretrained=pretrained,
         classes=train.classes,
-        templates=args.templates or ("cifar" if (args.dataset or "").startswith("cifar") else "imagenet"),
+        templates=args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet"),
         weight=args.prompt_weight,
         precision="fp32" if device == "cpu" else "fp16",
         device=device,
@@ -125,7 +126,7 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
     )
     small = args.size <= 64
     return Job(
-        name=args.dataset or args.data.name,
+        name=Path(args.data).name,
         train=train,
         scored=scored,
         classes=train.classes,
@@ -141,27 +142,6 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         store=args.store,
         progress=not args.quiet,
     )
-
-
-def _images(args: argparse.Namespace) -> tuple[ImageSource, ImageSource | None]:
-    """Images to train on, and labelled ones to score on if there are any."""
-    if args.dataset is not None:
-        return tuple(torchvision_source(args.dataset, args.root, split) for split in ("train", "test"))
-    names = None if args.classes is None else read_class_names(args.classes)
-    inner = args.data / "train" if (args.data / "train").is_dir() else args.data
-    val = args.val or (args.data / "val" if inner != args.data and (args.data / "val").is_dir() else None)
-    train, skipped = open_folder(inner, names), []
-    if args.on_error == "skip":
-        train, skipped = readable(train, on_error="skip")
-    if skipped:
-        print(f"left out {len(skipped)} images that cannot be read: {', '.join(skipped[:5])} ...")
-    if val is not None:
-        return train, open_folder(val, names or train.classes)
-    if train.target(0) is None:
-        return train, None
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
-    held_out = len(order) // 5
-    return source_subset(train, sorted(order[held_out:])), source_subset(train, sorted(order[:held_out]))
 
 
 def _teacher_files(teacher: str, pretrained: str) -> tuple[str | Path, str | Path]:

@@ -34,9 +34,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from graphkd import Batch, ClassifierTeacher, Features, Step, Views, create_student, open_folder
+from graphkd import Batch, ClassifierTeacher, Features, Step, Views, create_student
 from graphkd.class_dropping import TopK
+from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import digits_source
+from graphkd.data.opening import ImageData
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import select
 from graphkd.data.source import ImageSource, Transform
@@ -63,8 +65,10 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, help="unlabelled images; default: digits among four kinds of strangers")
-    parser.add_argument("--score", type=Path, help="labelled class folders, in the order of the teacher's classes")
-    parser.add_argument("--teacher", default="resnet34", help="a pretrained timm model")
+    parser.add_argument("--score", type=Path, help="labelled class folders: ImageNet's names, or WordNet ids")
+    parser.add_argument("--layout", choices=("auto", "classes"), default="auto", help="of the folder to score on")
+    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="for an image that cannot be read")
+    parser.add_argument("--teacher", default="resnet34", help="a pretrained timm model of ImageNet-1k's classes")
     parser.add_argument("--student", default="test_efficientnet", help="any timm or torchvision name")
     parser.add_argument("--size", type=int, default=224, help="side of your images, pixels")
     parser.add_argument("-n", type=int, default=500, help="images to select")
@@ -197,7 +201,10 @@ def user_job(args: argparse.Namespace) -> Job:
         raise SystemExit("--pool needs --score: labelled images that tell how good a student has become")
     model = timm.create_model(args.teacher, pretrained=True)
     view, plain = RandomResizedCropView(args.size), CenterView(args.size)
-    return Job(ClassifierTeacher(model), open_folder(args.pool), open_folder(args.score), view, plain)
+    pool = ImageData(data=args.pool, on_error=args.on_error).pixels()
+    labelled = ImageData(data=args.score, layout=args.layout, on_error=args.on_error)
+    classes = imagenet_names()
+    return Job(ClassifierTeacher(model, classes=classes), pool, labelled.open("test", classes), view, plain)
 
 
 if __name__ == "__main__":

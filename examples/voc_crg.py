@@ -2,8 +2,8 @@
 
     python examples/voc_crg.py                                  # drawn shapes, no download
     python examples/voc_crg.py --quick                          # the same with one seed and fewer steps, for CI
-    python examples/voc_crg.py --data DIR                       # Pascal VOC 2007 in DIR/VOCdevkit, ResNet-50 to -18
-    python examples/voc_crg.py --data DIR --dataset coco        # COCO 2017 in DIR
+    python examples/voc_crg.py --data DIR                       # Pascal VOC 2007 or COCO 2017, ResNet-50 to -18
+    python examples/voc_crg.py --data voc --root DIR            # the same by name: voc or coco
 
 Embedded default: the teacher learns from 400 drawn images, the students from 64 others; every student starts with
 the teacher's heads. Cost: 2.2 minutes on one CPU core (--quick: 45 seconds). Result, mean over 3 seeds on 120 images:
@@ -33,6 +33,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from graphkd.distillers.crg import CRGDistiller
+from graphkd.errors import GraphKDError
 from graphkd.features import Features
 
 
@@ -211,7 +212,7 @@ def make_job(args: argparse.Namespace) -> Job:
         return Job(
             *data, lambda: tiny_detector(24), lambda: tiny_detector(16), teacher_steps, student_steps, seeds, 3e-3, crg
         )
-    data = [Real(args.dataset, args.data, training) for training in (True, False)]
+    data = [Real(args.data, args.root, training) for training in (True, False)]
     classes, steps = len(data[0].classes), args.steps or 20_000
     teacher, student = (
         lambda name=name: resnet_detector(name, classes, args.weights) for name in ("resnet50", "resnet18")
@@ -225,8 +226,8 @@ def make_job(args: argparse.Namespace) -> Job:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of Pascal VOC or COCO; default: drawn shapes")
-    parser.add_argument("--dataset", choices=("voc", "coco"), default="voc")
+    parser.add_argument("--data", help="voc or coco, or the folder of one; default: drawn shapes")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="where voc or coco is kept")
     parser.add_argument("--weights", help="torchvision's weights of the ResNets, such as DEFAULT (downloads them)")
     parser.add_argument("--teacher-steps", type=int, help="default: 700 on shapes, else as many as the student's")
     parser.add_argument("--steps", type=int, help="of each student; default: 200 on shapes, else 20000")
@@ -236,8 +237,6 @@ def main() -> None:
     parser.add_argument("--gamma", type=float, default=0.1, help="weight of the spectral term")
     parser.add_argument("--quick", action="store_true", help="one seed and fewer steps")
     args = parser.parse_args()
-    if args.data is not None and not args.data.is_dir():
-        parser.error(f"--data {args.data}: no such folder; expected VOCdevkit/VOC2007 or COCO's images inside")
     job = make_job(args)
     if args.data is None and job.device == "cpu":
         torch.set_num_threads(1)  # maps of 24 x 24: a second thread waits more than it works
@@ -245,4 +244,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GraphKDError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None

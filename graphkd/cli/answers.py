@@ -10,10 +10,10 @@ import torch
 
 from graphkd.cli.configs.train import Distill
 from graphkd.cli.console import Console
-from graphkd.cli.images import Parts
 from graphkd.cli.networks import teacher_view
 from graphkd.data.batch import Batch
 from graphkd.data.embed import embed
+from graphkd.data.opening import Parts
 from graphkd.data.source import Transform
 from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_format import MANIFEST, Manifest

@@ -101,7 +101,8 @@ def agreement(student: Seen, teacher: Seen) -> dict[str, float]:
     facts = {"correlation_of_edges": _correlation(student.edges[outside], teacher.edges[outside])}
     common = (student.near[:, :, None] == teacher.near[:, None, :]).any(2)
     facts["common_neighbours"] = _share(common)
-    same_classes = student.features.logits is not None and teacher.features.logits is not None
+    both = student.features.logits is not None and teacher.features.logits is not None
+    same_classes = both and student.classes == teacher.classes
     if same_classes and student.features.logits.shape == teacher.features.logits.shape:  # type: ignore[union-attr]
         assert student.guess is not None
         assert teacher.guess is not None

@@ -10,6 +10,7 @@ import torch
 from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
 from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
+from graphkd.data.class_names import Classes
 from graphkd.data.source import Transform
 from graphkd.data.transforms import network_view
 from graphkd.errors import CheckpointError
@@ -85,11 +86,11 @@ def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
     return network_view(teacher.preprocess if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None, size)
 
 
-def save_student(run: Path, name: str, tap: Tap, classes: Sequence[str] | None, size: int) -> None:
+def save_student(run: Path, name: str, tap: Tap, classes: Classes, size: int) -> None:
     """What is needed to build the student of a run again."""
     mean, std = (None if value is None else value.flatten().tolist() for value in (tap.mean, tap.std))
     run.mkdir(parents=True, exist_ok=True)
-    facts = {"student": name, "num_classes": tap.num_classes, "classes": classes and list(classes), "size": size}
+    facts = {"student": name, "num_classes": tap.num_classes, "classes": classes.to_json(), "size": size}
     write_json(run / STUDENT, facts | {"mean": mean, "std": std})
 
 
@@ -98,16 +99,30 @@ def open_student(run: Path, which: str = "last") -> tuple[Tap, dict[str, Any]]:
 
     Raises: CheckpointError for a run without a checkpoint, or with a damaged description.
     """
-    try:
-        about = read_json(run / STUDENT)
-        name, count = about["student"], about["num_classes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{run / STUDENT} is damaged ({error}): train again, or restore the file") from error
-    tap = create_student(name, count)
+    about = _about(run)
+    tap = create_student(about["student"], about["num_classes"])
     weights = student_weights(run, which)
     check_weights(tap.state_dict(), weights, str(run))
     tap.load_state_dict(weights)
     return tap.eval(), about
+
+
+def run_classes(teaching: Teaching) -> Classes | None:
+    """The classes of a run folder that teaches; ``None`` for any other teacher."""
+    if teaching.teacher is None or not (local_path(teaching.teacher) / STUDENT).is_file():
+        return None
+    return Classes(_about(local_path(teaching.teacher))["classes"])
+
+
+def _about(run: Path) -> dict[str, Any]:
+    """What is known of a run's student: its classes are a mapping from id to name, or names in older files."""
+    try:
+        about: dict[str, Any] = read_json(run / STUDENT)
+        if not isinstance(about["student"], str) or len(about["classes"]) != about["num_classes"]:
+            raise ValueError("it does not name a student and each of its classes")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{run / STUDENT} is damaged ({error}): train again, or restore the file") from error
+    return about
 
 
 def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device: torch.device) -> CLIPTeacher:

@@ -38,6 +38,7 @@ class Images:
         classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
+        split: of a torchvision data set, such as unlabeled of stl10; default: train, and test to score on.
         on_error: for an image that cannot be read; skip leaves out at most 1 % of them and says which.
     """
 
@@ -45,12 +46,18 @@ class Images:
     classes: Path | None = None
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
+    split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
     def __post_init__(self) -> None:
         require_file("classes", self.classes)
         path = local_path(self.data)
         if path.is_dir() or self.data == _SHIPPED:
+            if self.split is not None:
+                raise UsageError(
+                    f"--split {self.split} is for data sets of torchvision, and --data {self.data} is none",
+                    "leave --split out; of a folder with splits, give the folder of one",
+                )
             return
         if path.exists():
             raise UsageError(f"--data {self.data} is a file, not a folder", "give a folder of images")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphkd.data.class_names import imagenet_names, prompt_name
+from graphkd.data.class_names import Classes, imagenet_names, prompt_name
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.paths import local_path
@@ -37,21 +37,23 @@ _SETS = {
     "flowers102": _Set("Flowers102", _named("train", "val", "test")),
     "food101": _Set("Food101", _named("train", "test")),
     "imagenet": _Set("ImageNet", _named("train", test="val")),
-    "oxford_pets": _Set("OxfordIIITPet", _named("test", train="trainval")),
+    "oxford_pets": _Set("OxfordIIITPet", _named(train="trainval", test="test")),
     "stl10": _Set("STL10", _named("train", "test", "unlabeled")),
 }
 TORCHVISION = tuple(_SETS)
+SPLITS = {name: tuple(each.splits) for name, each in _SETS.items()}
+"""The splits of each data set: the one to train on first."""
 
 
 def torchvision_source(
-    name: str, root: str | Path, split: str = "train", download: bool = False
+    name: str, root: str | Path, split: str | None = None, download: bool = False
 ) -> FileSource | ArraySource:
     """One of torchvision's data sets.
 
     Args:
         name: one of ``TORCHVISION``.
         root: where torchvision keeps it.
-        split: ``"train"`` or ``"test"``; some sets also have ``"val"``, ``"unlabeled"`` or only ``"all"``.
+        split: one of ``SPLITS[name]``; default: the first, ``"train"`` or ``"all"``.
         download: let torchvision fetch it; ImageNet cannot be fetched.
 
     Raises:
@@ -64,8 +66,9 @@ def torchvision_source(
 
     if name not in _SETS:
         raise unknown("data set", name, list(TORCHVISION))
-    if split not in _SETS[name].splits:
-        raise unknown(f"split of {name}", split, list(_SETS[name].splits))
+    split = split or SPLITS[name][0]
+    if split not in SPLITS[name]:
+        raise unknown(f"split of {name}", split, list(SPLITS[name]))
     options = dict(_SETS[name].splits[split])
     if name != "imagenet":
         options["download"] = download
@@ -73,7 +76,7 @@ def torchvision_source(
         data = getattr(datasets, _SETS[name].name)(str(local_path(root)), **options)
     except (RuntimeError, OSError) as error:
         remedy = (
-            "get ILSVRC2012's archives from image-net.org and put them there"
+            "get ILSVRC2012's archives from image-net.org and put them there; once unpacked, it opens as a folder too"
             if name == "imagenet"
             else "call with download=True where there is a network, then copy the folder"
         )
@@ -85,9 +88,7 @@ def _from_arrays(data: Any) -> ArraySource:
     """CIFAR [n, h, w, 3] with ``targets``, STL-10 [n, 3, h, w] with ``labels``."""
     images = data.data if data.data.shape[-1] == 3 else np.ascontiguousarray(data.data.transpose(0, 2, 3, 1))
     targets = getattr(data, "targets", None)
-    return ArraySource(
-        images, data.labels if targets is None else targets, [prompt_name(name) for name in data.classes]
-    )
+    return ArraySource(images, data.labels if targets is None else targets, _named_as(data.classes))
 
 
 def _from_files(data: Any) -> FileSource:
@@ -97,15 +98,20 @@ def _from_files(data: Any) -> FileSource:
     if hasattr(data, "samples"):  # ImageNet
         known = imagenet_names()
         paths, targets = zip(*data.samples, strict=True)
-        classes = [known[wnid] for wnid in data.wnids]
+        classes = Classes({wnid: known[wnid] for wnid in data.wnids})
     elif hasattr(data, "categories"):  # Caltech-101
         folder = root / "101_ObjectCategories"
         paths = [folder / data.categories[y] / f"image_{i:04d}.jpg" for y, i in zip(data.y, data.index, strict=True)]
-        targets, classes = data.y, [prompt_name(name) for name in data.categories]
+        targets, classes = data.y, _named_as(data.categories)
     else:  # Food-101, Flowers-102, DTD; the pets keep their paths under another name
         paths = data._images if hasattr(data, "_images") else data._image_files
-        targets, classes = data._labels, [prompt_name(name) for name in data.classes]
+        targets, classes = data._labels, _named_as(data.classes)
     return FileSource(root, [Path(path).relative_to(root).as_posix() for path in paths], list(targets), classes)
+
+
+def _named_as(names: Sequence[str]) -> Classes:
+    """The set's own names as ids, and as they stand in a sentence."""
+    return Classes({name: prompt_name(name) for name in names})
 
 
 def digits_source() -> ArraySource:

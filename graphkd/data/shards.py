@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from graphkd.data.class_names import ClassNames
+from graphkd.data.class_names import Classes, ClassNames, name_folders
 from graphkd.data.sources import decoded
 from graphkd.errors import DataError
 from graphkd.paths import local_path
@@ -34,8 +34,8 @@ class ShardSource:
 
     Args:
         root: folder of the shards, searched to the bottom.
-        classes: names, index = label; ``cls`` files may then hold names. Default: the distinct names in them, sorted,
-            or none where they hold numbers.
+        classes: names, index = label, or a mapping from id to name; ``cls`` files hold numbers, ids or names. Default:
+            the distinct names in them, sorted, ImageNet's for WordNet ids, or none where they hold numbers.
 
     Raises: DataError for no shard, one that is compressed, damaged or cut off, a label without an image, several images
         of one key in a shard, a label that is none, and from :meth:`image` for an unreadable image.
@@ -60,9 +60,8 @@ class ShardSource:
         if not ids:
             raise DataError(f"the shards in {root} hold no image: expected members such as 000001.jpg and 000001.cls")
         self._places = np.array(places, dtype=np.int64)
-        names = list(classes.values()) if isinstance(classes, Mapping) else classes
         self.classes: Sequence[str] | None
-        self.classes, self._targets = _numbered(labels, self.ids, None if names is None else list(names))
+        self.classes, self._targets = _numbered(labels, self.ids, classes)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -160,23 +159,25 @@ def _label(text: str, suffix: str, where: str) -> str | None:
 
 
 def _numbered(
-    labels: list[str | None], ids: Sequence[str], names: list[str] | None
-) -> tuple[list[str] | None, "np.ndarray[Any, Any]"]:
+    labels: list[str | None], ids: Sequence[str], names: ClassNames | None
+) -> tuple[Classes | None, "np.ndarray[Any, Any]"]:
     """Class names and labels, -1 where there is none."""
     written = sorted({label for label in labels if label is not None and not label.isdigit()})
     if names is None and written:
-        names = written
-    index = {name: number for number, name in enumerate(names or ())}
+        names = name_folders(written)
+    classes = None if names is None else Classes(names)
+    fits = {} if classes is None else classes.fitting({label for label in labels if label is not None})
+    index = {label: min(numbers) for label, numbers in fits.items() if len(numbers) == 1}
     targets = np.full(len(labels), -1, dtype=np.int64)
     for at, label in enumerate(labels):
         if label is None:
             continue
         number = index.get(label, int(label) if _NUMBER.fullmatch(label) else -1)
-        if number < 0 or (names is not None and number >= len(names)):
-            known = "no number of at most 9 digits" if names is None else f"none of {len(names)} class names"
+        if number < 0 or (classes is not None and number >= len(classes)):
+            known = "no number of at most 9 digits" if classes is None else f"none of {len(classes)} class names"
             raise DataError(
                 f"{ids[at]} has the label {label[:40]!r}, which is {known}: give the names that the shards were "
                 "written with"
             )
         targets[at] = number
-    return names, targets
+    return classes, targets

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
 from graphkd.strict_yaml import load_yaml
 from graphkd.text import read_json, read_text
@@ -51,9 +52,7 @@ class Facts:
         try:
             lines = read_metrics(run / "metrics.jsonl")
             confusion = _confusion(scores.pop("confusion"), scores.pop("classes")) if scores else None
-            classes = _mapping(run / "student.json").get("classes")
-            if classes is not None and not (isinstance(classes, list) and all(isinstance(x, str) for x in classes)):
-                raise ValueError("classes are no list of names")
+            classes = _class_names(_mapping(run / "student.json").get("classes"))
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise CheckpointError(
                 f"the run folder {run} is damaged ({error}): put a good copy back, or train again"
@@ -116,6 +115,16 @@ def _mapping(path: Path, read: Callable[[Path], Any] = _json) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is damaged (it holds no mapping): remove it, or put a good copy back")
     return found
+
+
+def _class_names(known: Any) -> list[str] | None:
+    """For people, of what ``student.json`` says: a mapping from id to name, or the names alone."""
+    if known is None:
+        return None
+    names = list(known.values()) if isinstance(known, dict) else known
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("classes are no names")
+    return Classes(known).distinct
 
 
 def _confusion(entries: Any, classes: Any) -> Tensor:

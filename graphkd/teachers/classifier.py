@@ -27,7 +27,7 @@ class ClassifierTeacher(Teacher):
 
     Args:
         model: the network; it is frozen and put into eval mode in place.
-        classes: class names, index = logit, or ``None``.
+        classes: class names, index = logit, a mapping from id to name in that order, or ``None``.
         mean, std: normalization of pixels in [0, 1]; ``None`` takes a timm model's own.
         image_size: side or (height, width) in pixels; ``None`` takes a timm model's own, else keeps the images' size.
         head: module path of the classifier where there are several; ``False`` for a network without one. ``None``
@@ -46,7 +46,7 @@ class ClassifierTeacher(Teacher):
         self,
         model: nn.Module,
         *,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | Mapping[str, str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         image_size: int | Sequence[int] | None = None,

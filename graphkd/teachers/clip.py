@@ -39,7 +39,7 @@ class CLIPTeacher(Teacher):
         model: open_clip name, JSON configuration (dictionary or path), or a built open_clip model (with ``tokenizer``);
             ``hf-hub:org/model`` or ``local-dir:folder`` (open_clip's files), ``hf:org/model`` (transformers').
         pretrained: tag, or path of a checkpoint; not with a built model or a name that brings its weights.
-        classes: class names.
+        classes: class names, or a mapping from id to name.
         templates: ``"imagenet"`` (80), ``"cifar"`` (18), ``"photo"`` (1), or your own texts with one ``{}``.
         weight, score, tau: prompt weighting, see ``prompt_logits``.
         scope: ``"sample"``, ``"class"``, or ``"dataset"``: one weight per prompt, after :meth:`fit_prompts`.
@@ -67,7 +67,7 @@ class CLIPTeacher(Teacher):
         model: str | Path | Mapping[str, Any] | nn.Module,
         *,
         pretrained: str | Path | None = None,
-        classes: Sequence[str],
+        classes: Sequence[str] | Mapping[str, str],
         templates: str | Sequence[str] = "imagenet",
         weight: str | LogWeight = "ratio",
         scope: Literal["sample", "class", "dataset"] = "sample",

@@ -1,6 +1,6 @@
 """Teachers of Hugging Face's transformers, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphkd.errors import TeacherError
@@ -11,7 +11,7 @@ from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.hub import is_clip
 
 
-def hf_teacher(name: str, *, classes: Sequence[str] | None = None, **options: Any) -> Teacher:
+def hf_teacher(name: str, *, classes: Sequence[str] | Mapping[str, str] | None = None, **options: Any) -> Teacher:
     """A frozen model of transformers: CLIP and SigLIP by prompts, anything else by its classifier or pooled embedding.
 
     Args:

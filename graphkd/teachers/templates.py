@@ -1,6 +1,6 @@
 """Named sets of prompt templates, and the check of your own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from graphkd.errors import DataError, OptionError
 from graphkd.registry import Registry
@@ -65,14 +65,14 @@ def fill(template: str, classes: Sequence[str]) -> list[str]:
     return [template.replace("{}", name) for name in classes]
 
 
-def resolve_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names as a tuple.
+def resolve_classes(classes: Sequence[str] | Mapping[str, str]) -> tuple[str, ...]:
+    """Class names as a tuple; of a mapping from id to name, the names. Two classes may share one.
 
     Raises: DataError for one text instead of a list, for an empty list and for a name that is empty or no text.
     """
     if isinstance(classes, str):
         raise DataError(f"expected a list of class names, found the text {classes!r}: write classes=[{classes!r}, ...]")
-    names = tuple(classes)
+    names = tuple(classes.values() if isinstance(classes, Mapping) else classes)
     if not names:
         raise DataError("expected at least one class name, found none")
     for index, name in enumerate(names):

@@ -46,7 +46,7 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """JSON to a file, whole or not at all."""
-    text = json.dumps(data, indent=1) + "\n"
+    text = json.dumps(data, indent=1) + "\n"  # ASCII holds names that are no UTF-8, too
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

@@ -75,6 +75,8 @@ def test_the_catalogue_is_the_registry():
     known = methods()
     assert list(known) == distillers().names()
     assert data_sets() == TORCHVISION
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert ", ".join(f"`{name}`" for name in TORCHVISION) in page
     for name, method in known.items():
         assert method.line == (distillers().get(name).__doc__ or "").strip().splitlines()[0]
         assert method.paper, name

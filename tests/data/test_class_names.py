@@ -1,6 +1,10 @@
+import json
+import pickle
+from contextlib import nullcontext
+
 import pytest
 
-from graphkd.data.class_names import imagenet_names, name_folders, prompt_name, read_class_names
+from graphkd.data.class_names import Classes, imagenet_names, name_folders, prompt_name, read_class_names
 from graphkd.errors import DataError
 
 
@@ -18,12 +22,15 @@ def test_codes_with_names_become_a_mapping(tmp_path):
     assert read_class_names(written(tmp_path, "c1\tcat\nc0\tpolar bear\n")) == {"c1": "cat", "c0": "polar bear"}
 
 
+def test_classes_with_folders_may_share_a_name(tmp_path):
+    assert read_class_names(written(tmp_path, "a\tcrane\nb\tcrane\n")) == {"a": "crane", "b": "crane"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("cat\n\ndog\n", "found line 2: ''"),
         ("cat\ncat\n", "found more than once: 'cat'"),
-        ("a\tcat\nb\tcat\n", "found more than once: 'cat'"),
         ("a\tcat\na\tdog\n", "found more than once: 'a'"),
         ("a\tcat\ndog\n", "found line 2: 'dog'"),
         ("a\t\n", "found line 1"),
@@ -66,9 +73,18 @@ def test_names_that_do_not_fit_are_listed_with_the_nearest():
         name_folders(["c0", "c1"], {"c0": "cat", "c9": "dog"})
 
 
-def test_folders_that_read_alike_are_refused():
-    with pytest.raises(DataError, match="folders: classes need different names"):
-        name_folders(["polar_bear", "polar-bear"])
+def test_folders_that_read_alike_are_classes_of_their_own():
+    assert name_folders(["polar_bear", "polar-bear"]) == {"polar-bear": "polar bear", "polar_bear": "polar bear"}
+
+
+def test_names_without_a_folder_keep_their_label():
+    assert name_folders(["dog"], ["cat", "dog", "owl"]) == {"cat": "cat", "dog": "dog", "owl": "owl"}
+    assert name_folders(["Dog"], {"c0": "cat", "c1": "dog"}) == {"c0": "cat", "Dog": "dog"}
+
+
+def test_a_folder_whose_name_is_no_utf8_is_named():
+    with pytest.raises(DataError, match=r"no UTF-8 text: 'caf\\udce9': give them names in UTF-8"):
+        name_folders(["cat", "caf\udce9"])
 
 
 def test_wordnet_ids_become_imagenet_names_also_in_part():
@@ -79,6 +95,78 @@ def test_wordnet_ids_become_imagenet_names_also_in_part():
     assert list(every) == sorted(every)
     assert every["n02105855"] == "Shetland Sheepdog"
     assert every["n15075141"] == "toilet paper"
+
+
+def test_wordnet_ids_find_the_class_of_their_name_and_names_that_of_their_id():
+    assert Classes(["goldfish", "tench"]).labels(["n01440764", "n01443537"]) == {"n01440764": 1, "n01443537": 0}
+    assert Classes({"n01440764": "tench", "n01443537": "goldfish"}).labels(["goldfish"]) == {"goldfish": 1}
+
+
+def test_all_of_imagenet_stays_a_thousand_classes():
+    every = Classes(imagenet_names())
+    assert (len(every), len(set(every)), len(set(every.distinct))) == (1000, 998, 1000)
+    assert [name for name in every.distinct if name.startswith("sunglasses")] == [
+        "sunglasses (n04355933)",
+        "sunglasses (n04356056)",
+    ]
+    ids = list(imagenet_names())
+    assert every.labels(ids) == {wnid: label for label, wnid in enumerate(ids)}
+    assert list(name_folders(ids, every)) == ids
+
+
+def test_classes_of_one_name_are_told_apart_by_ids_alone():
+    both = {"n04355933": "sunglasses", "n04356056": "sunglasses"}
+    assert Classes(both).labels(["n04356056"]) == {"n04356056": 1}
+    with pytest.raises(
+        DataError, match="'sunglasses' fits several classes: name it as one of 'n04355933', 'n04356056'"
+    ):
+        Classes(both).labels(["sunglasses"])
+    with pytest.raises(DataError, match="class names without ids: .* found more than once: 'sunglasses'"):
+        Classes(["sunglasses", "sunglasses"]).labels(["sunglasses"])
+
+
+def test_letters_count_where_they_tell_classes_apart():
+    classes = Classes({"Cat": "Cat", "cat": "cat"})
+    assert classes.labels(["cat", "Cat"]) == {"cat": 1, "Cat": 0}
+    with pytest.raises(DataError, match="'CAT' fits several classes: name it as one of 'Cat', 'cat'"):
+        classes.labels(["CAT"])
+
+
+def test_two_folders_of_one_class_are_refused():
+    with pytest.raises(DataError, match="several folders fit one class: 'dog', 'Dog'"):
+        Classes(["cat", "dog"]).labels(["dog", "Dog"])
+
+
+def test_classes_come_back_from_json_and_from_other_processes():
+    for names in ({"c1": "cat", "c0": "cat"}, ["cat", "dog"]):
+        classes = Classes(names)
+        for again in (Classes(json.loads(json.dumps(classes.to_json()))), pickle.loads(pickle.dumps(classes))):
+            assert (again, again.ids) == (classes, classes.ids)
+    assert Classes(Classes({"c0": "cat"})).ids == ("c0",)
+    assert Classes(["cat"]).ids is None
+
+
+class Counted(str):
+    """A name that counts how often names are looked up."""
+
+    looked_up = 0
+
+    def __hash__(self):
+        Counted.looked_up += 1
+        return super().__hash__()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_the_cost_of_naming_folders_grows_with_their_number(fits):
+    counts = []
+    for n in (100, 200):
+        folders = [Counted(f"thing {i} x") for i in range(n)]
+        names = {Counted(f"thing {i} {'x' if fits else 'y'}"): "a name" for i in range(n)}
+        Counted.looked_up = 0
+        with nullcontext() if fits else pytest.raises(DataError, match="and 92 more|and 192 more"):
+            name_folders(folders, names)
+        counts.append(Counted.looked_up)
+    assert 0 < counts[1] <= 2.2 * counts[0]  # four times, were it quadratic
 
 
 def test_wordnet_ids_outside_imagenet_are_refused():

@@ -3,7 +3,7 @@ import os
 import pytest
 from PIL import Image
 
-from graphkd.data.folders import FlatFolderSource, ImageFolderSource, open_folder
+from graphkd.data.folders import FlatFolderSource, ImageFolderSource, open_folder, split_folder
 from graphkd.errors import DataError, OptionError
 
 
@@ -78,6 +78,79 @@ def test_empty_class_beside_a_single_full_one_is_named(fill):
     (root / "bee").mkdir()
     with pytest.raises(DataError, match=r"class folder .*bee holds no image"):
         open_folder(root)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_named_class_may_be_absent_or_empty(fill, empty):
+    root = fill("cat/1.png")
+    if empty:
+        (root / "owl").mkdir()
+    source = open_folder(root, ["ant", "cat", "owl"])
+    assert source.classes == ["ant", "cat", "owl"]
+    assert [source.target(i) for i in range(len(source))] == [1]
+
+
+def test_named_classes_that_are_all_empty_hold_no_image(tmp_path):
+    (tmp_path / "owl").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        open_folder(tmp_path, ["cat", "owl"])
+
+
+def test_classes_carry_their_folders_to_the_next_source(fill):
+    root = fill("train/n04355933/1.png", "train/n04356056/1.png", "val/n04356056/1.png")
+    train = open_folder(root / "train")
+    assert train.classes == ["sunglasses", "sunglasses"]
+    assert open_folder(root / "val", train.classes).target(0) == 1
+
+
+def tiny_imagenet(fill, *lines):
+    """Its own tree of three ids, the last of which is not in ImageNet-1k."""
+    ids = ("n01443537", "n04356056", "n99999999")
+    root = fill(
+        *(f"train/{wnid}/images/{wnid}_0.JPEG" for wnid in ids), *(f"val/images/val_{i}.JPEG" for i in range(3))
+    )
+    for wnid in ids:
+        (root / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t62\t62\n")
+    (root / "words.txt").write_text(
+        "n01443537\tgoldfish, Carassius auratus\nn99999999\ta stone, a rock\nn00001740\tentity\n"
+    )
+    lines = lines or [f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62" for i, wnid in enumerate(reversed(ids))]
+    (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_tiny_imagenet_keeps_labels_in_a_file_and_words_beside_them(fill):
+    root = tiny_imagenet(fill)
+    train = open_folder(root / "train")
+    assert train.classes == ["goldfish", "sunglasses", "a stone"]
+    for val in (open_folder(root / "val"), open_folder(root / "val", train.classes)):
+        assert val.ids == [f"images/val_{i}.JPEG" for i in range(3)]
+        assert [val.target(i) for i in range(3)] == [2, 1, 0]
+        assert val.classes == train.classes
+
+
+def test_tiny_imagenets_file_is_checked(fill):
+    with pytest.raises(DataError, match=r"val_annotations\.txt line 2: expected 'file<TAB>WordNet id'"):
+        open_folder(tiny_imagenet(fill, "val_0.JPEG\tn01443537", "val_1.JPEG n01443537") / "val")
+    with pytest.raises(DataError, match=r"images/val_1\.JPEG has no line in val_annotations\.txt"):
+        open_folder(tiny_imagenet(fill, "val_0.JPEG\tn01443537") / "val")
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "test"),
+    [
+        (["train/ant/1.png", "val/ant/1.png"], "train", "val"),
+        (["Training/ant/1.png", "test/1.png", "extra/1.png"], "Training", "test"),
+        (["train/1.png"], "train", ""),
+        (["train/ant/1.png", "devkit/readme.png"], "train", ""),
+        (["train/1.png", "car/1.png", "bus/1.png"], "", ""),  # locomotives
+        (["ant/1.png", "bee/1.png"], "", ""),
+    ],
+)
+def test_a_folder_of_splits_and_a_class_called_train(fill, names, train, test):
+    root = fill(*names)
+    assert split_folder(root, ["train", "training"]) == root / train
+    assert split_folder(root, ["val", "test"]) == root / test
 
 
 def test_names_that_do_not_match_the_folders(fill):

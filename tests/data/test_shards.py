@@ -130,6 +130,36 @@ def test_labels_in_words(tmp_path):
         open_folder(tmp_path, ["cow", "cat"])
 
 
+def test_labels_that_are_wordnet_ids(tmp_path):
+    members = [("1.png", encoded(1)), ("1.cls", b"n04356056"), ("2.png", encoded(2)), ("2.cls", b"n04355933")]
+    write(tmp_path / "a.tar", members)
+    source = open_folder(tmp_path)
+    assert source.classes == ["sunglasses", "sunglasses"]
+    assert source.classes.ids == ("n04355933", "n04356056")
+    for classes in (None, source.classes):
+        assert [open_folder(tmp_path, classes).target(i) for i in range(2)] == [1, 0]
+
+
+def test_names_and_ids_mean_the_classes_of_a_network_trained_on_the_other(tmp_path):
+    write(
+        tmp_path / "a.tar",
+        [("1.png", encoded(1)), ("1.cls", b"n01440764"), ("2.png", encoded(2)), ("2.cls", b"Goldfish")],
+    )
+    for classes in (["goldfish", "tench"], {"n01443537": "goldfish", "n01440764": "tench"}):
+        assert [open_folder(tmp_path, classes).target(i) for i in range(2)] == [1, 0]
+
+
+def test_numbers_tell_classes_of_one_name_apart(tmp_path):
+    write(tmp_path / "a.tar", [("1.png", encoded(1)), ("1.cls", b"1")])
+    assert open_folder(tmp_path, ["crane", "crane"]).target(0) == 1
+
+
+def test_a_label_that_several_classes_are_called_by_is_refused(tmp_path):
+    write(tmp_path / "a.tar", [("1.png", encoded(1)), ("1.cls", b"crane")])
+    with pytest.raises(DataError, match="has the label 'crane', which is none of 2 class names"):
+        open_folder(tmp_path, {"n0": "crane", "n1": "crane"})
+
+
 def test_images_without_labels_and_other_members(tmp_path):
     write(
         tmp_path / "a.tar",

@@ -70,6 +70,11 @@ def test_pascal_voc_files(data, tmp_path):
     assert image.shape == (3, 10, 12)
     assert_close(target["boxes"], tensor([[0.0, 1.0, 8.0, 6.0]]).expand(2, 4))  # VOC counts from 1
     assert [voc.classes[label - 1] for label in target["labels"]] == ["dog", "cat"]
+    assert torch.equal(data.Real(str(tmp_path), Path("elsewhere"), training=True)[0][0], image)
+    with pytest.raises(
+        DataError, match=r"voc is not complete in .*: put VOCdevkit/VOC2007 \(trainval and test\) there"
+    ):
+        data.Real("voc", tmp_path, training=False)
     laughs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
     for text in (
         f'<!DOCTYPE a [<!ENTITY a0 "{"a" * 99}">{laughs}]><annotation>&a9;</annotation>',  # a billion
@@ -101,3 +106,11 @@ def test_coco_files(data, tmp_path):
     assert_close(target["boxes"], tensor([[1.0, 2.0, 4.0, 6.0]]))
     assert target["labels"].tolist() == [18]
     assert coco[1][1]["boxes"].shape == (0, 4)
+    assert torch.equal(data.Real(str(tmp_path), Path("elsewhere"), training=False)[0][0], image)
+    with pytest.raises(DataError, match=r"coco is not complete in .*: put train2017, val2017 and annotations there"):
+        data.Real("coco", tmp_path, training=True)
+
+
+def test_neither_a_folder_nor_a_data_set(data, tmp_path):
+    with pytest.raises(DataError, match="there is no folder voc2012: give one that holds VOCdevkit or annotations"):
+        data.Real("voc2012", tmp_path, training=True)

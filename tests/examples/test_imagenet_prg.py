@@ -4,7 +4,10 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
+from graphkd.data.class_names import imagenet_names
+from graphkd.data.opening import Parts
 from graphkd.data.sources import FileSource
 from graphkd.errors import CheckpointError, DataError, StoreError, UnknownNameError
 
@@ -34,6 +37,31 @@ def test_class_folders_then_the_store_answers_for_the_teacher(run_job, class_fol
     assert "| student, PRG |" in (tmp_path / "two" / "report.md").read_text()
 
 
+@pytest.mark.parametrize(("count", "method"), [(4, "kd"), pytest.param(1000, "prg", marks=pytest.mark.slow)])
+def test_imagenets_own_folders(run_job, teacher_checkpoint, tmp_path, count, method):
+    ids = list(imagenet_names())[:count]
+    for label, wnid in enumerate(ids):
+        for part in ("train", "val"):
+            folder = tmp_path / "imagenet" / part / wnid
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (label % 250, 0, 0)).save(folder / "0.JPEG")
+    job = [
+        "--data",
+        tmp_path / "imagenet",
+        "--teacher",
+        teacher_checkpoint,
+        "--templates",
+        "photo",
+        "--methods",
+        method,
+    ]
+    first, second = (run_job(*job, "--store", tmp_path / "features") for _ in range(2))
+    assert f"of {count} held-out images" in first
+    assert "| student, " in (tmp_path / "runs" / "imagenet-1" / "report.md").read_text()
+    assert min(forwards(first)) > 0
+    assert forwards(second) == [0]
+
+
 def test_loose_images_need_class_names_and_no_labels(run_job, flat_folder, teacher_checkpoint, tmp_path):
     root, names = flat_folder
     job = ["--data", root, "--teacher", teacher_checkpoint, "--templates", "photo", "--store", tmp_path / "features"]
@@ -58,7 +86,8 @@ def test_training_without_labels_never_reads_one(run_job, class_folders, teacher
 
     monkeypatch.setattr("imagenet_prg.Views", Sealed)
     monkeypatch.setattr(Job, "labelled", False)
-    monkeypatch.setattr("jobs._images", lambda args: (_without_labels(class_folders), None))
+    source = _without_labels(class_folders)
+    monkeypatch.setattr("jobs.ImageData.parts", lambda data, val: Parts(source, source, None))
     run_job(
         "--data", class_folders, "--teacher", teacher_checkpoint, "--templates", "photo", "--methods", "prg,kd,mimic"
     )

@@ -139,7 +139,7 @@ def test_what_is_not_finite_is_told_and_the_rest_is_shown(run, tmp_path):
         ("scores.json", '{"classes": 2, "confusion": [[5, 0, 1]], "top1": 0}', "is damaged"),
         ("scores.json", "[1]", "scores.json is damaged .it holds no mapping"),
         ("run.yaml", "a: !!python/object/apply:os.system [exit 1]", "run.yaml is damaged"),
-        ("student.json", '{"classes": [1]}', "classes are no list of names"),
+        ("student.json", '{"classes": [1]}', "classes are no names"),
         ("watched/about.json", '{"classes": null, "ids": [], "labels": null}', "do not fit together"),
         ("watched/about.json", '{"classes": null, "ids": 3, "labels": null}', "expected a list of names"),
         ("watched/teacher.safetensors", "no tensors", "teacher.safetensors"),
@@ -152,6 +152,13 @@ def test_a_damaged_folder_is_refused(run, tmp_path, name, content, message):
     with pytest.raises(CheckpointError, match=message):
         write_html_report(damaged)
     assert not (damaged / "report.html").is_file() or (run / "report.html").is_file()
+
+
+def test_classes_of_one_name_are_shown_with_their_ids(tmp_path):
+    (tmp_path / "student.json").write_text('{"classes": {"n1": "crane", "n2": "cat", "n0": "crane"}}')
+    assert Facts.read(tmp_path).classes == ["crane (n1)", "cat", "crane (n0)"]
+    (tmp_path / "student.json").write_text('{"classes": ["cat", "dog"]}')
+    assert Facts.read(tmp_path).classes == ["cat", "dog"]
 
 
 def test_pictures_reach_tensorboard(run, tmp_path):

@@ -46,6 +46,11 @@ def test_unknown_set():
         resolve_templates("imagnet")
 
 
+def test_classes_are_names_in_order_and_may_share_one():
+    assert resolve_classes(["crane", "cat", "crane"]) == ("crane", "cat", "crane")
+    assert resolve_classes({"n1": "crane", "n0": "cat", "n2": "crane"}) == ("crane", "cat", "crane")
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [

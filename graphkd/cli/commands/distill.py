@@ -1,6 +1,5 @@
 """graphkd distill."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ from graphkd.cli.config_file import write_config
 from graphkd.cli.configs.train import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError
-from graphkd.cli.images import Parts, open_parts, require_classes, require_labels, training_view
+from graphkd.cli.images import image_data, require_classes, require_labels, training_view
 from graphkd.cli.method import make_distiller, rehearse, require_optimizer
-from graphkd.cli.networks import open_teacher, save_student
+from graphkd.cli.networks import open_teacher, run_classes, save_student
 from graphkd.cli.parse import resolved
 from graphkd.cli.reporting import require_report, write_pictures
 from graphkd.cli.scoring import facts, teacher_scores
+from graphkd.data.class_names import Classes
 from graphkd.data.fingerprint import some
+from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.freezing import freeze
@@ -43,7 +44,7 @@ def run(config: Distill, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
     config = replace(config, run=config.run or _next_folder(config.images.data, config.resume))
     folder = _folder(config)
-    parts = open_parts(config.images, config.val, config.held_out, console)
+    parts = image_data(config.images, console).parts(config.val, config.held_out, run_classes(config.teaching))
     config = _fitting(config, parts, console)
     accelerator = make_accelerator(config.train, folder)
     device = accelerator.device
@@ -116,21 +117,15 @@ def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
 def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | None:
     if config.method == "none":
         return None
-    student, classes = config.student, parts.train.classes
-    teacher = open_teacher(config.teaching, classes, device, student.teacher_maps, student.teacher_tokens)
-    if teacher.classes is not None and classes is not None and list(teacher.classes) != list(classes):
-        theirs, ours = some(list(teacher.classes)), some(list(classes))
-        raise UsageError(
-            f"the teacher's classes are {theirs}, those of the images {ours}",
-            "give images of the teacher's classes, or --classes with its names in its order",
-        )
-    return teacher
+    student = config.student
+    return open_teacher(config.teaching, parts.train.classes, device, student.teacher_maps, student.teacher_tokens)
 
 
-def _student(config: Distill, parts: Parts, teacher: Teacher | None, console: Console) -> tuple[Tap, Sequence[str]]:
-    """A student with its first weights, and the names of its classes."""
+def _student(config: Distill, parts: Parts, teacher: Teacher | None, console: Console) -> tuple[Tap, Classes]:
+    """A student with its first weights, and its classes."""
     chosen = config.student
-    names = (teacher and teacher.classes) or require_classes(parts.train)
+    given = parts.train.classes or (teacher and teacher.classes)
+    names = Classes(given) if given else require_classes(parts.train)
     torch.manual_seed(config.train.seed)
     tap = create_student(
         chosen.student,

@@ -3,7 +3,7 @@
 from graphkd.cli.config_file import write_config
 from graphkd.cli.configs.train import Embed
 from graphkd.cli.console import Console
-from graphkd.cli.images import open_images, training_view
+from graphkd.cli.images import image_data, training_view
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
 from graphkd.data.embed import embed
@@ -12,7 +12,7 @@ from graphkd.data.source import Transform
 
 def run(config: Embed, console: Console) -> int:
     """Images to a store."""
-    source = open_images(config.images, console)
+    source = image_data(config.images, console).open()
     device = device_of(config.running.device)
     teacher = open_teacher(config.teaching, source.classes, device)
     view: Transform = teacher_view(teacher, config.teaching.teacher_size)

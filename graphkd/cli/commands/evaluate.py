@@ -9,10 +9,11 @@ import torch
 from graphkd.cli.configs.look import Evaluate
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError
-from graphkd.cli.images import open_images, require_labels
-from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
+from graphkd.cli.images import image_data, require_labels
+from graphkd.cli.networks import device_of, open_student, open_teacher, run_classes, teacher_view
 from graphkd.cli.parse import resolved
 from graphkd.cli.scoring import facts, teacher_scores, text
+from graphkd.data.class_names import Classes
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
@@ -44,14 +45,14 @@ def _student(config: Evaluate, console: Console) -> tuple[list[str] | None, dict
     else:
         tap, about = open_student(config.model, config.which)
         model = tap.to(device)
-    source = open_images(config.images, console, "test", about["classes"])
+    source = image_data(config.images, console).open("test", about["classes"])
     batches = _loader(config, source, CenterView(about["size"]), console)
-    return about["classes"], {str(config.model): evaluate(model, batches, device)}
+    return Classes(about["classes"]).distinct, {str(config.model): evaluate(model, batches, device)}
 
 
 def _teacher(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
     device = device_of(config.running.device)
-    source = open_images(config.images, console, "test")
+    source = image_data(config.images, console).open("test", run_classes(config.teaching))
     teacher = open_teacher(config.teaching, source.classes, device)
     if teacher.num_classes is None:
         raise UsageError(
@@ -60,7 +61,7 @@ def _teacher(config: Evaluate, console: Console) -> tuple[list[str] | None, dict
         )
     batches = _loader(config, source, teacher_view(teacher, config.teaching.teacher_size), console)
     found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
-    return None if source.classes is None else list(source.classes), found
+    return Classes(source.classes or ()).distinct or None, found
 
 
 def _loader(config: Evaluate, source: ImageSource, view: Transform, console: Console) -> Any:

@@ -12,7 +12,7 @@ from graphkd.cli.configs.tools import Export
 from graphkd.cli.console import Console
 from graphkd.cli.networks import open_student
 from graphkd.cli.parse import resolved
-from graphkd.data.folders import open_folder
+from graphkd.data.opening import ImageData
 from graphkd.data.transforms import CenterView
 from graphkd.tap import Tap
 from graphkd.training.files import write_file, write_json
@@ -73,7 +73,7 @@ def _images(config: Export, size: int) -> Float[Tensor, "b 3 h w"]:
     random = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
     if config.check is None:
         return random
-    source, view = open_folder(config.check), CenterView(size)
+    source, view = ImageData(data=config.check).pixels(), CenterView(size)
     step = max(1, len(source) // _IMAGES)
     return torch.cat([random, torch.stack([view(source.image(i)) for i in range(0, len(source), step)])])
 

@@ -8,10 +8,11 @@ import torch
 from graphkd.cli.configs.look import Inspect
 from graphkd.cli.console import Console
 from graphkd.cli.graphs import Seen, agreement, class_edges, described, nearest_edges, neighbours_of, spectrum
-from graphkd.cli.images import open_images
-from graphkd.cli.networks import device_of, open_student, open_teacher, teacher_view
+from graphkd.cli.images import image_data
+from graphkd.cli.networks import device_of, open_student, open_teacher, run_classes, teacher_view
 from graphkd.cli.parse import resolved
 from graphkd.cli.reporting import require_report
+from graphkd.data.class_names import Classes
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView
@@ -28,23 +29,22 @@ def run(config: Inspect, console: Console) -> int:
     """Graphs, neighbours and proxies of one network or two."""
     device = device_of(config.running.device)
     networks: dict[str, tuple[Any, Transform]] = {}
-    classes = None
+    classes = run_classes(config.teaching)
     if config.model is not None:
         tap, about = open_student(config.model)
-        networks["student"], classes = (tap.to(device), CenterView(about["size"])), about["classes"]
-    source = _some(open_images(config.images, console, "test", classes), config.limit)
+        networks["student"], classes = (tap.to(device), CenterView(about["size"])), Classes(about["classes"])
+    source = _some(image_data(config.images, console).open("test", classes), config.limit)
     if config.teaching.teacher is not None:
         teacher = open_teacher(config.teaching, source.classes, device)
         networks["teacher"] = teacher, teacher_view(teacher, config.teaching.teacher_size)
     if config.pictures is not None:
         require_report(asked=True)
     k = min(config.neighbours, len(source) - 1)
-    labels = [source.target(i) for i in range(len(source))]
     seen = {}
     for name, (network, view) in networks.items():
         features = _features(network, source, view, config, device, console, name)
-        names = list(getattr(network, "classes", None) or classes or source.classes or ())
-        seen[name] = Seen(features, names or None, list(source.ids), labels, k)
+        names = list(getattr(network, "classes", None) or source.classes or ())
+        seen[name] = Seen(features, names or None, list(source.ids), _labels(source, names), k)
     facts: dict[str, Any] = {name: described(each) for name, each in seen.items()}
     if len(seen) == 2:
         facts["agreement"] = agreement(*seen.values())
@@ -83,6 +83,12 @@ def _some(source: ImageSource, limit: int) -> ImageSource:
     if len(source) <= limit:
         return source
     return source_subset(source, [position * len(source) // limit for position in range(limit)])
+
+
+def _labels(source: ImageSource, names: list[str]) -> list[int | None]:
+    """Labels of the images; none where the network's classes are others than theirs."""
+    same = names == list(source.classes or ())
+    return [source.target(i) if same else None for i in range(len(source))]
 
 
 def _features(

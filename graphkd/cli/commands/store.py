@@ -7,10 +7,10 @@ from typing import Any
 from graphkd.cli.answers import stored_view
 from graphkd.cli.configs.stores import StoreInfo, StoreMerge, StoreRepair, StoreVerify
 from graphkd.cli.console import Console
-from graphkd.cli.images import open_images
+from graphkd.cli.images import image_data
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.data.embed import Look
-from graphkd.data.folders import open_folder
+from graphkd.data.opening import ImageData
 from graphkd.data.store_merge import merge
 from graphkd.data.store_tools import info, repair, verify
 from graphkd.text import shown
@@ -62,7 +62,7 @@ def _text(facts: dict[str, Any]) -> str:
 
 def _verify(config: StoreVerify, console: Console) -> int:
     console.remark(f"reading {config.path}")
-    found = verify(config.path, None if config.data is None else open_folder(config.data))
+    found = verify(config.path, None if config.data is None else ImageData(data=config.data).pixels())
     lines = [f"{name}: {what}" for name, what in found.damaged.items()]
     lines += [f"{name}: the image changed since it was embedded" for name in found.changed]
     facts = {"store": str(config.path), "good": found.whole, "files": len(found.files)}
@@ -74,7 +74,7 @@ def _verify(config: StoreVerify, console: Console) -> int:
 
 
 def _repair(config: StoreRepair, console: Console) -> int:
-    source, device = open_images(config.images, console), device_of(config.running.device)
+    source, device = image_data(config.images, console).open(), device_of(config.running.device)
     teacher = open_teacher(config.teaching, source.classes, device)
     console.go_on = (f"finished shards are kept in {config.path}", "run the same command again")
     view = stored_view(config.path) or teacher_view(teacher, config.teaching.teacher_size)

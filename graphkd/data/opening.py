@@ -1,0 +1,182 @@
+"""Images by what people call them: a folder, a data set of torchvision, or the digits; to train on and to score on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from graphkd.data.class_names import Classes, ClassNames, read_class_names
+from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
+from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
+from graphkd.data.source import ImageSource
+from graphkd.data.sources import SourceSubset, readable, source_subset
+from graphkd.errors import OptionError
+from graphkd.paths import local_path
+from graphkd.registry import unknown
+
+Part = Literal["train", "test"]
+_FOLDERS: dict[Part, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "test": ("val", "valid", "validation", "test", "testing"),
+}
+
+
+class Parts(NamedTuple):
+    """Images of a training run.
+
+    Args:
+        whole: all that there are to train on: what a store holds.
+        train: to train on.
+        scored: labelled ones to score on, if there are any; their labels count the classes of ``train``.
+    """
+
+    whole: ImageSource
+    train: ImageSource
+    scored: ImageSource | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """Images that are asked for by name, and how to read them.
+
+    Args:
+        data: a folder (see :func:`graphkd.data.folders.open_folder`), or one that holds ``train/`` and ``val/``;
+            ``"digits"``; or the name of a torchvision data set.
+        classes: file of class names, see :func:`graphkd.data.class_names.read_class_names`.
+        layout: of a folder.
+        root: where torchvision keeps its data sets.
+        split: of a torchvision data set; default: ``"train"``, and ``"test"`` to score on.
+        on_error: ``"skip"`` leaves out at most 1 % of the images, those that cannot be read.
+        say: takes one line about what is left out or missing.
+
+    Raises: DataError, OptionError and UnknownNameError, from its methods.
+
+    Example: ``whole, train, scored = ImageData(data="imagenet").parts()``
+    """
+
+    data: str | Path
+    classes: Path | None = None
+    layout: Literal["auto", "classes", "flat", "shards"] = "auto"
+    root: Path = Path("data")
+    split: str | None = None
+    on_error: Literal["stop", "skip"] = "stop"
+    say: Callable[[str], None] = print
+
+    def open(self, part: Part = "train", trained: ClassNames | None = None) -> ImageSource:
+        """All images of a part.
+
+        Args:
+            part: of a data set, or of a folder that holds splits; any other folder is used whole.
+            trained: the classes that a network was trained for: labels count these, whatever the order here. A class
+                without an image is fine, an image of another class is not.
+        """
+        given = None if self.classes is None else read_class_names(self.classes)
+        source = self._readable(self._source(part, trained if given is None else given), part)
+        if trained is not None:
+            source = _relabelled(source, Classes(trained))
+        if part == "test" or given is not None or trained is not None:
+            self._say_what_is_missing(source, part)
+        return source
+
+    def parts(self, val: str | Path | None = None, held_out: float = 0.2, trained: ClassNames | None = None) -> Parts:
+        """What to train on and what to score on.
+
+        Args:
+            val: what to score on; default: the ``val/`` of a folder, or the test split of a data set.
+            held_out: where there is neither, the share of the labelled images that is kept to score on.
+            trained: the classes that the teacher was trained for, if labels are to count these.
+        """
+        whole = self.open("train", trained)
+        if val is not None or self._has_test():
+            test = replace(self, data=self.data if val is None else val, split=None)
+            folder = test._folder("test")
+            # flat would drop the labels, which scoring is about; shards need not lie beside shards
+            if self.layout == "flat" or (self.layout == "shards" and folder and not has_shards(folder)):
+                test = replace(test, layout="auto")
+            return Parts(whole, whole, test.open("test", whole.classes))
+        kept = int(len(whole) * held_out)
+        if whole.target(0) is None or kept == 0:
+            return Parts(whole, whole, None)
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist()
+        return Parts(whole, source_subset(whole, sorted(order[kept:])), source_subset(whole, sorted(order[:kept])))
+
+    def pixels(self) -> ImageSource:
+        """The images to train on where their classes do not matter, not even whether they have names."""
+        folder = self._folder("train")
+        if folder is None or has_shards(folder):
+            return self._readable(self._source("train", None), "train")
+        return self._readable(FlatFolderSource(folder), "train")
+
+    def _readable(self, source: ImageSource, part: Part) -> ImageSource:
+        """The images, without those that cannot be read where these are to be skipped."""
+        if self.on_error == "stop":
+            return source
+        source, skipped = readable(source, on_error=self.on_error)
+        if skipped:
+            where = self._folder(part) or self.data
+            self.say(f"left out {len(skipped)} images of {where} that cannot be read: {', '.join(skipped[:5])}")
+        return source
+
+    def _folder(self, part: Part) -> Path | None:
+        """The folder of a part; ``None`` for a data set."""
+        folder = local_path(self.data)
+        return split_folder(folder, _FOLDERS[part]) if folder.is_dir() else None
+
+    def _source(self, part: Part, names: ClassNames | None) -> ImageSource:
+        folder, name = self._folder(part), str(self.data)
+        if folder is not None:
+            if self.split is not None:
+                raise OptionError(f"split={self.split!r} is for data sets of torchvision, not for the folder {folder}")
+            return open_folder(folder, names, self.layout, allow_empty=part == "test")
+        if name == "digits":
+            return digits_source()
+        if name not in SPLITS:
+            raise unknown("folder or data set", name, ["digits", *SPLITS])
+        return torchvision_source(name, self.root, self.split or (part if part in SPLITS[name] else None))
+
+    def _has_test(self) -> bool:
+        test = self._folder("test")
+        if test is None:
+            return self.split != "test" and "test" in SPLITS.get(str(self.data), ())
+        return test != local_path(self.data) != self._folder("train")
+
+    def _say_what_is_missing(self, source: ImageSource, part: Part) -> None:
+        present = _present(source)
+        names = Classes(source.classes or ()).distinct
+        missing = [name for label, name in enumerate(names) if label not in present]
+        if present and missing:
+            where = self._folder(part) or self.data
+            self.say(f"{where} has no image of {len(missing)} of {len(names)} classes: {', '.join(missing[:5])}")
+
+
+class _Relabelled(SourceSubset):
+    """A source whose labels count other classes."""
+
+    def __init__(self, source: ImageSource, label_of: dict[int, int], classes: Classes) -> None:
+        super().__init__(source, range(len(source)))
+        self.classes, self._label_of = classes, label_of
+
+    def target(self, index: int) -> int | None:
+        """The label among the other classes, or ``None``."""
+        label = super().target(index)
+        return None if label is None else self._label_of[label]
+
+
+def _relabelled(source: ImageSource, classes: Classes) -> ImageSource:
+    """The same images, their labels counted in these classes: by id, else by name, never by position."""
+    own = Classes(source.classes or ())
+    ids = own.ids or own
+    present = sorted(_present(source))
+    found = classes.labels([ids[label] for label in present], called=dict(zip(ids, own, strict=True)))
+    label_of = {label: found[ids[label]] for label in present}
+    if (own, own.ids) == (classes, classes.ids) and all(label == other for label, other in label_of.items()):
+        return source
+    return _Relabelled(source, label_of, classes)
+
+
+def _present(source: ImageSource) -> set[int]:
+    """The labels that occur."""
+    targets = (source.target(index) for index in range(len(source)))
+    return {label for label in targets if label is not None}
