@@ -6,12 +6,17 @@ A sample is (image [3, h, w] in [0, 1], {"boxes": [n, 4] as x1 y1 x2 y2 in pixel
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
+
+from graphkd.data.decoding import decoded
+from graphkd.data.files import open_regular
 
 Target = dict[str, Tensor]
 Sample = tuple[Tensor, Target]
@@ -74,6 +79,23 @@ def _meet(a: list[float], b: list[float]) -> bool:
     return all(max(a[i], b[i]) < min(a[i + 2], b[i + 2]) for i in (0, 1))
 
 
+class Voc(VOCDetection):
+    """torchvision's, with images and annotations opened as the library opens them."""
+
+    def __getitem__(self, index: int) -> tuple[Image, dict[str, Any]]:
+        with open_regular(self.annotations[index]) as file:
+            annotation = self.parse_voc_xml(ElementTree.parse(file).getroot())
+        return decoded(Path(self.images[index]), self.images[index]), annotation
+
+
+class Coco(CocoDetection):
+    """torchvision's, with images opened as the library opens them."""
+
+    def _load_image(self, id: int) -> Image:
+        path = Path(self.root, self.coco.loadImgs(id)[0]["file_name"])
+        return decoded(path, str(path))
+
+
 class Real(Dataset[Sample]):
     """Pascal VOC 2007 in ROOT/VOCdevkit, or COCO 2017 in ROOT.
 
@@ -88,11 +110,11 @@ class Real(Dataset[Sample]):
 
     def __init__(self, name: str, root: Path, training: bool) -> None:
         if name == "voc":
-            self.images = VOCDetection(str(root), year="2007", image_set="trainval" if training else "test")
+            self.images = Voc(str(root), year="2007", image_set="trainval" if training else "test")
             self.classes, self.convert = VOC_CLASSES, voc_target
         else:
             split = "train2017" if training else "val2017"
-            self.images = CocoDetection(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
+            self.images = Coco(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
             self.classes, self.convert = [str(each) for each in range(1, 91)], coco_target
 
     def __len__(self) -> int:
@@ -100,7 +122,7 @@ class Real(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         image, annotation = self.images[index]
-        return pil_to_tensor(image.convert("RGB")).float() / 255, self.convert(annotation)
+        return pil_to_tensor(image).float() / 255, self.convert(annotation)
 
 
 def voc_target(annotation: dict[str, Any]) -> Target:

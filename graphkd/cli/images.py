@@ -46,11 +46,11 @@ def open_images(
     folder = Path(images.data).expanduser()
     if not folder.is_dir():
         if images.data in TORCHVISION:
-            return torchvision_source(images.data, images.root, part)
+            return torchvision_source(images.data, images.root, part, max_megapixels=images.max_megapixels)
         return digits_source()
     names: ClassNames | None = classes if images.classes is None else read_class_names(images.classes)
     inner = _inner(folder, ("train",) if part == "train" else _TESTS)
-    source: ImageSource = open_folder(inner, names, images.layout)
+    source: ImageSource = open_folder(inner, names, images.layout, images.max_megapixels)
     if images.on_error == "stop":
         return source
     source, skipped = readable(source, on_error="skip")
@@ -68,9 +68,11 @@ def open_parts(images: Images, val: Path | None, held_out: float, console: Conso
         val = None if found == folder else found
     if val is not None:
         given = None if images.classes is None else read_class_names(images.classes)
-        return Parts(whole, whole, open_folder(val, given or whole.classes))
+        scored = open_folder(val, given or whole.classes, max_megapixels=images.max_megapixels)
+        return Parts(whole, whole, scored)
     if images.data in TORCHVISION and not folder.is_dir():
-        return Parts(whole, whole, torchvision_source(images.data, images.root, "test"))
+        limit = images.max_megapixels
+        return Parts(whole, whole, torchvision_source(images.data, images.root, "test", max_megapixels=limit))
     kept = int(len(whole) * held_out)
     if whole.target(0) is None or kept == 0:
         return Parts(whole, whole, None)

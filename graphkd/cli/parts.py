@@ -37,6 +37,7 @@ class Images:
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
         on_error: for an image that cannot be read; skip leaves out at most 1 % of them and says which.
+        max_megapixels: most pixels of an image that is read, in millions; a larger one cannot be read.
     """
 
     data: str
@@ -44,9 +45,12 @@ class Images:
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
     on_error: Literal["stop", "skip"] = "stop"
+    max_megapixels: float = 64.0
 
     def __post_init__(self) -> None:
         require_file("classes", self.classes)
+        if not 0 < self.max_megapixels < float("inf"):
+            raise UsageError(f"--max-megapixels must be > 0, found {self.max_megapixels}", "give --max-megapixels 64")
         path = Path(self.data).expanduser()
         if path.is_dir() or self.data == _SHIPPED:
             return

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphkd.data.class_names import imagenet_names, prompt_name
+from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.registry import unknown
@@ -43,7 +44,11 @@ TORCHVISION = tuple(_SETS)
 
 
 def torchvision_source(
-    name: str, root: str | Path, split: str = "train", download: bool = False
+    name: str,
+    root: str | Path,
+    split: str = "train",
+    download: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> FileSource | ArraySource:
     """One of torchvision's data sets.
 
@@ -52,6 +57,7 @@ def torchvision_source(
         root: where torchvision keeps it.
         split: ``"train"`` or ``"test"``; some sets also have ``"val"``, ``"unlabeled"`` or only ``"all"``.
         download: let torchvision fetch it; ImageNet cannot be fetched.
+        max_megapixels: see :class:`graphkd.data.sources.FileSource`.
 
     Raises:
         UnknownNameError for a name or split that does not exist.
@@ -77,7 +83,7 @@ def torchvision_source(
             else "call with download=True where there is a network, then copy the folder"
         )
         raise DataError(f"{name} ({split}) is not complete in {root}: {remedy}. torchvision says: {error}") from error
-    return _from_arrays(data) if hasattr(data, "data") else _from_files(data)
+    return _from_arrays(data) if hasattr(data, "data") else _from_files(data, max_megapixels)
 
 
 def _from_arrays(data: Any) -> ArraySource:
@@ -89,7 +95,7 @@ def _from_arrays(data: Any) -> ArraySource:
     )
 
 
-def _from_files(data: Any) -> FileSource:
+def _from_files(data: Any, max_megapixels: float) -> FileSource:
     """Sets of files: torchvision lists paths and labels under a handful of names, so that ours reads the images."""
     root = Path(data.root)
     paths: Sequence[Any]
@@ -104,7 +110,8 @@ def _from_files(data: Any) -> FileSource:
     else:  # Food-101, Flowers-102, DTD; the pets keep their paths under another name
         paths = data._images if hasattr(data, "_images") else data._image_files
         targets, classes = data._labels, [prompt_name(name) for name in data.classes]
-    return FileSource(root, [Path(path).relative_to(root).as_posix() for path in paths], list(targets), classes)
+    ids = [Path(path).relative_to(root).as_posix() for path in paths]
+    return FileSource(root, ids, list(targets), classes, max_megapixels)
 
 
 def digits_source() -> ArraySource:

@@ -1,16 +1,21 @@
 """Folders of images: one folder a class, unlabelled images anywhere below a root, or shards."""
 
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from graphkd.data.class_names import ClassNames, name_folders
+from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, tell_unread
 from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+log = logging.getLogger("graphkd")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -21,19 +26,28 @@ class ImageFolderSource(FileSource):
         root: folder of class folders.
         classes: names in the order of the labels, or a mapping from folder to name; default: the folders' own names,
             sorted, and ImageNet's for WordNet ids.
+        max_megapixels: see :class:`FileSource`.
 
     Raises: DataError for a missing folder, a class without an image, and names that do not fit the folders.
 
     Example: ``ImageFolderSource("photos/train")`` for ``photos/train/polar_bear/1.jpg`` has class ``polar bear``
     """
 
-    def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
+    def __init__(
+        self, root: str | Path, classes: ClassNames | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> None:
         folders = [path.name for path in _folders(root)]
         if not folders:
             raise DataError(f"{root} holds no class folder: expected one folder a class, or use FlatFolderSource")
         names = name_folders(folders, classes)
-        found = sorted((image, label) for label, name in enumerate(names) for image in _class_images(Path(root), name))
-        super().__init__(root, [image for image, _ in found], [label for _, label in found], list(names.values()))
+        label = {folder: number for number, folder in enumerate(names)}
+        seen, ids, labels = _Seen(), list[str](), list[int]()
+        for folder in sorted(names, key=lambda name: f"{name}/"):  # so that the ids are sorted, too
+            found = _class_images(Path(root), folder, seen)
+            ids += found
+            labels += [label[folder]] * len(found)
+        seen.tell(root)
+        super().__init__(root, ids, labels, list(names.values()), max_megapixels)
 
 
 class FlatFolderSource(FileSource):
@@ -43,20 +57,28 @@ class FlatFolderSource(FileSource):
         root: folder.
         classes: names a teacher shall tell apart, if any; a mapping's folders are not looked at. A class without an
             image is fine: nobody can see it here.
+        max_megapixels: see :class:`FileSource`.
 
     Raises: DataError for a missing folder or one without images.
     """
 
-    def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
-        found = sorted(_images(_existing(root), Path(root)))
+    def __init__(
+        self, root: str | Path, classes: ClassNames | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> None:
+        seen = _Seen()
+        found = sorted(_images(_existing(root), Path(root), seen))
+        seen.tell(root)
         if not found:
-            raise DataError(f"{root} holds no image: expected files that end in {', '.join(SUFFIXES)}")
+            raise DataError(f"{root} holds no image: expected files that end in {', '.join(sorted(SUFFIXES))}")
         names = classes.values() if isinstance(classes, Mapping) else classes
-        super().__init__(root, found, None, None if names is None else list(names))
+        super().__init__(root, found, None, None if names is None else list(names), max_megapixels)
 
 
 def open_folder(
-    root: str | Path, classes: ClassNames | None = None, layout: Literal["auto", "classes", "flat", "shards"] = "auto"
+    root: str | Path,
+    classes: ClassNames | None = None,
+    layout: Literal["auto", "classes", "flat", "shards"] = "auto",
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> FileSource | ShardSource:
     """A folder of images, by its layout: class folders give labels, loose images give none, shards may have some.
 
@@ -66,6 +88,10 @@ def open_folder(
             :class:`graphkd.data.shards.ShardSource`.
         layout: ``"auto"`` looks: images in ``root`` itself are loose images, folders with images are classes, tar files
             in ``root`` are shards.
+        max_megapixels: see :class:`graphkd.data.sources.FileSource`.
+
+    Links are followed, and each real folder is read once, in a class or in the whole of loose images. What is left out
+    is said in the log: folders that were read already, images in formats that are not read.
 
     Raises: DataError for a missing or empty folder, and for one whose layout can be read in two ways.
 
@@ -76,15 +102,18 @@ def open_folder(
     if layout == "auto":
         layout = _layout(_existing(root))
     if layout == "shards":
-        return ShardSource(_existing(root), classes)
-    return ImageFolderSource(root, classes) if layout == "classes" else FlatFolderSource(root, classes)
+        return ShardSource(_existing(root), classes, max_megapixels)
+    kind = ImageFolderSource if layout == "classes" else FlatFolderSource
+    return kind(root, classes, max_megapixels)
 
 
 def _layout(root: Path) -> Literal["classes", "flat", "shards"]:
-    tars = any(entry.is_file() and entry.name.endswith(SHARD) for entry in os.scandir(root))
-    folders = _folders(root)
+    with _entries(root) as found:
+        entries = list(found)
+    folders = _folders_among(entries)
     with_images = [folder.name for folder in folders if next(_images(folder, root), None)]
-    loose = any(entry.is_file() and _is_image(entry.name) for entry in os.scandir(root))
+    tars = any(entry.name.endswith(SHARD) and _is(entry.is_file) for entry in entries)
+    loose = any(_is_image(entry.name) and not _is(entry.is_dir) for entry in entries)
     if tars and not loose and not with_images:
         return "shards"
     if tars:
@@ -104,33 +133,111 @@ def _layout(root: Path) -> Literal["classes", "flat", "shards"]:
     return "classes" if with_images else "flat"
 
 
-def _class_images(root: Path, folder: str) -> list[str]:
-    found = list(_images(root / folder, root))
+def _class_images(root: Path, folder: str, seen: "_Seen") -> list[str]:
+    found = sorted(_images(root / folder, root, seen))
     if not found:
         raise DataError(f"class folder {root / folder} holds no image: add images or remove the folder")
     return found
 
 
-def _images(folder: Path, root: Path, above: Sequence[Path] = ()) -> Iterator[str]:
-    """Paths of the images below a folder, relative to the root; links are followed, hidden files left out."""
-    real = folder.resolve()
-    if real in above:
-        raise DataError(f"{folder} links to a folder above itself: remove the link")
+@dataclass
+class _Seen:
+    """What a listing met, beside the images that it returns.
+
+    Args:
+        folders: real folder -> where it was read first.
+        again: linked folders that lead to one which was read already, or to one above themselves; they are left out.
+        shared: folders of two classes that are one: its images count in both.
+        broken: images that lead nowhere or are no regular files; they are listed, and fail when they are read.
+        unread: images in formats that are not read, by suffix.
+    """
+
+    folders: dict[str, str] = field(default_factory=dict)
+    again: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+    def tell(self, root: str | Path) -> None:
+        """One warning for each kind."""
+        tell_unread(root, self.unread)
+        for found, what in (
+            (self.again, "{} linked folders are left out, as they lead to a folder that was read already: {}"),
+            (self.shared, "{} folders are read in two classes, and their images have both labels: {}"),
+            (self.broken, "{} images are no regular files or lead nowhere, and cannot be read: {}"),
+        ):
+            if found:
+                shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+                log.warning("%s: %s", root, what.format(len(found), shown))
+
+
+def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str]:
+    """Paths of the images below a folder, relative to the root, in no order; hidden files are left out.
+
+    Links are followed after all real folders were read, so that an image keeps its own path where it has one.
+    """
+    seen = _Seen() if seen is None else seen
+    start = folder.relative_to(root).as_posix()
+    ahead = [("" if start == "." else f"{start}/", os.path.realpath(folder))]
+    links: list[tuple[str, str]] = []
+    read: set[str] = set()
+    while ahead or links:
+        if not ahead:
+            links.sort(reverse=True)
+            below, above = links.pop()
+            real = os.path.realpath(root / below)
+            if real in read or f"{above}/".startswith(f"{real}/"):
+                seen.again.append(below.rstrip("/"))
+                continue
+            ahead.append((below, real))
+        below, real = ahead.pop()
+        read.add(real)
+        first = seen.folders.setdefault(real, below)
+        if first != below:
+            seen.shared.append(f"{first.rstrip('/')} = {below.rstrip('/')}")
+        with _entries(root / below) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                suffix = name[name.rfind(".") :].lower()
+                if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
+                    yield below + name
+                elif entry.is_dir(follow_symlinks=False):
+                    ahead.append((f"{below}{name}/", f"{real}/{name}"))
+                elif entry.is_symlink() and _is(entry.is_dir):
+                    links.append((f"{below}{name}/", real))
+                elif suffix in SUFFIXES:
+                    if not _is(entry.is_file):
+                        seen.broken.append(below + name)
+                    yield below + name
+                elif suffix in UNREAD:
+                    seen.unread[suffix] += 1
+
+
+def _entries(folder: str | Path) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        return os.scandir(folder)
     except OSError as error:
         raise DataError(f"cannot list folder {folder}: {error.strerror}; check its permissions") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _images(Path(entry.path), root, [*above, real])
-        elif _is_image(entry.name):
-            yield Path(entry.path).relative_to(root).as_posix()
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """What an entry of a folder says of itself; a link that leads to itself is nothing, too."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _folders(root: str | Path) -> list[Path]:
-    return sorted(path for path in _existing(root).iterdir() if path.is_dir() and not path.name.startswith("."))
+    with _entries(_existing(root)) as entries:
+        return _folders_among(entries)
+
+
+def _folders_among(entries: Iterable["os.DirEntry[str]"]) -> list[Path]:
+    others = [entry for entry in entries if not entry.is_file(follow_symlinks=False)]  # most are files
+    return sorted(Path(entry.path) for entry in others if not entry.name.startswith(".") and _is(entry.is_dir))
 
 
 def _existing(root: str | Path) -> Path:
@@ -141,4 +248,4 @@ def _existing(root: str | Path) -> Path:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name[name.rfind(".") :].lower() in SUFFIXES and not name.startswith(".")
