@@ -83,7 +83,7 @@ class Voc(VOCDetection):
     """torchvision's, with images and annotations opened as the library opens them."""
 
     def __getitem__(self, index: int) -> tuple[Image, dict[str, Any]]:
-        with open_regular(self.annotations[index]) as file:
+        with open_regular(Path(self.annotations[index])) as file:
             annotation = self.parse_voc_xml(ElementTree.parse(file).getroot())
         return decoded(Path(self.images[index]), self.images[index]), annotation
 

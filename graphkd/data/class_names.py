@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from graphkd.data.files import open_regular
 from graphkd.errors import DataError
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]
@@ -27,8 +26,7 @@ def read_class_names(path: str | Path) -> list[str] | dict[str, str]:
     Example: a file of two lines, ``cat`` and ``polar bear``, gives ``["cat", "polar bear"]``
     """
     try:
-        with open_regular(path) as file:
-            lines = file.read().decode("utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read class names from {path}: expected a UTF-8 text file ({error})") from error
     rows = [[part.strip() for part in line.split("\t")] for line in lines]

@@ -101,18 +101,18 @@ def load_file(path: Path, size: int, expected: str) -> np.ndarray[Any, Any]:
     raise StoreError(f"{path} {problem}: repair the store, or delete this file and embed again")
 
 
-def open_regular(path: str | Path) -> BufferedReader:
+def open_regular(path: Path) -> BufferedReader:
     """A regular file, open to read.
 
-    Raises: OSError for anything else. Opening a pipe would wait for its writer, reading a device may never end.
+    Raises: OSError for anything else: opening a pipe would wait for its writer, reading a device may never end.
     """
     _size(path)  # before it is opened: opening alone can set a device going
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
-def _size(path: str | Path) -> int:
-    """Bytes of a regular file. Raises: OSError for anything else."""
-    found = os.stat(path)
+def _size(path: Path) -> int:
+    """Bytes of a regular file. Raises: OSError for anything else: a pipe, say, would block its reader."""
+    found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is no regular file")
     return found.st_size
@@ -122,5 +122,5 @@ def _regular(path: Path, limit: int) -> bytes:
     """The bytes of a regular file that is not larger than it may be."""
     if _size(path) > limit:
         raise ValueError(f"larger than {limit} bytes")
-    with open_regular(path) as file:
+    with open(path, "rb") as file:
         return file.read(limit)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from graphkd.data.class_names import ClassNames, name_folders
 from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, tell_unread
+from graphkd.data.fingerprint import some
 from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
@@ -161,14 +162,13 @@ class _Seen:
     def tell(self, root: str | Path) -> None:
         """One warning for each kind."""
         tell_unread(root, self.unread)
-        for found, what in (
-            (self.again, "{} linked folders are left out, as they lead to a folder that was read already: {}"),
-            (self.shared, "{} folders are read in two classes, and their images have both labels: {}"),
-            (self.broken, "{} images are no regular files or lead nowhere, and cannot be read: {}"),
+        for what, found in (
+            ("linked folders that lead to a folder read already, or above themselves, are left out", self.again),
+            ("folders that belong to two classes count in both", self.shared),
+            ("images that are no regular files, or lead nowhere, cannot be read", self.broken),
         ):
             if found:
-                shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-                log.warning("%s: %s", root, what.format(len(found), shown))
+                log.warning("%s: %s: %s", root, what, some(sorted(found)))
 
 
 def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str]:
@@ -178,19 +178,21 @@ def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str
     """
     seen = _Seen() if seen is None else seen
     start = folder.relative_to(root).as_posix()
-    ahead = [("" if start == "." else f"{start}/", os.path.realpath(folder))]
-    links: list[tuple[str, str]] = []
+    ahead = [("", os.path.realpath(root))] if start == "." else []
+    links = [] if ahead else [(f"{start}/", os.path.realpath(folder.parent))]
     read: set[str] = set()
     while ahead or links:
-        if not ahead:
+        if ahead:
+            below, real = ahead.pop()
+            left_out = real in read
+        else:
             links.sort(reverse=True)
             below, above = links.pop()
             real = os.path.realpath(root / below)
-            if real in read or f"{above}/".startswith(f"{real}/"):
-                seen.again.append(below.rstrip("/"))
-                continue
-            ahead.append((below, real))
-        below, real = ahead.pop()
+            left_out = real in read or os.path.commonpath([real, above]) == real
+        if left_out:
+            seen.again.append(below.rstrip("/"))
+            continue
         read.add(real)
         first = seen.folders.setdefault(real, below)
         if first != below:

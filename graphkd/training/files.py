@@ -45,9 +45,9 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """JSON to a file, whole or not at all."""
+    """JSON to a file, whole or not at all; of a name that is no UTF-8, the bytes are escaped as JSON does it."""
     text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def flush(path: Path) -> None:

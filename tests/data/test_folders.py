@@ -139,8 +139,24 @@ def test_folder_is_read_once_in_a_class_and_under_its_own_path(fill, caplog):
     assert source.ids == ["ant/z/1.png", "bee/1.png", "bee/y/2.png"]
     assert [source.target(i) for i in range(3)] == [0, 1, 1]
     assert told(caplog) == [
-        f"{root}: 3 linked folders are left out, as they lead to a folder that was read already: ant/a, bee/self, bee/up"
+        f"{root}: linked folders that lead to a folder read already, or above themselves, are left out: "
+        "3 (ant/a, bee/self, bee/up)"
     ]
+
+
+def test_class_that_links_to_the_root_holds_no_image(fill):
+    root = fill("ant/1.png", "bee/1.png")
+    os.symlink(root, root / "cat")
+    with pytest.raises(DataError, match=r"class folder .*cat holds no image"):
+        ImageFolderSource(root)
+
+
+def test_folder_below_a_link_is_read_once_too(fill, caplog):
+    root = fill("photos/1.png", ".all/deep/2.png", ".all/3.png")
+    os.symlink(root / ".all" / "deep", root / "photos" / "a")
+    os.symlink(root / ".all", root / "photos" / "b")
+    assert open_folder(root, layout="flat").ids == ["photos/1.png", "photos/a/2.png", "photos/b/3.png"]
+    assert "1 (photos/b/deep)" in told(caplog)[0]
 
 
 def test_links_that_double_at_each_level_give_each_image_once(fill, caplog):
@@ -151,7 +167,7 @@ def test_links_that_double_at_each_level_give_each_image_once(fill, caplog):
             os.symlink(root / f".{level + 1}", root / f".{level}" / name)
     os.symlink(root / ".0", root / "start")
     assert len(open_folder(root, layout="flat")) == 1
-    assert "20 linked folders are left out" in told(caplog)[0]
+    assert "are left out: 20 (start/a/a/" in told(caplog)[0]
 
 
 def test_folder_of_two_classes_counts_in_both_and_is_told(fill, caplog):
@@ -160,9 +176,7 @@ def test_folder_of_two_classes_counts_in_both_and_is_told(fill, caplog):
     source = open_folder(root)
     assert source.ids == ["ant/1.png", "ant/more/1.png", "bee/1.png", "bee/deep/1.png"]
     assert [source.target(i) for i in range(4)] == [0, 0, 1, 1]
-    assert told(caplog) == [
-        f"{root}: 1 folders are read in two classes, and their images have both labels: ant/more = bee/deep"
-    ]
+    assert told(caplog) == [f"{root}: folders that belong to two classes count in both: 1 (ant/more = bee/deep)"]
 
 
 def test_training_and_scored_images_may_be_one_folder(fill, caplog):
@@ -181,7 +195,9 @@ def test_entry_that_is_no_file_is_a_bad_image(fill, caplog):
     (root / "folder.png").mkdir()
     source = open_folder(root)
     assert len(source) == 7
-    assert "3 images are no regular files or lead nowhere, and cannot be read: " in told(caplog)[0]
+    assert told(caplog) == [
+        f"{root}: images that are no regular files, or lead nowhere, cannot be read: 3 (dangling.png, loop.png, pipe.png)"
+    ]
     with pytest.raises(DataError, match=r"cannot read image .*dangling\.png.*No such file"):
         readable(source)
     left, skipped = readable(source, on_error="skip", max_share=0.5)
