@@ -6,14 +6,18 @@ A sample is (image [3, h, w] in [0, 1], {"boxes": [n, 4] as x1 y1 x2 y2 in pixel
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 from xml.etree.ElementTree import ParseError
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
+from graphkd.data.decoding import decoded
+from graphkd.data.files import open_regular
 from graphkd.errors import DataError
 from graphkd.paths import local_path
 
@@ -78,6 +82,23 @@ def _meet(a: list[float], b: list[float]) -> bool:
     return all(max(a[i], b[i]) < min(a[i + 2], b[i + 2]) for i in (0, 1))
 
 
+class Voc(VOCDetection):
+    """torchvision's, with images and annotations opened as the library opens them."""
+
+    def __getitem__(self, index: int) -> tuple[Image, dict[str, Any]]:
+        with open_regular(Path(self.annotations[index])) as file:
+            annotation = self.parse_voc_xml(ElementTree.parse(file).getroot())
+        return decoded(Path(self.images[index]), self.images[index]), annotation
+
+
+class Coco(CocoDetection):
+    """torchvision's, with images opened as the library opens them."""
+
+    def _load_image(self, id: int) -> Image:
+        path = Path(self.root, self.coco.loadImgs(id)[0]["file_name"])
+        return decoded(path, str(path))
+
+
 class Real(Dataset[Sample]):
     """Pascal VOC 2007 in ROOT/VOCdevkit, or COCO 2017 in ROOT.
 
@@ -113,16 +134,16 @@ class Real(Dataset[Sample]):
             target = self.convert(annotation)
         except (ParseError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"the boxes of image {index} cannot be read ({error}): restore its annotation") from error
-        return pil_to_tensor(image.convert("RGB")).float() / 255, target
+        return pil_to_tensor(image).float() / 255, target
 
 
 def _voc(root: Path, training: bool) -> tuple[Any, list[str], Callable[[Any], Target]]:
-    return VOCDetection(str(root), "2007", "trainval" if training else "test"), VOC_CLASSES, voc_target
+    return Voc(str(root), "2007", "trainval" if training else "test"), VOC_CLASSES, voc_target
 
 
 def _coco(root: Path, training: bool) -> tuple[Any, list[str], Callable[[Any], Target]]:
     split = "train2017" if training else "val2017"
-    images = CocoDetection(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
+    images = Coco(str(root / split), str(root / "annotations" / f"instances_{split}.json"))
     return images, [str(each) for each in range(1, 91)], coco_target
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from graphkd import Batch, Features
+from graphkd.data.decoding import decoded
 from graphkd.data.sources import ArraySource
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -131,7 +131,7 @@ def cifar100(part: str) -> ArraySource:
     root = folder()
     with np.load(root / f"cifar100_{part}_webp90.npz") as data:
         raw, at, labels = data["webp"].tobytes(), data["offsets"].tolist(), data["labels"]
-    pixels = [np.asarray(Image.open(BytesIO(raw[a:b])).convert("RGB")) for a, b in pairwise(at)]
+    pixels = [np.asarray(decoded(BytesIO(raw[a:b]), f"CIFAR-100's bytes {a} to {b}")) for a, b in pairwise(at)]
     return ArraySource(np.stack(pixels), labels, json.loads((root / "cifar100_classes.json").read_text()))
 
 

@@ -40,6 +40,7 @@ class Images:
         root: where torchvision keeps its data sets.
         split: of a torchvision data set, such as unlabeled of stl10; default: train, and test to score on.
         on_error: for an image that cannot be read; skip leaves out at most 1 % of them and says which.
+        max_megapixels: most pixels of an image that is read, in millions; a larger one cannot be read.
     """
 
     data: str
@@ -48,9 +49,12 @@ class Images:
     root: Path = Path("data")
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
+    max_megapixels: float = 64.0
 
     def __post_init__(self) -> None:
         require_file("classes", self.classes)
+        if not 0 < self.max_megapixels < float("inf"):
+            raise UsageError(f"--max-megapixels must be > 0, found {self.max_megapixels}", "give --max-megapixels 64")
         path = local_path(self.data)
         if path.is_dir() or self.data == _SHIPPED:
             if self.split is not None:

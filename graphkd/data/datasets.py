@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphkd.data.class_names import Classes, imagenet_names, prompt_name
+from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.paths import local_path
@@ -46,7 +47,11 @@ SPLITS = {name: tuple(each.splits) for name, each in _SETS.items()}
 
 
 def torchvision_source(
-    name: str, root: str | Path, split: str | None = None, download: bool = False
+    name: str,
+    root: str | Path,
+    split: str | None = None,
+    download: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> FileSource | ArraySource:
     """One of torchvision's data sets.
 
@@ -55,6 +60,7 @@ def torchvision_source(
         root: where torchvision keeps it.
         split: one of ``SPLITS[name]``; default: the first, ``"train"`` or ``"all"``.
         download: let torchvision fetch it; ImageNet cannot be fetched.
+        max_megapixels: see :class:`graphkd.data.sources.FileSource`.
 
     Raises:
         UnknownNameError for a name or split that does not exist.
@@ -81,7 +87,7 @@ def torchvision_source(
             else "call with download=True where there is a network, then copy the folder"
         )
         raise DataError(f"{name} ({split}) is not complete in {root}: {remedy}. torchvision says: {error}") from error
-    return _from_arrays(data) if hasattr(data, "data") else _from_files(data)
+    return _from_arrays(data) if hasattr(data, "data") else _from_files(data, max_megapixels)
 
 
 def _from_arrays(data: Any) -> ArraySource:
@@ -91,7 +97,7 @@ def _from_arrays(data: Any) -> ArraySource:
     return ArraySource(images, data.labels if targets is None else targets, _named_as(data.classes))
 
 
-def _from_files(data: Any) -> FileSource:
+def _from_files(data: Any, max_megapixels: float) -> FileSource:
     """Sets of files: torchvision lists paths and labels under a handful of names, so that ours reads the images."""
     root = Path(data.root)
     paths: Sequence[Any]
@@ -106,7 +112,8 @@ def _from_files(data: Any) -> FileSource:
     else:  # Food-101, Flowers-102, DTD; the pets keep their paths under another name
         paths = data._images if hasattr(data, "_images") else data._image_files
         targets, classes = data._labels, _named_as(data.classes)
-    return FileSource(root, [Path(path).relative_to(root).as_posix() for path in paths], list(targets), classes)
+    ids = [Path(path).relative_to(root).as_posix() for path in paths]
+    return FileSource(root, ids, list(targets), classes, max_megapixels)
 
 
 def _named_as(names: Sequence[str]) -> Classes:

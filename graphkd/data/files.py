@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ def load_file(path: Path, size: int, expected: str) -> np.ndarray[Any, Any]:
     except (OSError, RuntimeError, TypeError) as error:
         problem = f"cannot be read ({error})"
     raise StoreError(f"{path} {problem}: repair the store, or delete this file and embed again")
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, open to read.
+
+    Raises: OSError for anything else: opening a pipe would wait for its writer, reading a device may never end.
+    """
+    _size(path)  # before it is opened: opening alone can set a device going
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 def _size(path: Path) -> int:

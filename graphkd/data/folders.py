@@ -1,17 +1,23 @@
 """Folders of images: one folder a class, unlabelled images anywhere below a root, or shards."""
 
+import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from graphkd.data.class_names import WORDNET_ID, Classes, ClassNames, name_folders, read_rows
+from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, tell_unread
+from graphkd.data.fingerprint import some
 from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
 from graphkd.paths import local_path
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+log = logging.getLogger("graphkd")
 _TINY_LABELS, _WORDS = "val_annotations.txt", "words.txt"  # of TinyImageNet
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -31,16 +37,26 @@ class ImageFolderSource(FileSource):
     Example: ``ImageFolderSource("photos/train")`` for ``photos/train/polar_bear/1.jpg`` has class ``polar bear``
     """
 
-    def __init__(self, root: str | Path, classes: ClassNames | None = None, allow_empty: bool = False) -> None:
-        images = _images_by_class(_existing(root))
+    def __init__(
+        self,
+        root: str | Path,
+        classes: ClassNames | None = None,
+        *,
+        allow_empty: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
+        folder, seen = _existing(root), _Seen()
+        images = _images_by_class(folder, seen)
+        seen.tell(root)
         if not images:
             raise DataError(f"{root} holds no class folder: expected one folder a class, or use FlatFolderSource")
-        empty = next((folder for folder, found in images.items() if not found), None)
+        empty = next((name for name, found in images.items() if not found), None)
         if empty is not None and classes is None and not allow_empty:
-            raise DataError(f"class folder {local_path(root) / empty} holds no image: add images or remove the folder")
-        names = name_folders(list(images), classes, _words(local_path(root), images))
-        found = sorted((image, label) for label, folder in enumerate(names) for image in images.get(folder, ()))
-        super().__init__(root, [image for image, _ in found], [label for _, label in found], Classes(names))
+            raise DataError(f"class folder {folder / empty} holds no image: add images or remove the folder")
+        names = name_folders(list(images), classes, _words(folder, images))
+        found = sorted((image, label) for label, name in enumerate(names) for image in images.get(name, ()))
+        ids, labels = [image for image, _ in found], [label for _, label in found]
+        super().__init__(folder, ids, labels, Classes(names), max_megapixels)
 
 
 class FlatFolderSource(FileSource):
@@ -54,18 +70,24 @@ class FlatFolderSource(FileSource):
     Raises: DataError for a missing folder or one without images.
     """
 
-    def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
-        found = sorted(_images(_existing(root), local_path(root)))
+    def __init__(
+        self, root: str | Path, classes: ClassNames | None = None, *, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> None:
+        folder, seen = _existing(root), _Seen()
+        found = sorted(_images(folder, folder, seen))
+        seen.tell(root)
         if not found:
-            raise DataError(f"{root} holds no image: expected files that end in {', '.join(SUFFIXES)}")
-        super().__init__(root, found, None, None if classes is None else Classes(classes))
+            raise DataError(f"{root} holds no image: expected files that end in {', '.join(sorted(SUFFIXES))}")
+        super().__init__(folder, found, None, None if classes is None else Classes(classes), max_megapixels)
 
 
 def open_folder(
     root: str | Path,
     classes: ClassNames | None = None,
     layout: Literal["auto", "classes", "flat", "shards"] = "auto",
+    *,
     allow_empty: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> FileSource | ShardSource:
     """A folder of images, by its layout: class folders give labels, loose images give none, shards may have some.
 
@@ -76,6 +98,10 @@ def open_folder(
         layout: ``"auto"`` looks: images in ``root`` itself are loose images, folders with images are classes, tar files
             in ``root`` are shards.
         allow_empty: see :class:`ImageFolderSource`.
+        max_megapixels: see :class:`graphkd.data.sources.FileSource`.
+
+    Links are followed, and each real folder is read once, in a class or in the whole of loose images. What is left out
+    is said in the log: folders that were read already, images in formats that are not read.
 
     Raises: DataError for a missing or empty folder, and for one whose layout can be read in two ways.
 
@@ -86,8 +112,10 @@ def open_folder(
     if layout == "auto":
         layout = _layout(_existing(root), named=classes is not None)
     if layout == "shards":
-        return ShardSource(_existing(root), classes)
-    return ImageFolderSource(root, classes, allow_empty) if layout == "classes" else FlatFolderSource(root, classes)
+        return ShardSource(_existing(root), classes, max_megapixels)
+    if layout == "classes":
+        return ImageFolderSource(root, classes, allow_empty=allow_empty, max_megapixels=max_megapixels)
+    return FlatFolderSource(root, classes, max_megapixels=max_megapixels)
 
 
 def split_folder(root: Path, names: Sequence[str]) -> Path:
@@ -107,10 +135,12 @@ def split_folder(root: Path, names: Sequence[str]) -> Path:
 def _layout(root: Path, named: bool) -> Literal["classes", "flat", "shards"]:
     if (root / _TINY_LABELS).is_file():
         return "classes"
-    tars = has_shards(root)
-    folders = _folders(root)
+    with _entries(root) as found:
+        entries = list(found)
+    folders = _folders_among(entries)
     with_images = [folder.name for folder in folders if next(_images(folder, root), None)]
-    loose = any(entry.is_file() and _is_image(entry.name) for entry in os.scandir(root))
+    tars = any(map(_is_shard, entries))
+    loose = any(_is_image(entry.name) and not _is(entry.is_dir) for entry in entries)
     if tars and not loose and not with_images:
         return "shards"
     if tars:
@@ -132,19 +162,24 @@ def _layout(root: Path, named: bool) -> Literal["classes", "flat", "shards"]:
 
 def has_shards(root: Path) -> bool:
     """Whether tar files lie in a folder."""
-    return any(entry.is_file() and entry.name.endswith(SHARD) for entry in os.scandir(root))
+    with _entries(root) as entries:
+        return any(map(_is_shard, entries))
 
 
-def _images_by_class(root: Path) -> dict[str, list[str]]:
+def _is_shard(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.endswith(SHARD) and _is(entry.is_file)
+
+
+def _images_by_class(root: Path, seen: "_Seen") -> dict[str, list[str]]:
     if not (root / _TINY_LABELS).is_file():
-        return {folder.name: list(_images(folder, root)) for folder in _folders(root)}
+        return {folder.name: list(_images(folder, root, seen)) for folder in _folders(root)}
     rows = read_rows(root / _TINY_LABELS)
     short = next((number for number, row in enumerate(rows, 1) if len(row) < 2), None)
     if short is not None:
         raise DataError(f"{root / _TINY_LABELS} line {short}: expected 'file<TAB>WordNet id': restore the file")
     labels = dict(row[:2] for row in rows)
     images: dict[str, list[str]] = {}
-    for image in _images(root, root):
+    for image in sorted(_images(root, root, seen)):
         name = image.rpartition("/")[2]
         if name not in labels:
             raise DataError(f"{root / image} has no line in {_TINY_LABELS}: remove the image, or restore the file")
@@ -160,26 +195,105 @@ def _words(root: Path, folders: Collection[str]) -> dict[str, str]:
     return {row[0]: row[1].partition(",")[0] for row in read_rows(path) if len(row) > 1}
 
 
-def _images(folder: Path, root: Path, above: Sequence[Path] = ()) -> Iterator[str]:
-    """Paths of the images below a folder, relative to the root; links are followed, hidden files left out."""
-    real = folder.resolve()
-    if real in above:
-        raise DataError(f"{folder} links to a folder above itself: remove the link")
+@dataclass
+class _Seen:
+    """What a listing met, beside the images that it returns.
+
+    Args:
+        folders: real folder -> where it was read first.
+        again: linked folders that lead to one which was read already, or to one above themselves; they are left out.
+        shared: folders of two classes that are one: its images count in both.
+        broken: images that lead nowhere or are no regular files; they are listed, and fail when they are read.
+        unread: images in formats that are not read, by suffix.
+    """
+
+    folders: dict[str, str] = field(default_factory=dict)
+    again: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+    def tell(self, root: str | Path) -> None:
+        """One warning for each kind."""
+        tell_unread(root, self.unread)
+        for what, found in (
+            ("linked folders that lead to a folder read already, or above themselves, are left out", self.again),
+            ("folders that belong to two classes count in both", self.shared),
+            ("images that are no regular files, or lead nowhere, cannot be read", self.broken),
+        ):
+            if found:
+                log.warning("%s: %s: %s", root, what, some(sorted(found)))
+
+
+def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str]:
+    """Paths of the images below a folder, relative to the root, in no order; hidden files are left out.
+
+    Links are followed after all real folders were read, so that an image keeps its own path where it has one.
+    """
+    seen = _Seen() if seen is None else seen
+    start = folder.relative_to(root).as_posix()
+    ahead = [("", os.path.realpath(root))] if start == "." else []
+    links = [] if ahead else [(f"{start}/", os.path.realpath(folder.parent))]
+    read: set[str] = set()
+    while ahead or links:
+        if ahead:
+            below, real = ahead.pop()
+            left_out = real in read
+        else:
+            links.sort(reverse=True)
+            below, above = links.pop()
+            real = os.path.realpath(root / below)
+            left_out = real in read or os.path.commonpath([real, above]) == real
+        if left_out:
+            seen.again.append(below.rstrip("/"))
+            continue
+        read.add(real)
+        first = seen.folders.setdefault(real, below)
+        if first != below:
+            seen.shared.append(f"{first.rstrip('/')} = {below.rstrip('/')}")
+        with _entries(root / below) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                suffix = name[name.rfind(".") :].lower()
+                if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
+                    yield below + name
+                elif entry.is_dir(follow_symlinks=False):
+                    ahead.append((f"{below}{name}/", f"{real}/{name}"))
+                elif entry.is_symlink() and _is(entry.is_dir):
+                    links.append((f"{below}{name}/", real))
+                elif suffix in SUFFIXES:
+                    if not _is(entry.is_file):
+                        seen.broken.append(below + name)
+                    yield below + name
+                elif suffix in UNREAD:
+                    seen.unread[suffix] += 1
+
+
+def _entries(folder: str | Path) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        return os.scandir(folder)
     except OSError as error:
         raise DataError(f"cannot list folder {folder}: {error.strerror}; check its permissions") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _images(Path(entry.path), root, [*above, real])
-        elif _is_image(entry.name):
-            yield Path(entry.path).relative_to(root).as_posix()
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """What an entry of a folder says of itself; a link that leads to itself is nothing, too."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _folders(root: str | Path) -> list[Path]:
-    return sorted(path for path in _existing(root).iterdir() if path.is_dir() and not path.name.startswith("."))
+    with _entries(_existing(root)) as entries:
+        return _folders_among(entries)
+
+
+def _folders_among(entries: Iterable["os.DirEntry[str]"]) -> list[Path]:
+    others = [entry for entry in entries if not entry.is_file(follow_symlinks=False)]  # most are files
+    return sorted(Path(entry.path) for entry in others if not entry.name.startswith(".") and _is(entry.is_dir))
 
 
 def _existing(root: str | Path) -> Path:
@@ -190,4 +304,4 @@ def _existing(root: str | Path) -> Path:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name[name.rfind(".") :].lower() in SUFFIXES and not name.startswith(".")

@@ -9,6 +9,7 @@ import torch
 
 from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
+from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
 from graphkd.data.source import ImageSource
 from graphkd.data.sources import SourceSubset, readable, source_subset
@@ -49,6 +50,7 @@ class ImageData:
         root: where torchvision keeps its data sets.
         split: of a torchvision data set; default: ``"train"``, and ``"test"`` to score on.
         on_error: ``"skip"`` leaves out at most 1 % of the images, those that cannot be read.
+        max_megapixels: most pixels of an image that is decoded, in millions.
         say: takes one line about what is left out or missing.
 
     Raises: DataError, OptionError and UnknownNameError, from its methods.
@@ -62,6 +64,7 @@ class ImageData:
     root: Path = Path("data")
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
+    max_megapixels: float = MAX_MEGAPIXELS
     say: Callable[[str], None] = print
 
     def open(self, part: Part = "train", trained: ClassNames | None = None) -> ImageSource:
@@ -107,7 +110,7 @@ class ImageData:
         folder = self._folder("train")
         if folder is None or has_shards(folder):
             return self._readable(self._source("train", None), "train")
-        return self._readable(FlatFolderSource(folder), "train")
+        return self._readable(FlatFolderSource(folder, max_megapixels=self.max_megapixels), "train")
 
     def _readable(self, source: ImageSource, part: Part) -> ImageSource:
         """The images, without those that cannot be read where these are to be skipped."""
@@ -129,12 +132,14 @@ class ImageData:
         if folder is not None:
             if self.split is not None:
                 raise OptionError(f"split={self.split!r} is for data sets of torchvision, not for the folder {folder}")
-            return open_folder(folder, names, self.layout, allow_empty=part == "test")
+            limit = self.max_megapixels
+            return open_folder(folder, names, self.layout, allow_empty=part == "test", max_megapixels=limit)
         if name == "digits":
             return digits_source()
         if name not in SPLITS:
             raise unknown("folder or data set", name, ["digits", *SPLITS])
-        return torchvision_source(name, self.root, self.split or (part if part in SPLITS[name] else None))
+        split = self.split or (part if part in SPLITS[name] else None)
+        return torchvision_source(name, self.root, split, max_megapixels=self.max_megapixels)
 
     def _has_test(self) -> bool:
         test = self._folder("test")

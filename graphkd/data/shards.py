@@ -5,22 +5,23 @@ import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from graphkd.data.class_names import Classes, ClassNames, name_folders
-from graphkd.data.sources import decoded
+from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, decoded, largest_file, positive, tell_unread
+from graphkd.data.files import open_regular
 from graphkd.errors import DataError
 from graphkd.paths import local_path
 
 SHARD, LABELS = ".tar", ("cls", "json")
-IMAGES = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
-LARGEST = {"image": 1 << 28, "label": 1 << 20}  # bytes
+_LARGEST_LABEL = 1 << 20  # bytes
 _KEYS = ("cls", "label", "class_id", "target")  # where a json file keeps the label
 _NUMBER = re.compile("[0-9]{1,9}")
 _BLOCK = 512
@@ -36,25 +37,32 @@ class ShardSource:
         root: folder of the shards, searched to the bottom.
         classes: names, index = label, or a mapping from id to name; ``cls`` files hold numbers, ids or names. Default:
             the distinct names in them, sorted, ImageNet's for WordNet ids, or none where they hold numbers.
+        max_megapixels: most pixels of an image that is decoded, in millions; see
+            :func:`graphkd.data.decoding.decoded`.
 
-    Raises: DataError for no shard, one that is compressed, damaged or cut off, a label without an image, several images
-        of one key in a shard, a label that is none, and from :meth:`image` for an unreadable image.
+    Raises: DataError for no shard, one that is no regular file, compressed, damaged or cut off, a label without an
+        image, several images of one key in a shard, a label that is none, and from :meth:`image` for an unreadable
+        image.
 
     Example: ``ShardSource("shards", classes=names)``
     """
 
-    def __init__(self, root: str | Path, classes: ClassNames | None = None) -> None:
-        self.root = local_path(root)
+    def __init__(
+        self, root: str | Path, classes: ClassNames | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> None:
+        self.root, self.max_megapixels = local_path(root), positive(max_megapixels)
         self.shards = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SHARD}"))
         if not self.shards:
             raise DataError(f"{root} holds no shard: expected files that end in {SHARD}")
         ids, sizes, places, labels = [], [], [], []
+        unread: Counter[str] = Counter()
         for number, shard in enumerate(self.shards):
-            for key, (image, label) in _samples(self.root / shard).items():
+            for key, (image, label) in _samples(self.root / shard, largest_file(max_megapixels), unread).items():
                 ids.append(f"{shard}/{key}")
                 sizes.append(image.size)
                 places.append((number, image.offset_data))
                 labels.append(label)
+        tell_unread(root, unread)
         self.ids: Sequence[str] = ids
         self.sizes: Sequence[int] = sizes
         if not ids:
@@ -68,7 +76,7 @@ class ShardSource:
 
     def image(self, index: int) -> Image.Image:
         """The member decoded to RGB, upright. Raises: DataError that names it."""
-        return decoded(BytesIO(self._bytes(index)), str(self.root / self.ids[index]))
+        return decoded(BytesIO(self._bytes(index)), str(self.root / self.ids[index]), self.max_megapixels)
 
     def target(self, index: int) -> int | None:
         """The label, or ``None``."""
@@ -83,34 +91,33 @@ class ShardSource:
         number, offset = self._places[index]
         path, size = self.root / self.shards[number], self.sizes[index]
         try:
-            file = os.open(path, os.O_RDONLY)
-            try:
-                found = os.pread(file, size, int(offset))
-            finally:
-                os.close(file)
+            with open_regular(path) as file:
+                found = os.pread(file.fileno(), size, int(offset))
         except OSError as error:
-            raise DataError(f"cannot read image {path}: {error.strerror}") from error
+            raise DataError(f"cannot read image {path}: {error}") from error
         if len(found) < size:
             raise DataError(f"{path} has become shorter since it was opened: restore it")
         return found
 
 
-def _samples(shard: Path) -> dict[str, tuple[tarfile.TarInfo, str | None]]:
-    """Key -> image and text of the label."""
+def _samples(shard: Path, largest: int, unread: Counter[str]) -> dict[str, tuple[tarfile.TarInfo, str | None]]:
+    """Key -> image and text of the label; images in formats that are not read are counted."""
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, str] = {}
-    with open(shard, "rb") as file:
+    with _opened(shard) as file:
         for member in _members(shard, file):
             folder, _, base = member.name.removeprefix("./").rpartition("/")
             stem, _, suffix = base.partition(".")
             key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
-            if suffix in IMAGES:
+            if f".{suffix}" in UNREAD:
+                unread[f".{suffix}"] += 1
+            elif f".{suffix}" in SUFFIXES:
                 if key in images:
                     raise DataError(f"{shard}: the sample {key!r} has several images or occurs twice: one is expected")
-                _check_size(shard, member, "image")
+                _check_size(shard, member, "image", largest)
                 images[key] = member
             elif suffix in LABELS:
-                _check_size(shard, member, "label")
+                _check_size(shard, member, "label", _LARGEST_LABEL)
                 text = os.pread(file.fileno(), member.size, member.offset_data).decode("utf-8", "replace")
                 found = _label(text, suffix, f"{shard}: {member.name}")
                 if found is not None and (suffix == "cls" or key not in labels):
@@ -119,6 +126,13 @@ def _samples(shard: Path) -> dict[str, tuple[tarfile.TarInfo, str | None]]:
     if alone:
         raise DataError(f"{shard}: {len(alone)} samples have a label and no image ({', '.join(alone[:3])}): write both")
     return {key: (image, labels.get(key)) for key, image in images.items()}
+
+
+def _opened(shard: Path) -> BinaryIO:
+    try:
+        return open_regular(shard)
+    except OSError as error:
+        raise DataError(f"cannot read shard {shard} ({error}): restore or remove it") from error
 
 
 def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
@@ -139,11 +153,9 @@ def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
         raise DataError(f"{shard} is damaged at byte {archive.offset}: restore it")
 
 
-def _check_size(shard: Path, member: tarfile.TarInfo, kind: str) -> None:
-    if member.size > LARGEST[kind]:
-        raise DataError(
-            f"{shard}: {member.name} has {member.size} bytes, expected at most {LARGEST[kind]} for one {kind}"
-        )
+def _check_size(shard: Path, member: tarfile.TarInfo, kind: str, largest: int) -> None:
+    if member.size > largest:
+        raise DataError(f"{shard}: {member.name} has {member.size} bytes, expected at most {largest} for one {kind}")
 
 
 def _label(text: str, suffix: str, where: str) -> str | None:

@@ -28,15 +28,18 @@ class ImageSource(Protocol):
     Attributes:
         classes: class names, index = label, or ``None``.
         ids: one stable name per sample: the POSIX path relative to the root, or the index as text.
-        sizes: bytes of each sample's source (file size, or bytes of the pixels).
     """
 
     classes: Sequence[str] | None
     ids: Sequence[str]
-    sizes: Sequence[int]
 
     def __len__(self) -> int:
         """Number of samples."""
+        ...
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each sample's source (file size, or bytes of the pixels)."""
         ...
 
     def image(self, index: int) -> Image:

@@ -2,16 +2,20 @@
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from graphkd.data.decoding import MAX_MEGAPIXELS, decoded, positive
+from graphkd.data.files import open_regular
 from graphkd.data.source import ImageSource
 from graphkd.errors import DataError, OptionError
 from graphkd.paths import local_path
@@ -25,9 +29,11 @@ class FileSource:
         ids: POSIX paths of the images, relative to ``root``.
         targets: labels, or ``None`` for unlabelled images.
         classes: class names, index = label.
+        max_megapixels: most pixels of an image that is decoded, in millions; see
+            :func:`graphkd.data.decoding.decoded`.
 
-    Raises: DataError for no image, a missing file, a label without a class, and from :meth:`image` for an unreadable
-        file; the message names the path.
+    Raises: DataError for no image and a label without a class, and from :meth:`image` and :meth:`content_hash` for an
+        unreadable file: a missing one, a dangling link, a pipe; the message names the path.
     """
 
     def __init__(
@@ -36,30 +42,43 @@ class FileSource:
         ids: Sequence[str],
         targets: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         _check(f"folder {root}", len(ids), targets, classes)
         self.root = local_path(root)
         self.ids: Sequence[str] = ids
         self.classes: Sequence[str] | None = classes
-        self.sizes: Sequence[int] = [_file_size(os.path.join(self.root, name)) for name in ids]
+        self.max_megapixels = positive(max_megapixels)
         self._targets = None if targets is None else np.asarray(targets)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each file; 0 for what is no file, which :meth:`image` refuses by name.
+
+        Asked of the disk once, and not before it is needed: that takes longer than listing the files.
+        """
+        return [_file_size(os.path.join(self.root, name)) for name in self.ids]
+
     def image(self, index: int) -> Image.Image:
         """The file decoded to RGB, upright (EXIF orientation applied). Raises: DataError that names the file."""
         path = self.root / self.ids[index]
-        return decoded(path, str(path))
+        return decoded(path, str(path), self.max_megapixels)
 
     def target(self, index: int) -> int | None:
         """The label, or ``None``."""
         return None if self._targets is None else int(self._targets[index])
 
     def content_hash(self, index: int) -> str:
-        """SHA-256 of the file."""
-        with open(self.root / self.ids[index], "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 of the file. Raises: DataError that names it."""
+        path = self.root / self.ids[index]
+        try:
+            with open_regular(path) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"cannot read image {path} ({error}): repair or remove it") from error
 
 
 class ArraySource:
@@ -118,10 +137,14 @@ class SourceSubset:
                 f"found {len(self.indices)}, outside: {outside[:5]}, more than once: {twice[:5]}"
             )
         self.ids: Sequence[str] = [source.ids[index] for index in self.indices]
-        self.sizes: Sequence[int] = [source.sizes[index] for index in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @cached_property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each sample."""
+        return [self.source.sizes[index] for index in self.indices]
 
     def image(self, index: int) -> Image.Image:
         """The image of the subset's sample ``index``."""
@@ -197,44 +220,12 @@ def _decoding_errors(source: ImageSource, workers: int) -> Iterator[DataError | 
             yield from pool.map(attempt, chunk)
 
 
-def decoded(file: Path | BinaryIO, name: str) -> Image.Image:
-    """An image file as RGB, upright. Raises: DataError that names it, whatever its decoder raises."""
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return to_rgb(_upright(image))
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise anything on broken bytes: whatever it is, the file is to blame
-        raise DataError(
-            f"cannot read image {name} ({type(error).__name__}: {error}): "
-            "repair or remove it, or ask for unreadable images to be skipped"
-        ) from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Grey (8 and 16 bit), palette, alpha and CMYK images as RGB; alpha is dropped, as torchvision's loader does."""
-    if image.mode == "F":
-        raise ValueError("float pixels have no known range: save the image with 8 or 16 bit")
-    if image.mode.startswith("I"):  # convert() would clip 16 bit at 255: almost everything white
-        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
 def _file_size(path: str) -> int:
     try:
-        return os.stat(path).st_size
-    except OSError as error:
-        raise DataError(f"cannot read image {path}: {error.strerror} (missing, or a broken link)") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are decoded already: broken metadata alone does not make an image unreadable
-        return image
+        found = os.stat(path)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _check(what: str, count: int, targets: Any, classes: Sequence[str] | None) -> None:

@@ -1,6 +1,7 @@
 """The commands on small folders of real images, from the first to the last."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -11,6 +12,15 @@ from graphkd.training.checkpoint import student_weights
 from graphkd.training.loop import Trainer
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers ''"
+
+
+def test_images_whose_names_are_no_utf8(graphkd, class_folders, teacher, tmp_path):
+    for folder in (tmp_path / "images").iterdir():
+        first = next(folder.iterdir())
+        os.rename(first, os.fsencode(folder) + b"/caf\xe9.png")
+    answer = graphkd(f"distill --data images {teacher} --run one --quiet --no-report {SMALL} --epochs 1")
+    assert answer.code == 0, answer.err
+    assert graphkd(f"inspect --data images {teacher} --json").code == 0
 
 
 def test_embed_then_distill_asks_the_teacher_no_more(graphkd, class_folders, teacher):

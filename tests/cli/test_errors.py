@@ -72,6 +72,7 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     (f"distill --data photos {TEACHER} --warmup-epochs 200", "--warmup-epochs must be < epochs = 100, found 200.0", "--warmup-epochs: epochs of linear"),
     (f"distill --data photos {TEACHER} --precision fp61", "unknown precision 'fp61'; did you mean 'fp16'?", "choose one of no, bf16, fp16"),
     (f"distill --data photos {TEACHER} --augment crpo", "unknown value of --augment 'crpo'; did you mean 'crop'?", "choose one of auto, crop"),
+    (f"distill --data photos {TEACHER} --max-megapixels 0", "--max-megapixels must be > 0, found 0.0", "give --max-megapixels 64"),
     (f"distill --data photos {TEACHER} --size 0", "--size must be >= 1, found 0", "give --size 1 or more"),
     (f"distill --data photos {TEACHER} --held-out 2", "--held-out is a share in [0, 1), found 2.0", "give --held-out 0.2"),
     (f"distill --data photos {TEACHER} --val nowhere", "there is no folder --val nowhere", "give a folder with one folder"),
@@ -165,7 +166,7 @@ def test_none_of_these_loads_torch(place):
 
 LATER = [  # found in the images, the teacher or the method, before the teacher sees an image
     ("embed --data loose --out x {t}", "tells classes apart by their names, and these images have none", "give --classes names.txt"),
-    ("embed --data empty --out x {t}", "empty holds no image", "expected files that end in .bmp"),
+    ("embed --data empty --out x {t}", "empty holds no image", "expected files that end in .avif"),
     ("embed --data codes --out x {t}", "class folders look like codes", "pass class names from a file with one line"),
     ("embed --data lonely --out x {t}", "one class is nothing to learn", "pass that folder, or --layout flat for unlabelled images"),
     ("embed --data images --out x {t} --device cuda:99", "there is no device 'cuda:99'", "give --device auto, or see graphkd doctor"),
@@ -242,6 +243,15 @@ def test_an_image_that_cannot_be_read(graphkd, class_folders, teacher, tmp_path)
     assert answer.code == 2
     assert "cannot read image images/one/zz.png" in answer.err[-2]
     assert "repair or remove it, or give --on-error skip" in answer.err[-1]
+
+
+def test_an_image_of_too_many_pixels(graphkd, class_folders, teacher, tmp_path):
+    answer = graphkd(f"embed --data images --out x {teacher} --max-megapixels 0.00001")
+    assert answer.code == 2
+    assert "which count as 0.01 megapixels; the limit is 1e-05 megapixels" in answer.err[-2]
+    assert answer.err[-1] == (
+        "try:   make the image smaller, allow it with --max-megapixels 0.01, or give --on-error skip"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs the processes would look for each other")

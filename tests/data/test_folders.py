@@ -1,10 +1,17 @@
 import os
+import shutil
 
 import pytest
 from PIL import Image
 
+from graphkd.data.embed import embed
 from graphkd.data.folders import FlatFolderSource, ImageFolderSource, open_folder, split_folder
+from graphkd.data.sources import readable
+from graphkd.data.store import EmbeddingStore
+from graphkd.data.transforms import CenterView
+from graphkd.data.views import Views
 from graphkd.errors import DataError, OptionError
+from tests.data.store_fakes import TinyTeacher
 
 
 @pytest.fixture
@@ -181,17 +188,124 @@ def test_unknown_layout():
         open_folder(".", layout="tree")
 
 
-def test_links_are_followed_and_a_circle_is_named(fill):
-    root = fill("ant/1.png", "bee/1.png")
-    os.symlink(root / "ant", root / "cat")
-    assert open_folder(root).ids == ["ant/1.png", "bee/1.png", "cat/1.png"]
+# links and other entries -------------------------------------------------------------------------------------------
+
+
+def told(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_links_are_followed(fill, caplog):
+    root = fill("ant/1.png", "bee/1.png", ".hidden/2.png", ".hidden/deep/3.png")
+    os.symlink(root / ".hidden", root / "cat")
+    os.symlink(root / "ant" / "1.png", root / "cat" / "ant.png")
+    assert open_folder(root).ids == ["ant/1.png", "bee/1.png", "cat/2.png", "cat/ant.png", "cat/deep/3.png"]
+    assert not told(caplog)
+
+
+def test_folder_is_read_once_in_a_class_and_under_its_own_path(fill, caplog):
+    root = fill("ant/z/1.png", "bee/1.png", "bee/y/2.png")
+    os.symlink(root / "ant" / "z", root / "ant" / "a")
     os.symlink(root, root / "bee" / "up")
-    with pytest.raises(DataError, match="links to a folder above itself"):
-        open_folder(root)
+    os.symlink(".", root / "bee" / "self")
+    source = open_folder(root)
+    assert source.ids == ["ant/z/1.png", "bee/1.png", "bee/y/2.png"]
+    assert [source.target(i) for i in range(3)] == [0, 1, 1]
+    assert told(caplog) == [
+        f"{root}: linked folders that lead to a folder read already, or above themselves, are left out: "
+        "3 (ant/a, bee/self, bee/up)"
+    ]
 
 
-def test_a_broken_link_is_named(fill):
-    root = fill("ant.png")
-    os.symlink(root / "nowhere.png", root / "bee.png")
-    with pytest.raises(DataError, match=r"bee\.png.*a broken link"):
-        open_folder(root)
+def test_class_that_links_to_the_root_holds_no_image(fill):
+    root = fill("ant/1.png", "bee/1.png")
+    os.symlink(root, root / "cat")
+    with pytest.raises(DataError, match=r"class folder .*cat holds no image"):
+        ImageFolderSource(root)
+
+
+def test_folder_below_a_link_is_read_once_too(fill, caplog):
+    root = fill("photos/1.png", ".all/deep/2.png", ".all/3.png")
+    os.symlink(root / ".all" / "deep", root / "photos" / "a")
+    os.symlink(root / ".all", root / "photos" / "b")
+    assert open_folder(root, layout="flat").ids == ["photos/1.png", "photos/a/2.png", "photos/b/3.png"]
+    assert "1 (photos/b/deep)" in told(caplog)[0]
+
+
+def test_links_that_double_at_each_level_give_each_image_once(fill, caplog):
+    root = fill(".20/1.png")
+    for level in range(20):
+        (root / f".{level}").mkdir()
+        for name in "ab":
+            os.symlink(root / f".{level + 1}", root / f".{level}" / name)
+    os.symlink(root / ".0", root / "start")
+    assert len(open_folder(root, layout="flat")) == 1
+    assert "are left out: 20 (start/a/a/" in told(caplog)[0]
+
+
+def test_folder_of_two_classes_counts_in_both_and_is_told(fill, caplog):
+    root = fill("ant/1.png", "bee/1.png", "bee/deep/1.png")
+    os.symlink(root / "bee" / "deep", root / "ant" / "more")
+    source = open_folder(root)
+    assert source.ids == ["ant/1.png", "ant/more/1.png", "bee/1.png", "bee/deep/1.png"]
+    assert [source.target(i) for i in range(4)] == [0, 0, 1, 1]
+    assert told(caplog) == [f"{root}: folders that belong to two classes count in both: 1 (ant/more = bee/deep)"]
+
+
+def test_training_and_scored_images_may_be_one_folder(fill, caplog):
+    root = fill("all/ant/1.png", "all/bee/1.png")
+    for split in ("train", "val"):
+        os.symlink(root / "all", root / split)
+    assert open_folder(root / "train").ids == open_folder(root / "val").ids == ["ant/1.png", "bee/1.png"]
+    assert not told(caplog)
+
+
+def test_entry_that_is_no_file_is_a_bad_image(fill, caplog):
+    root = fill(*(f"{i}.png" for i in range(4)))
+    os.symlink("nowhere.png", root / "dangling.png")
+    os.symlink("loop.png", root / "loop.png")
+    os.mkfifo(root / "pipe.png")
+    (root / "folder.png").mkdir()
+    source = open_folder(root)
+    assert len(source) == 7
+    assert told(caplog) == [
+        f"{root}: images that are no regular files, or lead nowhere, cannot be read: 3 (dangling.png, loop.png, pipe.png)"
+    ]
+    with pytest.raises(DataError, match=r"cannot read image .*dangling\.png.*No such file"):
+        readable(source)
+    left, skipped = readable(source, on_error="skip", max_share=0.5)
+    assert left.ids == ["0.png", "1.png", "2.png", "3.png"]
+    assert skipped == ["dangling.png", "loop.png", "pipe.png"]
+
+
+def test_suffixes_that_are_read_and_those_that_are_counted(fill, caplog):
+    root = fill("a.jfif", "b.JPE", "c.webp", "d.jp2", "e.pbm")
+    for name in ("f.heic", "g.HEIC", "h.svg", "notes.txt", ".i.heic"):
+        (root / name).write_text("x")
+    assert open_folder(root).ids == ["a.jfif", "b.JPE", "c.webp", "d.jp2", "e.pbm"]
+    assert told(caplog) == [
+        f"{root}: images in formats that are not read are left out: 2 .heic, 1 .svg; convert them to .png"
+    ]
+
+
+def test_names_that_are_not_utf8(fill):
+    root = fill("ant/1.png", "bee/1.png")
+    shutil.copy(root / "ant" / "1.png", os.fsencode(root / "ant") + b"/caf\xe9.png")
+    source = open_folder(root)
+    assert source.ids == ["ant/1.png", "ant/caf\udce9.png", "bee/1.png"]
+    assert source.image(1).size == (4, 4)
+    store = embed(TinyTeacher(), source, root / "store", transform=CenterView(4), progress=False)
+    assert EmbeddingStore(store.path).ids == source.ids
+    assert len(next(iter(Views(source, student=CenterView(4)).loader(3))).index) == 3
+
+
+def test_listing_asks_nothing_of_the_single_files(fill, monkeypatch):
+    root = fill("ant/1.png", "bee/1.png")
+    for i in range(200):
+        (root / "ant" / f"{i}.jpg").touch()
+    asked = []
+    for name in ("stat", "lstat", "open"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, call=call, **more: asked.append(args) or call(*args, **more))
+    assert len(open_folder(root)) == 202
+    assert len(asked) < 100

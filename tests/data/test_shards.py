@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -13,7 +14,7 @@ from graphkd import Views, embed, open_folder
 from graphkd.data.shards import ShardSource
 from graphkd.data.sources import readable
 from graphkd.data.transforms import CenterView
-from graphkd.errors import DataError
+from graphkd.errors import DataError, OptionError
 from tests.data.store_fakes import TinyTeacher
 
 
@@ -230,6 +231,45 @@ def test_links_and_devices_are_no_images(tmp_path):
     assert source.ids == ["a.tar/../2"]
     assert source.image(0).size == (8, 8)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar"]
+
+
+def test_shard_that_is_no_regular_file_is_named(shards):
+    os.mkfifo(shards / "a.tar")
+    with pytest.raises(DataError, match=r"cannot read shard .*a\.tar \(it is no regular file\): restore or remove it"):
+        open_folder(shards, layout="shards")
+    (shards / "a.tar").unlink()
+    (shards / "b.tar").mkdir()
+    with pytest.raises(DataError, match=r"cannot read shard .*b\.tar"):
+        open_folder(shards, layout="shards")
+
+
+def test_shard_that_becomes_a_pipe_is_not_waited_for(shards):
+    source = open_folder(shards)
+    (shards / "train-0002.tar").unlink()
+    os.mkfifo(shards / "train-0002.tar")
+    with pytest.raises(DataError, match=r"train-0002\.tar.*no regular file"):
+        source.image(11)
+
+
+def test_images_in_other_formats(tmp_path, caplog):
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    write(tmp_path / "a.tar", [("1.jfif", encoded(1, "jpeg")), ("2.png", eps), ("3.heic", b"x"), ("4.heic", b"x")])
+    source = open_folder(tmp_path)
+    assert source.ids == ["a.tar/1", "a.tar/2"]
+    with pytest.raises(DataError, match=r"a\.tar/2 \(its bytes are none of"):
+        source.image(1)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "images in formats that are not read are left out: 2 .heic; convert them to .png"
+    )
+
+
+def test_limit_of_pixels_holds_in_shards(shards):
+    assert open_folder(shards, max_megapixels=64e-6).image(0).size == (8, 8)
+    with pytest.raises(DataError, match=r"train-0000\.tar/000000 has 8 x 8 pixels .*the limit is 6e-05 megapixels"):
+        open_folder(shards, max_megapixels=60e-6).image(0)
+    with pytest.raises(OptionError, match="max_megapixels > 0"):
+        ShardSource(shards, max_megapixels=0)
 
 
 def test_a_shard_that_shrinks_later(shards):

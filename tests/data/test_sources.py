@@ -1,5 +1,5 @@
 import hashlib
-import warnings
+import os
 
 import numpy as np
 import pytest
@@ -15,86 +15,45 @@ def paint(path, colour=(200, 30, 40), size=(6, 4), mode="RGB", **options):
     return path
 
 
-def only(path):
-    return FileSource(path.parent, [path.name]).image(0)
+def test_missing_file_is_a_bad_image_that_is_named(tmp_path):
+    source = FileSource(tmp_path, [paint(tmp_path / "a.png").name, "b.png"])
+    assert source.sizes[0] > 0 == source.sizes[1]
+    for read in (source.image, source.content_hash):
+        with pytest.raises(DataError, match=r"cannot read image .*b\.png .*No such file.* or remove it"):
+            read(1)
+    (tmp_path / "c.png").symlink_to("c.png")
+    with pytest.raises(DataError, match=r"c\.png.*symbolic links"):
+        FileSource(tmp_path, ["c.png"]).image(0)
 
 
-@pytest.mark.parametrize(
-    ("mode", "name"),
-    [("L", "grey.png"), ("LA", "grey_alpha.png"), ("RGBA", "alpha.png"), ("P", "palette.gif"), ("CMYK", "print.jpg"),
-     ("1", "bits.png")],
-)  # fmt: skip
-def test_every_mode_becomes_rgb_of_the_same_colour(tmp_path, mode, name):
-    image = only(paint(tmp_path / name, colour=(255, 255, 255), mode=mode))
-    assert image.mode == "RGB"
-    assert image.size == (6, 4)
-    assert np.abs(np.asarray(image).astype(int) - 255).max() <= 6
+def test_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    source = FileSource(tmp_path, ["a.png"])
+    assert source.sizes == [0]
+    for read in (source.image, source.content_hash):
+        with pytest.raises(DataError, match=r"a\.png .*no regular file"):
+            read(0)
 
 
-def test_palette_with_transparency_warns_nobody(tmp_path):
-    image = Image.new("P", (3, 3), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    image.save(tmp_path / "p.png", transparency=bytes([0, 255]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert only(tmp_path / "p.png").getpixel((1, 1)) == (10, 20, 30)
+def test_sizes_are_asked_for_once_and_when_they_are_needed(tmp_path, monkeypatch):
+    names = [paint(tmp_path / f"{i}.png").name for i in range(5)]
+    asked, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: asked.append(path) or stat(path, **options))
+    source = FileSource(tmp_path, names)
+    part = source_subset(source, [3, 1])
+    assert not asked
+    assert part.sizes == [source.sizes[3], source.sizes[1]]
+    assert len(asked) == 5
 
 
-def test_sixteen_bit_grey_keeps_its_range(tmp_path):
-    values = np.array([[0, 256, 0x8000, 0xFFFF]], dtype=np.uint16)
-    Image.fromarray(values).save(tmp_path / "deep.png")
-    assert np.asarray(only(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 1, 128, 255]
-
-
-def test_exif_orientation_turns_the_image(tmp_path):
-    image = Image.new("RGB", (8, 4), "blue")
-    image.paste("red", (0, 0, 2, 4))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its side: rotate by 270 degrees to look at it
-    image.save(tmp_path / "turned.png", exif=exif)
-    upright = only(tmp_path / "turned.png")
-    assert upright.size == (4, 8)
-    assert upright.getpixel((1, 0)) == (255, 0, 0)
-    assert upright.getpixel((1, 7)) == (0, 0, 255)
-
-
-def test_broken_exif_alone_does_not_make_an_image_unreadable(tmp_path):
-    paint(tmp_path / "a.png", exif=b"Exif\x00\x00no such thing")
-    assert only(tmp_path / "a.png").size == (6, 4)
-
-
-def broken(tmp_path):
-    whole = paint(tmp_path / "whole.jpg", size=(64, 64)).read_bytes()
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "noise.png")
-    return {
-        "truncated.jpg": whole[: len(whole) // 2],
-        "truncated.png": (tmp_path / "noise.png").read_bytes()[:3000],
-        "text.png": b"this is no image",
-        "empty.png": b"",
-    }
-
-
-@pytest.mark.parametrize("name", ["truncated.jpg", "truncated.png", "text.png", "empty.png"])
-def test_unreadable_image_is_named(tmp_path, name):
-    (tmp_path / name).write_bytes(broken(tmp_path)[name])
-    with pytest.raises(DataError, match=f"cannot read image .*{name}.*repair or remove it"):
-        only(tmp_path / name)
-
-
-def test_vanished_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read image .*a\.png: No such file"):
-        FileSource(tmp_path, ["a.png"])
-    source = FileSource(tmp_path, [paint(tmp_path / "a.png").name])
-    (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match=r"a\.png.*FileNotFoundError"):
-        source.image(0)
-
-
-def test_float_pixels_are_refused_with_the_remedy(tmp_path):
-    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "f.tiff")
-    with pytest.raises(DataError, match="save the image with 8 or 16 bit"):
-        only(tmp_path / "f.tiff")
+def test_limit_of_pixels_is_checked(tmp_path):
+    name = paint(tmp_path / "a.png", size=(40, 30)).name
+    assert FileSource(tmp_path, [name], max_megapixels=0.0012).image(0).size == (40, 30)
+    with pytest.raises(DataError, match="limit is 0.0011 megapixels"):
+        FileSource(tmp_path, [name], max_megapixels=0.0011).image(0)
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match=f"expected max_megapixels > 0, found {wrong}"):
+            FileSource(tmp_path, [name], max_megapixels=wrong)
 
 
 def test_file_hash_and_size_are_those_of_the_bytes(tmp_path):

@@ -1,16 +1,14 @@
-"""Checkpoints of a run, caches, images and names that somebody made to harm."""
+"""Checkpoints of a run, caches, folders and names that somebody made to harm."""
 
 import hashlib
 import json
 import pickle
 import struct
-import zlib
 
 import torch
 
 from graphkd.data.class_names import read_class_names
 from graphkd.data.folders import open_folder
-from graphkd.data.sources import readable
 from graphkd.errors import StoreError
 from graphkd.teachers.text_cache import TextCache
 from graphkd.training.checkpoint import Checkpoints
@@ -80,7 +78,7 @@ def checkpoint_folder_with_a_strange_name(place, payload):
     checkpoints.newest()
 
 
-# caches, images, names -----------------------------------------------------------------------------------------------
+# caches, folders, names -----------------------------------------------------------------------------------------------
 
 
 @hostile
@@ -93,32 +91,6 @@ def text_cache_of_pickles(place, payload):
     (cache.folder / "manifest.json").write_text("[" * 100_000)
     cache.write_manifest(["{}"])
     raise StoreError("as every case does: nothing was taken from the cache")
-
-
-def png(width, height, data):
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def image(name, data):
-    """A case with one image that is none."""
-
-    def case(place, payload):
-        (place / "photos").mkdir()
-        (place / "photos" / "a.png").write_bytes(data(payload) if callable(data) else data)
-        readable(open_folder(place / "photos", ["cat"], "flat"))
-
-    case.__name__ = f"image_{name}"
-    hostile(case)
-
-
-image("bomb", png(60_000, 60_000, zlib.compress(bytes(1 << 20))))
-image("pickle", pickle.dumps)
-image("zip", b"PK\x03\x04" + bytes(100))
-image("script", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
 
 
 @hostile
