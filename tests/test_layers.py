@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
     "graphkd_kernels",
     "errors typing traffic",
-    "registry",
+    "registry files",
     "features losses distributed pooling",
     "edge_ops",
     "row_ops",

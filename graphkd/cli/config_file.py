@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from graphkd.cli.errors import UsageError
+from graphkd.files import write_file
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -66,7 +67,4 @@ def read_config(path: Path) -> dict[str, Any]:
 def write_config(path: Path, command: str, values: Mapping[str, Any]) -> None:
     """The resolved options of a command, ready for its ``--config``."""
     body = yaml.safe_dump({"command": command, **values}, sort_keys=False, allow_unicode=True, width=120)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(f"# graphkd {command} --config {path.name}\n{body}", encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, f"# graphkd {command} --config {path.name}\n{body}")

@@ -13,6 +13,7 @@ from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
 from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.errors import CheckpointError
+from graphkd.files import write_json
 from graphkd.huggingface import PREFIX
 from graphkd.students import create_student
 from graphkd.tap import Tap
@@ -22,7 +23,6 @@ from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.hub import is_clip
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.training.checkpoint import check_weights, student_weights
-from graphkd.training.files import write_json
 
 STUDENT = "student.json"
 _CONFIGS = ("open_clip_config.json", "config.json")
@@ -88,7 +88,6 @@ def teacher_view(teacher: Teacher, size: int | None = None) -> CenterView | Resi
 def save_student(run: Path, name: str, tap: Tap, classes: Sequence[str] | None, size: int) -> None:
     """What is needed to build the student of a run again."""
     mean, std = (None if value is None else value.flatten().tolist() for value in (tap.mean, tap.std))
-    run.mkdir(parents=True, exist_ok=True)
     facts = {"student": name, "num_classes": tap.num_classes, "classes": classes and list(classes), "size": size}
     write_json(run / STUDENT, facts | {"mean": mean, "std": std})
 

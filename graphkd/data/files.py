@@ -1,8 +1,6 @@
-"""Files that are whole or absent: written at once, and read only if they fit their digest."""
+"""Files of a store: JSON that ends in its own digest, and files that are read only if they fit theirs."""
 
 import json
-import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,46 +11,17 @@ import torch
 
 from graphkd.data.fingerprint import digest
 from graphkd.errors import StoreError
+from graphkd.files import write_file
 
 JSON_LIMIT = 1 << 26  # bytes; Python's objects of a hostile one take about twenty times as much
 _OWN = "digest_of_this"
 _LAST = len(f',\n "{_OWN}": "{"0" * 64}"\n}}')
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to the disk, rename: a reader sees the old file or the whole new one.
-
-    The temporary name is drawn at random and must be new, so that writers of the same file do not meet, and a link that
-    waits there is not followed.
-
-    Raises: StoreError where the disk is full or the folder cannot be written; the old file stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name itself must survive a power cut
-        finally:
-            os.close(folder)
-    except OSError as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"cannot write {path} ({len(data)} bytes): {error.strerror}; what was finished is kept: free some space "
-            "or give a folder that can be written, and run again"
-        ) from error
-
-
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
     """Write a JSON object whose last entry is the SHA-256 of the text before it; returns that digest.
 
-    Raises: StoreError for a text larger than what :func:`read_json` reads.
+    Raises: StoreError for a text larger than what :func:`read_json` reads; FileError where it cannot be written.
     """
     text = json.dumps(body, indent=1, allow_nan=False).removesuffix("\n}")
     own = digest(text)

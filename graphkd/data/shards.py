@@ -77,6 +77,12 @@ class ShardSource:
         """SHA-256 of the image's bytes."""
         return hashlib.sha256(self._bytes(index)).hexdigest()
 
+    def written(self, index: int) -> int:
+        """When the image's shard was last written, in ns since 1970."""
+        number, _ = self._places[index]
+        path: Path = self.root / self.shards[number]
+        return path.stat().st_mtime_ns
+
     def _bytes(self, index: int) -> bytes:
         number, offset = self._places[index]
         path, size = self.root / self.shards[number], self.sizes[index]

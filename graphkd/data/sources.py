@@ -60,6 +60,10 @@ class FileSource:
         with open(self.root / self.ids[index], "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def written(self, index: int) -> int:
+        """When the file was last written, in ns since 1970."""
+        return (self.root / self.ids[index]).stat().st_mtime_ns
+
 
 class ArraySource:
     """Images in memory; ids are the index as text.
@@ -133,6 +137,11 @@ class SourceSubset:
     def content_hash(self, index: int) -> str:
         """SHA-256 of its bytes."""
         return self.source.content_hash(self.indices[index])
+
+    def written(self, index: int) -> int | None:
+        """When its file was last written, in ns since 1970; ``None`` where the source knows of no files."""
+        of = getattr(self.source, "written", None)
+        return None if of is None else of(self.indices[index])
 
 
 def source_subset(source: ImageSource, indices: Sequence[int]) -> SourceSubset:

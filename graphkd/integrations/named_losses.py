@@ -10,9 +10,9 @@ from graphkd.data.batch import Batch
 from graphkd.data.epochs import EpochBatches
 from graphkd.errors import DistributedError
 from graphkd.features import Features
+from graphkd.files import write_file
 from graphkd.losses import Losses
 from graphkd.tap import Tap
-from graphkd.training.files import write_file
 from graphkd.typing import Tensor
 
 Teaching = Callable[[Batch], Features] | None
@@ -39,7 +39,6 @@ def save_student(student: nn.Module, path: Path | str) -> Path:
     from safetensors.torch import save_model
 
     path, model = Path(path), student.model if isinstance(student, Tap) else student
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, lambda temporary: save_model(model, str(temporary)))
     return path
 

@@ -2,12 +2,12 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from graphkd.files import write_file, write_json
 from graphkd.teachers.digests import json_digest, tensor_digest
 from graphkd.teachers.templates import fill
 from graphkd.typing import Float, Tensor
@@ -19,8 +19,8 @@ _ENTRY = "text"
 class TextCache:
     """Embeddings of one text tower and one list of classes: a folder with a safetensors file per template.
 
-    Each file carries the SHA-256 of its own tensor, so that a damaged or half-written one is found and computed again;
-    ``manifest.json`` says what the folder belongs to. Files are written to a temporary name and renamed.
+    Each file carries the SHA-256 of its own tensor, so that a damaged one is found and computed again;
+    ``manifest.json`` says what the folder belongs to.
 
     Args:
         root: folder of all caches; this one is a folder in it, named by the digest of ``facts`` and ``classes``.
@@ -55,13 +55,10 @@ class TextCache:
 
     def write(self, template: str, texts: Float[Tensor, "c d"]) -> None:
         """Keep the embeddings of a template."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        path = self.path(template)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         metadata = {"template": template, "sha256": tensor_digest([(_ENTRY, texts)])}
-        save_file({_ENTRY: texts.contiguous()}, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        write_file(self.path(template), save({_ENTRY: texts.contiguous()}, metadata=metadata))
 
     def write_manifest(self, templates: Iterable[str]) -> None:
         """Say what the folder belongs to and which file holds which template."""
@@ -72,9 +69,7 @@ class TextCache:
                 files = {**json.loads(path.read_text(encoding="utf-8"))["files"], **files}
             except (ValueError, KeyError, TypeError, RecursionError):
                 self._damaged(path, "it is not the JSON that was written")
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({**self._owner, "files": files}, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, {**self._owner, "files": files})
 
     def path(self, template: str) -> Path:
         """The file of a template."""

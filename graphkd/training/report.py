@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from torch import nn
 
-from graphkd.training.files import write_file
+from graphkd.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
 _NOTE = (
@@ -129,5 +129,5 @@ def write_report(
     for caption, picture in (pictures or {}).items():
         link = quote(Path(os.path.relpath(picture, path.parent)).as_posix())
         parts.append(f"![{_plain(caption)}]({link})\n\n{_plain(caption)}")
-    write_file(path, lambda temporary: temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
+    write_file(path, "\n\n".join(parts) + "\n")
     return f"{text_table(rows, teacher)}\n{_NOTE}"

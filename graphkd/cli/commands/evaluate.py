@@ -17,7 +17,7 @@ from graphkd.cli.scoring import facts, teacher_scores, text
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
-from graphkd.training.files import write_json
+from graphkd.files import write_json
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.typing import Tensor
 

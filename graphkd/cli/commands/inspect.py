@@ -17,7 +17,7 @@ from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView, ResizeView
 from graphkd.data.views import Views
 from graphkd.features import Features
-from graphkd.training.files import write_json
+from graphkd.files import write_json
 
 _THUMBNAIL: Final = 48  # pixels of an image in a picture
 
