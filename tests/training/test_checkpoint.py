@@ -140,6 +140,17 @@ def test_a_kill_while_an_old_one_is_removed_leaves_no_half_one(tmp_path, monkeyp
     assert not list(kept.folder.glob(".*"))
 
 
+def test_a_link_under_a_checkpoints_name_is_replaced_and_not_followed(tmp_path):
+    kept = folder(tmp_path)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    kept.folder.mkdir()
+    kept.path(5).symlink_to(tmp_path / "outside")
+    kept.save(5, STATE)
+    assert not kept.path(5).is_symlink()
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+
+
 def test_foreign_names_are_no_checkpoints(tmp_path):
     kept = folder(tmp_path)
     kept.save(1, STATE)
