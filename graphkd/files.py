@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,11 @@ def one_writer(folder: Path, part: str = "writer") -> Iterator[None]:
 
 
 def _sign(handle: int) -> None:
-    """Say in the lock's file who holds it."""
+    """Say in the lock's file who holds it; on a full disk the lock holds without a name."""
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
 
 
 def _holder(path: Path) -> str:

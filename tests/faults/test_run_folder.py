@@ -215,7 +215,7 @@ def test_edited_checkpoints_are_noticed(interrupted, tmp_path, fault_seed, caplo
 
 @pytest.mark.faults
 def test_edited_checkpoints_are_noticed_in_full(interrupted, tmp_path, fault_seed, caplog, record_figure):
-    edits(20 * len(KINDS), fault_seed, interrupted, tmp_path, caplog, record_figure)
+    edits(10 * len(KINDS), fault_seed, interrupted, tmp_path, caplog, record_figure)
 
 
 @pytest.fixture
