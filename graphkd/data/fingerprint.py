@@ -48,10 +48,14 @@ def content_fingerprint(source: ImageSource) -> str:
     return digest(canonical([_readable(source.content_hash, at * len(source) // count) for at in range(count)]))
 
 
-def time_fingerprint(source: ImageSource) -> str | None:
+def time_fingerprint(source: ImageSource | None) -> str | None:
     """Hash of the times at which a source's files were last written; ``None`` for one that knows of no files."""
     written = getattr(source, "written", None)
-    return None if written is None else digest(canonical([_readable(written, at) for at in range(len(source))]))
+    return (
+        None
+        if source is None or written is None
+        else digest(canonical([_readable(written, at) for at in range(len(source))]))
+    )
 
 
 def _readable(ask: Callable[[int], Any], index: int) -> Any:

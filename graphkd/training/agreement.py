@@ -72,38 +72,36 @@ def _name(part: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def deciding(config: TrainConfig, step: Step, source: ImageSource, seed: int) -> dict[str, Any]:
-    """What decides the student that a run ends with, JSON-ready: kept with the run, and compared when it is resumed.
+def of_method(config: TrainConfig, step: Step) -> dict[str, Any]:
+    """Options, distillers and task of a run, JSON-ready by name."""
+    return {**config.to_dict(), "distillers": described(step.distillers), "task": described(step.task)}
 
-    Args:
-        source: images to train on; some of them are read, see :func:`graphkd.data.fingerprint.content_fingerprint`.
-        seed: of the views.
-    """
-    data = {
-        "names and sizes": data_fingerprint(source),
-        "order": order_fingerprint(source.ids),
-        "content": content_fingerprint(source),
-    }
-    methods = {"distillers": described(step.distillers), "task": described(step.task)}
-    return {**config.to_dict(), "images": len(source), "views_seed": seed, "data": data, **methods}
+
+def of_source(source: ImageSource) -> dict[str, Any]:
+    """Images, JSON-ready by name; some of them are read, see :func:`graphkd.data.fingerprint.content_fingerprint`."""
+    names, order = data_fingerprint(source), order_fingerprint(source.ids)
+    return {"images": len(source), "data": {"names": names, "order": order, "content": content_fingerprint(source)}}
 
 
 def of_views(views: Views) -> dict[str, Any]:
-    """What decides the images that the networks see, JSON-ready."""
+    """What a run sees, JSON-ready by name; of views of one's own kind their number, seed and class."""
+    seed = {"views_seed": views.seed}
+    if not isinstance(views, Views):
+        return {"images": len(views), **seed, "views": _name(views)}
     sides = {"student": views.student.spec, "teacher": "shared" if views.teacher == "shared" else views.teacher.spec}
-    return {**sides, "labels": views.labels, "replay": views.replay and views.replay.manifest.identity}
+    replay = views.replay and views.replay.manifest.identity
+    return {**of_source(views.source), **seed, "views": {**sides, "labels": views.labels, "replay": replay}}
 
 
-def beside(step: Step, scored: Views | None, looks: Collection[int], teaches: bool) -> dict[str, Any]:
-    """What the processes of a run must have in common beside what decides its result, JSON-ready.
+def of_processes(step: Step, scored: Views | None, looks: Collection[int], teaches: bool) -> dict[str, Any]:
+    """What the processes of a run must have in common beside what decides its result, JSON-ready by name.
 
     Args:
         looks: epochs at which the student is looked at.
         teaches: whether there are features of a teacher.
     """
-    images = scored and {"views": of_views(scored), "names and sizes": data_fingerprint(scored.source)}
     parts = {name: f"{_name(type(part))}({part.extra_repr()})" for name, part in step.named_modules()}
-    facts = {"modules": parts, "scored": images, "looks": sorted(looks), "teaches": teaches}
+    facts = {"modules": parts, "scored": scored and of_views(scored), "looks": sorted(looks), "teaches": teaches}
     return {**facts, "gather_limit": distributed.current_gather_limit(), "versions": versions()}
 
 

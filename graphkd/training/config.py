@@ -6,7 +6,6 @@ from typing import Any
 
 from graphkd.errors import CheckpointError, OptionError
 from graphkd.registry import unknown
-from graphkd.training.tree import differing
 
 _MOST = 12  # differences that a message lists
 PRECISIONS = ("no", "bf16", "fp16")
@@ -138,6 +137,8 @@ class TrainConfig:
 
         Raises: CheckpointError that names each difference.
         """
+        from graphkd.training.tree import differing  # with torch, which the command line reads options without
+
         names = [name for name in now if name in earlier and name not in _FREE]
         found = differing([{name: each[name] for name in names} for each in (earlier, now)])
         if found:

@@ -21,7 +21,7 @@ from graphkd.features import Features
 from graphkd.files import one_writer
 from graphkd.losses import Losses
 from graphkd.step import Step
-from graphkd.training.agreement import beside, deciding, of_views, require_agreement
+from graphkd.training.agreement import of_method, of_processes, of_views, require_agreement
 from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
@@ -101,11 +101,12 @@ class Trainer:
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
         self.looks = Looks(watch, Path(run), config.epochs, self.accelerator)
-        self.options = {**deciding(config, step, views.source, views.seed), "views": of_views(views)}
-        self.written = time_fingerprint(views.source)
+        self.options = {**of_method(config, step), **of_views(views)}
+        self.written = time_fingerprint(getattr(views, "source", None))
         common = {name: value for name, value in self.options.items() if name not in LOCAL}
+        common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
         with told(self.run.saved, self.ranks.world):
-            require_agreement(self.ranks, {**common, **beside(step, scored, self.looks.due, features is not None)})
+            require_agreement(self.ranks, common)
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs

@@ -84,7 +84,7 @@ OTHER = {
     "views/labels is False on rank 0 and True on rank 1": {
         "views": lambda: Views(source(), student=RandomCropView(8, padding=1), seed=3, labels=True)
     },
-    "scored is None on rank 0": {"scored": lambda: Views(source(), student=CenterView(8), labels=True)},
+    "scored/images is absent on rank 0 and 16 on rank 1": {"scored": lambda: Views(source(), student=CenterView(8), labels=True)},
     "teaches is True on rank 0 and False on rank 1": {"features": None},
     "gather_limit is 1073741824 on rank 0 and 0 on rank 1": {"inside": lambda: distributed.gather_limit(0)},
     "versions/torch is ": {"inside": lambda: patch.object(record, "version", lambda name: "2.0.0")},

@@ -29,7 +29,7 @@ from graphkd.step import Step, labelled_cross_entropy
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
-from graphkd.training.agreement import deciding
+from graphkd.training.agreement import of_method, of_source
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.devices import Ranks, make_accelerator
 from graphkd.training.loop import Trainer
@@ -64,7 +64,7 @@ def run(config: Distill, console: Console) -> int:
 
     with ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(folder.path)))
-        folder.check(deciding(config.train, step, parts.train, config.train.seed), config.resume)
+        folder.check({**of_method(config.train, step), **of_source(parts.train)}, config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
             ranks.first(describe)
         again = f"graphkd distill --config {folder.path / 'run.yaml'} --resume"
