@@ -1,12 +1,12 @@
 """Result files: one environment each, rewritten after every row, so that an interrupted run keeps what it measured."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import same_versions, slug
+from graphkd.files import write_file
 
 Row = dict[str, Any]
 KEY = ("kind", "case", "shape", "dtype", "form", "axis")
@@ -45,10 +45,7 @@ class Results:
         """Keep a row, in place of an older one of the same cell, and write the file."""
         key = key_of(row)
         self.rows = [each for each in self.rows if key_of(each) != key] + [rounded(row)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.tmp")
-        draft.write_text(dumps({"environment": self.environment, "rows": self.rows}), encoding="utf-8")
-        os.replace(draft, self.path)
+        write_file(self.path, dumps({"environment": self.environment, "rows": self.rows}))
 
 
 def key_of(row: Row) -> tuple[Any, ...]:

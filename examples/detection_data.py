@@ -17,9 +17,9 @@ from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
 from graphkd.data.decoding import decoded
-from graphkd.data.files import open_regular
 from graphkd.errors import DataError
 from graphkd.paths import local_path
+from graphkd.text import open_regular
 
 Target = dict[str, Tensor]
 Sample = tuple[Tensor, Target]

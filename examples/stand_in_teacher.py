@@ -10,13 +10,14 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from torchvision.transforms.v2.functional import normalize
 
 from graphkd.data.source import ImageSource
 from graphkd.data.transforms import ResizeView
+from graphkd.files import write_file
 
 CONFIG = {
     "embed_dim": 128,
@@ -45,9 +46,8 @@ def train_stand_in(
     config, checkpoint = folder / "config.json", folder / "model.safetensors"
     if checkpoint.exists():
         return config, checkpoint
-    folder.mkdir(parents=True, exist_ok=True)
-    config.write_text(json.dumps(CONFIG))
-    (folder / "templates.txt").write_text("\n".join(templates))  # for graphkd distill --templates
+    write_file(config, json.dumps(CONFIG))
+    write_file(folder / "templates.txt", "\n".join(templates))  # for graphkd distill --templates
     torch.manual_seed(seed)
     model = open_clip.CLIP(**CONFIG)
     model.token_embedding.requires_grad_(False)  # random words serve as well, and 3 M parameters need no optimiser
@@ -57,9 +57,7 @@ def train_stand_in(
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
     tokens = torch.stack([tokenizer([template.format(name) for name in classes]) for template in templates])
     _fit(model, tokens, images, labels, epochs, batch_size)
-    part = checkpoint.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, part)
-    part.rename(checkpoint)
+    write_file(checkpoint, save({name: value.contiguous() for name, value in model.state_dict().items()}))
     return config, checkpoint
 
 

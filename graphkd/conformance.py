@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from graphkd.errors import DataError
+from graphkd.files import write_file
 from graphkd.golden import NOT_OFFERED, Entry, Expected, read
 from graphkd.text import in_markdown
 
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = table(paths)
     print(markdown(rows))
     if options.markdown:
-        options.markdown.write_text(page(rows))
+        write_file(options.markdown, page(rows))
     return 0 if conforms(rows) else 1
 
 

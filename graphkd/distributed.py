@@ -75,6 +75,11 @@ def gather_limit(size: int) -> Iterator[None]:
         _GATHER_LIMIT.reset(token)
 
 
+def current_gather_limit() -> int:
+    """Bytes, as :func:`gather_limit` set them; they must be the same on all ranks."""
+    return _GATHER_LIMIT.get()
+
+
 def too_large_to_gather(rows_of_ranks: Sequence[int], *nodes: Tensor) -> bool:
     """Whether these nodes of all ranks would pass the limit.
 

@@ -58,6 +58,14 @@ class CheckpointError(GraphKDError, ValueError):
     """A checkpoint is unreadable or belongs to another model."""
 
 
+class FileError(GraphKDError):
+    """A file cannot be written; the message says what is left and how to go on."""
+
+
+class LockedError(GraphKDError, RuntimeError):
+    """A folder is being written by another process; the message names it."""
+
+
 class NonFiniteError(GraphKDError, ArithmeticError):
     """A loss term or a gradient is NaN or infinite; the message names it."""
 

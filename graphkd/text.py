@@ -3,8 +3,10 @@
 import html
 import json
 import logging
+import os
 import stat
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 from unicodedata import normalize
@@ -59,18 +61,29 @@ class _Shown(logging.Filter):
 logging.getLogger("graphkd").addFilter(_Shown())  # the one log of the library, whatever handlers it is given
 
 
-def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
-    """The bytes of a file.
-
-    Raises: OSError for a file that is not there or no regular one: a pipe would block its reader, a device never ends;
-        ValueError for one of more than ``limit`` bytes.
-    """
+def regular_size(path: Path) -> int:
+    """Bytes of a regular file. Raises: OSError for anything else: a pipe blocks its reader, a device never ends."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is no regular file")
-    if found.st_size > limit:
-        raise ValueError(f"it has {found.st_size} bytes, at most {limit} are read")
-    with open(path, "rb") as file:
+    return found.st_size
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, open to read. Raises: OSError for one that is not there or anything else."""
+    regular_size(path)  # before it is opened: opening alone can set a device going
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a file.
+
+    Raises: OSError as :func:`open_regular`; ValueError for one of more than ``limit`` bytes.
+    """
+    size = regular_size(path)
+    if size > limit:
+        raise ValueError(f"it has {size} bytes, at most {limit} are read")
+    with open_regular(path) as file:
         return file.read(limit)
 
 

@@ -10,7 +10,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "graphkd_kernels",
     "text typing traffic",
     "errors paths strict_yaml",
-    "registry",
+    "registry files",
     "features losses distributed pooling",
     "labels",
     "edge_ops",

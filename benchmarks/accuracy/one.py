@@ -9,7 +9,8 @@ import torch
 
 from benchmarks.accuracy import studies
 from benchmarks.accuracy.config import Config
-from benchmarks.accuracy.study import run, save, versions
+from benchmarks.accuracy.study import run, versions
+from graphkd.files import write_json
 
 
 def measure(config: Config) -> dict[str, object]:
@@ -22,4 +23,4 @@ def measure(config: Config) -> dict[str, object]:
 
 if __name__ == "__main__":
     asked = Config.of(json.loads(sys.argv[1]))
-    save(Path(sys.argv[2]), measure(asked))
+    write_json(Path(sys.argv[2]), measure(asked))

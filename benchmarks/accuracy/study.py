@@ -132,14 +132,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def save(path: Path, record: dict[str, Any]) -> None:
-    """Write to a temporary name and rename: a file that is there is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(path)
-
-
 def finish(configs: Sequence[Config], results: Path, processes: int) -> None:
     """Run what has no result yet, a process each, some at a time; an interrupted study goes on where it stopped."""
     waiting = [config for config in configs if not (results / config.file).is_file()]

@@ -1,14 +1,13 @@
 """CLIP-like teachers of the CIFAR-100 studies: image towers trained once, with labels, against CLIP's class texts."""
 
 import os
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -17,6 +16,7 @@ from benchmarks.accuracy.config import fast_precision
 from benchmarks.accuracy.study import device
 from benchmarks.accuracy.tensors import TensorViews
 from graphkd import Batch, Features, Step, Tap, TrainConfig, Trainer
+from graphkd.files import write_file
 from graphkd.step import labelled_cross_entropy
 from graphkd.teachers.base import Teacher
 
@@ -151,15 +151,7 @@ def train(name: str) -> None:
     result = Trainer(Step(tower, task=labelled_cross_entropy), views, None, config, run, scored=scored).fit(resume=True)
     assert result.scores is not None
     print(f"teacher: {100 * result.scores.top1:.2f} % in {result.seconds:.0f} s", flush=True)
-    _keep(path, {each: value.contiguous().cpu() for each, value in tower.state_dict().items()})
-
-
-def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        partial = Path(file.name)
-    save_file(tensors, partial)
-    partial.replace(path)
+    write_file(path, save({each: value.contiguous().cpu() for each, value in tower.state_dict().items()}))
 
 
 @cache
@@ -170,7 +162,7 @@ def _embeddings(name: str) -> Tensor:
         tower, views = load(name), TensorViews(data.cifar100("train"), device=device())
         with torch.no_grad():
             rows = [tower(batch.student).embedding for batch in views.loader(500, shuffle=False, drop_last=False)]
-        _keep(path, {"embedding": torch.cat(rows).cpu()})
+        write_file(path, save({"embedding": torch.cat(rows).cpu()}))
     return load_file(path)["embedding"]
 
 

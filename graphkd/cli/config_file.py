@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from graphkd.cli.errors import UsageError
+from graphkd.files import write_file
 from graphkd.strict_yaml import load_yaml
 from graphkd.text import read_text, shown
 
@@ -44,7 +45,4 @@ def write_config(path: Path, command: str, values: Mapping[str, Any]) -> None:
     body = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
     if shown(body, keep="\n") != body:  # a name with hidden characters
         body = yaml.safe_dump(whole, sort_keys=False, width=120)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(f"# graphkd {command} --config {path.name}\n{body}", encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, f"# graphkd {command} --config {path.name}\n{body}")

@@ -14,6 +14,7 @@ from graphkd.data.class_names import Classes
 from graphkd.data.source import Transform
 from graphkd.data.transforms import network_view
 from graphkd.errors import CheckpointError
+from graphkd.files import write_json
 from graphkd.huggingface import PREFIX
 from graphkd.paths import local_path
 from graphkd.students import create_student
@@ -25,7 +26,6 @@ from graphkd.teachers.hub import is_clip
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
-from graphkd.training.files import write_json
 
 STUDENT = "student.json"
 _CONFIGS = ("open_clip_config.json", "config.json")
@@ -89,7 +89,6 @@ def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
 def save_student(run: Path, name: str, tap: Tap, classes: Classes, size: int) -> None:
     """What is needed to build the student of a run again."""
     mean, std = (None if value is None else value.flatten().tolist() for value in (tap.mean, tap.std))
-    run.mkdir(parents=True, exist_ok=True)
     facts = {"student": name, "num_classes": tap.num_classes, "classes": classes.to_json(), "size": size}
     write_json(run / STUDENT, facts | {"mean": mean, "std": std})
 

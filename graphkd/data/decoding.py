@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import TiffImageFile
 
-from graphkd.data.files import open_regular
 from graphkd.errors import DataError, OptionError
+from graphkd.text import open_regular
 
 log = logging.getLogger("graphkd")
 MAX_MEGAPIXELS = 64.0

@@ -14,7 +14,7 @@ from graphkd.data.source import ImageSource, RandomTransform, Transform
 from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_codec import check_dtype
 from graphkd.data.store_format import MANIFEST, Manifest, check_shards, largest_shard, missing_files, row_bytes
-from graphkd.data.store_write import Share, StoreWriter, require_same
+from graphkd.data.store_write import Share, StoreWriter, one_store_writer, require_same
 from graphkd.errors import DataError, OptionError
 from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
@@ -87,8 +87,8 @@ def embed(
 
     Returns: the store, in the source's order.
     Raises: StoreError if the folder belongs to another teacher, prompts, data or transform (each difference named),
-        cannot be written, other ranks leave shards undone, or a feature is not finite (samples named); DataError for
-        unusable samples.
+        other ranks leave shards undone, or a feature is not finite (samples named); LockedError while another process
+        writes this share; FileError if the folder cannot be written; DataError for unusable samples.
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
     look = Look(teacher, source, transform, batch_size, workers, device, progress)
@@ -96,9 +96,10 @@ def embed(
     made = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
     plan = plan_store(look, dtype, views, made.shard_size if made else shard_size)
     if made is None or not _complete(folder, made, plan):
-        writer = StoreWriter(folder, plan, share)
-        fill(writer, look)
-        writer.finish(patience)
+        with one_store_writer(folder, share):
+            writer = StoreWriter(folder, plan, share)
+            fill(writer, look)
+            writer.finish(patience)
     return EmbeddingStore(folder).for_source(source)
 
 

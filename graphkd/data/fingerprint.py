@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphkd.data.source import Named, Transform
-from graphkd.errors import StoreError
+from graphkd.data.source import ImageSource, Named, Transform
+from graphkd.errors import DataError, StoreError
 
+_SAMPLED = 1024  # samples whose content is read
 _SHOWN = 60  # characters of a text that a message shows
 
 
@@ -35,6 +36,34 @@ def data_fingerprint(source: Named) -> str:
 def order_fingerprint(ids: Sequence[str]) -> str:
     """Hash of the ids as they stand: which position means which sample."""
     return digest(canonical(list(ids)))
+
+
+def content_fingerprint(source: ImageSource) -> str:
+    """Hash of the bytes of samples spread evenly over a source: of all of them, where it has no more than 1,024.
+
+    It costs the reading of so many files. Where a share p of a larger source was replaced, it is missed with
+    probability (1 - p)^1024: a hundredth with 3e-5.
+    """
+    count = min(len(source), _SAMPLED)
+    return digest(canonical([_readable(source.content_hash, at * len(source) // count) for at in range(count)]))
+
+
+def time_fingerprint(source: ImageSource | None) -> str | None:
+    """Hash of the times at which a source's files were last written; ``None`` for one that knows of no files."""
+    written = getattr(source, "written", None)
+    return (
+        None
+        if source is None or written is None
+        else digest(canonical([_readable(written, at) for at in range(len(source))]))
+    )
+
+
+def _readable(ask: Callable[[int], Any], index: int) -> Any:
+    """What a source says of a sample; of one that cannot be read it is the training that tells."""
+    try:
+        return ask(index)
+    except (OSError, DataError):
+        return None
 
 
 def transform_fingerprint(transform: Transform) -> str:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from graphkd.data.files import load_file, read_json, write_file, write_json
+from graphkd.data.files import load_file, read_json, write_json
 from graphkd.data.fingerprint import canonical, data_fingerprint, differences, digest, order_fingerprint
 from graphkd.data.scores import SCORES, Array, Score, log_confidence
 from graphkd.data.source import ImageSource, Transform
@@ -19,6 +19,7 @@ from graphkd.data.store_format import class_terms
 from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features
+from graphkd.files import write_file
 from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Float, Tensor

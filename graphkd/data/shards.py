@@ -16,9 +16,9 @@ from PIL import Image
 
 from graphkd.data.class_names import Classes, ClassNames, name_folders
 from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, decoded, largest_file, positive, tell_unread
-from graphkd.data.files import open_regular
 from graphkd.errors import DataError
 from graphkd.paths import local_path
+from graphkd.text import open_regular
 
 SHARD, LABELS = ".tar", ("cls", "json")
 _LARGEST_LABEL = 1 << 20  # bytes
@@ -86,6 +86,12 @@ class ShardSource:
     def content_hash(self, index: int) -> str:
         """SHA-256 of the image's bytes."""
         return hashlib.sha256(self._bytes(index)).hexdigest()
+
+    def written(self, index: int) -> int:
+        """When the image's shard was last written, in ns since 1970."""
+        number, _ = self._places[index]
+        path: Path = self.root / self.shards[number]
+        return path.stat().st_mtime_ns
 
     def _bytes(self, index: int) -> bytes:
         number, offset = self._places[index]

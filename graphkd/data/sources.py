@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from graphkd.data.decoding import MAX_MEGAPIXELS, decoded, positive
-from graphkd.data.files import open_regular
 from graphkd.data.source import ImageSource
 from graphkd.errors import DataError, OptionError
 from graphkd.paths import local_path
+from graphkd.text import open_regular
 
 
 class FileSource:
@@ -79,6 +79,10 @@ class FileSource:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"cannot read image {path} ({error}): repair or remove it") from error
+
+    def written(self, index: int) -> int:
+        """When the file was last written, in ns since 1970."""
+        return (self.root / self.ids[index]).stat().st_mtime_ns
 
 
 class ArraySource:
@@ -157,6 +161,11 @@ class SourceSubset:
     def content_hash(self, index: int) -> str:
         """SHA-256 of its bytes."""
         return self.source.content_hash(self.indices[index])
+
+    def written(self, index: int) -> int | None:
+        """When its file was last written, in ns since 1970; ``None`` where the source knows of no files."""
+        of = getattr(self.source, "written", None)
+        return None if of is None else of(self.indices[index])
 
 
 def source_subset(source: ImageSource, indices: Sequence[int]) -> SourceSubset:

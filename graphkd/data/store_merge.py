@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graphkd.data.files import write_file
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some
 from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_format import MANIFEST, Manifest, check_shards, class_terms, largest_shard, row_bytes
-from graphkd.data.store_write import StoreWriter, finished
+from graphkd.data.store_write import Share, StoreWriter, finished, one_store_writer
 from graphkd.errors import StoreError
+from graphkd.files import write_file
 from graphkd.paths import local_path
 from graphkd.typing import Tensor
 
@@ -60,8 +60,12 @@ def merge(parts: Sequence[str | Path], path: str | Path) -> MergeReport:
     if not made:
         raise StoreError(f"none of {', '.join(map(str, folders)) or 'no folder'} holds a manifest: give rank 0's too")
     if len({each.identity for each in made}) == 1:
-        return _gathered(folders, made[0], target)
-    return _concatenated([EmbeddingStore(folder) for folder in folders], target)
+        with one_store_writer(target, Share()):
+            return _gathered(folders, made[0], target)
+    stores = [EmbeddingStore(folder) for folder in folders]
+    joined = _joined(stores)
+    with one_store_writer(target, Share()):
+        return _concatenated(stores, joined, target)
 
 
 def _gathered(folders: Sequence[Path], made: Manifest, target: Path) -> MergeReport:
@@ -86,9 +90,8 @@ def _gathered(folders: Sequence[Path], made: Manifest, target: Path) -> MergeRep
     return MergeReport(target, made.samples, written, tuple(absent))
 
 
-def _concatenated(stores: Sequence[EmbeddingStore], target: Path) -> MergeReport:
-    """Rows of several stores, cut into shards anew."""
-    first = stores[0].manifest
+def _joined(stores: Sequence[EmbeddingStore]) -> _Joined:
+    """The samples of all stores. Raises: StoreError for a sample in two of them, or stores made differently."""
     _require_alike(stores)
     joined = _Joined(
         [name for store in stores for name in store.ids],
@@ -98,6 +101,12 @@ def _concatenated(stores: Sequence[EmbeddingStore], target: Path) -> MergeReport
     if len(set(joined.ids)) < len(joined.ids):
         twice = [name for name, count in Counter(joined.ids).items() if count > 1]
         raise StoreError(f"two of the stores hold {some(twice)}: each sample must come from one store")
+    return joined
+
+
+def _concatenated(stores: Sequence[EmbeddingStore], joined: _Joined, target: Path) -> MergeReport:
+    """Rows of several stores, cut into shards anew."""
+    first = stores[0].manifest
     longest = max(map(row_bytes, joined.ids, joined.sizes))
     plan = replace(
         first,

@@ -9,7 +9,7 @@ from graphkd.data.source import ImageSource
 from graphkd.data.store import EmbeddingStore
 from graphkd.data.store_format import MANIFEST, Entry, Manifest, missing_files, shard_name
 from graphkd.data.store_read import ShardReader
-from graphkd.data.store_write import StoreWriter, require_same
+from graphkd.data.store_write import Share, StoreWriter, one_store_writer, require_same
 from graphkd.errors import StoreError
 from graphkd.paths import local_path
 
@@ -123,7 +123,7 @@ def repair(path: str | Path, look: Look) -> RepairReport:
         look: the teacher, source and transform that the store was made with, and how to run them.
 
     Raises: StoreError if these differ from what the store was made of (each difference named), or neither the manifest
-        nor its copy can be read.
+        nor its copy can be read; LockedError while another process writes the store.
     Example: ``repair("features", Look(teacher, source, CenterView(224))).embedded``
     """
     folder, damaged = local_path(path), verify(path).damaged
@@ -135,13 +135,14 @@ def repair(path: str | Path, look: Look) -> RepairReport:
     require_same(folder, made, plan)
     if not damaged:
         return RepairReport({}, 0, EmbeddingStore(folder))
-    if MANIFEST in damaged:
-        replace(made, shared=None, shards=None).write(folder)
-    for name in {file.partition(".")[0] for file in damaged} - {"manifest"}:
-        (folder / f"{name}.json").unlink(missing_ok=True)  # without its sidecar a shard does not count
-    writer = StoreWriter(folder, plan)
-    embedded = fill(writer, look)
-    writer.finish()
+    with one_store_writer(folder, Share()):
+        if MANIFEST in damaged:
+            replace(made, shared=None, shards=None).write(folder)
+        for name in {file.partition(".")[0] for file in damaged} - {"manifest"}:
+            (folder / f"{name}.json").unlink(missing_ok=True)  # without its sidecar a shard does not count
+        writer = StoreWriter(folder, plan)
+        embedded = fill(writer, look)
+        writer.finish()
     return RepairReport(damaged, embedded, EmbeddingStore(folder))
 
 

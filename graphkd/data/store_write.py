@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from graphkd.data.files import load_file, read_json, write_file, write_json
+from graphkd.data.files import load_file, read_json, write_json
 from graphkd.data.fingerprint import differences, digest, some
 from graphkd.data.source import Named
 from graphkd.data.store_codec import encode
 from graphkd.data.store_format import MANIFEST, Entry, Manifest, missing_files, shard_name
 from graphkd.errors import StoreError
 from graphkd.features import Features
+from graphkd.files import one_writer, remove_leftovers, write_file
 from graphkd.typing import Tensor
 
-_OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.[0-9a-f]+\.tmp)?")
+_OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.[0-9a-f]+\.tmp)?|\.writer-\d+-of-\d+\.lock")
 _POLL = 0.2  # seconds between two looks at what the other ranks have finished
 
 
@@ -31,6 +33,11 @@ class Share:
     world: int = 1
 
     @property
+    def part(self) -> str:
+        """What the lock of this share is called."""
+        return f"writer-{self.rank}-of-{self.world}"
+
+    @property
     def leads(self) -> bool:
         """Whether this process writes what there is one of: the manifest and the shared file."""
         return self.rank == 0
@@ -40,8 +47,24 @@ class Share:
         return [*(["shared"] if self.leads else []), *plan.names[self.rank :: self.world]]
 
 
+@contextmanager
+def one_store_writer(folder: Path, share: Share) -> Iterator[None]:
+    """Keep every other process from writing these shards, and from a division of the store among other ranks.
+
+    Raises: LockedError that names who writes.
+    """
+    with one_writer(folder, share.part):
+        for lock in folder.glob(".writer-*-of-*.lock"):
+            if not lock.stem.endswith(f"-of-{share.world}"):
+                with one_writer(folder, lock.stem[1:]):  # nobody does: a killed process left it
+                    pass
+        yield
+
+
 class StoreWriter:
     """Writes the shards that a folder lacks; each of several processes its own, rank 0 also the one manifest.
+
+    One process writes a share at a time, see :func:`one_store_writer`.
 
     Args:
         folder: the store's folder; made if it is absent.
@@ -169,11 +192,9 @@ class StoreWriter:
         return shard_name(number) not in self.entries
 
     def _clean(self) -> None:
-        """Remove what a killed run of this very process left; other ranks may be writing."""
-        names = {*self.mine.names(self.plan), *(["manifest"] if self.mine.leads else [])}
-        for left in self.folder.glob(".*.tmp"):
-            if _OURS.fullmatch(left.name) and left.name.split(".")[1] in names:
-                left.unlink(missing_ok=True)
+        """Remove what a killed run of this share left; other ranks may be writing theirs."""
+        names = [*self.mine.names(self.plan), *(["manifest"] if self.mine.leads else [])]
+        remove_leftovers(self.folder, *(f"{name}.{end}" for name in names for end in ("safetensors", "json")))
 
     def _claim(self, plan: Manifest) -> Manifest:
         """Take over the folder's manifest if it fits, or write one; an unfinished store lists no files."""

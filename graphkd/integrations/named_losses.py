@@ -11,10 +11,10 @@ from graphkd.data.epochs import EpochBatches
 from graphkd.distillers.base import same_update
 from graphkd.errors import DistributedError
 from graphkd.features import Features
+from graphkd.files import write_file
 from graphkd.losses import Losses
 from graphkd.paths import local_path
 from graphkd.tap import Tap
-from graphkd.training.files import write_file
 from graphkd.typing import Tensor
 
 Teaching = Callable[[Batch], Features] | None
@@ -43,7 +43,6 @@ def save_student(student: nn.Module, path: Path | str) -> Path:
     from safetensors.torch import save_model
 
     path, model = local_path(path), student.model if isinstance(student, Tap) else student
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, lambda temporary: save_model(model, str(temporary)))
     return path
 

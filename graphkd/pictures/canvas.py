@@ -10,6 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import torch
 
 from graphkd.errors import NonFiniteError, OptionError, ShapeError
+from graphkd.files import write_file
 from graphkd.paths import local_path
 from graphkd.text import shown
 from graphkd.typing import Int, Tensor
@@ -76,10 +77,10 @@ def save_picture(figure: Any, path: Path | str) -> Path:
     kind = path.suffix[1:].lower()
     if kind not in FORMATS:
         raise OptionError(f"pictures are png or svg, found {path.name!r}: end the name in .png or .svg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    return temporary.replace(path)
+    drawing = BytesIO()
+    figure.savefig(drawing, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    write_file(path, drawing.getvalue())
+    return path
 
 
 @drawn

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import graphkd
+from graphkd.files import write_file
 from graphkd.paths import local_path
 from graphkd.pictures.canvas import png_bytes
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section, gallery
 from graphkd.text import shown
-from graphkd.training.files import write_file
 from graphkd.training.watched import Watched
 
 REPORT = "report.html"
@@ -69,8 +69,7 @@ def write_html_report(
         sections=[_inlined(section) for section in sections],
         classes=facts.per_class(facts.classes or (watched.classes if watched else None)),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    write_file(path, page)
     return path
 
 

@@ -1,13 +1,12 @@
 """Text embeddings of every template and class, on disk template by template: a killed run loses one template."""
 
-import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from graphkd.files import write_file, write_json
 from graphkd.paths import local_path
 from graphkd.teachers.digests import json_digest, tensor_digest
 from graphkd.teachers.templates import fill
@@ -21,8 +20,8 @@ _ENTRY = "text"
 class TextCache:
     """Embeddings of one text tower and one list of classes: a folder with a safetensors file per template.
 
-    Each file carries the SHA-256 of its own tensor, so that a damaged or half-written one is found and computed again;
-    ``manifest.json`` says what the folder belongs to. Files are written to a temporary name and renamed.
+    Each file carries the SHA-256 of its own tensor, so that a damaged one is found and computed again;
+    ``manifest.json`` says what the folder belongs to.
 
     Args:
         root: folder of all caches; this one is a folder in it, named by the digest of ``facts`` and ``classes``.
@@ -57,13 +56,10 @@ class TextCache:
 
     def write(self, template: str, texts: Float[Tensor, "c d"]) -> None:
         """Keep the embeddings of a template."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        path = self.path(template)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         metadata = {"template": template, "sha256": tensor_digest([(_ENTRY, texts)])}
-        save_file({_ENTRY: texts.contiguous()}, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        write_file(self.path(template), save({_ENTRY: texts.contiguous()}, metadata=metadata))
 
     def write_manifest(self, templates: Iterable[str]) -> None:
         """Say what the folder belongs to and which file holds which template."""
@@ -74,9 +70,7 @@ class TextCache:
                 files = {**read_json(path)["files"], **files}
             except (OSError, ValueError, KeyError, TypeError):
                 self._damaged(path, "it is not the JSON that was written")
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({**self._owner, "files": files}, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, {**self._owner, "files": files})
 
     def path(self, template: str) -> Path:
         """The file of a template."""

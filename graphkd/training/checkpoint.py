@@ -5,46 +5,58 @@ import json
 import logging
 import os
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from graphkd.errors import CheckpointError
+from graphkd.files import flush, remove, temporary_name, write_json, writing
 from graphkd.paths import local_path
 from graphkd.registry import unknown
-from graphkd.training.files import flush, write_json, written
-from graphkd.training.tree import pack, unpack
+from graphkd.training.tree import leaves, pack, unpack
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 
+FORMAT = 2  # of 1 only the student can still be read: a run cannot go on from it
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _NEWEST = "newest.json"  # says which checkpoint was written last, so that its loss is noticed
 _NAME = re.compile(r"update-([0-9]{8,})")
 
 
-def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Any], where: str) -> None:
-    """Refuse weights of another model.
+def check_weights(expected: Any, found: Any, where: str) -> None:
+    """Refuse weights, or an optimiser's moments, of another model.
 
-    Raises: CheckpointError that names the first missing, unexpected and mismatched tensors.
+    Args:
+        expected, found: nested states; only names, shapes and types are compared.
+        where: what the message is about.
+
+    Raises: CheckpointError that names the first missing, unexpected and mismatched values.
     """
-    both = expected.keys() & found.keys()
-    problems = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in sorted(both)
-            if isinstance(expected[name], Tensor) and expected[name].shape != found[name].shape
-        ],
+    ours, theirs = dict(leaves(expected)), dict(leaves(found))
+    problems: dict[str, list[str]] = {
+        "missing": sorted(ours.keys() - theirs.keys()),
+        "unexpected": sorted(theirs.keys() - ours.keys()),
+        "of another shape": [],
+        "of another type": [],
     }
+    for name in sorted(ours.keys() & theirs.keys()):
+        (shape, kind), (other_shape, other_kind) = _form(ours[name]), _form(theirs[name])
+        if kind != other_kind:
+            problems["of another type"].append(f"{name} {other_kind} instead of {kind}")
+        elif shape != other_shape:
+            problems["of another shape"].append(f"{name} {other_shape} instead of {shape}")
     parts = [f"{len(names)} {kind} ({_first(names)})" for kind, names in problems.items() if names]
     if parts:
         raise CheckpointError(
-            f"{where} belongs to another model: tensors {'; '.join(parts)}. "
-            "Build the student and the distillers with the options of that run, or choose another run folder"
+            f"{where} belongs to another model: {'; '.join(parts)}. "
+            "Build the student and the distillers with the options of that run"
         )
+
+
+def _form(value: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and type of a tensor or of a plain value."""
+    return (tuple(value.shape), str(value.dtype)) if isinstance(value, Tensor) else ((), type(value).__name__)
 
 
 def _first(names: list[str], most: int = 3) -> str:
@@ -58,6 +70,8 @@ def _digest(path: Path) -> str:
 
 class Checkpoints:
     """Checkpoints of one run, ``update-00000120/`` and so on: the last ones, and the best where there is one.
+
+    One process writes them at a time, see :func:`graphkd.files.one_writer`; whoever reads needs no leave.
 
     Args:
         folder: where they lie; made when the first is saved.
@@ -78,58 +92,61 @@ class Checkpoints:
         return self.folder / f"update-{update:08d}"
 
     def updates(self) -> list[int]:
-        """Updates with a checkpoint, oldest first."""
-        found = [_NAME.fullmatch(path.name) for path in self.folder.glob("update-*")]
-        return sorted(int(match[1]) for match in found if match)
+        """Updates with a checkpoint, oldest first; a copy under another update's name is none."""
+        return [update for update, inside in self._found().items() if update == inside]
+
+    def _found(self) -> dict[int, int]:
+        """The update in each folder's name and the one that its manifest tells, which a damaged one does not."""
+        matches = [_NAME.fullmatch(path.name) for path in self.folder.glob("update-*")]
+        named = sorted(int(match[1]) for match in matches if match)
+        return {update: _told(self.path(update) / _MANIFEST, "update", update) for update in named}
 
     def save(self, update: int, state: Mapping[str, Any], best: int | None = None) -> Path:
         """Write one checkpoint, whole or not at all, then remove what is neither among the newest nor the best.
 
-        Raises: CheckpointError where the disk is full; the checkpoints before it stay.
+        Raises: FileError where the disk is full; the checkpoints before it stay.
         """
-        temporary = self._temporary(update)
-        with written(self.path(update), self._kept()):
+        path = self.path(update)
+        temporary = temporary_name(path)
+        with writing(path, self._kept(), "go on with fit(resume=True)"):
             try:
                 self._clean()
-                self._write(temporary, state)
+                self._write(temporary, update, state)
                 self._remove(update)  # a damaged one of this update, passed over on resuming
-                os.rename(temporary, self.path(update))
+                os.rename(temporary, path)
                 flush(self.folder)
             except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
+                remove(temporary)
                 raise
         write_json(self.folder / _NEWEST, {"update": update})
         for old in self.updates()[: -self.keep]:
             if old != best:
                 self._remove(old)
-        return self.path(update)
+        return path
 
-    def _write(self, folder: Path, state: Mapping[str, Any]) -> None:
+    def _write(self, folder: Path, update: int, state: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
 
         packed, tensors = pack(state)
-        folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()  # new, and nobody else's
         save_file(tensors, folder / _TENSORS)
-        (folder / _STATE).write_text(json.dumps(packed), encoding="utf-8")
-        manifest = {name: _digest(folder / name) for name in (_TENSORS, _STATE)}
-        (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-        for name in (_TENSORS, _STATE, _MANIFEST):
-            flush(folder / name)
-        flush(folder)
-
-    def _temporary(self, update: int) -> Path:
-        return self.folder / f".update-{update:08d}.tmp"
+        flush(folder / _TENSORS)
+        write_json(folder / _STATE, packed)
+        digests = {name: _digest(folder / name) for name in (_TENSORS, _STATE)}
+        write_json(folder / _MANIFEST, {"format": FORMAT, "update": update, **digests})
 
     def _remove(self, update: int) -> None:
         """Under another name first: a kill in the middle leaves no checkpoint with half of its files."""
-        doomed = self._temporary(update).with_suffix(".old.tmp")
-        if self.path(update).exists():
-            os.rename(self.path(update), doomed)
-            shutil.rmtree(doomed)
+        path = self.path(update)
+        if path.exists() or path.is_symlink():
+            doomed = temporary_name(path)
+            os.rename(path, doomed)
+            remove(doomed)
 
     def _clean(self) -> None:
-        for left in self.folder.glob(".update-*.tmp"):
-            shutil.rmtree(left)
+        for left in self.folder.glob(".*.tmp"):
+            remove(left)
 
     def _kept(self) -> str:
         """What there is to go on from, as a sentence without its full stop."""
@@ -137,9 +154,9 @@ class Checkpoints:
         return f"{self.path(updates[-1])} is intact" if updates else "There is no checkpoint before it"
 
     def load(self, update: int) -> dict[str, Any]:
-        """The state saved after that many updates.
+        """The state saved after that many updates, with its ``"format"``.
 
-        Raises: CheckpointError if it is absent or damaged.
+        Raises: CheckpointError if it is absent, damaged, of another update, or of a later format.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -147,46 +164,74 @@ class Checkpoints:
         path = self.path(update)
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+            written = manifest.get("format", 1)
+            if written not in (1, FORMAT):
+                raise CheckpointError(f"{path} is of format {written!r}, at most {FORMAT} is read: update graphkd")
+            if manifest.get("update", update) != update:
+                raise CheckpointError(f"{path} holds update {manifest['update']}: it is a copy under another name")
             for name in (_TENSORS, _STATE):
                 if _digest(path / name) != manifest[name]:
                     raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one written with it")
             packed = json.loads((path / _STATE).read_text(encoding="utf-8"))
-            state: dict[str, Any] = unpack(packed, load_file(path / _TENSORS))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-            if isinstance(error, CheckpointError):
-                raise
+            tensors = load_file(path / _TENSORS)
+            state = {"format": written, **unpack(packed, tensors)}
+            if tensors:
+                raise ValueError(f"there is no place for the tensor {min(tensors)!r}")
+        except CheckpointError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from error
         return state
 
-    def newest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest undamaged checkpoint, or ``None`` where there is none at all; each damaged one is reported.
+    def newest(self, check: Callable[[int, dict[str, Any]], None] | None = None) -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that can be used, or ``None`` where there is none at all; what is passed over is said.
 
-        Raises: CheckpointError if there are checkpoints and all are damaged.
+        Args:
+            check: raises CheckpointError for a state that a run cannot go on from, given its update.
+
+        Raises: CheckpointError if there are checkpoints and none can be used.
         """
-        updates = self.updates()
+        updates, refused = self.updates(), list[str]()
         self._miss(updates)
         for update in reversed(updates):
             try:
-                return update, self.load(update)
+                state = self.load(update)
+                if check is not None:
+                    check(update, state)
             except CheckpointError as error:
-                log.warning("%s; going back to the checkpoint before it", error)
-        if updates:
-            raise CheckpointError(f"every checkpoint in {self.folder} is damaged: choose another run folder")
+                refused.append(str(error))
+                continue
+            for reason in refused:
+                log.warning("%s; going back to the checkpoint before it", reason)
+            return update, state
+        if refused:
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} can be used, the newest because {refused[0]}. "
+                "Put a good copy back, or choose another run folder"
+            )
         return None
 
     def _miss(self, updates: list[int]) -> None:
-        """Say that the one written last is gone; it was there, or nothing would name it."""
-        try:
-            last = int(json.loads((self.folder / _NEWEST).read_text(encoding="utf-8"))["update"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # none was written yet, or the note itself is damaged
-        if not updates:
+        """Say what is a copy, and that the one written last is gone; it was there, or nothing would name it."""
+        for update, inside in self._found().items():
+            if update != inside:
+                log.warning("%s holds update %d: a copy under another name is left aside", self.path(update), inside)
+        last = _told(self.folder / _NEWEST, "update", -1)
+        if last >= 0 and not updates:
             raise CheckpointError(
                 f"{self.path(last)} was written last, and every checkpoint in {self.folder} is gone: "
                 "put one back, or choose another run folder"
             )
-        if updates[-1] < last:
+        if updates and updates[-1] < last:
             log.warning("%s was written last and is missing; going back to the checkpoint before it", self.path(last))
+
+
+def _told(path: Path, key: str, otherwise: int) -> int:
+    """A number in a small JSON file; ``otherwise`` where the file is absent, damaged, or silent about it."""
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return otherwise
 
 
 def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:
@@ -201,7 +246,7 @@ def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:
     if which not in ("last", "best"):
         raise unknown("checkpoint", which, ["best", "last"])
     checkpoints = Checkpoints(local_path(run) / "checkpoints")
-    newest = checkpoints.newest()
+    newest = checkpoints.newest(_check_student)
     if newest is None:
         raise CheckpointError(f"{run} holds no checkpoint: is it the folder of a run?")
     state = newest[1]
@@ -212,8 +257,23 @@ def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:
                 f"{run} has no best checkpoint: it was never scored on labelled images; ask for 'last'"
             )
         state = checkpoints.load(best)
-    if state["ema"] is not None:
-        average: dict[str, Tensor] = state["ema"]
-        return average
+        _check_student(best, state)
+    weights: dict[str, Tensor] = _student(state)
+    return weights
+
+
+def _student(state: Mapping[str, Any]) -> dict[str, Tensor]:
     prefix = "student."
+    if state["ema"] is not None:
+        return dict(state["ema"])
     return {name.removeprefix(prefix): w for name, w in state["step"].items() if name.startswith(prefix)}
+
+
+def _check_student(update: int, state: Mapping[str, Any]) -> None:
+    """Raises: CheckpointError unless the student can be taken out of a state."""
+    try:
+        weights, best = _student(state), state["progress"]["best_update"]
+        if not all(isinstance(value, Tensor) for value in weights.values()) or type(best) not in (int, type(None)):
+            raise ValueError("its weights are no tensors, or its best update is no number")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the checkpoint of update {update} holds no student: {error!r}") from error

@@ -8,21 +8,12 @@ from typing import Any
 from graphkd.errors import CheckpointError, OptionError
 from graphkd.registry import unknown
 
+_MOST = 12  # differences that a message lists
 PRECISIONS = ("no", "bf16", "fp16")
 POLICIES = ("stop", "skip", "lower_scale")
-_FREE = {
-    "nonfinite",
-    "max_skips",
-    "timeout",
-    "workers",
-    "shard",
-    "evaluate_every",
-    "log_every",
-    "log_gradient_shares",
-    "checkpoint_every",
-    "progress",
-    "trackers",
-}
+LOCAL = {"timeout", "workers", "progress", "trackers"}  # of each process alone
+_WATCHING = {"evaluate_every", "log_every", "log_gradient_shares", "checkpoint_every"}
+_FREE = LOCAL | _WATCHING | {"nonfinite", "max_skips", "shard"}
 
 
 @dataclass(frozen=True)
@@ -160,11 +151,18 @@ class TrainConfig:
     def check_resume(earlier: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
         """Refuse to go on with options that would give another result than those the run was started with.
 
+        Args:
+            earlier, now: options by name, JSON-ready; names that only one of them has are not compared.
+            run: what the message is about.
+
         Raises: CheckpointError that names each difference.
         """
-        differ = [name for name in now if name not in _FREE and earlier.get(name) != now[name]]
-        if differ:
-            changes = ", ".join(f"{name} was {earlier.get(name)}, now {now[name]}" for name in differ)
+        from graphkd.training.tree import differing  # with torch, which the command line reads options without
+
+        names = [name for name in now if name in earlier and name not in _FREE]
+        found = differing([{name: each[name] for name in names} for each in (earlier, now)])
+        if found:
+            changes = ", ".join(f"{name} was {was}, now {value}" for name, (was, value) in [*found.items()][:_MOST])
             raise CheckpointError(
                 f"the run in {run} was started with other options: {changes}. "
                 "Resume with the same ones, or choose another run folder"

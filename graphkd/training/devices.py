@@ -1,7 +1,7 @@
 """accelerate's part of a run: devices, precision and trackers."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from graphkd import distributed
-from graphkd.errors import DistributedError, OptionError
+from graphkd.errors import DistributedError, GraphKDError, OptionError
 from graphkd.training.config import TrainConfig
 from graphkd.training.parallel import is_sharded, sync_batchnorm
 from graphkd.training.prepare import prepared
@@ -109,6 +109,29 @@ class Ranks:
         mine = value.unsqueeze(0).to(self._accelerator.device)
         everyone: Tensor = mine if self.world == 1 else self._accelerator.gather(mine)
         return everyone.cpu()
+
+    def texts(self, text: str) -> list[str]:
+        """Every process's text."""
+        own = torch.frombuffer(bytearray(text.encode()) + b"\0", dtype=torch.uint8)
+        padded = torch.nn.functional.pad(own, (0, self.most(len(own)) - len(own)))
+        return [bytes(row.tolist()).rstrip(b"\0").decode() for row in self.rows(padded)]
+
+    def first(self, act: Callable[[], object]) -> None:
+        """Let the main process act; its error ends all of them.
+
+        Raises: GraphKDError of the main process; DistributedError with its text in the others.
+        """
+        failed: GraphKDError | None = None
+        if self.rank == 0:
+            try:
+                act()
+            except GraphKDError as error:
+                failed = error
+        said = self.texts(str(failed or ""))[0]
+        if failed is not None:
+            raise failed
+        if said:
+            raise DistributedError(f"the main process ended the run: {said}")
 
     def most(self, number: int) -> int:
         """The largest of all processes' numbers."""

@@ -1,9 +1,10 @@
 """The training loop: views and teacher features in, a trained student and a run folder out."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import torch
 from torch import nn
 
 from graphkd.data.batch import Batch
+from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.seeds import derived_seed
 from graphkd.data.views import Views
 from graphkd.distillers.base import same_update
-from graphkd.errors import CheckpointError, OptionError
+from graphkd.errors import CheckpointError, LockedError, OptionError
 from graphkd.features import Features
+from graphkd.files import one_writer
 from graphkd.losses import Losses
 from graphkd.step import Step
-from graphkd.training.config import TrainConfig
+from graphkd.training.agreement import of_method, of_processes, of_views, require_agreement
+from graphkd.training.checkpoint import FORMAT
+from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import told
 from graphkd.training.feed import Feed, loaders
@@ -29,11 +34,28 @@ from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.record import RunFolder
 from graphkd.training.show import Display
 from graphkd.training.signals import Interrupted, Signals
-from graphkd.training.state import Progress, Result, random_states, restore_random_state
+from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
 from graphkd.training.updater import Updater
 from graphkd.training.watch import Looks, Watch
 
 log = logging.getLogger("graphkd")
+
+_ONE = threading.Lock()
+_STATE = {"format", "options", "written", "progress", "step", "ema", "optimizer", "scaler", "meter", "random"}
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One training at a time in a process: dropout of all of them draws from one global generator."""
+    if not _ONE.acquire(blocking=False):
+        raise LockedError(
+            "another Trainer of this process is training, and both would draw from torch's global generator: let it "
+            "end, or run this one in a process of its own"
+        )
+    try:
+        yield
+    finally:
+        _ONE.release()
 
 
 class Trainer:
@@ -80,8 +102,14 @@ class Trainer:
         self.accelerator = make_accelerator(config, self.run.path) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
-        self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
+        self.options = {**of_method(config, step), **of_views(views)}
+        self.written = time_fingerprint(getattr(views, "source", None))
+        common = {name: value for name, value in self.options.items() if name not in LOCAL}
+        common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
+        with told(self.run.saved, self.ranks.world):
+            require_agreement(self.ranks, common)
+        self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
@@ -92,29 +120,31 @@ class Trainer:
         self.scores: Scores | None = None
         self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
-        self.options = {**config.to_dict(), "images": len(views), "views_seed": views.seed}
 
     @property
     def model(self) -> nn.Module:
         """The student that is scored: the moving average where there is one. All processes ask where it is sharded."""
         return self.updater.model()
 
-    def fit(self, resume: bool = False) -> Result:
+    def fit(self, resume: bool = False, begun: Callable[[], object] | None = None) -> Result:
         """Train to the end.
 
         Args:
-            resume: go on from the newest undamaged checkpoint of the run folder; from the start if there is none.
+            resume: go on from the newest checkpoint of the run folder that is whole; from the start if there is none.
+            begun: called by the main process once it is certain that the run goes on; until then no file changes.
 
         A first SIGTERM or SIGINT is answered after the update under way (of several processes: at the next reading of
         the losses) by a checkpoint and :class:`Interrupted`, a ``SystemExit``.
 
         Raises: NonFiniteError if a loss or gradient becomes NaN or infinite and ``nonfinite`` says so; CheckpointError
-            if the run folder holds another run, or one and ``resume`` is false, or cannot be written; DataError for an
-            image that cannot be read and for a dead loader worker; DistributedError for a lost process.
+            if the run folder holds another run, or one and ``resume`` is false; FileError if it cannot be written;
+            LockedError while another process, or another Trainer of this one, trains; DataError for an image that
+            cannot be read and for a dead loader worker; DistributedError for a lost process.
         """
-        torch.manual_seed(self.config.seed + self.ranks.rank)
-        with self.signals, told(self.run.saved, self.ranks.world):
-            self._begin(resume)
+        with _alone(), self.signals, told(self.run.saved, self.ranks.world), ExitStack() as held:
+            torch.manual_seed(self.config.seed + self.ranks.rank)
+            self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
+            self._begin(resume, begun)
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
             self.display = Display(self.config, self.per_epoch, self.at, hidden)
@@ -127,18 +157,19 @@ class Trainer:
                 self.scores = self._score()
         return Result(self.model, self.at.seconds, self.at.update, self.scores, self.at.best_score, self.run.path)
 
-    def _begin(self, resume: bool) -> None:
-        if not resume and self.run.checkpoints.updates():
-            raise CheckpointError(f"{self.run.path} holds a run already: resume it, or choose another run folder")
-        found = self.run.checkpoints.newest() if resume else None
+    def _begin(self, resume: bool, begun: Callable[[], object] | None) -> None:
+        """Go on, or begin: all is decided before anything is written."""
+        self.run.check(self.options, resume)
+        found = self.run.checkpoints.newest(self._check_state) if resume else None
+        require_agreement(self.ranks, {"update to go on from": found and found[0]})
         if found is not None:
-            self._restore(found[1], str(self.run.checkpoints.path(found[0])))
+            self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        else:
+        if begun is not None:
+            self.ranks.first(begun)
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update))
+        if found is None:
             self.looks.at(self.updater.model, 0)
-        if self.accelerator.is_main_process:
-            self.run.open(self.options, self.at.update)
-        self.accelerator.wait_for_everyone()
 
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
@@ -243,16 +274,40 @@ class Trainer:
     def _save(self) -> None:
         self._check(self.meter.peek(self.ranks.mean))
         self._tick()
-        state: dict[str, Any] = {"options": self.options, "progress": asdict(self.at), **self.updater.state()}
+        state: dict[str, Any] = {"options": self.options, "written": self.written, "progress": asdict(self.at)}
+        state |= self.updater.state()
         state |= {"meter": self.meter.state(self.ranks.mean), "random": random_states(self.device, self.ranks)}
         if self.accelerator.is_main_process:
             self.run.checkpoints.save(self.at.update, state, best=self.at.best_update)
         self.accelerator.wait_for_everyone()
         self._safe = self.at.epoch, self.at.batch
 
-    def _restore(self, state: dict[str, Any], where: str) -> None:
-        self.config.check_resume(state["options"], self.options, str(self.run.path))
-        self.updater.restore(state, where)
+    def _check_state(self, update: int, state: dict[str, Any]) -> None:
+        """Raises: CheckpointError unless a checkpoint's state is of this run, and all of it; nothing is changed."""
+        where, config = str(self.run.checkpoints.path(update)), self.config
+        if state["format"] != FORMAT:
+            raise CheckpointError(
+                f"{where} was written by an earlier graphkd, which has to finish this run (format {state['format']}, "
+                f"this is {FORMAT}); its student can be evaluated and exported by this one too"
+            )
+        try:
+            if state.keys() != _STATE or self.options.keys() != state["options"].keys():
+                raise CheckpointError(f"it holds {sorted(state)} and the options {sorted(state['options'])}")
+            config.check_resume(state["options"], self.options, str(self.run.path))
+            Progress.of(state["progress"], update, config.epochs, self.per_epoch, config.accumulate)
+            self.updater.check(state, where)
+            self.meter.check(state["meter"])
+            check_random_states(state["random"])
+        except (CheckpointError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CheckpointError(f"{where} does not hold what this run needs: {error}") from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["written"] != self.written and self.accelerator.is_main_process:
+            log.warning(
+                "files of images were written since this run began, and those that are compared have the same content: "
+                "all is well if they were copied; if some of the others were replaced, train anew"
+            )
+        self.updater.restore(state)
         self.meter.restore(state["meter"])
         self.at = Progress(**state["progress"])
         self._safe = self.at.epoch, self.at.batch

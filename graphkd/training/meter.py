@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from graphkd.errors import NonFiniteError
+from graphkd.errors import CheckpointError, NonFiniteError
 from graphkd.training.config import TrainConfig
 from graphkd.training.state import Progress
 from graphkd.typing import Bool, Float, Tensor
@@ -85,14 +85,38 @@ class Meter:
         return means
 
     def state(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """What a resumed run needs to report the same numbers: means over all processes."""
-        sums = dict(zip(self.sums, mean(torch.stack(list(self.sums.values()))), strict=True)) if self.sums else {}
-        return {"sums": sums, "counts": self.counts, "epoch": self.epoch}
+        """What a resumed run needs to report the same numbers, one row a name: means over all processes."""
+        names = list(dict.fromkeys([*self.sums, *self.epoch]))
+        window = torch.zeros(len(names), 2)  # sum, and how many of its values were not finite
+        if self.sums:
+            means = mean(torch.stack(list(self.sums.values()))).cpu()
+            window[: len(means)] = means if self.tolerant else torch.stack([means, torch.zeros_like(means)], 1)
+        epoch = torch.tensor([self.epoch.get(name, [0.0, 0.0]) for name in names], dtype=torch.float64).view(-1, 2)
+        return {
+            "names": names, "window": window, "counts": [self.counts.get(name, 0) for name in names], "epoch": epoch,
+        }  # fmt: skip
+
+    @staticmethod
+    def check(state: Mapping[str, Any]) -> None:
+        """Raises: CheckpointError unless this is what :meth:`state` gave."""
+        names, counts = state["names"], state["counts"]
+        rows = [(state[name].shape, state[name].dtype) for name in ("window", "epoch")]
+        shape = torch.Size([len(names), 2])
+        texts = all(type(name) is str for name in names) and len({*names}) == len(names) == len(counts)
+        if not texts or any(type(n) is not int or n < 0 for n in counts) or len(state) != 4:
+            raise CheckpointError("its loss terms and their counts do not fit together")
+        if rows != [(shape, torch.float32), (shape, torch.float64)]:
+            raise CheckpointError(f"its loss terms are {rows}, expected {len(names)} rows")
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The reverse of :meth:`state`."""
-        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self.counts, self.epoch = dict(state["counts"]), dict(state["epoch"])
+        """The reverse of :meth:`state`, of a run with the other way to treat what is not finite too."""
+        window = state["window"] if self.tolerant else state["window"][:, 0]
+        rows = zip(state["names"], window.to(self.device), state["counts"], state["epoch"].tolist(), strict=True)
+        for name, value, count, epoch in rows:
+            if count:
+                self.sums[name], self.counts[name] = value.clone(), count
+            if epoch[1]:
+                self.epoch[name] = epoch
 
 
 def check_finite(means: Mapping[str, float], collapsed: bool, update: int, saved: str | None) -> None:

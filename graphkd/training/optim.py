@@ -38,6 +38,15 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return optimizer
 
 
+def allocate_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Give every parameter the state that its first update would; no parameter changes."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    gated_step(optimizer, torch.zeros((), dtype=torch.bool, device=parameters[0].device))
+    optimizer.zero_grad(set_to_none=True)
+
+
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, updates: int) -> Any:
     r"""timm's cosine per update with linear warm-up; a pure function of the update's number t = 0, 1, ...
 

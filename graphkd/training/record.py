@@ -1,6 +1,7 @@
 """The run folder: what was asked, on what machine, and every number on the way."""
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -11,11 +12,16 @@ from typing import Any
 
 import torch
 
+from graphkd.errors import CheckpointError
+from graphkd.files import remove_leftovers, write_file, write_json, writing
 from graphkd.paths import local_path
 from graphkd.training.checkpoint import Checkpoints
-from graphkd.training.files import write_file, write_json, written
+from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
 
+log = logging.getLogger("graphkd")
+
+_WRITTEN = ("config.json", "environment.json", "metrics.jsonl", "scores.json", "run.yaml", "student.json")
 _PACKAGES = (
     "graphkd",
     "torch",
@@ -29,19 +35,24 @@ _PACKAGES = (
 )
 
 
-def environment() -> dict[str, Any]:
-    """Versions, devices and the command, as JSON-ready data."""
-    versions: dict[str, str | None] = {}
+def versions() -> dict[str, str | None]:
+    """Versions of graphkd and of the libraries that a result depends on; ``None`` for one that is not installed."""
+    found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
-            versions[name] = None
+            found[name] = None
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the command, as JSON-ready data."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": versions(),
         "cuda": torch.version.cuda,
         "devices": devices,
         "cpus": os.cpu_count(),
@@ -72,14 +83,34 @@ class RunFolder:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.metrics = self.path / "metrics.jsonl"
 
+    def check(self, options: Mapping[str, Any], resume: bool) -> None:
+        """Refuse to begin where a run is, or to go on with it in another way; nothing is written.
+
+        Args:
+            options: that decide the result, or some of them.
+
+        Raises: CheckpointError that names each difference.
+        """
+        if not self.checkpoints.updates():
+            return
+        if not resume:
+            raise CheckpointError(f"{self.path} holds a run already: resume it, or choose another run folder")
+        try:
+            earlier = dict(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return  # damaged: every checkpoint holds the same
+        TrainConfig.check_resume(earlier, options, str(self.path))
+
     def open(self, options: Mapping[str, Any], update: int) -> None:
-        """Write options and environment, and forget every line after that update."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Write options and environment, and forget every line after that update; for the folder's one writer.
+
+        Raises: FileError where the disk is full.
+        """
+        remove_leftovers(self.path, *_WRITTEN)
         write_json(self.path / "config.json", options)
         write_json(self.path / "environment.json", environment())
         kept = [line for line in read_metrics(self.metrics) if line["update"] <= update] if update else []
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_file(self.metrics, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
     def newest(self) -> str | None:
         """Path of the newest checkpoint, as text."""
@@ -97,9 +128,10 @@ class RunFolder:
             scores: the scoring.
             seconds: of training so far.
 
-        Raises: CheckpointError where the disk is full.
+        Raises: FileError where the disk is full.
         """
-        with written(self.metrics, "The checkpoints are intact"), self.metrics.open("a", encoding="utf-8") as file:
+        how = writing(self.metrics, "The checkpoints are intact", "go on with fit(resume=True)")
+        with how, self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(line)) + "\n")
         if scores is not None:
             occurs = scores.confusion.nonzero().tolist()
@@ -109,8 +141,16 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; a last line that an interruption cut off is left out."""
+    """The lines of a ``metrics.jsonl``; a damaged one is said and left out, and so is a last one that was cut off."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            values = json.loads(line)
+            if type(values["update"]) is not int:
+                raise ValueError("its update is no number")
+            found.append(values)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            log.warning("line %d of %s is damaged (%r) and left out", number, path, error)
+    return found

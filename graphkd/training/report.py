@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from torch import nn
 
+from graphkd.files import write_file
 from graphkd.paths import local_path
 from graphkd.text import in_markdown, shown
-from graphkd.training.files import write_file
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
 _NOTE = (
@@ -125,5 +125,5 @@ def write_report(
     for caption, picture in (pictures or {}).items():
         link = quote(os.fsencode(Path(os.path.relpath(picture, path.parent)).as_posix()))
         parts.append(f"![{in_markdown(caption)}]({link})\n\n{in_markdown(caption)}")
-    write_file(path, lambda temporary: temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
+    write_file(path, "\n\n".join(parts) + "\n")
     return f"{text_table(rows, teacher)}\n{_NOTE}"

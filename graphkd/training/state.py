@@ -1,14 +1,15 @@
 """Where a run stands: everything that a resumed run needs to go on bit for bit."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from graphkd.training.checkpoint import check_weights
+from graphkd.errors import CheckpointError
 from graphkd.training.devices import Ranks
 from graphkd.training.metrics import Scores
 from graphkd.training.parallel import as_placed
@@ -60,18 +61,61 @@ class Progress:
     score: float | None = None
     skipped: int = 0
 
+    @classmethod
+    def of(cls, state: Mapping[str, Any], update: int, epochs: int, batches: int, accumulate: int) -> "Progress":
+        """What a checkpoint tells of itself.
+
+        Args:
+            state: as ``asdict`` gave it.
+            update: that its folder is named by.
+            epochs, batches, accumulate: of the run; a checkpoint lies between two of its updates.
+
+        Raises: CheckpointError for another position than that update's, and for numbers that cannot be.
+        """
+        if state.keys() != {each.name for each in fields(cls)}:
+            raise CheckpointError(f"its progress holds {sorted(state)}")
+        at = cls(**state)
+        counts = [(at.epoch, epochs), (at.batch, batches), (at.skipped, at.update), (at.best_update or 0, at.update)]
+        whole = all(type(count) is int and 0 <= count <= most for count, most in [(at.update, update), *counts])
+        shares = [share for share in (at.score, at.best_score) if share is not None]
+        real = all(type(share) is float and 0 <= share <= 1 for share in shares)
+        if not whole or not real or type(at.seconds) is not float or not 0 <= at.seconds < math.inf:
+            raise CheckpointError(f"its progress cannot be: {at}")
+        between = at.batch % accumulate == 0 or at.batch == batches
+        done = at.epoch * -(-batches // accumulate) + -(-at.batch // accumulate)
+        if not between or not done == at.update == update or (at.best_score is None) != (at.best_update is None):
+            raise CheckpointError(f"its progress is not that of update {update}: {at}")
+        return at
+
 
 def random_states(device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """State of the global generators, which dropout draws from: one row for each process."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
-    return {kind: ranks.rows(state) for kind, state in states.items()}
+    rows = {kind: ranks.rows(state) for kind, state in states.items()}
+    return {"processes": ranks.world, "device": device.type, **rows}
+
+
+def check_random_states(states: Mapping[str, Any]) -> None:
+    """Raises: CheckpointError unless these are states of the generators of all processes that the run had."""
+    kinds = {"cpu", "cuda"} if states["device"] == "cuda" else {"cpu"}
+    if states.keys() != {"processes", "device", *kinds}:
+        raise CheckpointError(f"its random state holds {sorted(states)}")
+    count = states["processes"]
+    for kind in kinds:
+        if states[kind].dtype != torch.uint8 or states[kind].ndim != 2 or not 1 <= count == len(states[kind]):
+            raise CheckpointError(f"its random state is not that of {count} processes")
+    try:
+        for row in states["cpu"]:
+            torch.Generator().set_state(row.clone())
+    except RuntimeError as error:
+        raise CheckpointError(f"its random state is none: {error}") from error
 
 
 def restore_random_state(states: Mapping[str, Any], device: torch.device, ranks: Ranks, seed: int) -> None:
     """The reverse of :func:`random_states`; a run that goes on with other processes starts from ``seed``."""
-    if len(states["cpu"]) != ranks.world:
+    if states["processes"] != ranks.world:
         torch.manual_seed(seed)
         return
     torch.set_rng_state(states["cpu"][ranks.rank].clone())
@@ -79,10 +123,9 @@ def restore_random_state(states: Mapping[str, Any], device: torch.device, ranks:
         torch.cuda.set_rng_state(states["cuda"][ranks.rank].clone(), device)
 
 
-def restore_module(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load weights, refusing those of another model. Raises: CheckpointError."""
+def restore_module(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Load weights that fit."""
     own = module.state_dict()
-    check_weights(own, weights, where)
     module.load_state_dict({name: as_placed(value, own[name]) for name, value in weights.items()})
 
 

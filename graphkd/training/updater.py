@@ -8,11 +8,14 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from graphkd.errors import CheckpointError
+from graphkd.training.checkpoint import check_weights
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter
-from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule
+from graphkd.training.optim import allocate_moments, gated_step, make_average, make_optimizer, make_schedule
 from graphkd.training.parallel import gather_into, shard, shard_student, start_alike, whole
 from graphkd.training.state import restore_module, restore_optimizer
+from graphkd.training.tree import differing
 from graphkd.typing import Bool, Float, Tensor
 
 
@@ -128,19 +131,42 @@ class Updater:
 
         The schedule is a function of the update's number and has no state.
         """
-        state: dict[str, Any] = whole({
-            "step": self.step.state_dict(),
-            "ema": None if self.average is None else self.average.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        })  # fmt: skip
+        state: dict[str, Any] = whole(self._state())
         return state
 
-    def restore(self, state: Mapping[str, Any], where: str) -> None:
-        """The reverse of :meth:`state`. Raises: CheckpointError for another model."""
-        restore_module(self.step, state["step"], where)
+    def _state(self) -> dict[str, Any]:
+        moments: dict[str, Any] = self.optimizer.state_dict()
+        parameters = sum(len(group["params"]) for group in moments["param_groups"])
+        moments["untouched"] = [number for number in range(parameters) if number not in moments["state"]]
+        average = None if self.average is None else self.average.module.state_dict()
+        return {
+            "step": self.step.state_dict(), "ema": average, "optimizer": moments, "scaler": self.scaler.state_dict(),
+        }  # fmt: skip
+
+    def check(self, state: Mapping[str, Any], where: str) -> None:
+        """Raises: CheckpointError unless this is the state of such a student, optimiser and average, and all of it."""
+        allocate_moments(self.optimizer)
+        own = self._state()
+        for name in ("step", "ema", "scaler"):
+            check_weights(own[name], state[name], f"{where}: {name}")
+        moments = own["optimizer"]
+        for number in state["optimizer"]["untouched"]:  # parameters that no gradient has reached yet
+            del moments["state"][number]
+        moments["untouched"] = state["optimizer"]["untouched"]
+        check_weights(moments, state["optimizer"], f"{where}: optimizer")
+        fixed = (self.optimizer.defaults.keys() | {"params"}) - {"lr"}  # which the schedule sets
+        now, then = (
+            [{name: group[name] for name in fixed} for group in each["param_groups"]]
+            for each in (moments, state["optimizer"])
+        )
+        if found := differing([now, then]):
+            raise CheckpointError(f"{where}: the optimizer's options are others: {', '.join(found)}")
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The reverse of :meth:`state`, of one that :meth:`check` found to fit."""
+        restore_module(self.step, state["step"])
         if self.average is not None:
-            restore_module(self.average.module, state["ema"], where)
+            restore_module(self.average.module, state["ema"])
         restore_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self._held = self._buffers()

@@ -14,8 +14,8 @@ from graphkd.data.views import Views
 from graphkd.edges import Edges
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
+from graphkd.files import write_file, write_json
 from graphkd.spectral import decomposed
-from graphkd.training.files import write_file, write_json
 from graphkd.training.metrics import evaluating
 from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, epoch_of
 from graphkd.typing import Float, Tensor
@@ -104,7 +104,6 @@ class Looks:
 
     def _begin(self, watch: Watch) -> None:
         """What does not change: names, thumbnails, the teacher's answers."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         batches = list(watch.batches())
         images = torch.cat([_thumbnails(batch.student) for batch in batches])
         _save(self.folder / IMAGES, {"images": images})
@@ -151,6 +150,6 @@ def _thumbnails(images: Float[Tensor, "b 3 h w"]) -> Tensor:
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    write_file(path, lambda temporary: save_file(tensors, temporary))
+    write_file(path, save(tensors))

@@ -11,8 +11,9 @@ from benchmarks.accuracy.data import CIFAR, StoredTeacher
 from benchmarks.accuracy.estimate import START, estimate
 from benchmarks.accuracy.report import read, table, verdicts
 from benchmarks.accuracy.stats import mean_std, paired
-from benchmarks.accuracy.study import Problem, run, save, training
+from benchmarks.accuracy.study import Problem, run, training
 from graphkd.data.sources import ArraySource
+from graphkd.files import write_json
 
 RECIPE = Recipe(student="resnet20", epochs=1, batch=4)
 
@@ -143,7 +144,7 @@ def test_results_become_a_table(tmp_path):
     configs = grid("caltech", [Method("KD", "kd", {}), Method("PRG", "prg", {})], RECIPE, seeds=2)
     for config in configs[:3]:  # an interrupted study: the last pair is incomplete
         top1 = 60.0 + config.seed + (config.label == "PRG")
-        save(
+        write_json(
             tmp_path / config.file, {"config": asdict(config), "result": {"top1": top1, "seconds": 2.0}, "versions": {}}
         )
     scores, records = read(configs, tmp_path)

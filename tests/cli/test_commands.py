@@ -29,6 +29,9 @@ def test_embed_then_distill_asks_the_teacher_no_more(graphkd, class_folders, tea
     assert first["teacher_batches"] == 1
     again = json.loads(graphkd(f"embed --data images {teacher} --out features --json").out)
     assert again["teacher_batches"] == 0
+    before = tree(Path("features"))
+    assert graphkd(f"embed --data images {teacher} --out features --dtype float16 --quiet").code == 2
+    assert tree(Path("features")) == before  # its run.yaml too
     modified = {path: path.stat().st_mtime_ns for path in Path("features").glob("shard*")}
     answer = graphkd(f"distill --data images {teacher} --store features --run one --json {SMALL}")
     assert answer.code == 0, answer.err
@@ -56,6 +59,20 @@ def test_the_saved_options_make_the_same_student_again(graphkd, class_folders, t
     ]
 
 
+REFUSED = {  # what a resumed run may not be given, and what the message says of it
+    "--lr 0.5": "the run in broken was started with other options: lr was 0.003, now 0.5",
+    "--epochs 3 --store another": "epochs was 2, now 3",
+    "--set rho=0.7": "distillers/0.graph/_node_parts/rho was 0.5, now 0.7",
+    "--held-out 0.5": "images was 48, now 30",
+    "--student resnet18": "distillers/0.graph/_widths/student was 256, now 512",
+}
+
+
+def tree(folder):
+    """Every file below a folder, with its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders, teacher, monkeypatch):
     assert graphkd(f"distill --data images {teacher} --run whole --quiet {SMALL}").code == 0
     epoch = Trainer._epoch
@@ -72,6 +89,11 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders
     what, todo = answer.err
     assert what == "interrupted: what was finished is kept in broken"
     assert todo == "try:   go on with: graphkd distill --config broken/run.yaml --resume"
+    before = tree(Path())
+    for other, named in REFUSED.items():
+        refused = graphkd(f"distill --config broken/run.yaml --resume {other} --quiet")
+        assert (refused.code, named in refused.err[0]) == (2, True), refused.err
+    assert tree(Path()) == before
     assert graphkd(todo.partition("graphkd ")[2]).code == 0
     whole, mended = (student_weights(name) for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], mended[name]) for name in whole)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from torch.testing import assert_close
 
 from graphkd.data import store_write
 from graphkd.data.store import EmbeddingStore
-from graphkd.errors import StoreError
+from graphkd.errors import FileError, StoreError
 from tests.data.store_fakes import TinyTeacher, direct, fill, squares
 
 
@@ -41,6 +42,7 @@ def test_a_break_between_any_two_files_loses_nothing(tmp_path, monkeypatch, stop
 
     def replace(old, new, real=os.replace):
         if len(renamed) == stop:
+            shutil.copy(old, old.with_name(f".{new.name}.{'0' * 12}.tmp"))  # a SIGKILL would have left its own
             raise KeyboardInterrupt
         renamed.append(new)
         real(old, new)
@@ -49,7 +51,7 @@ def test_a_break_between_any_two_files_loses_nothing(tmp_path, monkeypatch, stop
         patch.setattr(os, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             fill(tmp_path)
-    assert list(tmp_path.glob("*.tmp"))  # what SIGKILL leaves behind
+    assert list(tmp_path.glob("*.tmp"))
     teacher = TinyTeacher()
     store = fill(tmp_path, teacher)
     store.verify(squares(10))
@@ -107,7 +109,7 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(store_write.StoreWriter, "shard", shard)
-        with pytest.raises(StoreError, match=r"cannot write .*shard-00001.safetensors .*: File too large; .*run again"):
+        with pytest.raises(FileError, match=r"cannot write .*shard-00001.safetensors: File too large\. .*run again"):
             fill(tmp_path)
     assert not list(tmp_path.glob("*.tmp"))
     teacher = TinyTeacher()

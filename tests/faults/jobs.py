@@ -90,6 +90,12 @@ def store(folder, **options):
     return embed(ColourTeacher(0.01), source(), Path(folder) / "store", **how | options)
 
 
+def embed_job(folder, **options):
+    """Embed one rank's share of a store, or all of it."""
+    quiet(folder)
+    store(folder, **options)
+
+
 def trainer(folder, features, **changes):
     options = {
         "epochs": 3, "batch_size": 8, "lr": 0.01, "log_every": 4, "checkpoint_every": 1, "accumulate": 2, "ema": 0.9,

@@ -21,8 +21,8 @@ from graphkd.cli.scoring import text
 from graphkd.conformance import Row as Conformance
 from graphkd.conformance import markdown
 from graphkd.errors import DataError
+from graphkd.files import write_json
 from graphkd.golden import Entry
-from graphkd.training.files import write_json
 from graphkd.training.report import Row, text_table, write_report
 from graphkd.training.trackers import tracking
 

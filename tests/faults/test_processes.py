@@ -1,10 +1,14 @@
 """Signals, silence and random numbers where a run is more than one process."""
 
+import os
 import signal
 
 import pytest
 import torch
 
+from graphkd.files import one_writer
+from tests.distributed.ranks import Ranks
+from tests.distributed.test_agreement_ranks import OTHER, disagree
 from tests.faults import jobs
 from tests.faults.launch import finished, run, said
 
@@ -42,6 +46,28 @@ def test_a_signal_to_one_process_ends_all_at_the_same_update(context, tmp_path):
     assert codes == [128 + signal.SIGTERM] * 2, said(tmp_path / "run")
     assert jobs.run_state(tmp_path / "run")["update"] == 8  # the next reading of the losses
     jobs.same(finished(context, tmp_path / "run", world=2, **SEVERAL), whole)
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["DDP", "FSDP2"])
+def test_processes_that_were_given_different_things_say_so_before_the_first_step(tmp_path, record_figure, shard):
+    pair = Ranks(2, tmp_path)
+    try:
+        found = pair(disagree, str(tmp_path / "run"), shard)
+    finally:
+        pair.end()
+    named = [expected for expected in OTHER if all(expected in said[expected] for said in found)]
+    record_figure("options that differ between ranks, named before the first step", f"{len(named)} of {len(OTHER)}")
+    assert len(named) == len(OTHER) >= 10
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_processes_end_where_the_main_one_finds_the_folder_in_use(context, tmp_path):
+    with one_writer(tmp_path / "run"):
+        codes, seconds = run(context, tmp_path, world=2, **SEVERAL)
+    assert codes == [1, 1]
+    assert f"LockedError: {tmp_path / 'run'} is being written by process {os.getpid()} on" in said(tmp_path)
+    assert "DistributedError: the main process ended the run: " in said(tmp_path)
+    assert seconds < 30
 
 
 def test_every_process_keeps_its_own_random_state(context, tmp_path):

@@ -12,7 +12,7 @@ from graphkd.data.folders import open_folder
 from graphkd.data.sources import readable
 from graphkd.data.transforms import ResizeView
 from graphkd.data.views import Views
-from graphkd.errors import CheckpointError, DataError
+from graphkd.errors import CheckpointError, DataError, FileError
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.loop import Trainer
 from graphkd.training.signals import Interrupted, Signals
@@ -147,8 +147,10 @@ def test_a_full_disk_leaves_the_old_checkpoints(context, tmp_path):
     before = jobs.run_state(tmp_path / "run")
     codes, _ = run(context, tmp_path / "run", limit=9000)  # bytes: metrics fit, a checkpoint's tensors do not
     assert codes == [1]
-    assert "graphkd.errors.CheckpointError: cannot write" in said(tmp_path / "run")
-    assert "is intact: free some space, and go on with fit(resume=True)" in said(tmp_path / "run")
+    assert "graphkd.errors.FileError: cannot write" in said(tmp_path / "run")
+    assert "is intact: free some space or choose a folder that can be written, and go on with fit(resume=True)" in said(
+        tmp_path / "run"
+    )
     jobs.same(jobs.run_state(tmp_path / "run"), before)
     assert not list((tmp_path / "run" / "run" / "checkpoints").glob(".*.tmp"))
     jobs.same(finished(context, tmp_path / "run"), whole)
@@ -157,7 +159,7 @@ def test_a_full_disk_leaves_the_old_checkpoints(context, tmp_path):
 def test_no_space_for_a_line_of_metrics(tmp_path, monkeypatch):
     made = tiny.trainer(tmp_path, epochs=1)
     monkeypatch.setattr(made.run, "metrics", tmp_path)  # a folder cannot be appended to
-    with pytest.raises(CheckpointError, match=r"cannot write .*: Is a directory\. The checkpoints are intact"):
+    with pytest.raises(FileError, match=r"cannot write .*: Is a directory\. The checkpoints are intact"):
         made.run.add({"update": 1})
 
 

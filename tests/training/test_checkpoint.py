@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from graphkd.errors import CheckpointError
+from graphkd.errors import CheckpointError, FileError
+from graphkd.files import write_json
 from graphkd.training.checkpoint import Checkpoints, check_weights, student_weights
-from graphkd.training.files import write_json
 from graphkd.training.tree import pack, unpack
 
 STATE = {
@@ -105,14 +105,12 @@ def test_a_full_disk_leaves_the_checkpoints_before_and_nothing_half_written(tmp_
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="There is no checkpoint before it"):
+    with monkeypatch.context() as patch, pytest.raises(FileError, match="There is no checkpoint before it"):
         patch.setattr("safetensors.torch.save_file", full)
         kept.save(1, STATE)
     kept.save(1, STATE)
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(
-        CheckpointError, match=r"cannot write .*update-00000002: No space left on device\. .*1 is intact"
-    ):
+    with pytest.raises(FileError, match=r"cannot write .*update-00000002: No space left on device\. .*1 is intact"):
         kept.save(2, STATE)
     assert kept.newest()[0] == 1
     assert sorted(p.name for p in kept.folder.iterdir()) == ["newest.json", "update-00000001"]
@@ -142,6 +140,17 @@ def test_a_kill_while_an_old_one_is_removed_leaves_no_half_one(tmp_path, monkeyp
     assert not list(kept.folder.glob(".*"))
 
 
+def test_a_link_under_a_checkpoints_name_is_replaced_and_not_followed(tmp_path):
+    kept = folder(tmp_path)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    kept.folder.mkdir()
+    kept.path(5).symlink_to(tmp_path / "outside")
+    kept.save(5, STATE)
+    assert not kept.path(5).is_symlink()
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+
+
 def test_foreign_names_are_no_checkpoints(tmp_path):
     kept = folder(tmp_path)
     kept.save(1, STATE)
@@ -151,7 +160,8 @@ def test_foreign_names_are_no_checkpoints(tmp_path):
 
 def test_every_checkpoint_damaged_is_an_error(tmp_path):
     flip(folder(tmp_path).save(1, STATE) / "state.json")
-    with pytest.raises(CheckpointError, match=r"every checkpoint in .* is damaged: choose another run folder"):
+    message = r"no checkpoint in .* can be used, the newest because .*is damaged: .*\. Put a good copy back, or choose"
+    with pytest.raises(CheckpointError, match=message):
         folder(tmp_path).newest()
 
 

@@ -10,12 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from torch import nn
 
+from graphkd.data import fingerprint
+from graphkd.data.folders import open_folder
+from graphkd.data.transforms import RandomCropView
+from graphkd.data.views import Views
+from graphkd.distillers.kd import KDDistiller
 from graphkd.errors import CheckpointError
+from graphkd.step import Step
 from graphkd.training.checkpoint import Checkpoints
+from graphkd.training.loop import Trainer
 from tests.training.runs import assert_same_state, lines, weights
-from tests.training.tiny import HARD, Student, trainer
+from tests.training.tiny import HARD, Mimic, Student, config, teacher, trainer, views
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +76,20 @@ def test_resuming_with_other_options_names_them(tmp_path):
         trainer(tmp_path, epochs=1, lr=0.5).fit(resume=True)
 
 
+def test_resuming_with_other_methods_or_views_names_them(tmp_path):
+    def made(weight, padding):
+        own = Views(views().source, student=RandomCropView(8, padding=padding), seed=3)
+        return Trainer(Step(Student(), KDDistiller(weight=weight)), own, teacher, config(epochs=1), tmp_path)
+
+    made(1.0, 1).fit()
+    for other, named in (
+        ((2.0, 1), "distillers/0/terms/kl/0 was 16.0, now 32.0"),
+        ((1.0, 2), "views/student/padding was 1, now 2"),
+    ):
+        with pytest.raises(CheckpointError, match=named):
+            made(*other).fit(resume=True)
+
+
 def test_resuming_another_model_names_the_tensors(tmp_path):
     trainer(tmp_path, epochs=1).fit()
     with pytest.raises(CheckpointError, match=r"of another shape.*\(8, 4\)|\(4, 8\) instead of \(4, 6\)"):
@@ -85,6 +107,46 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, caplog):
     assert "is damaged" in caplog.text
     assert_same_state(weights(tmp_path / "whole"), weights(tmp_path / "damaged"))
     assert lines(tmp_path / "whole") == lines(tmp_path / "damaged")
+
+
+def files(folder, count=8):
+    """Images of one colour each, as files of equal size."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(folder / f"{number}.bmp")
+    return open_folder(folder, layout="flat")
+
+
+def over(folder, run, **changes):
+    """A trainer of images in a folder."""
+    own = Views(open_folder(folder, layout="flat"), student=RandomCropView(8, padding=1))
+    return Trainer(Step(Student(), Mimic()), own, teacher, config(batch_size=4, **changes), run)
+
+
+def repaint(path, keep_time):
+    """Another image of the same size in bytes."""
+    before = path.stat()
+    Image.new("RGB", (8, 8), (0, 255, 0)).save(path)
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + (0 if keep_time else 10**9)))
+
+
+@pytest.mark.parametrize("keep_time", [True, False])
+def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, keep_time):
+    files(tmp_path / "images")
+    stop_after(over(tmp_path / "images", tmp_path / "run"), 3)
+    repaint(tmp_path / "images" / "3.bmp", keep_time)
+    with pytest.raises(CheckpointError, match=r"started with other options: data/content was [0-9a-f]{64}, now"):
+        over(tmp_path / "images", tmp_path / "run").fit(resume=True)
+
+
+def test_beyond_the_images_that_are_compared_the_times_are_and_are_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(fingerprint, "_SAMPLED", 2)  # the first and the fifth
+    files(tmp_path / "images")
+    stop_after(over(tmp_path / "images", tmp_path / "run"), 3)
+    repaint(tmp_path / "images" / "3.bmp", keep_time=False)
+    over(tmp_path / "images", tmp_path / "run").fit(resume=True)
+    assert "files of images were written since this run began" in caplog.text
 
 
 def launch(run, *flags, ranks=1):

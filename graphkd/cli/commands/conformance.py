@@ -3,6 +3,7 @@
 from graphkd.cli.configs.tools import Conformance
 from graphkd.cli.console import Console
 from graphkd.conformance import conforms, markdown, page, table
+from graphkd.files import write_file
 
 
 def run(config: Conformance, console: Console) -> int:
@@ -10,7 +11,7 @@ def run(config: Conformance, console: Console) -> int:
     paths = sorted(config.golden.glob("*.json")) if config.golden.is_dir() else [config.golden]
     rows = table(paths)
     if config.markdown is not None:
-        config.markdown.write_text(page(rows), encoding="utf-8")
+        write_file(config.markdown, page(rows))
     good = conforms(rows)
     each = [
         {

@@ -1,5 +1,6 @@
 """graphkd distill."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ from graphkd.data.fingerprint import some
 from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
+from graphkd.files import one_writer, write_json
 from graphkd.freezing import freeze
 from graphkd.paths import local_path
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
+from graphkd.training.agreement import of_method, of_source
 from graphkd.training.checkpoint import Checkpoints
-from graphkd.training.devices import make_accelerator
-from graphkd.training.files import write_json
+from graphkd.training.devices import Ranks, make_accelerator
 from graphkd.training.loop import Trainer
+from graphkd.training.record import RunFolder
 from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result
 from graphkd.training.trackers import check_trackers
@@ -43,10 +46,11 @@ from graphkd.weights import load_weights
 def run(config: Distill, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
     config = replace(config, run=config.run or _next_folder(config.images.data, config.resume))
-    folder = _folder(config)
+    folder = RunFolder(_folder(config))
     parts = image_data(config.images, console).parts(config.val, config.held_out, run_classes(config.teaching))
     config = _fitting(config, parts, console)
-    accelerator = make_accelerator(config.train, folder)
+    accelerator = make_accelerator(config.train, folder.path)
+    ranks = Ranks(accelerator)
     device = accelerator.device
     if not accelerator.is_main_process:
         console.output = replace(console.output, quiet=True)
@@ -55,22 +59,29 @@ def run(config: Distill, console: Console) -> int:
     step = _step(config, tap, teacher, parts)
     if teacher is not None:
         rehearse(step, teacher, config, parts.train, device)
-    if accelerator.is_main_process:
-        write_config(folder / "run.yaml", "distill", resolved(config))
-        save_student(folder, config.student.student, tap, names, config.student.size)
-    again = f"graphkd distill --config {folder / 'run.yaml'} --resume"
-    left = f"what was finished is kept in {folder}" + (f" and {config.store}" if config.store else "")
-    console.go_on = (left, f"go on with: {again}")
-    answers = None if teacher is None else answers_of(config, parts, teacher, device, console)
-    before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
-    trainer = _trainer(config, parts, step, teacher, answers, accelerator)
-    epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
-    console.remark(f"classes: {some(list(names))}")
-    console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {folder}")
-    result = trainer.fit(resume=config.resume)
-    if accelerator.is_main_process:
-        _finish(config, result, before, console)
-        write_pictures(config.report, result, trainer.accelerator.trackers, console)
+
+    def describe() -> None:
+        write_config(folder.path / "run.yaml", "distill", resolved(config))
+        save_student(folder.path, config.student.student, tap, names, config.student.size)
+
+    with ExitStack() as held:
+        ranks.first(lambda: held.enter_context(one_writer(folder.path)))
+        folder.check({**of_method(config.train, step), **of_source(parts.train)}, config.resume)
+        if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
+            ranks.first(describe)
+        again = f"graphkd distill --config {folder.path / 'run.yaml'} --resume"
+        left = f"what was finished is kept in {folder.path}" + (f" and {config.store}" if config.store else "")
+        console.go_on = (left, f"go on with: {again}")
+        answers = None if teacher is None else answers_of(config, parts, teacher, device, console)
+        before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
+        trainer = _trainer(config, parts, step, teacher, answers, accelerator)
+        epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
+        console.remark(f"classes: {some(list(names))}")
+        console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {folder.path}")
+        result = trainer.fit(resume=config.resume, begun=describe)
+        if accelerator.is_main_process:
+            _finish(config, result, before, console)
+            write_pictures(config.report, result, trainer.accelerator.trackers, console)
     return 0
 
 

@@ -24,23 +24,20 @@ def run(config: Embed, console: Console) -> int:
         f"finished shards are kept in {config.out}",
         "run the same command again: it computes only what is missing",
     )
-    try:
-        store = embed(
-            teacher,
-            source,
-            config.out,
-            transform=view,
-            batch_size=config.running.batch_size,
-            workers=config.running.workers,
-            dtype=config.dtype,
-            shard_size=config.shard_size,
-            views=config.views,
-            device=device,
-            progress=console.bars,
-        )
-    finally:
-        if (config.out / "manifest.json").is_file():  # before that the folder counts as somebody else's
-            write_config(config.out / "run.yaml", "embed", resolved(config))
+    store = embed(
+        teacher,
+        source,
+        config.out,
+        transform=view,
+        batch_size=config.running.batch_size,
+        workers=config.running.workers,
+        dtype=config.dtype,
+        shard_size=config.shard_size,
+        views=config.views,
+        device=device,
+        progress=console.bars,
+    )
+    write_config(config.out / "run.yaml", "embed", resolved(config))
     size = sum(file.stat().st_size for file in config.out.iterdir())
     facts = {
         "store": str(config.out),

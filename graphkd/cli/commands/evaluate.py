@@ -17,8 +17,8 @@ from graphkd.data.class_names import Classes
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
+from graphkd.files import write_json
 from graphkd.text import read_json
-from graphkd.training.files import write_json
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.typing import Tensor
 

@@ -1,6 +1,7 @@
 """graphkd export."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from graphkd.cli.networks import open_student
 from graphkd.cli.parse import resolved
 from graphkd.data.opening import ImageData
 from graphkd.data.transforms import CenterView
+from graphkd.files import write_file, write_json
 from graphkd.tap import Tap
-from graphkd.training.files import write_file, write_json
 from graphkd.typing import Float, Tensor
 
 _IMAGES = 64  # of --check that are compared
@@ -45,7 +46,6 @@ def run(config: Export, console: Console) -> int:
     """A student to files that other programs read."""
     tap, about = open_student(config.run, config.which)
     out = config.out or config.run / "export"
-    out.mkdir(parents=True, exist_ok=True)
     console.go_on = (f"finished files are kept in {out}", "run the same command again")
     model = Normalised(tap).eval().requires_grad_(False)
     images = _images(config, about["size"])
@@ -86,7 +86,7 @@ def _safetensors(tap: Tap, model: Normalised, images: Tensor, about: dict[str, A
 
     weights = {name: value.detach().contiguous().clone() for name, value in tap.model.state_dict().items()}
     path = out / "model.safetensors"
-    write_file(path, lambda temporary: temporary.write_bytes(save(weights, metadata={"format": "pt"})))
+    write_file(path, save(weights, metadata={"format": "pt"}))
     again = create_student(about["student"], about["num_classes"]).eval()
     again.model.load_state_dict(load_file(path))
     with torch.no_grad():
@@ -122,17 +122,12 @@ def _torch(tap: Tap, model: Normalised, images: Tensor, about: dict[str, Any], o
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (images[:2],), dynamic_shapes={"images": {0: batch}})
     path = out / "model.pt2"
-    write_file(path, lambda temporary: _save(program, temporary))
+    program_bytes = BytesIO()
+    torch.export.save(program, program_bytes)
+    write_file(path, program_bytes.getvalue())
     with torch.no_grad():
         scores: Tensor = torch.export.load(path).module()(images)
     return scores
-
-
-def _save(program: Any, temporary: Path) -> None:
-    """torch wants the ending ``.pt2``."""
-    named = temporary.with_suffix(".pt2")
-    torch.export.save(program, named)
-    named.replace(temporary)
 
 
 def _text(out: Path, checks: dict[str, Any], about: dict[str, Any], good: bool) -> str:

@@ -18,8 +18,8 @@ from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.features import Features
+from graphkd.files import write_json
 from graphkd.text import shown
-from graphkd.training.files import write_json
 
 _THUMBNAIL: Final = 48  # pixels of an image in a picture
 
