@@ -254,7 +254,7 @@ def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str
         with _entries(root / below) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith("."):
+                if name[0] == ".":
                     continue
                 suffix = name[name.rfind(".") :].lower()
                 if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
