@@ -146,6 +146,8 @@ def one_writer(folder: Path, part: str = "writer") -> Iterator[None]:
 def _sign(handle: int) -> None:
     """Say in the lock's file who holds it; on a full disk the lock holds without a name."""
     since = datetime.now().astimezone().isoformat(timespec="seconds")
+    if os.fstat(handle).st_nlink > 1:  # it is a hard link to somebody's file
+        return
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)

@@ -128,11 +128,16 @@ def test_a_killed_writer_keeps_nobody_out_even_if_its_workers_live_on(tmp_path):
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
-    (tmp_path / "outside").write_text("mine")
-    (tmp_path / ".writer.lock").symlink_to(tmp_path / "outside")
+    outside, lock = tmp_path / "outside", tmp_path / ".writer.lock"
+    outside.write_text("mine")
+    lock.symlink_to(outside)
     with pytest.raises(FileError, match=r"cannot write .*\.writer\.lock"), one_writer(tmp_path):
         pass
-    assert (tmp_path / "outside").read_text() == "mine"
+    lock.unlink()
+    lock.hardlink_to(outside)
+    with one_writer(tmp_path):
+        assert "is being written by" in in_a_thread(tmp_path)
+    assert outside.read_text() == "mine"
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):

@@ -105,10 +105,11 @@ class Trainer:
         self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
         self.options = {**of_method(config, step), **of_views(views)}
         self.written = time_fingerprint(getattr(views, "source", None))
-        common = {name: value for name, value in self.options.items() if name not in LOCAL}
-        common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
-        with told(self.run.saved, self.ranks.world):
-            require_agreement(self.ranks, common)
+        if self.ranks.world > 1:
+            common = {name: value for name, value in self.options.items() if name not in LOCAL}
+            common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
+            with told(self.run.saved, self.ranks.world):
+                require_agreement(self.ranks, common)
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
@@ -295,7 +296,7 @@ class Trainer:
                 raise CheckpointError(f"it holds {sorted(state)} and the options {sorted(state['options'])}")
             config.check_resume(state["options"], self.options, str(self.run.path))
             Progress.of(state["progress"], update, config.epochs, self.per_epoch, config.accumulate)
-            self.updater.check(state, where)
+            self.updater.check(state)
             self.meter.check(state["meter"])
             check_random_states(state["random"])
         except (CheckpointError, KeyError, TypeError, AttributeError, ValueError) as error:

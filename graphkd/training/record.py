@@ -21,7 +21,16 @@ from graphkd.training.metrics import Scores
 
 log = logging.getLogger("graphkd")
 
-_WRITTEN = ("config.json", "environment.json", "metrics.jsonl", "scores.json", "run.yaml", "student.json")
+_WRITTEN = (
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "scores.json",
+    "run.yaml",
+    "student.json",
+    "results.json",
+    "report.md",
+)
 _PACKAGES = (
     "graphkd",
     "torch",

@@ -143,24 +143,24 @@ class Updater:
             "step": self.step.state_dict(), "ema": average, "optimizer": moments, "scaler": self.scaler.state_dict(),
         }  # fmt: skip
 
-    def check(self, state: Mapping[str, Any], where: str) -> None:
+    def check(self, state: Mapping[str, Any]) -> None:
         """Raises: CheckpointError unless this is the state of such a student, optimiser and average, and all of it."""
         allocate_moments(self.optimizer)
         own = self._state()
         for name in ("step", "ema", "scaler"):
-            check_weights(own[name], state[name], f"{where}: {name}")
+            check_weights(own[name], state[name], f"its {name}")
         moments = own["optimizer"]
         for number in state["optimizer"]["untouched"]:  # parameters that no gradient has reached yet
             del moments["state"][number]
         moments["untouched"] = state["optimizer"]["untouched"]
-        check_weights(moments, state["optimizer"], f"{where}: optimizer")
+        check_weights(moments, state["optimizer"], "its optimizer")
         fixed = (self.optimizer.defaults.keys() | {"params"}) - {"lr"}  # which the schedule sets
         now, then = (
             [{name: group[name] for name in fixed} for group in each["param_groups"]]
             for each in (moments, state["optimizer"])
         )
         if found := differing([now, then]):
-            raise CheckpointError(f"{where}: the optimizer's options are others: {', '.join(found)}")
+            raise CheckpointError(f"its optimizer has other options: {', '.join(found)}")
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """The reverse of :meth:`state`, of one that :meth:`check` found to fit."""

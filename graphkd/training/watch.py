@@ -14,7 +14,7 @@ from graphkd.data.views import Views
 from graphkd.edges import Edges
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.files import write_file, write_json
+from graphkd.files import remove_leftovers, write_file, write_json
 from graphkd.spectral import decomposed
 from graphkd.training.metrics import evaluating
 from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, epoch_of
@@ -152,4 +152,5 @@ def _thumbnails(images: Float[Tensor, "b 3 h w"]) -> Tensor:
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save
 
+    remove_leftovers(path.parent, path.name)
     write_file(path, save(tensors))

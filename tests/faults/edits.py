@@ -36,6 +36,12 @@ def parent(state, path):
     return state
 
 
+def forget(tensors, name):
+    """Take the tensors of a value out."""
+    for each in [each for each in tensors if each == name or each.startswith(f"{name}/")]:
+        del tensors[each]
+
+
 def drop_a_value(draw):
     """Take one value out, tensors with it."""
 
@@ -43,8 +49,7 @@ def drop_a_value(draw):
         path = draw.choice([*places(state)])
         gone = parent(state, path).pop(path[-1])
         name = "/".join(map(str, path))
-        for each in [each for each in tensors if each == name or each.startswith(f"{name}/")]:
-            del tensors[each]
+        forget(tensors, name)
         return f"{name} = {str(gone)[:40]} is gone"
 
     return change
@@ -59,8 +64,7 @@ def another_type(draw):
         new = draw.choice([each for each in ("text", [], {}, {"a": 1}, -1, True) if type(each) is not type(before)])
         parent(state, path)[path[-1]] = new
         name = "/".join(map(str, path))
-        for each in [each for each in tensors if each == name or each.startswith(f"{name}/")]:
-            del tensors[each]
+        forget(tensors, name)
         return f"{name} = {str(before)[:40]} is {new!r}"
 
     return change

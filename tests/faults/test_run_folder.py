@@ -230,7 +230,10 @@ def test_a_missing_moment_is_named_and_the_checkpoint_before_is_used(broken, int
 
     edited(broken / "checkpoints" / "update-00000004", change)
     tiny.trainer(broken, **OPTIONS).fit(resume=True)
-    assert "update-00000004: optimizer belongs to another model: 1 missing (state/3/exp_avg)" in caplog.text
+    assert (
+        "update-00000004 does not hold what this run needs: its optimizer belongs to another model: 1 missing (state/3/exp_avg)"
+        in caplog.text
+    )
     assert "going back to the checkpoint before it" in caplog.text
     jobs.same(end_of(broken), interrupted[1])
 
