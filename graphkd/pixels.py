@@ -56,6 +56,16 @@ class RangeCheck:
             log.warning("%s", found)
 
 
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside DataParallel, a moving average, or a sequence of one."""
+    while not hasattr(model, "pretrained_cfg"):
+        inner = model[0] if isinstance(model, nn.Sequential) and len(model) == 1 else getattr(model, "module", None)
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
+
+
 def normalization(
     model: nn.Module, mean: Sequence[float] | Literal[False] | None, std: Sequence[float] | None
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
@@ -68,8 +78,14 @@ def normalization(
     Raises: OptionError.
     """
     if mean is None and std is None:
-        said = getattr(model, "pretrained_cfg", None) or {}
+        said = getattr(_unwrapped(model), "pretrained_cfg", None) or {}
         mean, std = said.get("mean"), said.get("std")
+        if mean is None and any(getattr(each, "pretrained_cfg", None) for each in model.modules()):
+            log.warning(
+                "a network inside %s says the mean and deviation of its images, and nothing is normalised: give Tap "
+                "mean= and std=, or mean=False if your network does it",
+                type(model).__name__,
+            )
     if not mean and std is None:
         return None, None
     if not mean or std is None or len(mean) != len(std) or min(std) <= 0:

@@ -94,9 +94,10 @@ class Tap(nn.Module):
     Shapes:
         images (b, channels, h, w) -> embedding (b, d), logits (b, c), proxies (c, d), proxy_logits (c, c).
         A convolution that classifies a whole map and is pooled afterwards (SqueezeNet) has the map's mean as embedding.
-        maps are (b, c, h, w), tokens (b, n, d). A module that works channels-last (in Swin, MambaOut, ConvNeXt) is seen
-        by its shape, as height and width shrink alike, and its map is turned. Where both readings fit, as for
-        (b, 56, 56, 56), its kind decides, then the ``output_fmt`` of the innermost network around it.
+        maps are (b, c, h, w), tokens (b, n, d). A map that is channels-last (in Swin, MambaOut, ConvNeXt) is turned. It
+        is known by its shape, as height and width shrink alike, and only where the module's last layer, or the one
+        before it, is a Linear or LayerNorm: convolutions are never turned. Where both readings fit, as for
+        (b, 56, 56, 56), the ``output_fmt`` of the innermost network around the module decides.
         Maps and tokens are copies of what the module returned: one map of memory each. torch.compile makes the copy
         only where a later in-place operation needs it.
 
@@ -136,6 +137,7 @@ class Tap(nn.Module):
         self.num_classes, self.embedding_dim = classifier.weight.shape[:2]
         self._head = _ClassifierSlot(self._classifier_path, classifier)
         self._maps = [_Slot(path, submodule(model, path)) for path in maps]
+        self._may_turn = frozenset(path for path in maps if _may_be_last(model, path))
         self._tokens = [_Slot(path, submodule(model, path)) for path in tokens]
         self._check_range = RangeCheck()
         for name, values in zip(("mean", "std"), normalization(model, mean, std), strict=True):
@@ -200,8 +202,8 @@ class Tap(nn.Module):
         (height, width), (_, a, b, c) = images.shape[-2:], value.shape
         # height and width shrink alike, up to the rounding of a pixel
         first, last = (abs(h * width - w * height) < max(height, width) for h, w in ((b, c), (a, b)))
-        turned = last if first != last else _channels_last(self.model, slot.path)
-        return value.movedim(-1, 1) if turned else value
+        fits = last if first != last else _declared_last(self.model, slot.path)
+        return value.movedim(-1, 1) if fits and slot.path in self._may_turn else value
 
     def _embedding(self, x: Tensor, logits: Tensor) -> Float[Tensor, "b d"]:
         if x.ndim == 4 and x.shape[1] == self.embedding_dim and isinstance(self.classifier, nn.Conv2d):
@@ -230,10 +232,23 @@ def _tensor_of(output: object) -> object:
     return output[0] if isinstance(output, tuple) and output else output
 
 
-def _channels_last(model: nn.Module, path: str) -> bool:
-    """Whether a module's output is (b, h, w, c), by its kind, else as the innermost network around it declares."""
+def _declared_last(model: nn.Module, path: str) -> bool:
+    """Whether the innermost network around a module declares its maps as (b, h, w, c)."""
     names = path.split(".")
     around = [model.get_submodule(".".join(names[:depth])) for depth in range(len(names), -1, -1)]
-    if isinstance(around[0], nn.Conv2d | nn.BatchNorm2d):
-        return False
     return bool(next((each.output_fmt for each in around if hasattr(each, "output_fmt")), None) == "NHWC")
+
+
+def _may_be_last(model: nn.Module, path: str) -> bool:
+    """Whether channels may be last in a module's output: the last layer in it, or before it, works on the last axis."""
+    last, reached = False, False
+    for name, module in model.named_modules():
+        inside = name == path or name.startswith(f"{path}.")
+        if reached and not inside:
+            break
+        reached = inside
+        if isinstance(module, nn.Linear | nn.LayerNorm):
+            last = True
+        elif isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
+            last = False
+    return last

@@ -17,8 +17,8 @@ from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 # where training scripts put the weights in a file that holds more; the moving average is what they score
-_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema", "shadow")
+_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "checkpoint")
 _OUTER = ("module.", "model.", "student.", "net.", "network.")  # of wrappers, before the names of a whole network
 _INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _LISTED, _DEPTH = 5, 8  # no training script nests deeper, and a file may hold itself
@@ -47,7 +47,7 @@ def weights_in(found: Any, path: Path, *, average: bool = True) -> dict[str, Ten
     for _ in range(_DEPTH):
         if not isinstance(found, Mapping):
             break
-        known = [key for key in (*_AVERAGES, *_KEYS) if isinstance(found.get(key), Mapping)]
+        known = [key for key in (*_AVERAGES, *_KEYS) if _holds_tensors(found.get(key))]
         chosen = next((key for key in known if average or key not in _AVERAGES), None)
         if chosen is None:
             break
@@ -55,9 +55,17 @@ def weights_in(found: Any, path: Path, *, average: bool = True) -> dict[str, Ten
             log.info("%s holds %s: taking %s", path, " and ".join(known), chosen)
         found = found[chosen]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise CheckpointError(f"{path} holds no tensors by name: give a state dict")
+        held = f" (it holds {_some([str(key) for key in found])})" if isinstance(found, Mapping) else ""
+        raise CheckpointError(f"{path} holds no tensors by name{held}: give a state dict, or one under state_dict")
     # n_averaged is the counter of torch's AveragedModel
     return {_INSIDE.sub("", name): value for name, value in found.items() if name != "n_averaged"}
+
+
+def _holds_tensors(found: Any, depth: int = _DEPTH) -> bool:
+    """Whether there are tensors in a part of a file: the options of a moving average may stand where others keep it."""
+    if not isinstance(found, Mapping) or not depth:
+        return False
+    return any(isinstance(each, Tensor) or _holds_tensors(each, depth - 1) for each in found.values())
 
 
 def read_file(path: Path) -> Any:

@@ -103,3 +103,18 @@ def test_what_says_nothing_is_not_normalised():
     assert normalization(nn.Linear(2, 2), None, None) == (None, None)
     with pytest.raises(OptionError, match="mean and std need one value per channel"):
         normalization(nn.Linear(2, 2), False, [1.0])
+
+
+@pytest.mark.parametrize("around", [nn.Sequential, nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_a_network_in_a_wrapper_is_normalised_too(around):
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    assert_close(Tap(around(network))(GOOD).logits, Tap(network)(GOOD).logits)
+
+
+def test_a_network_within_another_is_named_and_left_alone(caplog):
+    whole = nn.Sequential(timm.create_model("test_resnet", num_classes=4), nn.Linear(4, 3))
+    assert Tap(whole).mean is None
+    assert "a network inside Sequential says the mean" in caplog.text
+    caplog.clear()
+    Tap(whole, mean=False)
+    assert not caplog.text

@@ -267,3 +267,24 @@ def test_normalization_and_state_dict() -> None:
     for wrong in ({"mean": [0.5]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}):
         with pytest.raises(OptionError, match="mean and std need one value per channel"):
             Tap(model, **wrong)
+
+
+class Stretched(nn.Module):
+    """A convolution whose map has as many rows as channels, and half as many columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 1), padding=1), nn.ReLU())
+        self.fc = nn.Linear(32, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.stem(images).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("path", ["stem", "stem.0", "stem.1"])
+def test_maps_of_convolutions_are_never_turned(path: str) -> None:
+    net, seen = Stretched(), []
+    net.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        assert torch.equal(Tap(net, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path], seen[0])

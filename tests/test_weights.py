@@ -50,6 +50,8 @@ FORMS = {
     "DDP under Lightning, twice": prefixed("model.", "_orig_mod.", "module.", "module.", "model."),
     "one compiled layer": lambda state: {name.replace("layer1.", "layer1._orig_mod."): x for name, x in state.items()},
     "average": averaged,
+    "options of an average": lambda state: {"model": state, "ema": {"decay": 0.9, "updates": 3}},
+    "an average with its options": lambda state: {"model": {}, "ema": {"decay": 0.9, "shadow": state}},
     "timm's average": lambda state: {"state_dict": {}, "state_dict_ema": state, "args": Namespace(lr=0.1)},
 }
 

@@ -39,7 +39,7 @@ class Images:
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
         split: of a torchvision data set, such as unlabeled of stl10; default: train, and test to score on.
-        on_error: for an image that cannot be read; skip leaves out at most 1 % of them and says which.
+        on_error: for an image that cannot be read; skip leaves out at most 1 % of the images, or one, and says which.
         max_megapixels: most pixels of an image that is read, in millions; a larger one cannot be read.
     """
 

@@ -18,6 +18,7 @@ from graphkd.paths import local_path
 from graphkd.registry import unknown
 
 Part = Literal["train", "test"]
+_MAX_SHARE = 0.01  # of the images
 _FOLDERS: dict[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("val", "valid", "validation", "test", "testing"),
@@ -49,7 +50,7 @@ class ImageData:
         layout: of a folder.
         root: where torchvision keeps its data sets.
         split: of a torchvision data set; default: ``"train"``, and ``"test"`` to score on.
-        on_error: ``"skip"`` leaves out at most 1 % of the images, those that cannot be read.
+        on_error: ``"skip"`` leaves out the images that cannot be read, at most 1 % of them or one.
         max_megapixels: most pixels of an image that is decoded, in millions.
         say: takes one line about what is left out or missing.
 
@@ -116,7 +117,8 @@ class ImageData:
         """The images, without those that cannot be read where these are to be skipped."""
         if self.on_error == "stop":
             return source
-        source, skipped = readable(source, on_error=self.on_error)
+        # a share of a small folder is less than one image
+        source, skipped = readable(source, on_error=self.on_error, max_share=max(_MAX_SHARE, 1 / len(source)))
         if skipped:
             where = self._folder(part) or self.data
             self.say(f"left out {len(skipped)} images of {where} that cannot be read: {', '.join(skipped[:5])}")

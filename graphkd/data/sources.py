@@ -209,8 +209,8 @@ def readable(
         skipped.append(source.ids[index])
     if len(skipped) > max_share * len(source) or not good:
         raise DataError(
-            f"{len(skipped)} of {len(source)} images cannot be read, at most a share of {max_share:g} may be skipped; "
-            f"the first: {errors[0]}"
+            f"{len(skipped)} of {len(source)} images cannot be read, at most a share of {max_share:g} may be skipped: "
+            f"repair or remove them; the first is {skipped[0]} ({errors[0].__cause__ or errors[0]})"
         )
     return Readable(source_subset(source, good) if skipped else source, skipped)
 

@@ -87,6 +87,7 @@ def class_dropped_parts(
     same_logits(student_logits, teacher_logits)
     same_shape(kept, teacher_logits, "mask", "give one truth value for each logit")
     ops.positive_temperature(temperature)
+    kept = kept & (teacher_logits != float("-inf"))  # a class that the teacher masks counts nothing
     used = kept.any(-1)
     kept = kept | ~used.unsqueeze(-1)  # a sample without classes is computed over all, then multiplied by 0
     hidden = torch.where(kept, 0.0, float("-inf"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from graphkd.errors import CheckpointError, OptionError
@@ -98,8 +98,8 @@ class TrainConfig:
         for name in ("trackers", "freeze"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for field in fields(self):
-            if field.type in (int, int | None):
-                self._make_whole(field.name, optional=field.type is not int)
+            if field.type in (int, int | None, float, float | None):
+                self._require_number(field.name, whole=field.type in (int, int | None))
         at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
         at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0, "log_gradient_shares": 0}
@@ -124,10 +124,13 @@ class TrainConfig:
                 "set compile=False for the run that is to log them"
             )
 
-    def _make_whole(self, name: str, optional: bool) -> None:
-        value = getattr(self, name)
-        if not (optional and value is None):
-            self._require(name, isinstance(value, Integral) and not isinstance(value, bool), "a whole number")
+    def _require_number(self, name: str, whole: bool) -> None:
+        value, kind = getattr(self, name), Integral if whole else Real
+        if value is None and type(self).__dataclass_fields__[name].type in (int | None, float | None):
+            return
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        self._require(name, right, "a whole number" if whole else "a number")
+        if whole:
             object.__setattr__(self, name, int(value))
 
     def _require(self, name: str, holds: bool, rule: str) -> None:

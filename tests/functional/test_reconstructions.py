@@ -150,3 +150,17 @@ def test_impossible_shares_are_refused(call, message):
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(ShapeError, match=r"student mask \(2, 2\) and teacher mask \(2, 3\) differ"):
         F.class_dropped_kd(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2, 2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("student_keeps_all", [False, True])
+def test_a_sample_whose_kept_classes_the_teacher_masks_leaves_the_mean(student_keeps_all):
+    s, t = (torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    t[0, 2] = -torch.inf
+    kept = tensor([[False, False, True, False], [True, True, False, False], [True, False, True, True]])
+    expected = F.class_dropped_kd(s[1:], t[1:], kept[1:], student_keeps_all=student_keeps_all)
+    s.requires_grad_()
+    loss = F.class_dropped_kd(s, t, kept, student_keeps_all=student_keeps_all)
+    assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss, s)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[0].any()

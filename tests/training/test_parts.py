@@ -32,6 +32,8 @@ from graphkd.training.record import RunFolder, read_metrics
         ({"chunk": 2.0}, "chunk must be a whole number, found 2.0"),
         ({"log_every": None}, "log_every must be a whole number, found None"),
         ({"seed": True}, "seed must be a whole number, found True"),
+        ({"lr": "0.1"}, "lr must be a number, found 0.1"),
+        ({"weight_decay": None}, "weight_decay must be a number, found None"),
         ({"log_gradient_shares": -1}, "log_gradient_shares must be >= 0, found -1"),
         ({"precision": "bf61"}, "unknown precision 'bf61'; did you mean 'bf16'"),
     ],
