@@ -48,8 +48,11 @@ def arguments() -> argparse.Namespace:
     data.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="for an image that cannot be read")
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument("--teacher", default="ViT-L-14-quickgelu", help="open_clip name or JSON configuration")
-    teacher.add_argument("--pretrained", default="openai", help="tag, or the path of a checkpoint")
-    teacher.add_argument("--templates", help="imagenet (80), cifar (18), photo (1); default: by the data set")
+    teacher.add_argument(
+        "--pretrained",
+        help="tag or path of the weights; default: openai, or those beside the JSON",
+    )
+    teacher.add_argument("--templates", help="imagenet (80), cifar (18), photo (1), a text file; default: by the data")
     teacher.add_argument("--prompt-weight", default="ratio", help="ratio, softmax, uniform")
     teacher.add_argument("--store", type=Path, help="keep the teacher's features here and never compute them again")
     run = parser.add_argument_group("training")

@@ -10,12 +10,14 @@ import torch
 from stand_in_teacher import TEMPLATES, train_stand_in
 
 from graphkd import Batch, CLIPTeacher, Features, Views, embed
+from graphkd.cli.networks import clip_files, templates_of
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, network_view
 from graphkd.errors import DataError
+from graphkd.paths import local_path
 from graphkd.training.metrics import Counts
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
@@ -113,12 +115,14 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
     if train.classes is None:
         raise DataError("loose images need class names for the prompts: --classes names.txt, one name a line")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, pretrained = _teacher_files(args.teacher, args.pretrained)
+    model, pretrained = clip_files(args.teacher, args.pretrained)
+    if pretrained is None and not local_path(args.teacher).exists():
+        pretrained = "openai"
     teacher = CLIPTeacher(
         model,
         pretrained=pretrained,
         classes=train.classes,
-        templates=args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet"),
+        templates=templates_of(args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet")),
         weight=args.prompt_weight,
         precision="fp32" if device == "cpu" else "fp16",
         device=device,
@@ -141,18 +145,4 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
         device=device,
         store=args.store,
         progress=not args.quiet,
-    )
-
-
-def _teacher_files(teacher: str, pretrained: str) -> tuple[str | Path, str | Path]:
-    """Model and weights; a checkpoint brings its configuration in a file beside it."""
-    path = Path(teacher)
-    if not path.is_file() or path.suffix == ".json":
-        return teacher, pretrained
-    for name in ("open_clip_config.json", "config.json"):
-        if (path.parent / name).is_file():
-            return path.parent / name, path
-    raise DataError(
-        f"{path} is a checkpoint and there is no open_clip_config.json or config.json beside it: "
-        f"say what model it is, --teacher ViT-B-32 --pretrained {path}"
     )

@@ -48,8 +48,8 @@ class RangeCheck:
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             found = (
                 f"expected images in [0, 1], found values from {low:.3g} to {high:.3g}: divide bytes by 255, clamp the "
-                "overshoot of a bicubic resize, and do not normalise, as it is done here (Tap(..., mean=False) leaves "
-                "it to you)"
+                "overshoot of a bicubic resize, and do not normalise: graphkd does it (Tap(..., mean=False) leaves it "
+                "to you)"
             )
             if refuse:
                 raise DataError(found)

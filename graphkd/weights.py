@@ -52,7 +52,7 @@ def weights_in(found: Any, path: Path, *, average: bool = True) -> dict[str, Ten
         if chosen is None:
             break
         if len(known) > 1:
-            log.info("%s holds %s: taking %s", path, " and ".join(known), chosen)
+            log.warning("%s holds %s: taking %s", path, " and ".join(known), chosen)
         found = found[chosen]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         held = f" (it holds {_some([str(key) for key in found])})" if isinstance(found, Mapping) else ""

@@ -32,7 +32,7 @@ def network(request):
         (GOOD[:, :1], ShapeError, r"expected images \(b, 3, h, w\).*repeat a grey channel 3 times \(or give Tap mean="),
         (GOOD[0], ShapeError, "add the batch axis to a single image"),
         (BYTES.float(), DataError, r"expected images in \[0, 1\], found values from 0 to 255: divide bytes by 255"),
-        (NORMALISED, DataError, r"found values from -2.05 to 2.5: .*do not normalise, as it is done here"),
+        (NORMALISED, DataError, r"found values from -2.05 to 2.5: .*do not normalise: graphkd does it"),
     ],
 )
 def test_student_and_teacher_refuse_alike(network, images, error, message):

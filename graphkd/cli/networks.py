@@ -130,17 +130,13 @@ def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device:
             f"--teacher {asked} tells classes apart by their names, and these images have none",
             "give --classes names.txt, one name a line",
         )
-    model, pretrained = _files(asked, teaching.pretrained)
+    model, pretrained = clip_files(asked, teaching.pretrained)
     cache = teaching.text_cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "graphkd" / "text"
-    templates: Any = teaching.templates
-    prompts = local_path(templates)
-    if prompts.is_file():
-        templates = [line.strip() for line in read_text(prompts).splitlines() if line.strip()]
     return CLIPTeacher(
         model,
         pretrained=pretrained,
         classes=classes,
-        templates=templates,
+        templates=templates_of(teaching.templates),
         weight=teaching.prompt_weight,
         quick_gelu=teaching.quick_gelu,
         precision=precision_of(teaching, device),
@@ -150,8 +146,17 @@ def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device:
     )
 
 
-def _files(asked: str, pretrained: str | None) -> tuple[str | Path, str | None]:
-    """Model and weights; a checkpoint brings its configuration in a file beside it."""
+def templates_of(asked: str) -> str | list[str]:
+    """A set of prompts by its name, or those of a text file."""
+    path = local_path(asked)
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()] if path.is_file() else asked
+
+
+def clip_files(asked: str, pretrained: str | None) -> tuple[str | Path, str | None]:
+    """Model and weights of a CLIP; a checkpoint brings its configuration in a file beside it, and the reverse.
+
+    Raises: UsageError for a folder, and for a checkpoint without a configuration.
+    """
     path = local_path(asked)
     if path.is_dir():
         raise UsageError(

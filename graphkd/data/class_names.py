@@ -98,7 +98,8 @@ class Classes(list[str]):
     def _refuse(self, strangers: list[str], found: set[int]) -> None:
         """Raise for folders that fit no class."""
         rest = [name for label, name in enumerate(self.ids or self) if label not in found]
-        near = {folder: get_close_matches(folder, rest, n=1) for folder in strangers[:_HINTS]}
+        words = [folder for folder in strangers if not WORDNET_ID.fullmatch(folder)][:_HINTS]
+        near = {folder: get_close_matches(folder, rest, n=1) for folder in words}
         hints = [f"{names[0]!r} is near {folder!r}" for folder, names in near.items() if names]
         raise DataError(
             f"class names and class folders differ. Names without a folder: {_some(rest)}; "

@@ -84,10 +84,17 @@ def torchvision_source(
         remedy = (
             "get ILSVRC2012's archives from image-net.org and put them there; once unpacked, it opens as a folder too"
             if name == "imagenet"
-            else "call with download=True where there is a network, then copy the folder"
+            else f'where there is a network, run python -c "{_download(name, root, options)}", then copy the folder'
         )
         raise DataError(f"{name} ({split}) is not complete in {root}: {remedy}. torchvision says: {error}") from error
     return _from_arrays(data) if hasattr(data, "data") else _from_files(data, max_megapixels)
+
+
+def _download(name: str, root: str | Path, options: Mapping[str, Any]) -> str:
+    """A line of Python that fetches a data set."""
+    kind, given = _SETS[name].name, {**options, "download": True}
+    each = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    return f"from torchvision.datasets import {kind}; {kind}({str(root)!r}, {each})"
 
 
 def _from_arrays(data: Any) -> ArraySource:

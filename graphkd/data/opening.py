@@ -13,7 +13,7 @@ from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
 from graphkd.data.source import ImageSource
 from graphkd.data.sources import SourceSubset, readable, source_subset
-from graphkd.errors import OptionError
+from graphkd.errors import DataError, OptionError
 from graphkd.paths import local_path
 from graphkd.registry import unknown
 
@@ -99,7 +99,11 @@ class ImageData:
             # flat would drop the labels, which scoring is about; shards need not lie beside shards
             if self.layout == "flat" or (self.layout == "shards" and folder and not has_shards(folder)):
                 test = replace(test, layout="auto")
-            return Parts(whole, whole, test.open("test", whole.classes))
+            scored = test.open("test", whole.classes)
+            if scored.target(0) is None and whole.target(0) is not None:
+                where = f"{folder or val} holds loose images, and scoring needs their labels"
+                raise DataError(f"{where}: sort them into one folder a class")
+            return Parts(whole, whole, scored)
         kept = int(len(whole) * held_out)
         if whole.target(0) is None or kept == 0:
             return Parts(whole, whole, None)
@@ -121,7 +125,8 @@ class ImageData:
         source, skipped = readable(source, on_error=self.on_error, max_share=max(_MAX_SHARE, 1 / len(source)))
         if skipped:
             where = self._folder(part) or self.data
-            self.say(f"left out {len(skipped)} images of {where} that cannot be read: {', '.join(skipped[:5])}")
+            what = "an image" if len(skipped) == 1 else f"{len(skipped)} images"
+            self.say(f"left out {what} of {where} that cannot be read: {', '.join(skipped[:5])}")
         return source
 
     def _folder(self, part: Part) -> Path | None:

@@ -120,7 +120,7 @@ def test_a_bad_image_among_those_that_are_scored_on_is_left_out(graphkd, home, s
     (tmp_path / "many" / "goldfish" / "bad.png").write_text("no image")
     found, said = scores(f"--model {home}/run --data many --on-error skip")
     assert set(found) == {"goldfish"}
-    assert "left out 1 images of many that cannot be read: goldfish/bad.png" in said
+    assert "left out an image of many that cannot be read: goldfish/bad.png" in said
     assert graphkd(f"evaluate --model {home}/run --data many").code == 2
 
 

@@ -43,7 +43,8 @@ def test_a_set_keeps_its_own_names_as_ids(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "dtd", "flowers102", "food101", "oxford_pets", "stl10"])
 def test_absent_sets_say_how_to_get_them(tmp_path, name):
     with pytest.raises(
-        DataError, match=rf"{name} \(train\) is not complete in .*download=True where there is a network"
+        DataError,
+        match=rf"{name} \(train\) is not complete in .*where there is a network, run python -c .*download=True",
     ):
         torchvision_source(name, tmp_path)
 

@@ -92,7 +92,7 @@ def test_a_bad_image_is_left_out_wherever_it_lies(fill):
     assert len(data.parts(val=root / "more").scored) == 119
     assert len(data.pixels()) == 119
     where = [root / part for part in ("train", "val", "train", "more", "train")]
-    assert said == [f"left out 1 images of {each} that cannot be read: cat/7.png" for each in where]
+    assert said == [f"left out an image of {each} that cannot be read: cat/7.png" for each in where]
 
 
 def test_a_layout_is_for_the_scored_images_too(fill):
@@ -180,3 +180,13 @@ def test_names_of_folders_may_be_no_utf8_where_no_name_is_made_of_them(fill):
     root = fill("cat/1.png")
     os.rename(root / "cat", os.fsencode(root) + b"/caf\xe9")
     assert ImageData(data=root).pixels().ids == ["caf\udce9/1.png"]
+
+
+def test_scored_images_without_labels_are_named(tmp_path):
+    for path in ("train/cat/1.png", "train/dog/1.png", "val/1.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / path)
+    with pytest.raises(
+        DataError, match=r"val holds loose images, and scoring needs their labels: sort them into one folder"
+    ):
+        ImageData(data=tmp_path).parts()

@@ -9,7 +9,7 @@ from PIL import Image
 from graphkd.data.class_names import imagenet_names
 from graphkd.data.opening import Parts
 from graphkd.data.sources import FileSource
-from graphkd.errors import CheckpointError, DataError, StoreError, UnknownNameError
+from graphkd.errors import CheckpointError, DataError, OptionError, StoreError, UnknownNameError
 
 
 def forwards(printed):
@@ -135,7 +135,7 @@ def test_wrong_names_are_answered(run_job, class_folders, teacher_checkpoint, tm
     lonely = tmp_path / "lonely" / teacher_checkpoint.name
     lonely.parent.mkdir()
     lonely.write_bytes(teacher_checkpoint.read_bytes())
-    with pytest.raises(DataError, match="no open_clip_config.json or config.json beside it"):
+    with pytest.raises(OptionError, match="no open_clip_config.json or config.json beside it"):
         run_job("--data", class_folders, "--teacher", lonely)
 
 
