@@ -102,7 +102,7 @@ class ImageData:
             scored = test.open("test", whole.classes)
             if scored.target(0) is None and whole.target(0) is not None:
                 where = f"{folder or val} holds loose images, and scoring needs their labels"
-                raise DataError(f"{where}: sort them into one folder a class")
+                raise DataError(f"{where}: put them into one folder a class")
             return Parts(whole, whole, scored)
         kept = int(len(whole) * held_out)
         if whole.target(0) is None or kept == 0:

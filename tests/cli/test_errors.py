@@ -194,7 +194,7 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("embed --data images --out x --teacher local-dir:loose", "local-dir:loose needs open_clip_config.json", "download both files"),
     ("embed --data tars --out x {t}", "tars/a.tar is no uncompressed tar file, or it is cut off", "restore it"),
     ("distill --data images {t} --batch-size 500", "--batch-size 500 is more than the 48 images to train on", "give --batch-size 48 or less"),
-    ("distill --data images {t} --val loose", "loose holds loose images, and scoring needs their labels", "sort them into one folder a class"),
+    ("distill --data images {t} --val loose", "loose holds loose images, and scoring needs their labels", "put them into one folder a class"),
     ("distill --data loose --classes names.txt {t} --labels task", "--labels task needs labelled images, and these have none", "give a folder"),
     ("distill --data images {t} --student test_efficientnet --size 32 --set rhoo=1", "unknown option of 'prg' 'rhoo'; did you mean 'rho'?", "choose one of"),
     ("distill --data images {t} --student test_efficientnet --size 32 --set preset=ega2", "unknown preset 'ega2'; did you mean 'ega'?", "choose one of ega, literal, stable"),

@@ -187,6 +187,6 @@ def test_scored_images_without_labels_are_named(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / path)
     with pytest.raises(
-        DataError, match=r"val holds loose images, and scoring needs their labels: sort them into one folder"
+        DataError, match=r"val holds loose images, and scoring needs their labels: put them into one folder"
     ):
         ImageData(data=tmp_path).parts()
