@@ -11,15 +11,18 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from graphkd.errors import FileError, LockedError
+from graphkd.text import read_text
 
 log = logging.getLogger("graphkd")
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_SIGNATURE = 1 << 10  # bytes at most of what a holder writes of itself
 _PATIENCE = 0.5  # seconds; a lock whose file its last holder has just removed is free at the next try
 
 
@@ -100,10 +103,14 @@ def remove(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, *names: str) -> None:
-    """Remove what a killed process left half written under these names. Only a folder's one writer may ask for it."""
+    """Remove what a killed process left half written under these names. Only a folder's one writer may ask for it.
+
+    Args:
+        names: of the whole files and folders; ``*`` and ``[0-9]`` stand for what they do in a shell.
+    """
     for path in folder.glob(".*.tmp"):
         found = _TEMPORARY.fullmatch(path.name)
-        if found and found[1] in names:
+        if found and any(fnmatchcase(found[1], name) for name in names):
             remove(path)
 
 
@@ -118,11 +125,14 @@ def one_writer(folder: Path, part: str = "writer") -> Iterator[None]:
         folder: made if it is absent.
         part: of the folder that is written, where several processes share it.
 
-    Raises: LockedError that names who writes; FileError where the folder cannot be written.
+    Raises: LockedError that names who writes; FileError where the folder cannot be written, or a link or anything else
+        that is no file stands in the lock's place.
     """
     from filelock import FileLock, Timeout
 
     path = folder / f".{part}.lock"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileError(f"{path} is a link, or no file: graphkd did not make it. Remove it and run again")
     lock = FileLock(path, timeout=_PATIENCE, is_singleton=True, on_acquired=_sign)
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +165,6 @@ def _sign(handle: int) -> None:
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip() or "another process"
+        return read_text(path, _SIGNATURE).strip() or "another process"
     except (OSError, ValueError):
         return "another process"

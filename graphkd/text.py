@@ -12,6 +12,7 @@ from typing import Any, Final
 from unicodedata import normalize
 
 LIMIT: Final = 1 << 22  # bytes of a list of names, of prompts, or of a description
+_DEEPEST: Final = 100  # levels of lists and mappings in JSON; whoever walks through them may do so by recursion
 _MARKDOWN: Final = str.maketrans({each: f"\\{each}" for each in "\\`[]|"})
 
 
@@ -94,7 +95,40 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
 
 def read_json(path: Path, limit: int = LIMIT) -> Any:
     """A file of JSON. Raises: as :func:`read_text`; ValueError for what is no JSON or too deep."""
+    return parse_json(read_text(path, limit))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON that others wrote. Raises: ValueError for what is no JSON or too deep."""
     try:
-        return json.loads(read_text(path, limit))
+        found = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [each for whole in level for each in _inside(whole) if isinstance(each, dict | list)]
+        if not level:
+            return found
+    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+
+
+def _inside(whole: Any) -> Iterable[Any]:
+    return whole.values() if isinstance(whole, dict) else whole if isinstance(whole, list) else ()
+
+
+def numbers(values: Any, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """A mapping from names to numbers, as it came out of JSON.
+
+    Args:
+        needed: names that must be there.
+
+    Raises: ValueError for anything else, and for a number that no float can hold.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("it is no mapping from names to numbers")
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    for name, value in values.items():
+        if type(value) not in (int, float) or (type(value) is int and value.bit_length() > 1000):
+            raise ValueError(f"{name} is no number that can be shown")
+    return values

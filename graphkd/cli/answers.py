@@ -26,11 +26,13 @@ class Answers(NamedTuple):
     """A teacher's features of batches of the training images, and of those that are scored on.
 
     Args:
+        teacher: who gives those of the training images, itself or its store.
         replay: the store of the training images, where it keeps what its random views drew.
     """
 
     train: Callable[[Batch], Features]
     scored: Callable[[Batch], Features]
+    teacher: Teacher | EmbeddingStore
     replay: EmbeddingStore | None = None
 
 
@@ -41,7 +43,7 @@ def answers_of(config: Distill, parts: Parts, teacher: Teacher, device: torch.de
         return teacher(batch.teacher.to(device))
 
     if config.store is None:
-        return Answers(live, live)
+        return Answers(live, live, teacher)
     made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
     options: dict[str, Any] = {"transform": view_for(config, teacher), "device": device, "progress": console.bars}
     if made is not None:  # a store keeps the precision and the views that it has
@@ -50,11 +52,11 @@ def answers_of(config: Distill, parts: Parts, teacher: Teacher, device: torch.de
     whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
     store = whole.for_source(parts.train)
     if made is not None and made.drawn:
-        return Answers(lambda batch: store.read(batch.index, batch.view), live, store)
+        return Answers(lambda batch: store.read(batch.index, batch.view), live, store, store)
     if parts.scored is None or parts.train is parts.whole:
-        return Answers(lambda batch: store[batch.index], live)
+        return Answers(lambda batch: store[batch.index], live, store)
     held_out = whole.for_source(parts.scored)
-    return Answers(lambda batch: store[batch.index], lambda batch: held_out[batch.index])
+    return Answers(lambda batch: store[batch.index], lambda batch: held_out[batch.index], store)
 
 
 def stored_view(path: Path) -> Transform | None:

@@ -48,6 +48,17 @@ def content_fingerprint(source: ImageSource) -> str:
     return digest(canonical([_readable(source.content_hash, at * len(source) // count) for at in range(count)]))
 
 
+def name_fingerprint(classes: Sequence[str] | None) -> str | None:
+    """Hash of class names in the order of the labels, and of their ids where they have some; ``None`` without names."""
+    return None if classes is None else digest(canonical([[*map(str, classes)], getattr(classes, "ids", None)]))
+
+
+def label_fingerprint(source: ImageSource) -> str:
+    """Hash of the labels of all samples."""
+    labels = (_readable(source.target, at) for at in range(len(source)))
+    return digest(canonical([None if label is None else int(label) for label in labels]))
+
+
 def time_fingerprint(source: ImageSource | None) -> str | None:
     """Hash of the times at which a source's files were last written; ``None`` for one that knows of no files."""
     written = getattr(source, "written", None)

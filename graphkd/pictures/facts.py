@@ -10,11 +10,12 @@ import torch
 from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
 from graphkd.strict_yaml import load_yaml
-from graphkd.text import read_json, read_text
+from graphkd.text import numbers, read_json, read_text
 from graphkd.training.record import read_metrics
 from graphkd.typing import Int, Tensor
 
 _MOST = 5000  # classes that a table of confusions may have
+_COUNTED = 1 << 53  # images of which all counts are exact
 _LARGEST = 1 << 26  # bytes of a file: the confusions of that many classes
 
 
@@ -52,27 +53,28 @@ class Facts:
         try:
             lines = read_metrics(run / "metrics.jsonl")
             confusion = _confusion(scores.pop("confusion"), scores.pop("classes")) if scores else None
+            numbers(scores)
             classes = _class_names(_mapping(run / "student.json").get("classes"))
+            teacher = _mapping(run / "results.json").get("teacher") or {}
+            for each in dict(teacher).values():
+                numbers(each)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise CheckpointError(
                 f"the run folder {run} is damaged ({error}): put a good copy back, or train again"
             ) from error
-        results = _mapping(run / "results.json")
-        teacher = results.get("teacher")
         environment = _mapping(run / "environment.json")
-        return cls(run, options, environment, lines, scores, confusion, classes, teacher or {})
+        return cls(run, options, environment, lines, scores, confusion, classes, teacher)
 
     @property
     def teacher_top1(self) -> float | None:
         """The first of the teacher's top-1s, a fraction."""
-        first = next(iter(self.teacher.values()), None)
-        value = first.get("top1") if isinstance(first, Mapping) else None
-        return float(value) if isinstance(value, int | float) else None
+        first: Mapping[str, float] = next(iter(self.teacher.values()), {})
+        return float(first["top1"]) if "top1" in first else None
 
     @property
     def epochs(self) -> float:
         """Epochs done at the latest reading."""
-        return float(self.lines[-1].get("epoch", 0)) if self.lines else 0.0
+        return float(self.lines[-1]["epoch"]) if self.lines else 0.0
 
     def per_class(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """One row a class: name, images, share right, what it is mostly taken for and how often."""
@@ -128,11 +130,11 @@ def _class_names(known: Any) -> list[str] | None:
 
 
 def _confusion(entries: Any, classes: Any) -> Tensor:
-    if not isinstance(classes, int) or not 0 < classes <= _MOST:
+    if type(classes) is not int or not 0 < classes <= _MOST:
         raise ValueError(f"scores.json tells of {classes} classes")
     counts = torch.zeros(classes, classes, dtype=torch.int64)
     for row, column, count in entries:
-        if min(row, column, count) < 0:
-            raise ValueError("scores.json holds a negative number")
+        if any(type(number) is not int or not 0 <= number < _COUNTED for number in (row, column, count)):
+            raise ValueError("scores.json holds confusions that are no counts")
         counts[row, column] = count
     return counts

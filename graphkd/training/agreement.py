@@ -11,12 +11,21 @@ import torch
 from torch import nn
 
 from graphkd import distributed
-from graphkd.data.fingerprint import content_fingerprint, data_fingerprint, digest, order_fingerprint
+from graphkd.data.fingerprint import (
+    content_fingerprint,
+    data_fingerprint,
+    digest,
+    label_fingerprint,
+    name_fingerprint,
+    order_fingerprint,
+)
 from graphkd.data.source import ImageSource
+from graphkd.data.store import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.errors import DistributedError
 from graphkd.step import Step
+from graphkd.teachers.base import Teacher
 from graphkd.training.config import TrainConfig
 from graphkd.training.devices import Ranks
 from graphkd.training.record import versions
@@ -77,10 +86,29 @@ def of_method(config: TrainConfig, step: Step) -> dict[str, Any]:
     return {**config.to_dict(), "distillers": described(step.distillers), "task": described(step.task)}
 
 
-def of_source(source: ImageSource) -> dict[str, Any]:
-    """Images, JSON-ready by name; some of them are read, see :func:`graphkd.data.fingerprint.content_fingerprint`."""
-    names, order = data_fingerprint(source), order_fingerprint(source.ids)
-    return {"images": len(source), "data": {"names": names, "order": order, "content": content_fingerprint(source)}}
+def of_source(source: ImageSource, labels: bool) -> dict[str, Any]:
+    """Images, JSON-ready by name; some of them are read, see :func:`graphkd.data.fingerprint.content_fingerprint`.
+
+    Args:
+        labels: whether they are handed out, and so looked at here.
+    """
+    data = {
+        "names": data_fingerprint(source),
+        "order": order_fingerprint(source.ids),
+        "content": content_fingerprint(source),
+        "classes": name_fingerprint(source.classes),
+        "labels": label_fingerprint(source) if labels else None,
+    }
+    return {"images": len(source), "data": data}
+
+
+def of_teacher(teacher: Teacher | EmbeddingStore | None) -> dict[str, Any]:
+    """Who teaches, JSON-ready by name; ``None`` where nothing is known of it."""
+    if not isinstance(teacher, EmbeddingStore):
+        return {"teacher_fingerprint": teacher and teacher.fingerprint(), "store": None}
+    made = teacher.manifest
+    kept = {"transform": made.transform, "dtype": made.dtype, "views": made.views}
+    return {"teacher_fingerprint": dict(made.teacher), "store": kept}
 
 
 def of_views(views: Views) -> dict[str, Any]:
@@ -90,7 +118,8 @@ def of_views(views: Views) -> dict[str, Any]:
         return {"images": len(views), **seed, "views": _name(views)}
     sides = {"student": views.student.spec, "teacher": "shared" if views.teacher == "shared" else views.teacher.spec}
     replay = views.replay and views.replay.manifest.identity
-    return {**of_source(views.source), **seed, "views": {**sides, "labels": views.labels, "replay": replay}}
+    facts = {**of_source(views.source, views.labels), **seed}
+    return {**facts, "views": {**sides, "labels": views.labels, "replay": replay}}
 
 
 def of_processes(step: Step, scored: Views | None, looks: Collection[int], teaches: bool) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Checkpoints as safetensors and JSON: nothing is executed on loading, and a damaged one is noticed."""
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from graphkd.errors import CheckpointError
-from graphkd.files import flush, remove, temporary_name, write_json, writing
+from graphkd.files import flush, remove, remove_leftovers, temporary_name, write_json, writing
 from graphkd.paths import local_path
 from graphkd.registry import unknown
+from graphkd.text import open_regular, read_json
 from graphkd.training.tree import leaves, pack, unpack
 from graphkd.typing import Tensor
 
@@ -21,6 +21,7 @@ log = logging.getLogger("graphkd")
 FORMAT = 2  # of 1 only the student can still be read: a run cannot go on from it
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _NEWEST = "newest.json"  # says which checkpoint was written last, so that its loss is noticed
+_LARGEST = 1 << 26  # bytes of a state's JSON
 _NAME = re.compile(r"update-([0-9]{8,})")
 
 
@@ -64,7 +65,7 @@ def _first(names: list[str], most: int = 3) -> str:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -110,7 +111,7 @@ class Checkpoints:
         temporary = temporary_name(path)
         with writing(path, self._kept(), "go on with fit(resume=True)"):
             try:
-                self._clean()
+                remove_leftovers(self.folder, "update-*", _NEWEST)
                 self._write(temporary, update, state)
                 self._remove(update)  # a damaged one of this update, passed over on resuming
                 os.rename(temporary, path)
@@ -144,10 +145,6 @@ class Checkpoints:
             os.rename(path, doomed)
             remove(doomed)
 
-    def _clean(self) -> None:
-        for left in self.folder.glob(".*.tmp"):
-            remove(left)
-
     def _kept(self) -> str:
         """What there is to go on from, as a sentence without its full stop."""
         updates = self.updates()
@@ -163,16 +160,17 @@ class Checkpoints:
 
         path = self.path(update)
         try:
-            manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_json(path / _MANIFEST)
             written = manifest.get("format", 1)
-            if written not in (1, FORMAT):
+            if type(written) is not int or written not in (1, FORMAT):
                 raise CheckpointError(f"{path} is of format {written!r}, at most {FORMAT} is read: update graphkd")
-            if manifest.get("update", update) != update:
-                raise CheckpointError(f"{path} holds update {manifest['update']}: it is a copy under another name")
+            inside = manifest["update"] if written == FORMAT else manifest.get("update", update)
+            if type(inside) is not int or inside != update:
+                raise CheckpointError(f"{path} holds update {inside!r}: it is a copy under another name")
+            packed = read_json(path / _STATE, _LARGEST)
             for name in (_TENSORS, _STATE):
                 if _digest(path / name) != manifest[name]:
                     raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one written with it")
-            packed = json.loads((path / _STATE).read_text(encoding="utf-8"))
             tensors = load_file(path / _TENSORS)
             state = {"format": written, **unpack(packed, tensors)}
             if tensors:
@@ -227,11 +225,12 @@ class Checkpoints:
 
 
 def _told(path: Path, key: str, otherwise: int) -> int:
-    """A number in a small JSON file; ``otherwise`` where the file is absent, damaged, or silent about it."""
+    """A whole number in a small JSON file; ``otherwise`` where the file is absent, damaged, or silent about it."""
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        told = read_json(path)[key]
+    except (OSError, ValueError, LookupError, TypeError):
         return otherwise
+    return told if type(told) is int else otherwise
 
 
 def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:

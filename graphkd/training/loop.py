@@ -15,6 +15,7 @@ from torch import nn
 from graphkd.data.batch import Batch
 from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.seeds import derived_seed
+from graphkd.data.store import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError
@@ -22,7 +23,8 @@ from graphkd.features import Features
 from graphkd.files import one_writer
 from graphkd.losses import Losses
 from graphkd.step import Step
-from graphkd.training.agreement import of_method, of_processes, of_views, require_agreement
+from graphkd.teachers.base import Teacher
+from graphkd.training.agreement import of_method, of_processes, of_teacher, of_views, require_agreement
 from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
@@ -73,6 +75,8 @@ class Trainer:
             unmixed ones, and the mixture is passed on in ``Features.mixture``.
         config: the options.
         run: the run folder.
+        teacher: whose features they are: the teacher, or the store. It is not asked for any; its fingerprint is
+            compared between processes, and with the run that is resumed. Without it another teacher is not noticed.
         scored: labelled images to score on, ``Views(..., labels=True)``; never trained on.
         accelerator: your own ``accelerate.Accelerator``; by default one is made from the options.
         watch: images whose embeddings are kept on the way, for pictures and reports.
@@ -81,7 +85,9 @@ class Trainer:
 
     Example::
 
-        result = Trainer(Step(student, prg), views, lambda batch: teacher(batch.teacher), config, "runs/one").fit()
+        step = Step(student, prg)
+        trainer = Trainer(step, views, lambda batch: teacher(batch.teacher), config, "runs/one", teacher=teacher)
+        result = trainer.fit()
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Trainer:
         config: TrainConfig,
         run: Path | str,
         *,
+        teacher: Teacher | EmbeddingStore | None = None,
         scored: Views | None = None,
         accelerator: Any = None,
         watch: Watch | None = None,
@@ -103,7 +110,7 @@ class Trainer:
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
         self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
-        self.options = {**of_method(config, step), **of_views(views)}
+        self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
@@ -132,7 +139,7 @@ class Trainer:
 
         Args:
             resume: go on from the newest checkpoint of the run folder that is whole; from the start if there is none.
-            begun: called by the main process once it is certain that the run goes on; until then no file changes.
+            begun: called by the main process once it is certain that the run goes on.
 
         A first SIGTERM or SIGINT is answered after the update under way (of several processes: at the next reading of
         the losses) by a checkpoint and :class:`Interrupted`, a ``SystemExit``.
@@ -166,9 +173,9 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update))
         if begun is not None:
             self.ranks.first(begun)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update))
         if found is None:
             self.looks.at(self.updater.model, 0)
 
@@ -299,7 +306,7 @@ class Trainer:
             self.updater.check(state)
             self.meter.check(state["meter"])
             check_random_states(state["random"])
-        except (CheckpointError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (CheckpointError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(f"{where} does not hold what this run needs: {error}") from error
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -102,8 +102,8 @@ class Meter:
         names, counts = state["names"], state["counts"]
         rows = [(state[name].shape, state[name].dtype) for name in ("window", "epoch")]
         shape = torch.Size([len(names), 2])
-        texts = all(type(name) is str for name in names) and len({*names}) == len(names) == len(counts)
-        if not texts or any(type(n) is not int or n < 0 for n in counts) or len(state) != 4:
+        fit = type(names) is type(counts) is list and len({*names}) == len(names) == len(counts) and len(state) == 4
+        if not fit or any(type(name) is not str for name in names) or any(type(n) is not int or n < 0 for n in counts):
             raise CheckpointError("its loss terms and their counts do not fit together")
         if rows != [(shape, torch.float32), (shape, torch.float64)]:
             raise CheckpointError(f"its loss terms are {rows}, expected {len(names)} rows")

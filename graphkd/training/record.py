@@ -15,9 +15,11 @@ import torch
 from graphkd.errors import CheckpointError
 from graphkd.files import remove_leftovers, write_file, write_json, writing
 from graphkd.paths import local_path
+from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
+from graphkd.training.watched import FOLDER
 
 log = logging.getLogger("graphkd")
 
@@ -31,6 +33,8 @@ _WRITTEN = (
     "results.json",
     "report.md",
 )
+_FOLDERS = ("checkpoints", FOLDER, "tensorboard")
+_LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
 _PACKAGES = (
     "graphkd",
     "torch",
@@ -98,27 +102,41 @@ class RunFolder:
         Args:
             options: that decide the result, or some of them.
 
-        Raises: CheckpointError that names each difference.
+        Raises: CheckpointError that names each difference, and a folder of the run that is a link.
         """
+        self._check_places()
         if not self.checkpoints.updates():
             return
         if not resume:
             raise CheckpointError(f"{self.path} holds a run already: resume it, or choose another run folder")
         try:
-            earlier = dict(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            earlier = read_json(self.path / "config.json")
+        except (OSError, ValueError):
             return  # damaged: every checkpoint holds the same
-        TrainConfig.check_resume(earlier, options, str(self.path))
+        if isinstance(earlier, dict):
+            TrainConfig.check_resume(earlier, options, str(self.path))
+
+    def _check_places(self) -> None:
+        """Refuse what would lead a writer out of the run folder, or cannot be replaced by a file."""
+        for name in _FOLDERS:
+            if (self.path / name).is_symlink():
+                raise CheckpointError(
+                    f"{self.path / name} is a link, and a run writes in its own folder only: remove the link, or make "
+                    "the whole run folder lie where it points to"
+                )
+        for name in _WRITTEN:
+            if (self.path / name).exists() and not (self.path / name).is_file():
+                raise CheckpointError(f"{self.path / name} is no file: remove it, or choose another run folder")
 
     def open(self, options: Mapping[str, Any], update: int) -> None:
         """Write options and environment, and forget every line after that update; for the folder's one writer.
 
         Raises: FileError where the disk is full.
         """
+        kept = [line for line in read_metrics(self.metrics) if line["update"] <= update] if update else []
         remove_leftovers(self.path, *_WRITTEN)
         write_json(self.path / "config.json", options)
         write_json(self.path / "environment.json", environment())
-        kept = [line for line in read_metrics(self.metrics) if line["update"] <= update] if update else []
         write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
     def newest(self) -> str | None:
@@ -150,16 +168,25 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; a damaged one is said and left out, and so is a last one that was cut off."""
+    """The lines of a ``metrics.jsonl``, numbers by name, ``update`` and ``epoch`` among them.
+
+    A damaged line is said and left out, and so is a last one that was cut off.
+
+    Raises: CheckpointError for what is no file, or one of more than 256 MiB.
+    """
     if not path.exists():
         return []
+    try:
+        text = read_bytes(path, _LARGEST)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): put a good copy back, or remove it") from error
     found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(text.split(b"\n")[:-1], start=1):
         try:
-            values = json.loads(line)
+            values = numbers(parse_json(line), ("update", "epoch"))
             if type(values["update"]) is not int:
-                raise ValueError("its update is no number")
+                raise ValueError("its update is no whole number")
             found.append(values)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            log.warning("line %d of %s is damaged (%r) and left out", number, path, error)
+        except ValueError as error:
+            log.warning("line %d of %s is damaged (%s) and left out", number, path, error)
     return found

@@ -75,7 +75,8 @@ class Progress:
         if state.keys() != {each.name for each in fields(cls)}:
             raise CheckpointError(f"its progress holds {sorted(state)}")
         at = cls(**state)
-        counts = [(at.epoch, epochs), (at.batch, batches), (at.skipped, at.update), (at.best_update or 0, at.update)]
+        best = 0 if at.best_update is None else at.best_update
+        counts = [(at.epoch, epochs), (at.batch, batches), (at.skipped, at.update), (best, at.update)]
         whole = all(type(count) is int and 0 <= count <= most for count, most in [(at.update, update), *counts])
         shares = [share for share in (at.score, at.best_score) if share is not None]
         real = all(type(share) is float and 0 <= share <= 1 for share in shares)
@@ -103,6 +104,8 @@ def check_random_states(states: Mapping[str, Any]) -> None:
     if states.keys() != {"processes", "device", *kinds}:
         raise CheckpointError(f"its random state holds {sorted(states)}")
     count = states["processes"]
+    if type(count) is not int or type(states["device"]) is not str:
+        raise CheckpointError(f"its random state is that of {count!r} processes on {states['device']!r}")
     for kind in kinds:
         if states[kind].dtype != torch.uint8 or states[kind].ndim != 2 or not 1 <= count == len(states[kind]):
             raise CheckpointError(f"its random state is not that of {count} processes")

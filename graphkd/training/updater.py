@@ -1,5 +1,6 @@
 """One update: unscale, clip, let the device decide, step, average."""
 
+import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -17,6 +18,8 @@ from graphkd.training.parallel import gather_into, shard, shard_student, start_a
 from graphkd.training.state import restore_module, restore_optimizer
 from graphkd.training.tree import differing
 from graphkd.typing import Bool, Float, Tensor
+
+log = logging.getLogger("graphkd")
 
 
 class Updater:
@@ -45,6 +48,7 @@ class Updater:
         self.policy = config.nonfinite
         self._held = self._buffers()
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self._untouched: list[int] = []  # parameters without moments in the checkpoint that the run goes on from
 
     def model(self) -> nn.Module:
         """The student that is scored: the moving average where there is one, gathered where it is sharded."""
@@ -74,6 +78,7 @@ class Updater:
         Args:
             everywhere: whether a flag holds on all processes.
         """
+        self._tell_touched()
         whole = everywhere(meter.ok)
         if self.policy == "lower_scale":
             self._spoil(whole)
@@ -97,9 +102,26 @@ class Updater:
         if self.average is not None:
             self.average.update(self.step.student, step=number + 1)
 
+    def _tell_touched(self) -> None:
+        """Once after a resume: whether a gradient had ever reached a parameter, only the checkpoint knows."""
+        parameters = self._parameters()
+        late = {id(parameters[number]) for number in self._untouched if parameters[number].grad is not None}
+        if late:
+            names = [name for name, p in self.step.named_parameters() if id(p) in late]
+            log.warning(
+                "by its checkpoint no gradient had reached %s, and now one does: all is well if a term or layer joins "
+                "in late; if not, the checkpoint was edited and their moments are lost: put a good copy back",
+                ", ".join(names),
+            )
+        self._untouched = []
+
+    def _parameters(self) -> list[nn.Parameter]:
+        """By their numbers in the optimiser's state."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def _spoil(self, whole: Bool[Tensor, ""]) -> None:
         """Let a broken term count as an overflow: its gradient may be finite, and the scaler looks at nothing else."""
-        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
         least = min(gradients, key=torch.Tensor.numel)
         least.copy_(torch.where(whole, least, torch.inf))
 
@@ -115,7 +137,7 @@ class Updater:
             self._held = self._buffers()
 
     def _norm(self) -> Float[Tensor, ""]:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self._parameters()
         if self.clip is not None:
             norm = nn.utils.clip_grad_norm_(parameters, self.clip)
         else:
@@ -136,8 +158,7 @@ class Updater:
 
     def _state(self) -> dict[str, Any]:
         moments: dict[str, Any] = self.optimizer.state_dict()
-        parameters = sum(len(group["params"]) for group in moments["param_groups"])
-        moments["untouched"] = [number for number in range(parameters) if number not in moments["state"]]
+        moments["untouched"] = [number for number, _ in enumerate(self._parameters()) if number not in moments["state"]]
         average = None if self.average is None else self.average.module.state_dict()
         return {
             "step": self.step.state_dict(), "ema": average, "optimizer": moments, "scaler": self.scaler.state_dict(),
@@ -168,5 +189,6 @@ class Updater:
         if self.average is not None:
             restore_module(self.average.module, state["ema"])
         restore_optimizer(self.optimizer, state["optimizer"])
+        self._untouched = state["optimizer"]["untouched"]
         self.scaler.load_state_dict(state["scaler"])
         self._held = self._buffers()

@@ -17,7 +17,7 @@ from graphkd.features import Features
 from graphkd.files import remove_leftovers, write_file, write_json
 from graphkd.spectral import decomposed
 from graphkd.training.metrics import evaluating
-from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, epoch_of
+from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, student_files
 from graphkd.typing import Float, Tensor
 
 _PARTS = "embedding", "logits", "proxies"
@@ -95,8 +95,8 @@ class Looks:
             return
         if epoch == 0 or not (self.folder / ABOUT).is_file():
             self._begin(self.watch)
-        for path in self.folder.glob("student-*.safetensors"):  # of a run that was interrupted after this epoch
-            if epoch_of(path) > epoch:
+        for done, path in student_files(self.folder).items():
+            if done > epoch:  # of a run that was interrupted after this epoch
                 path.unlink()
         with evaluating(student), self.accelerator.autocast():
             found = [student(batch.to(self.accelerator.device).student) for batch in self.watch.batches()]

@@ -1,5 +1,6 @@
 """What was kept of the watched images of a run, read again: see :mod:`graphkd.training.watch`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ import torch
 
 from graphkd.errors import CheckpointError
 from graphkd.paths import local_path
-from graphkd.text import read_json
+from graphkd.text import read_json, regular_size
 from graphkd.typing import Float, Int, Tensor
 
 FOLDER = "watched"
 ABOUT, IMAGES, TEACHER, SPECTRUM = "about.json", "images.safetensors", "teacher.safetensors", "spectrum:"
+_STUDENT = re.compile(r"student-([0-9]{5,9})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,12 @@ class Watched:
         try:
             about = read_json(folder / ABOUT)
             ids, classes = _texts(about["ids"]), about["classes"] and _texts(about["classes"])
-            labels = None if about["labels"] is None else torch.tensor([int(label) for label in about["labels"]])
+            labels = None if about["labels"] is None else _labels(about["labels"], classes)
             images = _load(folder / IMAGES)["images"]
             sizes = {len(ids), len(images), len(ids if labels is None else labels)}
             if len(sizes) > 1 or images.ndim != 4 or images.dtype != torch.uint8:
                 raise ValueError("names, labels and images do not fit together")
-            if labels is not None and not 0 <= int(labels.min()) <= int(labels.max()) < (len(classes) or 2**31):
-                raise ValueError("there are labels without a class")
-            looks = {epoch_of(path): _look(path, len(ids)) for path in sorted(folder.glob("student-*.safetensors"))}
+            looks = {epoch: _look(path, len(ids)) for epoch, path in student_files(folder).items()}
             teacher = _look(folder / TEACHER, len(ids)) if (folder / TEACHER).is_file() else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder} is damaged ({error}): remove it, or watch the run again") from error
@@ -83,6 +83,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        regular_size(path)
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path.name}: {error}") from error
@@ -106,6 +107,14 @@ def _texts(values: Any) -> list[str]:
     return values
 
 
-def epoch_of(path: Path) -> int:
-    """Epochs done when a file of the folder was written."""
-    return int(path.stem.partition("-")[2])
+def _labels(values: Any, classes: list[str] | None) -> Int[Tensor, " n"]:
+    most = len(classes) if classes else 2**31
+    if not isinstance(values, list) or not all(type(each) is int and 0 <= each < most for each in values):
+        raise ValueError("there are labels without a class")
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def student_files(folder: Path) -> dict[int, Path]:
+    """What the student said, by epochs done, ascending: the files of the folder that are named so."""
+    found = ((_STUDENT.fullmatch(path.name), path) for path in folder.glob("student-*"))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))

@@ -31,7 +31,7 @@ from graphkd.step import Step, labelled_cross_entropy
 from graphkd.students import create_student
 from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
-from graphkd.training.agreement import of_method, of_source
+from graphkd.training.agreement import of_method, of_source, of_teacher
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.devices import Ranks, make_accelerator
 from graphkd.training.loop import Trainer
@@ -66,7 +66,7 @@ def run(config: Distill, console: Console) -> int:
 
     with ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(folder.path)))
-        folder.check({**of_method(config.train, step), **of_source(parts.train)}, config.resume)
+        folder.check(_identity(config, step, parts, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
             ranks.first(describe)
         again = f"graphkd distill --config {folder.path / 'run.yaml'} --resume"
@@ -83,6 +83,12 @@ def run(config: Distill, console: Console) -> int:
             _finish(config, result, before, console)
             write_pictures(config.report, result, trainer.accelerator.trackers, console)
     return 0
+
+
+def _identity(config: Distill, step: Step, parts: Parts, teacher: Teacher | None) -> dict[str, Any]:
+    """What a run that is resumed has to share with this command, as far as it is known before the teacher is asked."""
+    known = {**of_method(config.train, step), **of_source(parts.train, config.labels != "no"), **of_teacher(teacher)}
+    return {name: value for name, value in known.items() if name != "store"}
 
 
 def _folder(config: Distill) -> Path:
@@ -190,6 +196,7 @@ def _trainer(
     features = None if answers is None else answers.train
     assert config.run is not None
     more: dict[str, Any] = {"accelerator": accelerator, "watch": _watch(config, parts, teacher, answers)}
+    more["teacher"] = answers and answers.teacher
     return Trainer(step, views, features, config.train, config.run, scored=scored, **more)
 
 
