@@ -159,7 +159,8 @@ def train(name: str, job: Job, args: argparse.Namespace, run: Path, seed: int) -
     if name == "prg" and job.scored is not None:
         looked_at = Views(job.scored, student=job.plain_view, teacher=job.teacher_view, labels=True)
         watch = Watch(looked_at, job.scored_features)
-    return Trainer(step, views, features, config, run, scored=scored, watch=watch).fit(resume=args.resume)
+    beside = {"teacher": None if uses_labels else job.teacher, "scored": scored, "watch": watch}
+    return Trainer(step, views, features, config, run, **beside).fit(resume=args.resume)
 
 
 def distiller(name: str, student: nn.Module, job: Job, options: list[str]) -> Distiller:

@@ -66,7 +66,8 @@ def main() -> None:
     student = Tap(network(8))
     step = Step(student, PRGDistiller.between(student, teacher))
     views = Views(unlabelled, student=augmented)
-    trainer = Trainer(step, views, lambda batch: teacher(batch.teacher), config, args.folder / "student", scored=scored)
+    run, both = args.folder / "student", {"teacher": teacher, "scored": scored}
+    trainer = Trainer(step, views, lambda batch: teacher(batch.teacher), config, run, **both)
     teacher.to(trainer.device)
     result = trainer.fit(resume=args.resume)
     if trainer.accelerator.is_main_process:

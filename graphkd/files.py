@@ -132,7 +132,8 @@ def one_writer(folder: Path, part: str = "writer") -> Iterator[None]:
 
     path = folder / f".{part}.lock"
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise FileError(f"{path} is a link, or no file: graphkd did not make it. Remove it and run again")
+        kind = "a link" if path.is_symlink() else "no regular file"
+        raise FileError(f"{path} is {kind}, and the lock of graphkd is a file: remove it and run again")
     lock = FileLock(path, timeout=_PATIENCE, is_singleton=True, on_acquired=_sign)
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,8 @@ def test_a_broken_write_leaves_the_old_file_and_no_other(tmp_path, error):
 def test_leftovers_are_known_by_the_names_they_were_to_get(tmp_path):
     for name in (".a.json.0123456789ab.tmp", ".b.json.0123456789ab.tmp", ".a.json.tmp", "a.json"):
         (tmp_path / name).touch()
-    remove_leftovers(tmp_path, "a.json")
+    (tmp_path / ".update-00000007.0123456789ab.tmp").mkdir()
+    remove_leftovers(tmp_path, "a.json", "update-*")
     assert sorted(os.listdir(tmp_path)) == [".a.json.tmp", ".b.json.0123456789ab.tmp", "a.json"]
 
 
@@ -131,7 +132,11 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
     outside, lock = tmp_path / "outside", tmp_path / ".writer.lock"
     outside.write_text("mine")
     lock.symlink_to(outside)
-    with pytest.raises(FileError, match=r"cannot write .*\.writer\.lock"), one_writer(tmp_path):
+    with pytest.raises(FileError, match=r"\.writer\.lock is a link, .*: remove it and run again"), one_writer(tmp_path):
+        pass
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(FileError, match=r"\.writer\.lock is no regular file, "), one_writer(tmp_path):
         pass
     lock.unlink()
     lock.hardlink_to(outside)

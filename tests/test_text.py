@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphkd.errors import DataError
-from graphkd.text import in_markdown, look_alikes, read_json, read_text, shown
+from graphkd.text import in_markdown, look_alikes, numbers, read_json, read_text, shown
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,6 +83,21 @@ def test_deep_json_is_an_error_like_any_other(tmp_path):
     (tmp_path / "file").write_text("[" * 100_000)
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(tmp_path / "file")
+    (tmp_path / "file").write_text('{"a":' * 101 + "1" + "}" * 101)
+    with pytest.raises(ValueError, match="nested more than 100 levels deep"):
+        read_json(tmp_path / "file")
+    (tmp_path / "file").write_text("[" * 100 + "]" * 100)
+    assert str(read_json(tmp_path / "file")) == "[" * 100 + "]" * 100
+
+
+@pytest.mark.parametrize(("values", "problem"), [
+    ([1], "no mapping"), ({"a": 1}, "it lacks b"), ({"a": "1", "b": 1}, "a is no number"), ({"b": True}, "b is no"),
+    ({"b": None}, "b is no"), ({"b": 10**400}, "b is no"), ({"b": [1]}, "b is no"),
+])  # fmt: skip
+def test_what_is_no_mapping_of_numbers_is_refused(values, problem):
+    with pytest.raises(ValueError, match=problem):
+        numbers(values, ["b"])
+    assert numbers({"b": -1, "c": float("inf")}, ["b"]) == {"b": -1, "c": float("inf")}
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

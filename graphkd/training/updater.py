@@ -170,10 +170,12 @@ class Updater:
         own = self._state()
         for name in ("step", "ema", "scaler"):
             check_weights(own[name], state[name], f"its {name}")
-        moments = own["optimizer"]
-        for number in state["optimizer"]["untouched"]:  # parameters that no gradient has reached yet
+        moments, untouched = own["optimizer"], state["optimizer"]["untouched"]
+        if type(untouched) is not list:
+            raise CheckpointError(f"its optimizer tells of {untouched!r} in place of parameters without a gradient")
+        for number in untouched:
             del moments["state"][number]
-        moments["untouched"] = state["optimizer"]["untouched"]
+        moments["untouched"] = untouched
         check_weights(moments, state["optimizer"], "its optimizer")
         fixed = (self.optimizer.defaults.keys() | {"params"}) - {"lr"}  # which the schedule sets
         now, then = (

@@ -12,6 +12,7 @@ from graphkd.errors import CheckpointError
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import gallery
 from graphkd.pictures.html import write_html_report
+from graphkd.training.watched import Watched
 from tests.pictures.conftest import CLASSES, SCRIPT, train
 
 
@@ -137,11 +138,16 @@ def test_what_is_not_finite_is_told_and_the_rest_is_shown(run, tmp_path):
     [
         ("scores.json", '{"classes": 99999999, "confusion": []}', "scores.json tells of 99999999 classes"),
         ("scores.json", '{"classes": 2, "confusion": [[5, 0, 1]], "top1": 0}', "is damaged"),
+        ("scores.json", '{"classes": 2, "confusion": [[0, 0, "3"]], "top1": 0}', "confusions that are no counts"),
+        ("scores.json", '{"classes": 2, "confusion": [[0, 0, 1]], "seconds": "9"}', "seconds is no number"),
         ("scores.json", "[1]", "scores.json is damaged .it holds no mapping"),
+        ("results.json", '{"teacher": [1]}', "is damaged"),
+        ("results.json", '{"teacher": {"clip": {"top1": "0.5"}}}', "top1 is no number"),
         ("run.yaml", "a: !!python/object/apply:os.system [exit 1]", "run.yaml is damaged"),
         ("student.json", '{"classes": [1]}', "classes are no names"),
         ("watched/about.json", '{"classes": null, "ids": [], "labels": null}', "do not fit together"),
         ("watched/about.json", '{"classes": null, "ids": 3, "labels": null}', "expected a list of names"),
+        ("watched/about.json", '{"classes": null, "ids": ["a"], "labels": [1e999]}', "labels without a class"),
         ("watched/teacher.safetensors", "no tensors", "teacher.safetensors"),
     ],
 )
@@ -152,6 +158,22 @@ def test_a_damaged_folder_is_refused(run, tmp_path, name, content, message):
     with pytest.raises(CheckpointError, match=message):
         write_html_report(damaged)
     assert not (damaged / "report.html").is_file() or (run / "report.html").is_file()
+
+
+def test_lines_of_metrics_that_cannot_be_drawn_are_left_out(run, tmp_path, caplog):
+    shutil.copytree(run, tmp_path / "odd")
+    with (tmp_path / "odd" / "metrics.jsonl").open("a") as file:
+        for line in ({"update": 99, "loss": 1.0}, {"update": 99, "epoch": 4, "loss": "low"}, {"update": 99, "epoch": []}):
+            file.write(json.dumps(line) + "\n")
+    assert Facts.read(tmp_path / "odd").lines == Facts.read(run).lines
+    assert caplog.text.count("is damaged") == 3
+    write_html_report(tmp_path / "odd")
+
+
+def test_a_file_of_another_name_among_the_looks_is_none(run, tmp_path):
+    shutil.copytree(run, tmp_path / "more")
+    (tmp_path / "more" / "watched" / "student-mine.safetensors").write_text("no tensors")
+    assert sorted(Watched.read(tmp_path / "more").student) == [0, 2, 4]
 
 
 def test_classes_of_one_name_are_shown_with_their_ids(tmp_path):

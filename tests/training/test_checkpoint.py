@@ -64,10 +64,13 @@ def test_the_last_two_and_the_best_stay(tmp_path):
 def test_what_a_kill_left_half_written_is_ignored_and_removed(tmp_path):
     kept = folder(tmp_path)
     kept.save(1, STATE)
-    (kept.folder / ".update-00000002.tmp").mkdir()
+    (kept.folder / ".update-00000002.0123456789ab.tmp").mkdir()
+    (kept.folder / ".newest.json.0123456789ab.tmp").touch()
+    (kept.folder / ".mine.0123456789ab.tmp").touch()
     assert kept.newest()[0] == 1
     kept.save(3, STATE)
-    assert sorted(p.name for p in kept.folder.iterdir()) == ["newest.json", "update-00000001", "update-00000003"]
+    left = [".mine.0123456789ab.tmp", "newest.json", "update-00000001", "update-00000003"]
+    assert sorted(p.name for p in kept.folder.iterdir()) == left
 
 
 def flip(path):

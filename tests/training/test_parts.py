@@ -194,7 +194,7 @@ def test_metrics_after_an_update_are_forgotten_and_a_cut_line_too(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.open({"lr": 0.1}, 0)
     for update in (2, 4, 4, 6):
-        run.add({"update": update})
+        run.add({"update": update, "epoch": update / 2})
     run.metrics.write_text(run.metrics.read_text() + '{"upda')
     assert len(read_metrics(run.metrics)) == 4
     run.open({"lr": 0.1}, 4)
