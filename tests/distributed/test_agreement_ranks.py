@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 
 from graphkd import distributed
+from graphkd.data.class_names import Classes
 from graphkd.data.sources import ArraySource, source_subset
 from graphkd.data.transforms import CenterView, RandomCropView
 from graphkd.data.views import Views
@@ -20,14 +21,23 @@ from graphkd.training.agreement import described
 from graphkd.training.config import TrainConfig
 from graphkd.training.loop import Trainer
 from tests.training import tiny
+from tests.training.tiny import Named
 
 
-def source(changed=None):
+def source(changed=None, targets=(0, 1, 2, 0), classes=("red", "green", "blue")):
     draw = np.random.default_rng(0)
     images = draw.integers(0, 255, (16, 8, 8, 3)).astype(np.uint8)
     if changed is not None:
         images[changed] += 1
-    return ArraySource(images, targets=[0, 1, 2, 0] * 4, classes=["red", "green", "blue"])
+    return ArraySource(images, targets=[*targets] * 4, classes=Classes(classes))
+
+
+def unlabelled(**changes):
+    return Views(source(**changes), student=RandomCropView(8, padding=1), seed=3)
+
+
+def labelled(**changes):
+    return Views(source(**changes), student=CenterView(8), labels=True)
 
 
 def student(drop=0.2):
@@ -40,9 +50,10 @@ BASE = {
     "student": student,
     "methods": lambda: [KDDistiller(), PKTDistiller(weight=3.0)],
     "task": None,
-    "views": lambda: Views(source(), student=RandomCropView(8, padding=1), seed=3),
+    "views": unlabelled,
+    "teacher": lambda: Named("one"),
     "features": tiny.teacher,
-    "scored": lambda: None,
+    "scored": labelled,
     "inside": nullcontext,
 }
 CONFIG = {"epochs": 1, "batch_size": 8, "lr": 0.02, "log_every": 2, "progress": False, "trackers": ()}
@@ -74,7 +85,12 @@ OTHER = {
     "data/order is ": {
         "views": lambda: Views(source_subset(source(), [*range(15, -1, -1)]), student=RandomCropView(8, padding=1), seed=3)
     },
-    "data/content is ": {"views": lambda: Views(source(changed=7), student=RandomCropView(8, padding=1), seed=3)},
+    "data/content is ": {"views": lambda: unlabelled(changed=7)},
+    "data/classes is ": {"views": lambda: unlabelled(classes=("green", "red", "blue"))},
+    " data/classes is ": {"views": lambda: unlabelled(classes={"a": "red", "b": "green", "c": "blue"})},
+    "scored/data/labels is ": {"scored": lambda: labelled(targets=(1, 0, 2, 1))},
+    "teacher_fingerprint/weights is one on rank 0 and two on rank 1": {"teacher": lambda: Named("two")},
+    "teacher_fingerprint/weights is one on rank 0 and absent on rank 1": {"teacher": lambda: None},
     "views_seed is 3 on rank 0 and 4 on rank 1": {
         "views": lambda: Views(source(), student=RandomCropView(8, padding=1), seed=4)
     },
@@ -84,7 +100,7 @@ OTHER = {
     "views/labels is False on rank 0 and True on rank 1": {
         "views": lambda: Views(source(), student=RandomCropView(8, padding=1), seed=3, labels=True)
     },
-    "scored/images is absent on rank 0 and 16 on rank 1": {"scored": lambda: Views(source(), student=CenterView(8), labels=True)},
+    "scored/images is 16 on rank 0 and absent on rank 1": {"scored": lambda: None},
     "teaches is True on rank 0 and False on rank 1": {"features": None},
     "gather_limit is 1073741824 on rank 0 and 0 on rank 1": {"inside": lambda: distributed.gather_limit(0)},
     "versions/torch is ": {"inside": lambda: patch.object(record, "version", lambda name: "2.0.0")},
@@ -96,9 +112,8 @@ def trainer(folder, shard, changes):
     options = CONFIG | {name: value for name, value in changes.items() if name not in BASE}
     step = Step(parts["student"](), *parts["methods"](), task=parts["task"])
     with parts["inside"]():
-        return Trainer(
-            step, parts["views"](), parts["features"], TrainConfig(**options, shard=shard), folder, scored=parts["scored"]()
-        )  # fmt: skip
+        beside = {"teacher": parts["teacher"](), "scored": parts["scored"]()}
+        return Trainer(step, parts["views"](), parts["features"], TrainConfig(**options, shard=shard), folder, **beside)
 
 
 def disagree(folder, shard):

@@ -61,7 +61,8 @@ def another_type(draw):
     def change(state, tensors, manifest):
         path = draw.choice([path for path in places(state) if path[0] not in ("options", "written")])
         before = parent(state, path)[path[-1]]
-        new = draw.choice([each for each in ("text", [], {}, {"a": 1}, -1, True) if type(each) is not type(before)])
+        others = ("text", [], {}, {"a": 1}, -1, True, None, float("inf"), 10**400, [[[]]])
+        new = draw.choice([each for each in others if type(each) is not type(before)])
         parent(state, path)[path[-1]] = new
         name = "/".join(map(str, path))
         forget(tensors, name)
@@ -143,6 +144,9 @@ def known_numbers(draw):
             (state["optimizer"], "state", {}), (state["options"], "lr", 7.0), (state["options"], "epochs", 9),
             (state["options"]["data"], "content", "0" * 64), (state["random"], "processes", 2),
             (state["random"], "device", "cuda"), (state["meter"], "names", []), (state, "ema", None),
+            (progress, "best_update", {}), (progress, "best_update", False), (state["random"], "processes", True),
+            (state["meter"], "counts", {}), (state["optimizer"], "untouched", {}),
+            (state["options"]["data"], "classes", "0" * 64), (state["options"], "teacher_fingerprint", {"weights": "0"}),
         ])  # fmt: skip
         place[key] = value
         return f"{key} = {value}"
@@ -150,9 +154,33 @@ def known_numbers(draw):
     return change
 
 
+def no_gradient_yet(draw):
+    """Take moments out, and say that no gradient had reached their parameter."""
+
+    def change(state, tensors, manifest):
+        optimizer = state["optimizer"]
+        numbers = draw.sample(sorted(optimizer["state"]), draw.choice([1, len(optimizer["state"])]))
+        for number in numbers:
+            del optimizer["state"][number]
+            forget(tensors, f"optimizer/state/{number}")
+        optimizer["untouched"] = [*map(int, numbers)]
+        return f"no gradient had reached {numbers}"
+
+    return change
+
+
+def too_deep(draw):
+    def change(state, tensors, manifest):
+        place, key = draw.choice([(state, "written"), (state["options"], "lr"), (manifest, "more")])
+        place[key] = json.loads("[" * 400 + "]" * 400)
+        return f"{key} of 400 levels"
+
+    return change
+
+
 def another_format(draw):
     def change(state, tensors, manifest):
-        manifest["format"] = draw.choice([0, 1, 3, "2", None])
+        manifest["format"] = draw.choice([0, 1, 3, "2", None, 2.0, True, [], float("inf")])
         return f"format {manifest['format']!r}"
 
     return change
@@ -160,7 +188,7 @@ def another_format(draw):
 
 def another_update(draw):
     def change(state, tensors, manifest):
-        manifest["update"] = draw.choice([0, 1, 99])
+        manifest["update"] = draw.choice([0, 1, 99, float("inf"), 4.0, True, None, [], "4", 10**400])
         return f"its manifest says update {manifest['update']}"
 
     return change
@@ -169,5 +197,5 @@ def another_update(draw):
 KINDS = (
     drop_a_value, another_type, of_tensor(one_more_dimension), of_tensor(emptied), of_tensor(one_row_more),
     of_tensor(as_float16), of_tensor(as_float64), tensor_without_a_place, two_tensors_changed_places, known_numbers,
-    known_numbers, another_format, another_update,
+    known_numbers, another_format, another_update, no_gradient_yet, too_deep,
 )  # fmt: skip

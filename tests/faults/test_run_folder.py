@@ -14,7 +14,7 @@ from graphkd.errors import CheckpointError, LockedError
 from graphkd.files import one_writer
 from graphkd.training.checkpoint import Checkpoints, student_weights
 from tests.faults import jobs
-from tests.faults.edits import KINDS, edited
+from tests.faults.edits import KINDS, edited, forget
 from tests.faults.launch import finished, said
 from tests.training import tiny
 from tests.training.runs import lines
@@ -25,6 +25,39 @@ OPTIONS = tiny.HARD | {"workers": 0, "log_every": 5}  # the newest checkpoint fa
 @pytest.fixture(scope="module")
 def context():
     return jobs.server()
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run that was stopped inside an epoch, and the state with which an unbroken one ends."""
+    place = tmp_path_factory.mktemp("run")
+    tiny.trainer(place / "whole", **OPTIONS).fit()
+    made = tiny.trainer(place / "broken", **OPTIONS)
+    plain, seen = made.features, []
+
+    def features(batch):
+        seen.append(0)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+        return plain(batch)
+
+    made.features = features
+    with pytest.raises(KeyboardInterrupt):
+        made.fit()
+    assert Checkpoints(place / "broken" / "checkpoints").updates() == [3, 4]
+    return place, end_of(place / "whole")
+
+
+def end_of(run):
+    state = Checkpoints(run / "checkpoints").newest()[1]
+    state["progress"].pop("seconds")
+    return state
+
+
+@pytest.fixture
+def broken(interrupted, tmp_path):
+    """A copy of the interrupted run."""
+    return shutil.copytree(interrupted[0] / "broken", tmp_path / "broken")
 
 
 # one writer
@@ -146,34 +179,70 @@ def test_links_among_the_checkpoints_are_not_followed(tmp_path):
     assert Checkpoints(checkpoints).updates() == [5]
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "watched", "tensorboard"])
+def test_a_folder_of_a_run_that_is_a_link_is_refused(tmp_path, name):
+    outside, run = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    run.mkdir()
+    (outside / ".mine.0123456789ab.tmp").write_text("mine")
+    (run / name).symlink_to(outside)
+    with pytest.raises(CheckpointError, match=f"{name} is a link, and a run writes in its own folder only: remove"):
+        tiny.trainer(run, epochs=1).fit()
+    assert os.listdir(outside) == [".mine.0123456789ab.tmp"]
+    assert os.listdir(run) == [name]
+
+
+# what is read
+
+
+FILES = (
+    "config.json", "metrics.jsonl", "scores.json", "checkpoints/newest.json", "checkpoints/update-00000004/manifest.json",
+    "checkpoints/update-00000004/state.json", "checkpoints/update-00000004/tensors.safetensors",
+)  # fmt: skip
+
+
+def gone_on_with(folder):
+    """Whether a run goes on, or is refused with one clear error; no other end, and no waiting."""
+
+    def late(number, frame):
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    try:
+        tiny.trainer(folder, **OPTIONS).fit(resume=True)
+    except CheckpointError:
+        return False
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    return True
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_a_run_folder_is_not_waited_for(broken, interrupted, name):
+    (broken / name).unlink(missing_ok=True)
+    os.mkfifo(broken / name)
+    if gone_on_with(broken):
+        jobs.same(end_of(broken), interrupted[1])
+    else:
+        assert "/" not in name  # files beside the checkpoints are to be replaced, which a pipe is not
+
+
+@pytest.mark.parametrize("name", [*FILES[:2], *FILES[3:6]])
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"update": 1e999}', '{"update": [], "format": {}}', None])
+def test_files_of_any_size_and_depth_are_not_read(broken, interrupted, name, text):
+    if text is None:
+        os.truncate(broken / name, 1 << 40)  # a terabyte without a block on the disk
+    else:
+        (broken / name).write_text(text + "\n")
+    if gone_on_with(broken):
+        jobs.same(end_of(broken), interrupted[1])
+    else:
+        assert (name, text) == ("metrics.jsonl", None)
+
+
 # checkpoints
-
-
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
-    """A run that was stopped inside an epoch, and the state with which an unbroken one ends."""
-    place = tmp_path_factory.mktemp("run")
-    tiny.trainer(place / "whole", **OPTIONS).fit()
-    made = tiny.trainer(place / "broken", **OPTIONS)
-    plain, seen = made.features, []
-
-    def features(batch):
-        seen.append(0)
-        if len(seen) == 8:
-            raise KeyboardInterrupt
-        return plain(batch)
-
-    made.features = features
-    with pytest.raises(KeyboardInterrupt):
-        made.fit()
-    assert Checkpoints(place / "broken" / "checkpoints").updates() == [3, 4]
-    return place, end_of(place / "whole")
-
-
-def end_of(run):
-    state = Checkpoints(run / "checkpoints").newest()[1]
-    state["progress"].pop("seconds")
-    return state
 
 
 def edits(rounds, seed, interrupted, place, caplog, record_figure):
@@ -194,6 +263,10 @@ def edits(rounds, seed, interrupted, place, caplog, record_figure):
         except BaseException as error:
             raise AssertionError(f"{context}: a bare {error!r}") from error
         else:
+            if "by its checkpoint no gradient had reached " in caplog.text:
+                ends["believed, and named in the log"] += 1
+                shutil.rmtree(folder)
+                continue
             aloud = "going back to the checkpoint before it" in caplog.text or "is left aside" in caplog.text
             ends["the one before used, aloud" if aloud else "accepted, the same end"] += 1
             if not aloud:
@@ -218,12 +291,6 @@ def test_edited_checkpoints_are_noticed_in_full(interrupted, tmp_path, fault_see
     edits(10 * len(KINDS), fault_seed, interrupted, tmp_path, caplog, record_figure)
 
 
-@pytest.fixture
-def broken(interrupted, tmp_path):
-    """A copy of the interrupted run."""
-    return shutil.copytree(interrupted[0] / "broken", tmp_path / "broken")
-
-
 def test_a_missing_moment_is_named_and_the_checkpoint_before_is_used(broken, interrupted, caplog):
     def change(state, tensors, manifest):
         del state["optimizer"]["state"]["3"]["exp_avg"], tensors["optimizer/state/3/exp_avg"]
@@ -236,6 +303,20 @@ def test_a_missing_moment_is_named_and_the_checkpoint_before_is_used(broken, int
     )
     assert "going back to the checkpoint before it" in caplog.text
     jobs.same(end_of(broken), interrupted[1])
+
+
+def test_a_parameter_said_to_have_had_no_gradient_is_named_when_one_reaches_it(broken, caplog):
+    def change(state, tensors, manifest):
+        del state["optimizer"]["state"]["3"]
+        forget(tensors, "optimizer/state/3")
+        state["optimizer"]["untouched"] = [3]
+
+    edited(broken / "checkpoints" / "update-00000004", change)
+    made = tiny.trainer(broken, **OPTIONS)
+    made.fit(resume=True)
+    parameter = [p for group in made.updater.optimizer.param_groups for p in group["params"]][3]
+    name = next(name for name, p in made.step.named_parameters() if p is parameter)
+    assert f"by its checkpoint no gradient had reached {name}, and now one does" in caplog.text
 
 
 def test_a_copy_under_a_later_name_is_not_the_newest(broken, interrupted, caplog):
@@ -266,12 +347,13 @@ def test_a_missing_key_is_no_bare_error_for_who_wants_the_student_either(broken)
 def test_a_bad_line_of_metrics_costs_that_line(broken, interrupted, caplog):
     path = broken / "metrics.jsonl"
     good = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join([good[0], b'{"update": 2, "loss": \xff', b"[1]", b'{"loss": 1}', *good[1:]]))
+    bad = [b'{"update": 2, "loss": \xff', b"[1]", b'{"loss": 1}', b'{"update": 2}', b'{"update": 2, "epoch": "one"}']
+    bad += [b'{"update": 1e999, "epoch": 1}', b'{"update": 2, "epoch": 1, "loss": ' + b"[" * 100_000]
+    path.write_bytes(b"\n".join([good[0], *bad, *good[1:]]))
     with caplog.at_level(logging.WARNING, "graphkd"):
         tiny.trainer(broken, **OPTIONS).fit(resume=True)
-    assert [f"line {number} of {path} is damaged" in caplog.text for number in (1, 2, 3, 4, 5)] == [
-        False, True, True, True, False,
-    ]  # fmt: skip
+    told = [f"line {number} of {path} is damaged" in caplog.text for number in range(1, len(bad) + 3)]
+    assert told == [False, *[True] * len(bad), False]
     assert lines(broken) == lines(interrupted[0] / "whole")
 
 

@@ -163,7 +163,11 @@ def test_a_damaged_folder_is_refused(run, tmp_path, name, content, message):
 def test_lines_of_metrics_that_cannot_be_drawn_are_left_out(run, tmp_path, caplog):
     shutil.copytree(run, tmp_path / "odd")
     with (tmp_path / "odd" / "metrics.jsonl").open("a") as file:
-        for line in ({"update": 99, "loss": 1.0}, {"update": 99, "epoch": 4, "loss": "low"}, {"update": 99, "epoch": []}):
+        for line in (
+            {"update": 99, "loss": 1.0},
+            {"update": 99, "epoch": 4, "loss": "low"},
+            {"update": 99, "epoch": []},
+        ):
             file.write(json.dumps(line) + "\n")
     assert Facts.read(tmp_path / "odd").lines == Facts.read(run).lines
     assert caplog.text.count("is damaged") == 3
