@@ -9,23 +9,38 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from torch import nn
 
 from graphkd.data import fingerprint
+from graphkd.data.class_names import Classes
+from graphkd.data.embed import embed
 from graphkd.data.folders import open_folder
-from graphkd.data.transforms import RandomCropView
+from graphkd.data.sources import ArraySource
+from graphkd.data.transforms import CenterView, RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.kd import KDDistiller
 from graphkd.errors import CheckpointError
+from graphkd.features import Features
 from graphkd.step import Step
+from graphkd.training.agreement import of_source, of_teacher
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.loop import Trainer
 from tests.training.runs import assert_same_state, lines, weights
-from tests.training.tiny import HARD, Mimic, Student, config, teacher, trainer, views
+from tests.training.tiny import HARD, Mimic, Named, Student, config, teacher, trainer, views
 
 ROOT = Path(__file__).parents[2]
+
+
+class Colours(Named):
+    """A teacher whose features are the mean colours."""
+
+    embedding_dim, classes, num_classes = 3, None, None
+
+    def features(self, images):
+        return Features(images.mean((2, 3)))
 
 
 class StopError(Exception):
@@ -88,6 +103,44 @@ def test_resuming_with_other_methods_or_views_names_them(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=named):
             made(*other).fit(resume=True)
+
+
+def test_resuming_with_another_teacher_other_classes_or_labels_names_them(tmp_path):
+    def made(who="one", classes=("red", "green", "blue"), first=0):
+        targets = [(number + first) % 3 for number in range(16)]
+        images = np.zeros((16, 8, 8, 3), dtype=np.uint8)
+        source = ArraySource(images, targets=targets, classes=Classes(classes))
+        own = Views(source, student=RandomCropView(8, padding=1), labels=True)
+        return Trainer(Step(Student(), Mimic()), own, teacher, config(epochs=1), tmp_path, teacher=who and Named(who))
+
+    made().fit()
+    for other, named in (
+        ({"who": "two"}, "teacher_fingerprint/weights was one, now two"),
+        ({"who": None}, "teacher_fingerprint/weights was one, now absent"),
+        ({"classes": ("green", "red", "blue")}, "data/classes was [0-9a-f]{64}, now"),
+        ({"classes": {"a": "red", "b": "green", "c": "blue"}}, "data/classes was [0-9a-f]{64}, now"),
+        ({"first": 1}, "data/labels was [0-9a-f]{64}, now"),
+    ):
+        with pytest.raises(CheckpointError, match=named):
+            made(**other).fit(resume=True)
+    (tmp_path / "config.json").write_text("{}")  # every checkpoint holds the same
+    with pytest.raises(CheckpointError, match="teacher_fingerprint/weights was one, now two"):
+        made("two").fit(resume=True)
+
+
+def test_labels_that_are_not_handed_out_are_not_compared(tmp_path):
+    source = views().source
+    source.target = None  # whoever asks fails
+    assert of_source(source, labels=False)["data"]["labels"] is None
+
+
+def test_a_store_tells_of_its_teacher_and_of_how_it_was_made(tmp_path):
+    source = views().source
+    store = embed(Colours("one"), source, tmp_path, transform=CenterView(8), progress=False)
+    known = of_teacher(store)
+    assert known["teacher_fingerprint"] == of_teacher(Colours("one"))["teacher_fingerprint"]
+    assert known["store"] == {"transform": store.manifest.transform, "dtype": "float32", "views": 1}
+    assert of_teacher(None) == {"teacher_fingerprint": None, "store": None}
 
 
 def test_resuming_another_model_names_the_tensors(tmp_path):
