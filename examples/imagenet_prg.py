@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     data.add_argument("--split", help="of a torchvision data set, such as unlabeled of stl10; default: train")
     data.add_argument("--size", type=int, default=224, help="side of the student's images, pixels")
     data.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="for an image that cannot be read")
+    data.add_argument("--max-megapixels", type=float, default=64, help="larger images cannot be read")
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument("--teacher", default="ViT-L-14-quickgelu", help="open_clip name or JSON configuration")
     teacher.add_argument(

@@ -110,7 +110,8 @@ def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
 
 def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
     """Your images and an open_clip teacher."""
-    how = {name: getattr(args, name) for name in ("data", "classes", "layout", "root", "split", "on_error")}
+    names = ("data", "classes", "layout", "root", "split", "on_error", "max_megapixels")
+    how = {name: getattr(args, name) for name in names}
     _, train, scored = ImageData(**how).parts(args.val)
     if train.classes is None:
         raise DataError("loose images need class names for the prompts: --classes names.txt, one name a line")

@@ -12,11 +12,13 @@ from torch import nn
 from graphkd.errors import GraphKDError, TapError
 from graphkd.paths import local_path
 from graphkd.teachers.archives import check_archive, check_size
+from graphkd.text import LIMIT, read_json, regular_size
 from graphkd.typing import Float, Tensor
 
 PREFIX = "hf:"
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_QUIETLY = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
 _MOST, _MOST_LABELS = 1 << 20, 1 << 17  # numbers of a configuration; transformers takes 0.8 KB a label
 
 
@@ -25,14 +27,29 @@ def hf_config(name: str) -> Any:
     transformers = _transformers()
 
     def load() -> Any:
-        _check_numbers(name, transformers.PretrainedConfig.get_config_dict(_bare(name))[0])
+        for file in _small_files(name, "config.json"):
+            _small_files(name, *read_json(file).get("configuration_files", ()))
+        _check_values(name, transformers.PretrainedConfig.get_config_dict(_bare(name))[0])
         return transformers.AutoConfig.from_pretrained(_bare(name), **_SAFE)
 
     return _asked(name, "configuration", load)
 
 
-def _check_numbers(name: str, found: Any) -> None:
+def _small_files(name: str, *files: str) -> list[Path]:
+    """Those of the files that the model has. Raises: TapError for one that is larger than a description may be."""
+    asked = (import_module("transformers.utils.hub").cached_file(_bare(name), each, **_QUIETLY) for each in files)
+    found = [Path(each) for each in asked if each is not None]
+    for path in found:
+        if (size := regular_size(path)) > LIMIT:
+            raise TapError(f"{path.name} of {name!r} has {size} bytes, expected at most {LIMIT}: give another model")
+    return found
+
+
+def _check_values(name: str, found: Mapping[str, Any]) -> None:
     """Refuse what would become a list as long as a number says, before transformers makes it."""
+    named = found.get("architectures") or []
+    if not (isinstance(named, list) and all(isinstance(each, str) for each in named)):
+        raise TapError(f"the configuration of {name!r} has architectures {named!r}, expected a list of names: correct it")
     waiting: list[tuple[str, Any]] = [("", found)]
     while waiting:
         key, value = waiting.pop()
@@ -73,13 +90,13 @@ def hf_build(name: str, auto: str, config: Any, pretrained: bool = True, **optio
 def _files(name: str, download: bool) -> list[Path]:
     """The files of a model's weights, of which transformers takes the first kind that is there."""
     hub = import_module("transformers.utils.hub")
-    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     for each in (f"{kind}{index}" for kind in _WEIGHTS for index in ("", ".index.json")):
-        found = hub.cached_file(_bare(name), each, local_files_only=not download, **quietly)
+        found = hub.cached_file(_bare(name), each, local_files_only=not download, **_QUIETLY)
         if found is None:
             continue
         folder, files = Path(found).parent, [found]
         if each.endswith(".index.json"):
+            _small_files(name, each)
             files = hub.get_checkpoint_shard_files(_bare(name), found, local_files_only=not download)[0]
         if any(Path(file).parent != folder for file in files):
             raise TapError(f"{found} names files outside its folder: give a folder that save_pretrained wrote")
@@ -156,6 +173,7 @@ def hf_preprocessing(name: str, needed: bool = True) -> dict[str, Any]:
     """
     loader = _transformers().AutoImageProcessor
     try:
+        _small_files(name, "preprocessor_config.json", "processor_config.json")
         found = _asked(name, "image processor", lambda: loader.from_pretrained(_bare(name), **_SAFE))
     except TapError:
         if needed:

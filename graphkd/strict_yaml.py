@@ -1,5 +1,6 @@
-"""YAML by safe loading only, as YAML 1.2 reads words (``no`` is one, ``1e-3`` a number), and within bounds."""
+"""YAML by safe loading only, as YAML 1.2 reads words (``no`` and ``1:30`` are some, ``1e-3`` a number), within bounds."""
 
+import math
 import re
 from typing import Any, Final
 
@@ -8,7 +9,12 @@ import yaml
 LIMIT: Final = 1 << 16  # characters; options take a few thousand
 _DEPTH: Final = 20
 _DIGITS: Final = 300  # what a float can hold
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_WORDS: Final = {  # what a word without quotes may be, by YAML 1.2's core schema
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|false", list("tf")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", list("-+0123456789.")),
+}
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -32,31 +38,43 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys occur once."""
-        keys: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in keys:
-                _refuse(f"the key {key.value!r} occurs twice", key)
-            keys.add(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            keys: set[Any] = set()
+            for place in (key for key, _ in node.value):
+                key = self.construct_object(place, deep=True)
+                if key in keys:  # by value: 1 and 0x1 are one key
+                    _refuse(f"the key {key!r} occurs twice", place)
+                keys.add(key)
         return found
 
-    def construct_scalar(self, node: Any) -> Any:
-        """A text, or the text of a number of a length that Python reads."""
-        if node.tag.endswith((":int", ":float")) and len(str(node.value)) > _DIGITS:
+    def construct_yaml_int(self, node: Any) -> int:
+        """A whole number: decimal, whatever zeros it starts with, or after 0x and 0o."""
+        text = self._number(node)
+        return int(text, 0 if text[1:2] in ("x", "o") else 10)
+
+    def construct_yaml_float(self, node: Any) -> float:
+        """A number that a float can hold."""
+        number = float(self._number(node))
+        if not math.isfinite(number):
+            _refuse(f"{node.value} is larger than a float can be", node)
+        return number
+
+    def _number(self, node: Any) -> str:
+        if len(node.value) > _DIGITS:
             _refuse(f"a number has {len(node.value)} digits", node)
-        return super().construct_scalar(node)
+        return str(node.value)
 
 
 def _refuse(problem: str, place: Any) -> None:
     raise yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^({_NUMBER.pattern})$"), list("-+0123456789."))
+_Loader.yaml_implicit_resolvers = {}
+for _kind, (_pattern, _first) in _WORDS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def load_yaml(text: str) -> Any:
@@ -68,7 +86,7 @@ def load_yaml(text: str) -> Any:
         raise ValueError(f"it has {len(text)} characters, at most {LIMIT} are read")
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # the latter for 0x_, which YAML 1.1 calls a number
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"{line}{getattr(error, 'problem', None) or error}") from None

@@ -1,6 +1,7 @@
 """Vision models of transformers as students and teachers, from folders with random weights."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -239,6 +240,32 @@ def test_a_configuration_may_stand_in_another_file_and_is_bounded_all_the_same(t
     (tmp_path / "config.json").write_text(json.dumps({"configuration_files": ["config.1.0.0.json"]}))
     with pytest.raises(TapError, match="num_labels of no known model"):
         hf_config(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.1.0.0.json", "preprocessor_config.json"])
+def test_a_description_of_many_bytes_is_not_read(tmp_path, name):
+    folder = changed(tmp_path)
+    if name == "config.1.0.0.json":
+        (tmp_path / "config.json").write_text(json.dumps({"configuration_files": [name]}))
+    (tmp_path / name).write_text("{}")
+    os.truncate(tmp_path / name, 300 << 20)  # a hole: it takes no room on the disk
+    with pytest.raises(TapError, match=rf"{name} of .* has 314572800 bytes, expected at most 4194304"):
+        hf_preprocessing(folder) if name.startswith("pre") else hf_model(folder)
+
+
+def test_an_index_of_weights_of_many_bytes_is_not_read(tmp_path):
+    folder = changed(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").touch()
+    os.truncate(tmp_path / "model.safetensors.index.json", 300 << 20)
+    with pytest.raises(TapError, match="index.json of .* has 314572800 bytes"):
+        hf_model(folder)
+
+
+@pytest.mark.parametrize("architectures", [5, "ViT", [5]])
+def test_architectures_that_are_no_names(tmp_path, architectures):
+    with pytest.raises(TapError, match=r"has architectures .*, expected a list of names: correct it"):
+        hf_model(changed(tmp_path, architectures=architectures))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])

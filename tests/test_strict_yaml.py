@@ -8,6 +8,8 @@ from graphkd.strict_yaml import LIMIT, load_yaml
 @pytest.mark.parametrize(("text", "value"), [
     ("0.7", 0.7), ("1e-3", 1e-3), ("3", 3), ("no", "no"), ("on", "on"), ("true", True), ("false", False), ("null", None), ("both", "both"),
     ("[a, b]", ["a", "b"]), ("{kd: {}, rkd: {angle_weight: 0}}", {"kd": {}, "rkd": {"angle_weight": 0}}), ("2026-01-02", "2026-01-02"),
+    ("0x1f", 31), ("0o17", 15), ("017", 17), ("-3", -3), ("+.5e1", 5.0), ("", None), ("~", None),  # as YAML 1.2 has them
+    ("1:59:59", "1:59:59"), ("1_000", "1_000"), ("0b1", "0b1"), ("0x_", "0x_"), ("=", "="), (".inf", ".inf"), ("{<<: 1}", {"<<": 1}),
 ])  # fmt: skip
 def test_words_stay_words_and_numbers_become_numbers(text, value):
     found = load_yaml(text)
@@ -29,7 +31,10 @@ LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     ("a: {b: 1, b: 2}", r"line 1: the key 'b' occurs twice"),
     ("a" * (LIMIT + 1), rf"it has {LIMIT + 1} characters, at most {LIMIT} are read"),
     ("a: !!bool maybe", r"line 1: tags such as tag:yaml.org,2002:bool are not read: leave it out"),
-    ("a: 0x_", r"invalid literal"),
+    ("1: a\n0x1: b\n", r"line 2: the key 1 occurs twice"),
+    ("1: a\n1.0: b\n", r"line 2: the key 1.0 occurs twice"),
+    ("a: {b: 1, 'b': 2}", r"line 1: the key 'b' occurs twice"),
+    ("a: 1e308999", r"line 1: 1e308999 is larger than a float can be"),
     ("? [a, b]\n: 1", r"line 1: found unhashable key"),
     ("a: !!python/object/apply:os.system [exit 1]", r"line 1: tags such as tag:yaml.org,2002:python/object/apply:os.system are not read"),
 ])  # fmt: skip

@@ -3,19 +3,23 @@
 import logging
 import math
 import os
+import warnings
 from collections import Counter
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import TiffImageFile
 
+from graphkd.data.jpeg2000 import decoder_bytes
 from graphkd.errors import DataError, OptionError
 from graphkd.text import open_regular
 
 log = logging.getLogger("graphkd")
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # one a bad tag, thousands a file
 MAX_MEGAPIXELS = 64.0
 _BY_FORMAT = {
     "AVIF": (".avif",),
@@ -34,9 +38,13 @@ _OTHERS = (
     *(".ico", ".j2c", ".jpf", ".jpx", ".jxl", ".jxr", ".mpo", ".nef", ".orf", ".pcx", ".psd", ".qoi", ".raf", ".raw"),
     *(".rw2", ".sgi", ".svg", ".tga", ".wmf", ".xbm", ".xpm"),
 )  # images that nothing here decodes
-_WEIGHTS = {"AVIF": 2.0, "CMYK": 1.25, "I": 1.5, "JPEG2000": 2.5, "WEBP": 2.0}  # measured: a pixel takes 12 to 25 bytes
+_WEIGHTS = {"AVIF": 2.0, "CMYK": 1.25, "I": 1.5, "WEBP": 2.0}  # measured: a pixel takes 12 to 24 bytes
+_PIXEL = 11  # bytes: a JPEG 2000 file of 64 x 11 MB takes less than 700 MiB
 _LARGEST_FILE = 1 << 28  # bytes
 _SCANS = 10_000  # of a JPEG, times megapixels: each scan is a pass over all pixels
+_IN_PYTHON = ("bmp_rle", "ppm", "ppm_plain")  # Pillow's slow decoders: a second a MB
+_LARGEST_IN_PYTHON, _COMMENTS = 1 << 24, 1000  # bytes; of a plain PNM, whose comments each copy the bytes around it
+_HEAD = 1 << 12  # bytes of a PNM's header, which Pillow reads one by one
 
 
 def pillow_formats() -> tuple[str, ...]:
@@ -75,8 +83,9 @@ def decoded(file: Path | BinaryIO, name: str, max_megapixels: float = MAX_MEGAPI
     """An image as RGB, upright.
 
     The bytes tell the format, whatever the suffix says. The header tells the size, before any pixel is decoded. Some
-    decoders take more memory for a pixel than others, and their pixels count more: JPEG 2000's 2.5 times, WebP's,
-    AVIF's and those of a compressed TIFF in one strip twice, 32-bit grey 1.5 times, CMYK 1.25 times.
+    decoders take more memory for a pixel than others, and their pixels count more: WebP's, AVIF's and those
+    of a compressed TIFF in one strip twice, 32-bit grey 1.5 times, CMYK 1.25 times, and JPEG 2000's by the bytes that
+    :func:`graphkd.data.jpeg2000.decoder_bytes` finds, of which 11 count as one pixel.
 
     Args:
         file: path of a regular file, or an open file, which is closed.
@@ -90,9 +99,10 @@ def decoded(file: Path | BinaryIO, name: str, max_megapixels: float = MAX_MEGAPI
             _check_bytes(opened, name, max_megapixels)
             if Image.MAX_IMAGE_PIXELS is not None and 1e6 * max_megapixels > Image.MAX_IMAGE_PIXELS:
                 Image.MAX_IMAGE_PIXELS = int(1e6 * max_megapixels)  # Pillow's own limit would refuse what is allowed
+            _check_head(opened)
             image = Image.open(opened, formats=FORMATS)
-            _check_pixels(image, name, max_megapixels)
-            _check_scans(image, opened, name)
+            _check_pixels(image, opened, name, max_megapixels)
+            _check_work(image, opened, name)
             image.load()
             return to_rgb(_upright(image))
     except (DataError, MemoryError):
@@ -128,8 +138,19 @@ def _check_bytes(file: BinaryIO, name: str, max_megapixels: float) -> None:
         raise DataError(f"{name} has {size} bytes, expected at most {most} for one image: save it smaller")
 
 
-def _check_pixels(image: Image.Image, name: str, max_megapixels: float) -> None:
-    needed = _pixels(image) / 1e6
+def _check_head(file: BinaryIO) -> None:
+    """Refuse a PNM whose header, with its comments, is endless."""
+    file.seek(0)
+    head = BytesIO(file.read(_HEAD))
+    file.seek(0)
+    if head.getvalue().startswith(b"P"):  # as no other format does
+        Image.open(head, formats=["PPM"])
+        if head.tell() == _HEAD:
+            raise ValueError(f"its header takes more than {_HEAD} bytes")
+
+
+def _check_pixels(image: Image.Image, file: BinaryIO, name: str, max_megapixels: float) -> None:
+    needed = _pixels(image, file) / 1e6
     if needed > max_megapixels:
         shown = f"{math.ceil(100 * needed) / 100:g}"
         what = f"{name} has {image.width} x {image.height} pixels ({image.format}, {image.mode})"
@@ -143,8 +164,11 @@ def _too_large(what: str, max_megapixels: float, needed: str) -> DataError:
     )
 
 
-def _pixels(image: Image.Image) -> float:
+def _pixels(image: Image.Image, file: BinaryIO) -> float:
     """Pixels to decode, each counted by the memory that its decoder takes."""
+    if image.format == "JPEG2000":
+        file.seek(0)
+        return max(image.width * image.height, decoder_bytes(file.read()) / _PIXEL)
     pixels = image.width * image.height * max(_WEIGHTS.get(key, 1.0) for key in (image.format or "", image.mode))
     if not isinstance(image, TiffImageFile) or image.tag_v2.get(259, 1) == 1:  # not compressed: read line by line
         return pixels
@@ -154,13 +178,23 @@ def _pixels(image: Image.Image) -> float:
     return float(max(pixels, 2 * strip, 2 * tile))
 
 
-def _check_scans(image: Image.Image, file: BinaryIO, name: str) -> None:
-    """A JPEG may say in a dozen bytes that all its pixels are to be passed over once more."""
-    if image.format in ("JPEG", "MPO"):
-        file.seek(0)
-        scans = file.read().count(b"\xff\xda")
-        if scans * image.width * image.height > _SCANS * 1e6:
-            raise DataError(f"{name} has {scans} scans, and an ordinary JPEG has about ten: save it again or remove it")
+def _check_work(image: ImageFile.ImageFile, file: BinaryIO, name: str) -> None:
+    """Refuse a file whose bytes keep its decoder busy for minutes."""
+    decoder = image.tile[0][0] if image.tile else ""
+    if image.format not in ("JPEG", "MPO") and decoder not in _IN_PYTHON:
+        return
+    file.seek(0)
+    data = file.read()
+    if decoder in _IN_PYTHON:
+        if len(data) > _LARGEST_IN_PYTHON or (decoder == "ppm_plain" and data.count(b"#") > _COMMENTS):
+            raise DataError(
+                f"{name} has {len(data)} bytes and {data.count(b'#')} comments in a form that is slow to decode "
+                f"({decoder}), expected at most {_LARGEST_IN_PYTHON} and {_COMMENTS}: convert it to .png"
+            )
+        return
+    scans = data.count(b"\xff\xda")  # a dozen bytes say that all pixels are to be passed over once more
+    if scans * image.width * image.height > _SCANS * 1e6:
+        raise DataError(f"{name} has {scans} scans, and an ordinary JPEG has about ten: save it again or remove it")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -24,6 +24,7 @@ SHARD, LABELS = ".tar", ("cls", "json")
 _LARGEST_LABEL = 1 << 20  # bytes
 _KEYS = ("cls", "label", "class_id", "target")  # where a json file keeps the label
 _NUMBER = re.compile("[0-9]{1,9}")
+_NO_NAME = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)  # a number, even if no label is one
 _BLOCK = 512
 
 
@@ -32,6 +33,8 @@ class ShardSource:
 
     Headers are read once, nothing is unpacked: a sample is a place in a file, so the order of an epoch, the share of a
     rank and an exact resumption are those of any other source. Its id is ``shard.tar/KEY``.
+
+    A label is a number from 0, a class name or an id; -1 means that there is none.
 
     Args:
         root: folder of the shards, searched to the bottom.
@@ -165,22 +168,23 @@ def _check_size(shard: Path, member: tarfile.TarInfo, kind: str, largest: int) -
 
 
 def _label(text: str, suffix: str, where: str) -> str | None:
-    """The label in a ``cls`` or ``json`` file, as text; ``None`` where a json file has none."""
-    if suffix == "cls":
-        return text.strip() or None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({error}): repair or remove it") from error
-    value = next((found[key] for key in _KEYS if key in found), None) if isinstance(found, dict) else found
-    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    """The label in a ``cls`` or ``json`` file, as text; ``None`` where it has none, or says so by -1."""
+    label = text.strip()
+    if suffix == "json":
+        try:
+            found = json.loads(text, parse_float=str)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} is no JSON ({error}): repair or remove it") from error
+        value = next((found[key] for key in _KEYS if key in found), None) if isinstance(found, dict) else found
+        label = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return None if label in ("", "-1") else label
 
 
 def _numbered(
     labels: list[str | None], ids: Sequence[str], names: ClassNames | None
 ) -> tuple[Classes | None, "np.ndarray[Any, Any]"]:
     """Class names and labels, -1 where there is none."""
-    written = sorted({label for label in labels if label is not None and not label.isdigit()})
+    written = sorted({label for label in labels if label is not None and not (label.isdigit() or _NO_NAME.fullmatch(label))})
     if names is None and written:
         names = name_folders(written)
     classes = None if names is None else Classes(names)
@@ -192,10 +196,9 @@ def _numbered(
             continue
         number = index.get(label, int(label) if _NUMBER.fullmatch(label) else -1)
         if number < 0 or (classes is not None and number >= len(classes)):
-            known = "no number of at most 9 digits" if classes is None else f"none of {len(classes)} class names"
-            raise DataError(
-                f"{ids[at]} has the label {label[:40]!r}, which is {known}: give the names that the shards were "
-                "written with"
-            )
+            fault = "no number of at most 9 digits: write whole numbers from 0, names, or -1 for no label"
+            if classes is not None:
+                fault = f"none of {len(classes)} class names: give the names that the shards were written with"
+            raise DataError(f"{ids[at]} has the label {label[:40]!r}, which is {fault}")
         targets[at] = number
     return classes, targets

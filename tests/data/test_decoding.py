@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -10,8 +12,9 @@ from PIL import Image, features
 
 from graphkd.data import decoding
 from graphkd.data.decoding import FORMATS, SUFFIXES, UNREAD, decoded, pillow_formats
+from graphkd.data.jpeg2000 import decoder_bytes
 from graphkd.errors import DataError
-from tests.faults.hostile_images import grey_tiff, png
+from tests.faults.hostile_images import grey_tiff, j2k, png
 
 
 def paint(path, colour=(200, 30, 40), size=(6, 4), mode="RGB", **options):
@@ -148,7 +151,6 @@ def test_formats_that_pillow_lacks_are_told_as_not_read(monkeypatch):
         ("JPEG", "CMYK", {}, 1.25),
         ("WEBP", "RGB", {}, 2.0),
         ("AVIF", "RGB", {}, 2.0),
-        ("JPEG2000", "RGB", {}, 2.5),
         ("TIFF", "I", {}, 1.5),
         ("TIFF", "RGB", {}, 1.0),
         ("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {278: 10}}, 1.0),
@@ -185,6 +187,66 @@ def test_tile_that_is_larger_than_its_image_counts():
     data = grey_tiff(16, 16, 16, b"x", {322: (4, 1, 4096), 323: (4, 1, 4096)})
     with pytest.raises(DataError, match="count as 33.56 megapixels"):
         limited(data, 1)
+
+
+def test_pixels_of_a_jpeg_2000_count_by_the_bytes_that_decoding_takes():
+    data = encoded("JPEG2000", (50, 50), num_resolutions=1)
+    blocks = 3 * (600 * 2 * 2)  # 50 pixels lie in two blocks of 64 where they begin in the midst of one
+    needed = 50 * 50 * (3 * (4 + 1) + 4) + blocks + 13_000 + 2 * (blocks // 600) * 2
+    assert decoder_bytes(data) == needed
+    assert limited(data, 1.001e-6 * needed / 11).size == (50, 50)
+    with pytest.raises(DataError, match=r"\(JPEG2000, RGB\), which count as 0.01 megapixels"):
+        limited(data, 0.999e-6 * needed / 11)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (255, 257), "tile": (1, 1)}, "cut into 65535 tiles of 192 blocks in 1 layers"),
+        ({"components": 5}, "has 5 components, expected at most 4"),
+        ({"coding": b"\0\0\xff\xff\0\5\4\4\0\1", "size": (400, 400)}, "tiles of .* blocks in 65535 layers"),
+    ],
+)
+def test_jpeg_2000_in_many_pieces_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        decoder_bytes(j2k(**{"size": (64, 64), "tile": (64, 64), **options}))
+
+
+def test_markers_of_a_jpeg_2000_count_wherever_they_stand():
+    whole = j2k((64, 64), (64, 64))
+    precincts = b"\xff\x53\0\x0a\0\1\0\4\4\0\1\0"  # of one pixel, of the first component
+    blocks = 3 * 66 * 66
+    assert decoder_bytes(whole) < 220_000
+    assert decoder_bytes(whole[:-2] + precincts + whole[-2:]) > 600 * blocks
+    with pytest.raises(ValueError, match="it has .* 2 sizes"):
+        decoder_bytes(whole + j2k((64, 65), (64, 64)))
+    assert decoder_bytes(whole + b"\xff\x51\0\x2f" + bytes(50)) < 220_000  # pixels that look like a marker
+
+
+def test_plain_pnm_may_have_comments_but_not_thousands():
+    data = b"P2\n# by hand\n2 1 255\n# grey\n7 9\n"
+    assert np.asarray(limited(data, 1))[0, :, 0].tolist() == [7, 9]
+    with pytest.raises(DataError, match="1002 comments in a form that is slow to decode .*convert it to .png"):
+        limited(data + b"#\n" * 1000, 1)
+
+
+def test_header_of_a_pnm_ends_soon():
+    for tail in (b"\n2 1 255\n123456", b" 2 1 255#"):  # Pillow takes a comment for the end of nothing
+        with pytest.raises(DataError, match="header"):
+            limited(b"P6" + b"\n#" + 5000 * b"a" + tail, 1)
+    with pytest.raises(DataError, match="its header takes more than 4096 bytes"):
+        limited(b"P6 2 1 255#" + 5000 * b"a", 1)
+
+
+def test_pillows_warnings_about_tags_are_not_printed(tmp_path):
+    tags = {259: (3, 1, 1)} | {40_000 + i: (7, 9_999, 8) for i in range(20)}  # each promises more bytes than there are
+    (tmp_path / "a.tif").write_bytes(grey_tiff(4, 4, 4, bytes(16), tags))
+    script = f"""if True:
+        from pathlib import Path
+        from graphkd.data.decoding import decoded
+        print(decoded(Path({str(tmp_path / "a.tif")!r}), "a.tif").size)"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("(4, 4)\n", "")
 
 
 def test_jpeg_of_many_scans_is_refused():

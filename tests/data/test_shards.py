@@ -131,6 +131,15 @@ def test_labels_in_words(tmp_path):
         open_folder(tmp_path, ["cow", "cat"])
 
 
+@pytest.mark.parametrize("file", [("2.cls", b"-1\n"), ("2.json", b'{"label": -1}'), ("2.json", b'{"label": "-1"}')])
+@pytest.mark.parametrize("classes", [None, ["cat", "dog"]])
+def test_minus_one_is_no_label(tmp_path, file, classes):
+    write(tmp_path / "a.tar", [("1.png", encoded(1)), ("1.cls", b"1"), ("2.png", encoded(2)), file])
+    source = open_folder(tmp_path, classes)
+    assert source.classes == classes
+    assert [source.target(i) for i in range(2)] == [1, None]
+
+
 def test_labels_that_are_wordnet_ids(tmp_path):
     members = [("1.png", encoded(1)), ("1.cls", b"n04356056"), ("2.png", encoded(2)), ("2.cls", b"n04355933")]
     write(tmp_path / "a.tar", members)
@@ -191,7 +200,11 @@ def test_an_image_that_cannot_be_read(shards):
     ([("1.png", b"x"), ("2.cls", b"1")], r"1 samples have a label and no image \(2\)"),
     ([("1.png", b"x"), ("1.json", b"{")], "1.json is no JSON"),
     ([("1.png", b"x"), ("1.cls", b"0" * (1 << 21))], "has 2097152 bytes, expected at most 1048576 for one label"),
-    ([("1.png", b"x"), ("1.cls", b"-3"), ("2.png", b"x"), ("2.cls", b"4")], "label '4', which is none of 1 class names"),
+    ([("1.png", b"x"), ("1.cls", b"cat"), ("2.png", b"x"), ("2.cls", b"4")], "label '4', which is none of 1 class names"),
+    ([("1.png", b"x"), ("1.cls", b"-3")], "label '-3', which is no number of at most 9 digits"),
+    ([("1.png", b"x"), ("1.cls", b"1.0")], "label '1.0', which is no number of at most 9 digits"),
+    ([("1.png", b"x"), ("1.json", b'{"label": 1.0}')], "label '1.0', which is no number of at most 9 digits"),
+    ([("1.png", b"x"), ("1.json", b'{"label": 1e999}')], "label '1e999', which is no number of at most 9 digits"),
     ([("1.png", b"x"), ("1.cls", b"9" * 6000)], "label '9{40}', which is no number of at most 9 digits"),
     ([("1.png", b"x"), ("1.cls", b"1180591620717411303424")], "label '1180591620717411303424', which is no number of at"),
     ([("1.png", b"x"), ("1.json", b'{"cls": 1180591620717411303424}')], "which is no number of at most 9 digits"),

@@ -182,6 +182,35 @@ case(CASES, "bmp_that_repeats_one_run", b"BM" + struct.pack("<IIIIiiHHIIiiII", 9
 case(LARGE, "jpeg_of_2000_scans", lambda: scans(2_000, progressive=True), "jpg")
 case(LARGE, "avif_whose_frame_is_larger_than_its_box", lambda: patched(encoded("AVIF", (8_000, 8_000)), b"ispe", 64, 64, False), "avif")  # fmt: skip
 
+def j2k(size, tile, components=3, coding=b"\0\0\0\1\0\5\4\4\0\1"):
+    """A JPEG 2000 stream of one tile. Coding: style, order, layers (2 bytes), colours, levels, blocks, precincts."""
+    sides = struct.pack(">8I", *size, 0, 0, *tile, 0, 0)
+    segments = {0x51: b"\0\0" + sides + struct.pack(">H", components) + b"\7\1\1" * components, 0x52: coding}
+    segments |= {0x5C: b"\x40" * (3 * coding[5] + 2), 0x90: struct.pack(">HIBB", 0, 54, 0, 1)}
+    head = b"".join(struct.pack(">BBH", 255, marker, len(body) + 2) + body for marker, body in segments.items())
+    return b"\xff\x4f" + head + b"\xff\x93" + b"\x80" * 40 + b"\xff\xd9"
+
+
+def jp2(stream):
+    """Its file, where a box that nobody reads comes before the stream."""
+    data = encoded("JPEG2000")
+    before = data[: data.index(b"jp2c") - 4] + struct.pack(">I", 16) + b"free" + bytes(8)
+    return before + struct.pack(">I", 8 + len(stream)) + b"jp2c" + stream
+
+
+_TINY = b"\1\0\0\1\0\0\4\4\0\1\0"  # precincts of one pixel
+_SMALL = b"\1\0\0\1\0\5\4\4\0\1" + b"\x11" * 6
+case(CASES, "j2k_of_65535_tiles", j2k((255, 257), (1, 1), 4), "j2k")
+case(CASES, "jp2_of_256_components_after_a_free_box", jp2(j2k((255, 257), (1, 1), 256)), "jp2")
+case(CASES, "jp2_whose_stream_after_a_free_box_is_large", jp2(j2k((30_000, 30_000), (30_000, 30_000))), "jp2")
+case(CASES, "j2k_of_25_million_precincts", j2k((5_000, 5_000), (5_000, 5_000), coding=_TINY), "j2k")
+case(CASES, "j2k_of_a_million_precincts", j2k((1_000, 1_000), (1_000, 1_000), coding=_TINY), "j2k")
+case(CASES, "j2k_of_small_precincts_at_each_level", j2k((2_000, 2_000), (2_000, 2_000), 4, _SMALL), "j2k")
+case(CASES, "j2k_of_markers_alone", j2k((64, 64), (64, 64)) + b"\xff\x51" * 1_000_000, "j2k")
+case(CASES, "pgm_of_a_million_comments", b"P2\n800 800 255\n" + b"#a\n" * 1_000_000, "pgm")
+case(CASES, "ppm_with_an_endless_comment", b"P6\n#" + b"a" * (1 << 24) + b"\n8 8 255\n" + bytes(192), "ppm")
+case(CASES, "pbm_of_32_megabytes", lambda: b"P1\n8000 4000\n" + b"0" * 32_000_000, "pbm")
+
 # two things in one file: an image, and nothing else is looked at ---------------------------------------------------
 
 case(CASES, "image_and_zip", encoded("JPEG") + b"PK\3\4" + bytes(60) + b"PK\5\6" + bytes(18), "jpg")
