@@ -1,4 +1,4 @@
-"""YAML by safe loading only, as YAML 1.2 reads words (``no`` and ``1:30`` are some, ``1e-3`` a number), within bounds."""
+"""YAML by safe loading only, as YAML 1.2 reads it (``no`` and ``1:30`` are words, ``1e-3`` a number), within bounds."""
 
 import math
 import re
