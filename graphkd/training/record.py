@@ -121,8 +121,8 @@ class RunFolder:
         for name in _FOLDERS:
             if (self.path / name).is_symlink():
                 raise CheckpointError(
-                    f"{self.path / name} is a link, and a run writes in its own folder only: remove the link, or choose "
-                    "a run folder on that disk"
+                    f"{self.path / name} is a link, and a run writes in its own folder only: remove the link, or "
+                    "choose a run folder on that disk"
                 )
         for name in _WRITTEN:
             if (self.path / name).exists() and not (self.path / name).is_file():
