@@ -49,7 +49,9 @@ def _check_values(name: str, found: Mapping[str, Any]) -> None:
     """Refuse what would become a list as long as a number says, before transformers makes it."""
     named = found.get("architectures") or []
     if not (isinstance(named, list) and all(isinstance(each, str) for each in named)):
-        raise TapError(f"the configuration of {name!r} has architectures {named!r}, expected a list of names: correct it")
+        raise TapError(
+            f"the configuration of {name!r} has architectures {named!r}, expected a list of names: correct it"
+        )
     waiting: list[tuple[str, Any]] = [("", found)]
     while waiting:
         key, value = waiting.pop()

@@ -182,6 +182,7 @@ case(CASES, "bmp_that_repeats_one_run", b"BM" + struct.pack("<IIIIiiHHIIiiII", 9
 case(LARGE, "jpeg_of_2000_scans", lambda: scans(2_000, progressive=True), "jpg")
 case(LARGE, "avif_whose_frame_is_larger_than_its_box", lambda: patched(encoded("AVIF", (8_000, 8_000)), b"ispe", 64, 64, False), "avif")  # fmt: skip
 
+
 def j2k(size, tile, components=3, coding=b"\0\0\0\1\0\5\4\4\0\1"):
     """A JPEG 2000 stream of one tile. Coding: style, order, layers (2 bytes), colours, levels, blocks, precincts."""
     sides = struct.pack(">8I", *size, 0, 0, *tile, 0, 0)
