@@ -1,4 +1,4 @@
-"""YAML by safe loading only, as YAML 1.2 reads it (``no`` and ``1:30`` are words, ``1e-3`` a number), within bounds."""
+"""YAML by safe loading only, as YAML 1.2 reads words (``no`` is one, ``1e-3`` a number), and within bounds."""
 
 import math
 import re
@@ -86,7 +86,7 @@ def load_yaml(text: str) -> Any:
         raise ValueError(f"it has {len(text)} characters, at most {LIMIT} are read")
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter for an escape that no character has
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"{line}{getattr(error, 'problem', None) or error}") from None

@@ -35,6 +35,7 @@ LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     ("1: a\n1.0: b\n", r"line 2: the key 1.0 occurs twice"),
     ("a: {b: 1, 'b': 2}", r"line 1: the key 'b' occurs twice"),
     ("a: 1e308999", r"line 1: 1e308999 is larger than a float can be"),
+    (r'a: "\UFFFFFFFF"', r"too large|not in range"),
     ("? [a, b]\n: 1", r"line 1: found unhashable key"),
     ("a: !!python/object/apply:os.system [exit 1]", r"line 1: tags such as tag:yaml.org,2002:python/object/apply:os.system are not read"),
 ])  # fmt: skip

@@ -184,8 +184,9 @@ def _numbered(
     labels: list[str | None], ids: Sequence[str], names: ClassNames | None
 ) -> tuple[Classes | None, "np.ndarray[Any, Any]"]:
     """Class names and labels, -1 where there is none."""
-    texts = {label for label in labels if label is not None}
-    written = sorted(label for label in texts if not (label.isdigit() or _NO_NAME.fullmatch(label)))
+    written = sorted(
+        {label for label in labels if label is not None and not (label.isdigit() or _NO_NAME.fullmatch(label))}
+    )
     if names is None and written:
         names = name_folders(written)
     classes = None if names is None else Classes(names)
