@@ -132,6 +132,8 @@ def test_wrong_names_are_answered(run_job, class_folders, teacher_checkpoint, tm
         run_job(*job, "--methods", "prq")
     with pytest.raises(SystemExit, match="--prg takes OPTION=VALUE, found 'rho'"):
         run_job(*job, "--methods", "prg", "--prg", "rho")
+    with pytest.raises(DataError, match="the limit is 1e-06 megapixels"):
+        run_job(*job, "--max-megapixels", "0.000001")
     lonely = tmp_path / "lonely" / teacher_checkpoint.name
     lonely.parent.mkdir()
     lonely.write_bytes(teacher_checkpoint.read_bytes())
