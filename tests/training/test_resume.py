@@ -1,5 +1,6 @@
 """A run that was stopped, killed or damaged goes on as if nothing had been."""
 
+import json
 import os
 import random
 import shutil
@@ -235,15 +236,21 @@ def test_sigkill_in_the_middle_of_an_epoch_with_two_workers_then_resume(tmp_path
     assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
 
 
+def told(run, errors):
+    """How each of two ranks says that it ended."""
+    found = [run.with_name(f"{run.name}.rank{rank}.json") for rank in range(2)]
+    assert all(each.exists() for each in found), errors
+    return [json.loads(each.read_text()) for each in found]
+
+
 @pytest.mark.slow
 def test_two_processes_end_with_the_same_student_and_stop_together(tmp_path):
-    said, _ = launch(tmp_path / "good", ranks=2).communicate(timeout=120)
-    told = [line for line in said.splitlines() if line.startswith("done")]
-    assert len(told) == 2
-    assert told[0] == told[1]
-    assert told[0].startswith("done 9 12 ")  # every held-out image is scored once
+    _, errors = launch(tmp_path / "good", ranks=2).communicate(timeout=120)
+    one, two = told(tmp_path / "good", errors)
+    assert one == two
+    assert (one["updates"], one["images"]) == (9, 12)  # every held-out image is scored once
     _, errors = launch(tmp_path / "bad", "--poison", ranks=2).communicate(timeout=120)  # one of them breaks
-    assert errors.count("NonFiniteError: mimic/feature became NaN") >= 2
+    assert all("NonFiniteError: mimic/feature became NaN" in each["error"] for each in told(tmp_path / "bad", errors))
 
 
 def test_batchnorm_and_dropout_are_in_the_stand_in():  # else the tests above would prove less than they say

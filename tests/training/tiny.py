@@ -1,8 +1,10 @@
 """A run small enough for tests; as a script, ``python -m tests.training.tiny RUN [--slow] [--poison]``, one to kill."""
 
+import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,8 +132,9 @@ HARD: dict[str, Any] = {
 
 
 def main(run: str, *flags: str) -> None:
-    broken = "--poison" in flags and os.environ["RANK"] == "1"
-    made = trainer(run, poison=8 if broken else None, **HARD)
+    """Train, and tell in ``RUN.rank<k>.json`` how it ended: what two processes print may lie within each other."""
+    rank = os.environ.get("RANK", "0")
+    made = trainer(run, poison=8 if "--poison" in flags and rank == "1" else None, **HARD)
     if "--slow" in flags:
         features = made.features
 
@@ -140,8 +143,14 @@ def main(run: str, *flags: str) -> None:
             return features(batch)
 
         made.features = delayed
-    result = made.fit(resume=True)
-    print("done", result.updates, result.scores.images, float(made.step.student.head.weight.detach().double().sum()))
+    told = Path(f"{run}.rank{rank}.json")
+    try:
+        result = made.fit(resume=True)
+    except Exception as error:
+        told.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        raise
+    head = float(made.step.student.head.weight.detach().double().sum())
+    told.write_text(json.dumps({"updates": result.updates, "images": result.scores.images, "head": head}))
 
 
 if __name__ == "__main__":
