@@ -54,9 +54,9 @@ class ImageFolderSource(FileSource):
         if empty is not None and classes is None and not allow_empty:
             raise DataError(f"class folder {folder / empty} holds no image: add images or remove the folder")
         names = name_folders(list(images), classes, _words(folder, images))
-        found = sorted((image, label) for label, name in enumerate(names) for image in images.get(name, ()))
-        ids, labels = [image for image, _ in found], [label for _, label in found]
-        super().__init__(folder, ids, labels, Classes(names), max_megapixels)
+        labels = {image: label for label, name in enumerate(names) for image in images.get(name, ())}
+        ids = sorted(labels)
+        super().__init__(folder, ids, [labels[image] for image in ids], Classes(names), max_megapixels)
 
 
 class FlatFolderSource(FileSource):
@@ -138,7 +138,8 @@ def _layout(root: Path, named: bool) -> Literal["classes", "flat", "shards"]:
     with _entries(root) as found:
         entries = list(found)
     folders = _folders_among(entries)
-    with_images = [folder.name for folder in folders if next(_images(folder, root), None)]
+    real = os.path.realpath(root)
+    with_images = [folder.name for folder in folders if next(_images(folder, root, _Seen(real)), None)]
     tars = any(map(_is_shard, entries))
     loose = any(_is_image(entry.name) and not _is(entry.is_dir) for entry in entries)
     if tars and not loose and not with_images:
@@ -200,6 +201,7 @@ class _Seen:
     """What a listing met, beside the images that it returns.
 
     Args:
+        root: where the root really lies, once it was asked for.
         folders: real folder -> where it was read first.
         again: linked folders that lead to one which was read already, or to one above themselves; they are left out.
         shared: folders of two classes that are one: its images count in both.
@@ -207,6 +209,7 @@ class _Seen:
         unread: images in formats that are not read, by suffix.
     """
 
+    root: str | None = None
     folders: dict[str, str] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
@@ -226,14 +229,20 @@ class _Seen:
 
 
 def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str]:
-    """Paths of the images below a folder, relative to the root, in no order; hidden files are left out.
+    """Paths of the images below the root or a folder in it, relative to the root, in no order; hidden files are left out.
 
     Links are followed after all real folders were read, so that an image keeps its own path where it has one.
     """
     seen = _Seen() if seen is None else seen
-    start = folder.relative_to(root).as_posix()
-    ahead = [("", os.path.realpath(root))] if start == "." else []
-    links = [] if ahead else [(f"{start}/", os.path.realpath(folder.parent))]
+    start = "" if folder == root else f"{folder.name}/"
+    links: list[tuple[str, str]] = []
+    ahead: list[tuple[str, str]] = []
+    if seen.root is None:
+        seen.root = os.path.realpath(root)
+    if start and folder.is_symlink():
+        links.append((start, seen.root))
+    else:
+        ahead.append((start, f"{seen.root}/{start}".rstrip("/")))
     read: set[str] = set()
     while ahead or links:
         if ahead:
@@ -251,7 +260,7 @@ def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str
         first = seen.folders.setdefault(real, below)
         if first != below:
             seen.shared.append(f"{first.rstrip('/')} = {below.rstrip('/')}")
-        with _entries(root / below) as entries:
+        with _entries(f"{root}/{below}") as entries:
             for entry in entries:
                 name = entry.name
                 if name[0] == ".":
@@ -293,7 +302,8 @@ def _folders(root: str | Path) -> list[Path]:
 
 def _folders_among(entries: Iterable["os.DirEntry[str]"]) -> list[Path]:
     others = [entry for entry in entries if not entry.is_file(follow_symlinks=False)]  # most are files
-    return sorted(Path(entry.path) for entry in others if not entry.name.startswith(".") and _is(entry.is_dir))
+    folders = [entry for entry in others if not entry.name.startswith(".") and _is(entry.is_dir)]
+    return [Path(entry.path) for entry in sorted(folders, key=lambda entry: entry.name)]
 
 
 def _existing(root: str | Path) -> Path:
