@@ -229,7 +229,7 @@ class _Seen:
 
 
 def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str]:
-    """Paths of the images below the root or a folder in it, relative to the root, in no order; hidden files are left out.
+    """Paths of the images below the root or one of its folders, relative to the root, in no order; no hidden files.
 
     Links are followed after all real folders were read, so that an image keeps its own path where it has one.
     """
