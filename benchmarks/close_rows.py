@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.timing import Timing, plan, sample
 from graphkd import ops
-from graphkd.relations import euclidean
+from graphkd.graphs.relations import euclidean
 
 PAIRS = 100  # in one graph
 LIMIT = 1e-4

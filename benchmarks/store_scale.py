@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from graphkd.data.fingerprint import data_fingerprint, order_fingerprint
-from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_codec import KINDS
-from graphkd.data.store_format import Manifest
-from graphkd.data.store_tools import verify
-from graphkd.data.store_write import StoreWriter
+from graphkd.data.store.codec import KINDS
+from graphkd.data.store.format import Manifest
+from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.tools import verify
+from graphkd.data.store.write import StoreWriter
 from graphkd.features import Features
 
 _SINGLE = 5000  # samples that torch.save is timed on

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from graphkd import ClassifierTeacher, Distiller, Features, Graph, Losses, Step, Tap, create_distiller
-from graphkd.alignments import kl
 from graphkd.distillers.base import DISTILLERS
 from graphkd.distillers.terms import EdgeTerm
+from graphkd.graphs.alignments import kl
 from graphkd.typing import Side
 
 

@@ -35,7 +35,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from graphkd import Batch, ClassifierTeacher, Features, Step, Views, create_student
-from graphkd.class_dropping import TopK
 from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
@@ -44,7 +43,8 @@ from graphkd.data.selection import select
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import ArraySource, source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView
-from graphkd.distillers.eikd import EIKDDistiller
+from graphkd.distillers.eikd.class_dropping import TopK
+from graphkd.distillers.eikd.distiller import EIKDDistiller
 from graphkd.errors import GraphKDError
 
 KINDS = ("digits", "mirrored", "inverted", "shuffled", "noise")

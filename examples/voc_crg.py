@@ -32,7 +32,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from graphkd.distillers.crg import CRGDistiller
+from graphkd.distillers.crg.distiller import CRGDistiller
 from graphkd.errors import GraphKDError
 from graphkd.features import Features
 

@@ -1,43 +1,28 @@
 """The only door to the kernels: operations on node sets, run by the backend in force.
 
 ``with graphkd.backend("eager"):`` asks for one by name (it runs or raises); by default ``"auto"`` picks.
-A fused form of an edge alignment is found by its (relation, normalise, alignment); where there is none, the two blocks
-are materialised. The author of a method never sees which.
+
+Tensors go in and tensors come out. Node sets are checked here and trusted below. A set of targets of ``None`` is the
+set of sources. Results are sums over the rows at hand: counts, means and roots are the alignments'.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
+import torch
 from graphkd_kernels import dispatch
 
-from graphkd.aligning import FUSED as FUSED
-from graphkd.aligning import NodeKernel as NodeKernel
-from graphkd.aligning import align as align
-from graphkd.aligning import align_nodes as align_nodes
-from graphkd.aligning import edge_nodes as edge_nodes
-from graphkd.edge_ops import edge_sum as edge_sum
-from graphkd.edge_ops import ega_sums as ega_sums
-from graphkd.edge_ops import node_sum as node_sum
-from graphkd.edge_ops import same_width as same_width
-from graphkd.edge_ops import similarity as similarity
-from graphkd.edge_ops import unit_edge_sum as unit_edge_sum
-from graphkd.errors import BackendError
-from graphkd.passing import align_passing as align_passing
-from graphkd.row_ops import damped_column_pearson as damped_column_pearson
-from graphkd.row_ops import damped_row_pearson as damped_row_pearson
-from graphkd.row_ops import edge_kl as edge_kl
-from graphkd.row_ops import edge_pkt as edge_pkt
-from graphkd.row_ops import info_nce as info_nce
-from graphkd.row_ops import knn as knn
-from graphkd.row_ops import knn_graph as knn_graph
-from graphkd.row_ops import positive_temperature as positive_temperature
-from graphkd.row_ops import rkd_angle as rkd_angle
-from graphkd.row_ops import rkd_distance as rkd_distance
-from graphkd.row_ops import rkd_distances as rkd_distances
-from graphkd.row_ops import row_kl as row_kl
-from graphkd.row_ops import row_pearson as row_pearson
-from graphkd.row_ops import spectral_residual as spectral_residual
-from graphkd.typing import Float, Tensor
+from graphkd.errors import BackendError, OptionError, ShapeError
+from graphkd.typing import Float, Int, Tensor
+
+INNER: Final = frozenset({"gram", "cosine", "pearson"})
+"""Relations that are inner products of mapped rows."""
+RELATIONS: Final = INNER | {"euclidean", "squared_euclidean", "rbf"}
+"""Relations that kernels know by name."""
+
+_Sources = Float[Tensor, "*b n d"]
+_Targets = Float[Tensor, "*b m d"]
 
 
 @contextmanager
@@ -102,3 +87,331 @@ def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
     result: Tensor = dispatch.run("pair_squares", x)
     return result
+
+
+def same_width(x: _Sources, y: _Targets) -> _Targets:
+    """The second node set, once it is known to have the features of the first."""
+    if x.shape[-1] != y.shape[-1]:
+        raise ShapeError(
+            f"source nodes have {x.shape[-1]} features, target nodes {y.shape[-1]}: project one side first"
+        )
+    return y
+
+
+def row_map(x: _Sources, relation: str) -> _Sources:
+    """Rows whose inner products are the relation "gram", "cosine" or "pearson"."""
+    if relation == "gram":
+        return x
+    result: Tensor = dispatch.run("unit_rows" if relation == "cosine" else "center_normalize", x)
+    return result
+
+
+def similarity(
+    x: _Sources, y: _Targets | None = None, relation: str = "cosine", gamma: float = 1.0
+) -> Float[Tensor, "*b n m"]:
+    """The matrix of a relation; normalisation and product together.
+
+    Args:
+        x, y: source and target nodes.
+        relation: ``"gram"``, ``"cosine"`` (default), ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or
+            ``"rbf"``.
+        gamma: inverse squared width of ``"rbf"``.
+    Raises: ShapeError, OptionError.
+    """
+    check_known(relation, RELATIONS, "relation")
+    result: Tensor = dispatch.run("similarity", x, None if y is None else same_width(x, y), relation, gamma)
+    return result
+
+
+def edge_sum(
+    xs: _Sources,
+    ys: _Targets | None,
+    xt: Float[Tensor, "*b n e"],
+    yt: Float[Tensor, "*b m e"] | None,
+    relation: str = "gram",
+    penalty: str = "square",
+) -> Float[Tensor, ""]:
+    r"""Differences of two networks' edges, :math:`\sum_{ij} p(e(x^S_i, y^S_j) - e(x^T_i, y^T_j))`.
+
+    Args:
+        xs, ys: the student's source and target nodes.
+        xt, yt: the teacher's, as many; the widths of the two networks may differ.
+        relation: as of :func:`similarity`.
+        penalty: ``"square"`` or ``"huber"`` (quadratic up to 1).
+    Raises: ShapeError, OptionError.
+    Example: ``edge_sum(x, None, x, None, "pearson")`` is 0.
+    """
+    check_known(relation, RELATIONS, "relation")
+    check_known(penalty, {"square", "huber"}, "penalty")
+    check_nodes(xs, ys, xt, yt)
+    result: Tensor = dispatch.run("edge_sum", xs, ys, xt, yt, relation, penalty)
+    return result
+
+
+def unit_edge_sum(
+    xs: _Sources, ys: _Targets | None, xt: Float[Tensor, "*b n e"], yt: Float[Tensor, "*b m e"] | None
+) -> Float[Tensor, ""]:
+    r"""Squared difference of two Gram matrices with rows of unit length (SP, ICKD): :math:`\sum_i 2 - 2 c_i`.
+
+    Args:
+        xs, ys, xt, yt: as of :func:`edge_sum`.
+    Raises: ShapeError.
+    """
+    check_nodes(xs, ys, xt, yt)
+    result: Tensor = dispatch.run("unit_edge_sum", xs, ys, xt, yt)
+    return result
+
+
+def node_sum(
+    student: Float[Tensor, "m d"],
+    teacher: Float[Tensor, "n d"],
+    relation: str = "pearson",
+    target: str = "identity",
+    offset: int = 0,
+    everyone: Float[Tensor, "m d"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Squares of the teacher-student node matrix minus a target, :math:`\sum_{ij} (e(t_i, s_j) - E_{ij})^2`.
+
+    Args:
+        student: nodes of all ranks.
+        teacher: nodes of this rank.
+        relation: ``"gram"``, ``"cosine"`` or ``"pearson"``.
+        target: ``"identity"``, ``"diagonal"`` (only entries of corresponding nodes), ``"gram"`` (the teacher's own
+            relations with ``everyone``).
+        offset: position of the first teacher node among the student nodes.
+        everyone: teacher nodes of all ranks; ``None``: these.
+    Raises: ShapeError, OptionError.
+    """
+    check_known(relation, INNER, "relation of a node term")
+    check_known(target, {"identity", "diagonal", "gram"}, "node target")
+    same_width(teacher, student)
+    others = len(teacher) if everyone is None else len(everyone)
+    if not 0 <= offset <= len(student) - len(teacher) or (target == "gram" and others != len(student)):
+        raise ShapeError(
+            f"{len(teacher)} teacher nodes from position {offset} do not lie among {len(student)} student nodes: "
+            "give the student nodes of all ranks (and for target 'gram' everyone's teacher nodes)"
+        )
+    _alike(student, teacher, everyone)
+    result: Tensor = dispatch.run("node_sum", student, teacher, relation, target, offset, everyone)
+    return result
+
+
+def ega_sums(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"], relation: str = "pearson"
+) -> Float[Tensor, " 2"]:
+    """EGA's sums of squares from the same normalised rows: edges, and nodes against the identity.
+
+    Raises: ShapeError for different shapes, OptionError.
+    """
+    check_known(relation, INNER, "relation of a node term")
+    if student.shape != teacher.shape or student.ndim != 2:
+        raise ShapeError(f"expected nodes (n, d) twice, found {tuple(student.shape)} and {tuple(teacher.shape)}")
+    _alike(student, teacher)
+    result: Tensor = dispatch.run("ega_sums", student, teacher, relation)
+    return result
+
+
+def check_nodes(xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None) -> None:
+    """Raises: ShapeError unless both networks have the same nodes, on one device and in one type."""
+    if (ys is None) != (yt is None):
+        raise ShapeError("one network has target nodes and the other has none: give both or neither")
+    if ys is not None and yt is not None:
+        same_width(xs, ys)
+        same_width(xt, yt)
+        if ys.shape[:-1] != yt.shape[:-1]:
+            raise ShapeError(f"student targets {tuple(ys.shape)} and teacher targets {tuple(yt.shape)} are other nodes")
+    if xs.shape[:-1] != xt.shape[:-1]:
+        raise ShapeError(
+            f"student nodes {tuple(xs.shape)} and teacher nodes {tuple(xt.shape)} differ: both graphs need the same "
+            "nodes in the same order"
+        )
+    _alike(xs, ys, xt, yt)
+
+
+def _alike(first: Tensor, *others: Tensor | None) -> None:
+    for each in others:
+        if each is not None and (
+            each.device != first.device or (each.dtype == torch.float64) != (first.dtype == torch.float64)
+        ):
+            raise ShapeError(
+                f"node sets on {first.device} in {first.dtype} and on {each.device} in {each.dtype}: "
+                "move both to one device and one type"
+            )
+
+
+def check_known(name: str, known: Any, what: str) -> None:
+    """Raises: OptionError for a name that is none of the known."""
+    if name not in known:
+        raise OptionError(f"unknown {what} {name!r}; known: {', '.join(sorted(known))}")
+
+
+def row_kl(
+    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], temperature: float = 1.0
+) -> Float[Tensor, "*b n"]:
+    """KL divergence of the rows' softmax, teacher's from student's."""
+    result: Tensor = dispatch.run("row_kl", student, teacher, temperature)
+    return result
+
+
+def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:
+    """Correlation of corresponding rows."""
+    result: Tensor = dispatch.run("row_pearson", student, teacher)
+    return result
+
+
+def damped_row_pearson(
+    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
+) -> Float[Tensor, "*b n"]:
+    """Correlation of corresponding rows with eps added to the denominator (DIST)."""
+    result: Tensor = dispatch.run("damped_row_pearson", student, teacher, eps)
+    return result
+
+
+def damped_column_pearson(
+    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
+) -> Float[Tensor, "*b m"]:
+    """Correlation of corresponding columns with eps added to the denominator (DIST), without a transposed copy."""
+    result: Tensor = dispatch.run("damped_column_pearson", student, teacher, eps)
+    return result
+
+
+def edge_kl(
+    xs: Float[Tensor, "*b n d"],
+    ys: Float[Tensor, "*b m d"] | None,
+    xt: Float[Tensor, "*b n e"],
+    yt: Float[Tensor, "*b m e"] | None,
+    relation: str,
+    temperature: float = 1.0,
+    gamma: float = 1.0,
+) -> Float[Tensor, ""]:
+    """KL(softmax(teacher's edges / T) || softmax(student's edges / T)), summed over rows; no matrix is kept.
+
+    Args:
+        xs, ys: the student's sources and targets; targets ``None`` for the sources themselves.
+        xt, yt: the teacher's, as many; the widths of the two networks may differ.
+        relation: ``"gram"``, ``"cosine"``, ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or ``"rbf"``.
+        temperature: T > 0; default 1.
+        gamma: of ``"rbf"``; default 1.
+
+    Raises: ShapeError, OptionError.
+    Example: ``edge_kl(x, None, x, None, "cosine", 0.1)`` is 0.
+    """
+    check_known(relation, RELATIONS, "relation")
+    check_nodes(xs, ys, xt, yt)
+    result: Tensor = dispatch.run("edge_kl", xs, ys, xt, yt, relation, positive_temperature(temperature), gamma)
+    return result
+
+
+def edge_pkt(
+    xs: Float[Tensor, "*b n d"],
+    ys: Float[Tensor, "*b m d"] | None,
+    xt: Float[Tensor, "*b n e"],
+    yt: Float[Tensor, "*b m e"] | None,
+) -> Float[Tensor, ""]:
+    """PKT's divergence of the rows of (cosine + 1) / 2, summed. Args, Raises: as of :func:`edge_kl`."""
+    check_nodes(xs, ys, xt, yt)
+    result: Tensor = dispatch.run("edge_pkt", xs, ys, xt, yt)
+    return result
+
+
+def info_nce(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"] | None,
+    positives: Int[Tensor, " n"],
+    relation: str = "cosine",
+    temperature: float = 1.0,
+) -> Float[Tensor, ""]:
+    """-log softmax(relation(x, y) / T) at each row's positive, summed over rows; ``y``: ``None`` for x itself.
+
+    Raises: ShapeError if the widths differ, or there is not one positive for each row; OptionError.
+    """
+    check_known(relation, RELATIONS, "relation")
+    same_width(x, x if y is None else y)
+    if positives.shape != x.shape[:-1]:
+        raise ShapeError(f"{tuple(x.shape)} nodes need one positive each, found {tuple(positives.shape)}")
+    result: Tensor = dispatch.run("info_nce", x, y, positives, relation, positive_temperature(temperature))
+    return result
+
+
+def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+    """Each row's k nearest other rows: indices and squared distances, nearest first.
+
+    Raises: ShapeError if there are fewer than k other rows.
+    """
+    _has_neighbours(x, k)
+    indices, distances = dispatch.run("knn", x, k)
+    return indices, distances
+
+
+def knn_graph(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
+    """The k nearest neighbours of each node in PyG's format: edges that point to the node, and squared distances.
+
+    Raises: ShapeError if there are fewer than k other nodes.
+    """
+    _has_neighbours(x, k)
+    edges, squares = dispatch.run("knn_graph", x, k)
+    return edges, squares
+
+
+def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Distances within a node set divided by their mean over the pairs (RKD)."""
+    result: Tensor = dispatch.run("rkd_distances", x)
+    return result
+
+
+def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
+    """Mean smooth-L1 difference of both sides' :func:`rkd_distances`; the widths may differ."""
+    result: Tensor = dispatch.run("rkd_distance", student, teacher)
+    return result
+
+
+def rkd_angle(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], first: int = 0, last: int | None = None
+) -> Float[Tensor, ""]:
+    """Smooth-L1 differences of the angles at the nodes in [first, last), summed; divide by n^3 for RKD's mean.
+
+    Angles are cosines; those at two equal nodes are 0, without gradient. The widths may differ. Only the eager
+    backend asked for by name holds all of them at once.
+    """
+    result: Tensor = dispatch.run("rkd_angle", student, teacher, first, len(student) if last is None else last)
+    return result
+
+
+def spectral_residual(
+    x: Float[Tensor, "*b n d"],
+    basis: Float[Tensor, "*b n k"],
+    values: Float[Tensor, "*b k"],
+    affinity: str = "gram",
+    gamma: float = 1.0,
+) -> Float[Tensor, "*b"]:
+    r"""What a graph's Laplacian does wrong to given eigenvectors, :math:`\lVert L U - U \Lambda \rVert_F^2`.
+
+    :math:`L = I - D^{-1/2} A D^{-1/2}` with :math:`A = x x^\top` (cost b n d k) or a Gaussian; L never exists.
+
+    Args:
+        x: nodes.
+        basis, values: k eigenvectors (columns) and eigenvalues of the teacher's Laplacian.
+        affinity: ``"gram"`` (default; its entries should be >= 0) or ``"rbf"``.
+        gamma: of ``"rbf"``; default 1.
+
+    Raises: ShapeError if basis or values do not fit.
+    """
+    if basis.shape[:-1] != x.shape[:-1] or values.shape != (*basis.shape[:-2], basis.shape[-1]):
+        raise ShapeError(
+            f"nodes {tuple(x.shape)} need a basis (*b, n, k) and values (*b, k), found {tuple(basis.shape)} and "
+            f"{tuple(values.shape)}"
+        )
+    result: Tensor = dispatch.run("spectral_residual", x, basis, values, affinity, gamma)
+    return result
+
+
+def _has_neighbours(x: Tensor, k: int) -> None:
+    if not 0 < k < len(x):
+        raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
+
+
+def positive_temperature(temperature: float) -> float:
+    """The temperature itself. Raises: OptionError unless it is > 0."""
+    if not temperature > 0:
+        raise OptionError(f"the temperature of a softmax is > 0, found {temperature}")
+    return temperature

@@ -35,7 +35,7 @@ class Step(nn.Module):
     """Student, distillers and task of one training step.
 
     Args:
-        student: module from images to Features (a :class:`~graphkd.tap.Tap`).
+        student: module from images to Features (a :class:`~graphkd.models.tap.Tap`).
         distillers: methods whose terms are summed; two of one kind need names of their own.
         task: ``(logits, target) -> scalar``, added as ``"task"``; default none, then no label is ever read.
         chunk: most samples whose activations are held at once, >= 1: the batch, and with it every relation, may be

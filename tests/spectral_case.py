@@ -3,8 +3,8 @@
 import torch
 from torch import tensor
 
-from graphkd import relations
-from graphkd.spectral import Operator, SpectralGraph
+from graphkd.graphs import relations
+from graphkd.graphs.spectral import Operator, SpectralGraph
 
 F64 = torch.float64
 

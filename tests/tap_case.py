@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from graphkd.features import Features
-from graphkd.tap import Tap
+from graphkd.models.tap import Tap
 
 CLASSES = 7
 

@@ -10,12 +10,12 @@ from torch.testing import assert_close
 from graphkd.chunks import in_chunks, unmoved
 from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch
 from graphkd.distillers.factory import create_distiller
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.errors import GraphKDError, MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
+from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
-from graphkd.tap import Tap
 from tests.distiller_laws import NAMES, OPTIONS
 
 F64 = torch.float64

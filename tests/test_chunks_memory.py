@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from graphkd.distillers.factory import create_distiller
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.features import Features
 from graphkd.step import Step
 from tests.test_chunks import CLASSES, F64, images, network, outcome

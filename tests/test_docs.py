@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import graphkd
-from graphkd.alignments import ALIGNMENTS
 from graphkd.distillers.base import DISTILLERS
 from graphkd.distillers.factory import distillers
-from graphkd.relations import RELATIONS
+from graphkd.graphs.alignments import ALIGNMENTS
+from graphkd.graphs.relations import RELATIONS
 from tests.main_job import digits, teacher_checkpoint
 from tests.pages import DOCS, ROOT
 from tests.pages import blocks as all_blocks

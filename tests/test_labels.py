@@ -9,7 +9,7 @@ from graphkd import functional
 from graphkd.distillers.dkd import DKDDistiller
 from graphkd.distillers.ega import EGADistiller
 from graphkd.distillers.gkd import GKDDistiller
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.errors import DataError, ShapeError
 from graphkd.labels import cross_entropy, labelled
 from graphkd.step import labelled_cross_entropy

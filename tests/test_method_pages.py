@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from graphkd import functional, golden
-from graphkd.conformance import Row, markdown
-from graphkd.distillers.channel_graph import ChannelGraph
-from graphkd.distillers.channel_graph import GraphOptions as ChannelOptions
+from graphkd import functional
+from graphkd.conformance.table import Row, golden, markdown
+from graphkd.distillers.crg.graph import ChannelGraph
+from graphkd.distillers.crg.graph import GraphOptions as ChannelOptions
 from graphkd.distillers.factory import distillers
-from graphkd.distillers.proxy_graph import GraphOptions as ProxyOptions
-from graphkd.distillers.proxy_graph import ProxyGraph
+from graphkd.distillers.prg.graph import GraphOptions as ProxyOptions
+from graphkd.distillers.prg.graph import ProxyGraph
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"

@@ -10,15 +10,15 @@ from safetensors.torch import save_file
 
 from graphkd import EmbeddingStore, open_folder
 from graphkd.data.class_names import read_class_names
-from graphkd.data.embed import embed
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection, select
-from graphkd.data.store_tools import info, verify
+from graphkd.data.store.embed import embed
+from graphkd.data.store.tools import info, verify
+from graphkd.models.weights import read_weights
 from graphkd.paths import local_path
 from graphkd.pictures.canvas import canvas, save_picture
 from graphkd.training.checkpoint import student_weights
-from graphkd.weights import read_weights
-from tests.data.store_fakes import TinyTeacher, ToTensor, squares
+from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[1]

@@ -6,9 +6,10 @@ from torch import tensor
 from torch.testing import assert_close
 
 from graphkd import Edges, ops
-from graphkd.alignments import KL, kl
 from graphkd.errors import OptionError, ShapeError
-from graphkd.relations import RELATIONS
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import KL, kl
+from graphkd.graphs.relations import RELATIONS
 
 
 def randn(*shape, seed=0):
@@ -38,13 +39,13 @@ def test_an_alignment_by_softmax_needs_no_matrix(name, alignment, monkeypatch):
     edges = Edges(s, u, relation, name=name), Edges(t, v, relation, name=name)
     expected = alignment(*(each.dense() for each in edges))
     monkeypatch.setattr(Edges, "dense", lambda self: pytest.fail("the matrix was asked for"))
-    assert_close(ops.align(*edges, alignment), expected)
+    assert_close(align(*edges, alignment), expected)
 
 
 def test_weighted_or_normalised_edges_are_compared_as_matrices():
     x, y = randn(8, 4), randn(8, 4, seed=1)
     unit = [Edges(each, each, RELATIONS.get("gram"), ops.unit_rows, name="gram") for each in (x, y)]
-    assert_close(ops.align(*unit, KL), KL(*(each.dense() for each in unit)))
+    assert_close(align(*unit, KL), KL(*(each.dense() for each in unit)))
 
 
 def test_graphs_of_other_nodes_are_refused():

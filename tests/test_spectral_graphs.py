@@ -6,7 +6,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from graphkd.errors import OptionError, ShapeError
-from graphkd.spectral import LAPLACIANS, NON_NEGATIVE, SpectralGraph, knn_mask, laplacian, spectral_embedding
+from graphkd.graphs.spectral import LAPLACIANS, NON_NEGATIVE, SpectralGraph, knn_mask, laplacian, spectral_embedding
 from tests.spectral_case import F64, affinity, randn
 
 

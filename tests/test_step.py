@@ -7,10 +7,10 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from graphkd.distillers.base import Distiller, mean_over_batch
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.step import Step, labelled_cross_entropy
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graphkd.errors import TapError
-from graphkd.tap import Tap
+from graphkd.models.tap import Tap
 from tests.tap_case import assert_right, make
 
 # name, image size, classifier width, keywords; torchvision names begin with "tv:"

@@ -13,12 +13,12 @@ from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
 from graphkd import Features
-from graphkd.class_dropping import CLASS_DROPPINGS, Mass
 from graphkd.data.pool import PoolScores, score_pool, scored
 from graphkd.data.scores import SCORES
 from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
+from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, Mass
 
 CHOSEN = 3_000
 RECIPE = replace(cifar.REDUCED, limit=CHOSEN)

@@ -4,15 +4,16 @@ from torch import Tensor
 
 from benchmarks.case import Case, pair
 from benchmarks.official.samples import rows
-from graphkd import Edges, ops
-from graphkd.alignments import MSE
-from graphkd.relations import pearson
+from graphkd import Edges
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.relations import pearson
 
 
 def ours(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean of squares."""
     edges = (Edges(x, x, pearson, name="pearson") for x in (student, teacher))
-    return ops.align(next(edges), next(edges), MSE)
+    return align(next(edges), next(edges), MSE)
 
 
 CASES = [

@@ -8,11 +8,11 @@ import torch
 from graphkd.cli.errors import UsageError, unknown_name
 from graphkd.cli.parts import Teaching
 from graphkd.errors import TapError, TeacherError
-from graphkd.huggingface import PREFIX, hf_config
-from graphkd.students import create_student
-from graphkd.tap import Tap
+from graphkd.models.huggingface import PREFIX, hf_config
+from graphkd.models.students import create_student
+from graphkd.models.tap import Tap
+from graphkd.models.weights import load_weights
 from graphkd.teachers.classifier import ClassifierTeacher
-from graphkd.weights import load_weights
 
 
 def classifier_teacher(

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from graphkd.edges import NORMALISERS
 from graphkd.features import Features
-from graphkd.graph import Graph
-from graphkd.spectral import decomposed
+from graphkd.graphs.edges import NORMALISERS
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.spectral import decomposed
 from graphkd.typing import Float, Int, Tensor
 
 _PAIRS, _SPECTRUM = 5, 12  # closest classes and smoothest eigenvalues that are told

@@ -16,8 +16,8 @@ from graphkd.distillers.base import Distiller
 from graphkd.distillers.factory import create_distiller, distillers
 from graphkd.errors import GraphKDError, MissingFeatureError
 from graphkd.features import Features
+from graphkd.models.tap import Tap
 from graphkd.step import Step
-from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.training.metrics import evaluating
 

@@ -15,10 +15,10 @@ from graphkd.data.source import Transform
 from graphkd.data.transforms import network_view
 from graphkd.errors import CheckpointError
 from graphkd.files import write_json
-from graphkd.huggingface import PREFIX
+from graphkd.models.huggingface import PREFIX
+from graphkd.models.students import create_student
+from graphkd.models.tap import Tap
 from graphkd.paths import local_path
-from graphkd.students import create_student
-from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher

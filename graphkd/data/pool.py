@@ -9,13 +9,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from graphkd.data.files import load_file, read_json, write_json
 from graphkd.data.fingerprint import canonical, data_fingerprint, differences, digest, order_fingerprint
 from graphkd.data.scores import SCORES, Array, Score, log_confidence
 from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import source_subset
-from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_format import class_terms
+from graphkd.data.store.files import load_file, read_json, write_json
+from graphkd.data.store.format import class_terms
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features

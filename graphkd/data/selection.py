@@ -10,12 +10,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from graphkd.data.files import load_file, read_json, write_json
 from graphkd.data.fingerprint import digest
 from graphkd.data.pool import PoolScores, made_with, refuse
 from graphkd.data.scores import Array
 from graphkd.data.source import ImageSource, Transform
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.files import load_file, read_json, write_json
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.errors import MissingFeatureError, OptionError, StoreError
 from graphkd.files import write_file
 from graphkd.paths import local_path

@@ -11,7 +11,7 @@ from graphkd.data.batch import Batch
 from graphkd.data.epochs import EpochBatches, Key
 from graphkd.data.seeds import derived_seed
 from graphkd.data.source import ImageSource, RandomTransform, Transform
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.data.workers import in_a_group_of_its_own
 from graphkd.errors import DataError, OptionError
 from graphkd.typing import Float, Tensor

@@ -5,13 +5,13 @@ from typing import ClassVar, final
 import torch
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 

@@ -14,7 +14,7 @@ from graphkd.distillers.sizes import Sizes, measure
 from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError, TeacherError
 from graphkd.features import Features, ordinary
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import Registry
 from graphkd.typing import Int, Side, Tensor

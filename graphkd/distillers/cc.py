@@ -12,9 +12,9 @@ from graphkd.distillers.terms import EdgeTerm
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.functional.samples import taylor_kernel
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.relations import cosine
 from graphkd.registry import unknown
-from graphkd.relations import cosine
 from graphkd.typing import Float, Side, Tensor
 
 

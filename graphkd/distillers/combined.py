@@ -9,7 +9,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller
 from graphkd.distillers.factory import create_distiller
 from graphkd.errors import GraphError, OptionError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import unknown
 from graphkd.typing import Side

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from graphkd import distributed, ops
-from graphkd.alignments import CROSS_ENTROPY
+from graphkd.graphs.alignments import CROSS_ENTROPY
 from graphkd.ring import forms
 from graphkd.ring.pairs import Pairs, itself
 from graphkd.ring.travel import Rows

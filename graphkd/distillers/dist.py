@@ -2,11 +2,12 @@
 
 from typing import ClassVar, final
 
-from graphkd import columns, ops
+from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import same_samples, sample_graph
+from graphkd.distributed import columns
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 _EPS = 1e-8  # of the published loss, added to the product of both lengths

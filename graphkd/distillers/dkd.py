@@ -7,7 +7,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import same_samples, sample_graph
 from graphkd.features import Features
 from graphkd.functional.logits import dkd_parts
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 

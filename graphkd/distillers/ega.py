@@ -5,14 +5,14 @@ from typing import ClassVar, Final, final
 import torch
 from torch import nn
 
-from graphkd.alignments import FROBENIUS, MSE, Alignment, kl
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
 from graphkd.distillers.spectral_norm import SpectralNorm
 from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, IdentityNodes
 from graphkd.errors import ShapeError
 from graphkd.features import Features
-from graphkd.graph import Graph
-from graphkd.projectors import OnlineHead
+from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment, kl
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.projectors import OnlineHead
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
 

@@ -6,13 +6,13 @@ from typing import ClassVar, final
 import torch
 from torch import nn
 
-from graphkd.alignments import MSE
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 

@@ -6,14 +6,15 @@ from typing import ClassVar, final
 import torch
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import ShapeError
 from graphkd.features import Features
-from graphkd.graph import Graph
-from graphkd.pooling import to_smaller
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -74,4 +75,4 @@ class FSPDistiller(Distiller):
 
 def _flow(pair: Pair) -> Float[Tensor, ""]:
     types = pair.student.edge_types
-    return torch.stack([ops.align(pair.student.edges(*each), pair.teacher.edges(*each), MSE) for each in types]).sum()
+    return torch.stack([align(pair.student.edges(*each), pair.teacher.edges(*each), MSE) for each in types]).sum()

@@ -5,14 +5,14 @@ from typing import ClassVar, Final, final
 import torch
 
 from graphkd import distributed
-from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import flat_graph, maps_of, matched
 from graphkd.distillers.sizes import MapPairs
-from graphkd.edges import Edges
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.edges import Edges
+from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Bool, Float, Side, Tensor
 

@@ -11,7 +11,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
 from graphkd.errors import DataError, OptionError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Int, Side, Tensor
 
 _SIDES: Final = (("student", "teacher"), ("teacher", "student"))

@@ -6,14 +6,14 @@ from typing import ClassVar, Final, final
 import torch
 from torch import nn
 
-from graphkd import ops
-from graphkd.alignments import KL, MSE, Alignment
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import KL, MSE, Alignment
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 SQUARES_OF_ROWS: Final = Alignment("squares_of_rows", MSE.penalty, KL.outer)
@@ -73,5 +73,5 @@ class ICKDDistiller(Distiller):
 
 def _correlation(pair: Pair) -> Float[Tensor, ""]:
     types = pair.student.edge_types
-    terms = [ops.align(pair.student.edges(*each), pair.teacher.edges(*each), SQUARES_OF_ROWS) for each in types]
+    terms = [align(pair.student.edges(*each), pair.teacher.edges(*each), SQUARES_OF_ROWS) for each in types]
     return torch.stack(terms).sum()

@@ -2,17 +2,17 @@
 
 from typing import ClassVar, final
 
-from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import maps_of, matched, same_samples, sample_graph
 from graphkd.distillers.sizes import MapPairs
 from graphkd.distillers.terms import EdgeTerm
-from graphkd.edges import NORMALISERS
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.functional.instances import known_vertices
-from graphkd.graph import Graph
-from graphkd.pooling import to_smaller
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.edges import NORMALISERS
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 _KINDS = ("feature", "map0", "map1")

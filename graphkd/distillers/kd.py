@@ -2,11 +2,11 @@
 
 from typing import ClassVar, final
 
-from graphkd.alignments import kl
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import same_samples, sample_graph
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.alignments import kl
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 

@@ -6,9 +6,9 @@ from torch import nn
 
 from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
+from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.features import Features
-from graphkd.graph import Graph
-from graphkd.pseudo_labels import PseudoLabels
+from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 

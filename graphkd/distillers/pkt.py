@@ -3,12 +3,14 @@
 from typing import ClassVar, Final, final
 
 from graphkd import ops
-from graphkd.alignments import MSE, Alignment
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
 from graphkd.features import Features
 from graphkd.functional.samples import pkt_divergence, pkt_rows
-from graphkd.graph import Graph
+from graphkd.graphs.align import edge_nodes
+from graphkd.graphs.alignments import MSE, Alignment
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.passing import align_passing
 from graphkd.typing import Float, Side, Tensor
 
 DIVERGENCE: Final = Alignment("pkt", pkt_divergence, MSE.outer)
@@ -55,8 +57,8 @@ class PKTDistiller(Distiller):
 
 def _divergence(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
-    passing = ops.align_passing(student, teacher, DIVERGENCE)
+    passing = align_passing(student, teacher, DIVERGENCE)
     if passing is not None:
         return passing
-    value = ops.edge_pkt(*ops.edge_nodes(student, teacher))
+    value = ops.edge_pkt(*edge_nodes(student, teacher))
     return DIVERGENCE.reduce(value, *student.shape)

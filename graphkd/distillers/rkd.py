@@ -6,13 +6,14 @@ from typing import ClassVar, Final, final
 import torch
 
 from graphkd import distributed, ops
-from graphkd.alignments import HUBER
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
-from graphkd.edges import Edges
 from graphkd.features import Features
-from graphkd.graph import Graph
-from graphkd.relations import ExceptItself
+from graphkd.graphs.alignments import HUBER
+from graphkd.graphs.edges import Edges
+from graphkd.graphs.graph import Graph
+from graphkd.graphs.passing import align_passing
+from graphkd.graphs.relations import ExceptItself
 from graphkd.typing import Float, Side, Tensor
 
 _LEAST: Final = 1e-12  # of the squared distance of two samples
@@ -61,7 +62,7 @@ def _distance(pair: Pair) -> Float[Tensor, ""]:
     if distributed.world_size() == 1:
         return ops.rkd_distance(student.source, teacher.source)
     ours, theirs = (replace(each, relation=ExceptItself(_apart, 0.0)) for each in (student, teacher))
-    passing = ops.align_passing(ours, theirs, HUBER)
+    passing = align_passing(ours, theirs, HUBER)
     return HUBER(_relative(student), _relative(teacher)) if passing is None else passing
 
 

@@ -4,13 +4,13 @@ from typing import ClassVar, final
 
 import torch
 
-from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import flat_graph, maps_of, matched, sample_graph
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
 
@@ -61,4 +61,4 @@ class SPDistiller(Distiller):
 
 def _similarity(pair: Pair) -> Float[Tensor, ""]:
     types = pair.student.edge_types
-    return torch.stack([ops.align(pair.student.edges(*each), pair.teacher.edges(*each), MSE) for each in types]).sum()
+    return torch.stack([align(pair.student.edges(*each), pair.teacher.edges(*each), MSE) for each in types]).sum()

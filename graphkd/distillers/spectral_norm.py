@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import torch
 
 from graphkd import distributed
-from graphkd.alignments import MSE, Alignment, Outer, Penalty
 from graphkd.errors import OptionError
-from graphkd.spectral import decomposed
+from graphkd.graphs.alignments import MSE, Alignment, Outer, Penalty
+from graphkd.graphs.spectral import decomposed
 from graphkd.typing import Float, Tensor
 
 

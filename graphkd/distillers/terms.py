@@ -6,12 +6,14 @@ from typing import ClassVar
 
 import torch
 
-from graphkd import distributed, grams, ops
-from graphkd.alignments import ALIGNMENTS, Alignment
+from graphkd import distributed, ops
 from graphkd.distillers.base import Pair, mean_over_batch
-from graphkd.graph import EdgeType
+from graphkd.distributed import grams
+from graphkd.graphs.align import NodeKernel, align, align_nodes
+from graphkd.graphs.alignments import ALIGNMENTS, Alignment
+from graphkd.graphs.graph import EdgeType
+from graphkd.graphs.relations import RELATIONS, Relation, is_pairwise, name_of
 from graphkd.registry import Registry
-from graphkd.relations import RELATIONS, Relation, is_pairwise, name_of
 from graphkd.ring.pairs import Pairs, itself
 from graphkd.ring.travel import Rows
 from graphkd.typing import Float, Tensor
@@ -35,7 +37,7 @@ class EdgeTerm:
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of the two edge sets."""
         assert isinstance(self.alignment, Alignment)
-        return ops.align(pair.student.edges(*self.edge_type), pair.teacher.edges(*self.edge_type), self.alignment)
+        return align(pair.student.edges(*self.edge_type), pair.teacher.edges(*self.edge_type), self.alignment)
 
 
 NODE_TARGETS: Registry[type["NodeTerm"]] = Registry("node target")
@@ -99,8 +101,8 @@ class MatrixTarget(NodeTerm):
         def target() -> Tensor:
             return self.target(teacher, teachers() if self.of_teachers else everyone, first, 0)
 
-        fused = ops.NodeKernel(name_of(self.relation), self.kernel, first, teachers)
-        return ops.align_nodes(everyone, teacher, self.relation, self.alignment, target, fused)
+        fused = NodeKernel(name_of(self.relation), self.kernel, first, teachers)
+        return align_nodes(everyone, teacher, self.relation, self.alignment, target, fused)
 
     def _across_ranks(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
         assert isinstance(self.alignment, Alignment)

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from graphkd import distributed, ops
-from graphkd.alignments import MSE
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.contrast import contrast
 from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
 

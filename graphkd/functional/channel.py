@@ -6,15 +6,15 @@ reproduction.
 
 from functools import partial
 
-from graphkd.alignments import ALIGNMENTS, Alignment
-from graphkd.attention import ATTENTION, Attention, Masks
-from graphkd.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
-from graphkd.edges import Edges
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
-from graphkd.spectral import SpectralGraph
-from graphkd.spectral_filters import SCALINGS, Scaling
-from graphkd.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
+from graphkd.graphs.alignments import ALIGNMENTS, Alignment
+from graphkd.graphs.attention import ATTENTION, Attention, Masks
+from graphkd.graphs.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
+from graphkd.graphs.edges import Edges
+from graphkd.graphs.spectral import SpectralGraph
+from graphkd.graphs.spectral_filters import SCALINGS, Scaling
+from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.typing import Float, Tensor
 
 
@@ -65,7 +65,7 @@ def crg_edge(
         affinity: ``"cosine"`` (default), ``"pearson"``, ``"gram"`` (divided by positions), ``"unit_gram"`` (ICKD),
             ``"rbf"``, ``"euclidean"``.
         alignment: ``"mse"`` (default), ``"huber"``, ``"graph_squares"``, ``"row_squares"`` (ICKD), or another of
-            ``graphkd.alignments``; those that compare whole rows (``"kl"``) need attention ``"off"``.
+            ``graphkd.graphs.alignments``; those that compare whole rows (``"kl"``) need attention ``"off"``.
         attention, tau: as of :func:`crg_vertex`.
         diagonal: count the diagonal; default on.
     Shapes: (b, c, h, w) twice -> scalar.
@@ -100,7 +100,7 @@ def crg_spectral(
     Args:
         student, teacher: feature maps; no gradient reaches the teacher.
         k: number of eigenvectors; default 8.
-        form: ``"residual"`` (default) or another of ``graphkd.spectral_losses``.
+        form: ``"residual"`` (default) or another of ``graphkd.graphs.spectral_losses``.
         affinity: as of :func:`crg_edge`; default ``"pearson"``.
         graph: how affinities become a Laplacian; default ``SpectralGraph()``.
         scaling: ``"none"`` (default), ``"diffusion"``, ``"commute"``, or a Scaling.

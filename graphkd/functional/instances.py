@@ -4,12 +4,12 @@ import torch
 from torch.nn.functional import mse_loss
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_logits, same_samples, same_shape
-from graphkd.pooling import to_smaller
-from graphkd.relations import cosine
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.pooling import to_smaller
+from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
 Maps = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k h2 w2"]]

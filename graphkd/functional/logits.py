@@ -5,12 +5,12 @@ from graphkd_kernels.reference.rows import expectation
 from torch.nn.functional import logsigmoid
 
 from graphkd import ops
-from graphkd.alignments import CROSS_ENTROPY, KL
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_logits, same_samples, same_shape
+from graphkd.graphs.alignments import CROSS_ENTROPY, KL
+from graphkd.graphs.relations import cosine
 from graphkd.labels import labelled, only_counted
-from graphkd.relations import cosine
 from graphkd.typing import Float, Int, Tensor
 
 _DIST_EPS = 1e-8

@@ -6,11 +6,11 @@ from itertools import pairwise
 from torch.nn.functional import mse_loss
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_maps, same_samples, same_shape
-from graphkd.pooling import to_smaller
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Tensor
 
 

@@ -3,13 +3,13 @@
 import torch
 from graphkd_kernels.diagonal import diagonal
 
-from graphkd.alignments import FROBENIUS, RMS, Alignment
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_samples
-from graphkd.nodes import unmasked
+from graphkd.graphs.alignments import FROBENIUS, RMS, Alignment
+from graphkd.graphs.nodes import unmasked
+from graphkd.graphs.relations import pearson
 from graphkd.registry import unknown
-from graphkd.relations import pearson
 from graphkd.typing import Float, Tensor
 
 

@@ -6,11 +6,11 @@ import torch
 from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_samples
-from graphkd.relations import cosine
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
 _PKT_EPS = 1e-7

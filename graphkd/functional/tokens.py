@@ -3,10 +3,10 @@
 import torch
 
 from graphkd import ops
-from graphkd.alignments import MSE
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_samples, same_shape
+from graphkd.graphs.alignments import MSE
 from graphkd.typing import Float, Tensor
 
 

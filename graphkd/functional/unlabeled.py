@@ -11,7 +11,7 @@ from graphkd import ops
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_logits, same_samples, same_shape
-from graphkd.relations import cosine
+from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
 

@@ -13,8 +13,8 @@ from graphkd.errors import DistributedError
 from graphkd.features import Features
 from graphkd.files import write_file
 from graphkd.losses import Losses
+from graphkd.models.tap import Tap
 from graphkd.paths import local_path
-from graphkd.tap import Tap
 from graphkd.typing import Tensor
 
 Teaching = Callable[[Batch], Features] | None

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from graphkd import relations
-from graphkd.edges import NORMALISERS, Edges
 from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.graphs import relations
+from graphkd.graphs.edges import NORMALISERS, Edges
 from graphkd.paths import local_path
 from graphkd.pictures.canvas import finite
 from graphkd.pictures.confusion import draw_confusion

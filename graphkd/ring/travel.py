@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from graphkd import distributed
-from graphkd.traffic import current
+from graphkd.distributed.collectives import current
 from graphkd.typing import Float, Tensor
 
 Rows = tuple[Tensor, ...]

@@ -9,7 +9,7 @@ from torch import nn
 
 from graphkd.errors import DataError, TapError, TeacherError
 from graphkd.features import Features
-from graphkd.tap import Tap
+from graphkd.models.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.digests import json_digest, structure_digest, weight_digest
 from graphkd.teachers.precision import Precision, autocast, checked
@@ -144,7 +144,7 @@ def _outer(parts: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
 
 
 def _preprocess(model: nn.Module, mean: Any, std: Any, size: Any) -> Preprocess:
-    """What is given, else what a model of timm or :mod:`graphkd.huggingface` says of itself."""
+    """What is given, else what a model of timm or :mod:`graphkd.models.huggingface` says of itself."""
     said = getattr(model, "pretrained_cfg", None) or {}
     mean, std = mean or said.get("mean"), std or said.get("std")
     if mean is None or std is None:

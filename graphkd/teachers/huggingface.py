@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphkd.errors import TeacherError
-from graphkd.huggingface import PREFIX, hf_config, hf_model
+from graphkd.models.huggingface import PREFIX, hf_config, hf_model
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher

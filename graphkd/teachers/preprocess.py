@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from graphkd.errors import OptionError
-from graphkd.pixels import RangeCheck, check_form
+from graphkd.models.pixels import RangeCheck, check_form
 from graphkd.registry import Registry, unknown
 from graphkd.typing import Float, Tensor
 
@@ -100,7 +100,7 @@ class Preprocess(nn.Module):
 
     Shapes: (b, 3, h, w) -> (b, 3, size[0], size[1]), float32.
     Raises: OptionError, UnknownNameError; ShapeError unless the images are a floating-point batch of 3 channels,
-        DataError for values outside [0, 1] (:class:`graphkd.pixels.RangeCheck` says when it looks).
+        DataError for values outside [0, 1] (:class:`graphkd.models.pixels.RangeCheck` says when it looks).
     """
 
     mean: Tensor

@@ -20,7 +20,7 @@ from graphkd.data.fingerprint import (
     order_fingerprint,
 )
 from graphkd.data.source import ImageSource
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.errors import DistributedError

@@ -33,7 +33,7 @@ class TrainConfig:
             graph, larger than memory; see :class:`graphkd.step.Step`. The teacher is asked in chunks too.
         clip: largest gradient norm; by default gradients are as they come.
         freeze: layers of the student that keep their weights and statistics, by patterns such as ``conv1`` and
-            ``layer[12]``; see :func:`graphkd.freezing.freeze`.
+            ``layer[12]``; see :func:`graphkd.models.freezing.freeze`.
         compile: let ``torch.compile`` make one program of student and losses; the first update then takes long.
         ema: decay of the student's moving average in (0, 1), by default none; it is warmed up, and is what is scored.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Graphs run in float32 whatever it says.

@@ -15,7 +15,7 @@ from torch import nn
 from graphkd.data.batch import Batch
 from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.seeds import derived_seed
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from graphkd.errors import DistributedError
-from graphkd.tap import Tap
+from graphkd.models.tap import Tap
 from graphkd.typing import Tensor
 
 _SHARE = 64  # a part with fewer than 1/64 of the parameters travels with the rest

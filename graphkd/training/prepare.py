@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphkd.freezing import freeze
+from graphkd.models.freezing import freeze
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch.nn.functional import interpolate
 
-from graphkd import relations
 from graphkd.data.batch import Batch
 from graphkd.data.views import Views
-from graphkd.edges import Edges
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.files import remove_leftovers, write_file, write_json
-from graphkd.spectral import decomposed
+from graphkd.graphs import relations
+from graphkd.graphs.edges import Edges
+from graphkd.graphs.spectral import decomposed
 from graphkd.training.metrics import evaluating
 from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, student_files
 from graphkd.typing import Float, Tensor

@@ -106,7 +106,7 @@ def test_a_classifier_of_other_classes_teaches_by_its_embedding(monkeypatch):
 
     from graphkd.cli import classifiers
     from graphkd.cli.parts import Teaching
-    from graphkd.tap import Tap
+    from graphkd.models.tap import Tap
 
     own = Tap(timm.create_model("test_resnet", num_classes=7), mean=[0.5] * 3, std=[0.5] * 3)
     monkeypatch.setattr(classifiers, "create_student", lambda *given, **options: own)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from graphkd.data.embed import embed
-from graphkd.data.store import EmbeddingStore
-from tests.data.store_fakes import TinyTeacher, ToTensor, direct, squares
+from graphkd.data.store.embed import embed
+from graphkd.data.store.store import EmbeddingStore
+from tests.data.store.fakes import TinyTeacher, ToTensor, direct, squares
 
 
 @pytest.fixture

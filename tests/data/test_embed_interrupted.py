@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
-from graphkd.data import store_write
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.store import write as store_write
 from graphkd.errors import FileError, StoreError
-from tests.data.store_fakes import TinyTeacher, direct, fill, squares
+from tests.data.store.fakes import TinyTeacher, direct, fill, squares
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.errors import DataError, FileError, OptionError, StoreError, UnknownNameError
-from tests.data.store_fakes import Squares, TinyTeacher, ToTensor, fill, squares
+from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, fill, squares
 
 
 @pytest.mark.parametrize(

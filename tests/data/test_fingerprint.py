@@ -4,7 +4,7 @@ import pytest
 
 from graphkd.data.fingerprint import canonical, data_fingerprint, differences, order_fingerprint
 from graphkd.errors import StoreError
-from tests.data.store_fakes import Squares, squares
+from tests.data.store.fakes import Squares, squares
 
 
 def test_canonical_text_ignores_the_order_of_keys():

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from graphkd.data.embed import embed
 from graphkd.data.pool import score_pool
 from graphkd.data.scores import SCORES
 from graphkd.data.selection import select
+from graphkd.data.store.embed import embed
 from graphkd.errors import DataError, MissingFeatureError, OptionError, UnknownNameError
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
-from tests.data.store_fakes import TinyTeacher, ToTensor, squares
+from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
 VIEW = ToTensor()
 

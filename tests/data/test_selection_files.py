@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphkd.data.embed import embed
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection, select
 from graphkd.data.sources import source_subset
+from graphkd.data.store.embed import embed
 from graphkd.errors import StoreError
-from tests.data.store_fakes import TinyTeacher, ToTensor, squares
+from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
 VIEW = ToTensor()
 
@@ -37,7 +37,7 @@ def test_finished_shards_are_not_computed_again_and_damaged_ones_are(tmp_path):
 
 def test_a_killed_run_goes_on(tmp_path):
     code = (
-        "import sys; from tests.data.store_fakes import *; from graphkd.data.pool import score_pool\n"
+        "import sys; from tests.data.store.fakes import *; from graphkd.data.pool import score_pool\n"
         f"score_pool(TinyTeacher(kill_at=5), squares(20), {str(tmp_path)!r}, transform=ToTensor(), batch_size=4, shard_size=8)"
     )
     root = Path(__file__).parents[2]

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from graphkd.data import files, store_format
-from graphkd.data.embed import Look, plan_store, usual_shard
-from graphkd.data.files import JSON_LIMIT, write_json
-from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_format import Manifest, check_shards, largest_shard, row_bytes
-from graphkd.data.store_merge import merge
+from graphkd.data.store.embed import Look, plan_store, usual_shard
+from graphkd.data.store.files import JSON_LIMIT, write_json
+from graphkd.data.store.format import Manifest, check_shards, largest_shard, row_bytes
+from graphkd.data.store.merge import merge
+from graphkd.data.store.store import EmbeddingStore, files
+from graphkd.data.store.store import format as store_format
 from graphkd.errors import OptionError
-from tests.data.store_fakes import Squares, TinyTeacher, ToTensor, fill
+from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, fill
 
 LONG = "a-folder-with-a-long-name/" * 8
 

@@ -15,7 +15,7 @@ from graphkd.data.shards import ShardSource
 from graphkd.data.sources import readable
 from graphkd.data.transforms import CenterView
 from graphkd.errors import DataError, OptionError
-from tests.data.store_fakes import TinyTeacher
+from tests.data.store.fakes import TinyTeacher
 
 
 def encoded(colour, kind="png"):

@@ -2,7 +2,7 @@
 
 import torch
 
-from graphkd.distillers.crg import CRGDistiller
+from graphkd.distillers.crg.distiller import CRGDistiller
 from graphkd.features import Features
 
 F64 = torch.float64

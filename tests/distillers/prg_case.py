@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.features import Features
-from graphkd.relations import pearson
+from graphkd.graphs.relations import pearson
 
 F64 = torch.float64
 B, C, DS, DT = 6, 4, 5, 7

@@ -7,7 +7,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch, widt
 from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError, UnknownNameError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 
 
 class EdgesDistiller(Distiller):
@@ -93,7 +93,7 @@ def test_mean_over_batch_by_hand():
 
 
 def test_every_registered_method_is_a_distiller_by_its_name():
-    import graphkd.distillers.prg  # noqa: F401
+    import graphkd.distillers.prg.distiller  # noqa: F401
 
     assert "prg" in DISTILLERS
     for name in DISTILLERS:

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from graphkd import relations
-from graphkd.channels import AFFINITIES, GRAPH_SCOPES, VERTEX_LOSSES, bilinear_to_teacher, cells, pool_to_smaller
 from graphkd.distillers.base import same_update
 from graphkd.distillers.combined import CombinedDistiller
-from graphkd.distillers.crg import CRGDistiller
+from graphkd.distillers.crg.distiller import CRGDistiller
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features
 from graphkd.functional.channel import crg_edge, crg_spectral
-from graphkd.spectral import SpectralGraph
-from graphkd.spectral_losses import SPECTRAL_FORMS
+from graphkd.graphs import relations
+from graphkd.graphs.channels import AFFINITIES, GRAPH_SCOPES, VERTEX_LOSSES, bilinear_to_teacher, cells, pool_to_smaller
+from graphkd.graphs.spectral import SpectralGraph
+from graphkd.graphs.spectral_losses import SPECTRAL_FORMS
+from graphkd.models.tap import Tap
 from graphkd.step import Step
-from graphkd.tap import Tap
 from tests.distillers.crg_case import F64, crg, features, maps, of_maps
 
 OPTIONS = [

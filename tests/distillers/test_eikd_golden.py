@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd.alignments import FROBENIUS
-from graphkd.class_dropping import RandomClasses, TopK
-from graphkd.distillers.eikd import EIKDDistiller
-from graphkd.distillers.eikd_implicit import Within
+from graphkd.distillers.eikd.class_dropping import RandomClasses, TopK
+from graphkd.distillers.eikd.distiller import EIKDDistiller
+from graphkd.distillers.eikd.implicit import Within
 from graphkd.features import Features
+from graphkd.graphs.alignments import FROBENIUS
 from tests.distillers.eikd_case import ONLY_IMPLICIT
 
 GOLDEN = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError, UnknownNameError
 from graphkd.features import Features
 from tests.distillers.prg_case import DS, DT, PARTS, C, features, make, student, teacher

@@ -9,11 +9,11 @@ from torch import tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torch.testing import assert_close
 
-import graphkd.alignments
-from graphkd.distillers.prg import PRGDistiller
+import graphkd.graphs.alignments
+from graphkd.distillers.prg.distiller import PRGDistiller
+from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.features import Features, Mixture
-from graphkd.pseudo_labels import PseudoLabels
-from graphkd.relations import pearson
+from graphkd.graphs.relations import pearson
 from tests.distillers.prg_case import DT, F64, B, C, edges, forms, make, student, teacher
 
 OPTIONS = [
@@ -22,9 +22,9 @@ OPTIONS = [
     {"preset": "ega"},
     *[{"labels": value} for value in ("hard", "soft", "label", PseudoLabels(C, "soft", temperature=2.0, balance=0.5))],
     *[{"node_target": value} for value in ("diagonal", "identity", "teacher_gram")],
-    *[{"node_target": "identity", "node_alignment": value} for value in graphkd.alignments.ALIGNMENTS],
-    *[{"edge_alignment": value} for value in graphkd.alignments.ALIGNMENTS],
-    {"edge_alignment": graphkd.alignments.kl(0.5)},
+    *[{"node_target": "identity", "node_alignment": value} for value in graphkd.graphs.alignments.ALIGNMENTS],
+    *[{"edge_alignment": value} for value in graphkd.graphs.alignments.ALIGNMENTS],
+    {"edge_alignment": graphkd.graphs.alignments.kl(0.5)},
     *[{"nodes": value} for value in ("blocks", "features", "logits", "separate", "raw", "fused")],
     *[{"nodes": value, "edges": "sample"} for value in ("separate", "raw", "fused")],
     *[{"rho": value} for value in (0.0, 0.25, 1.0)],

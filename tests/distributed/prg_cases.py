@@ -3,12 +3,13 @@
 import torch
 from torch import nn
 
-from graphkd import distributed, ops
-from graphkd.alignments import ALIGNMENTS
-from graphkd.distillers.prg import PRGDistiller
+from graphkd import distributed
+from graphkd.distillers.prg.distiller import PRGDistiller
+from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.features import Features
-from graphkd.graph import Graph
-from graphkd.pseudo_labels import PseudoLabels
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import ALIGNMENTS
+from graphkd.graphs.graph import Graph
 from graphkd.step import Step, labelled_cross_entropy
 
 F64 = torch.float64
@@ -78,7 +79,7 @@ def edge_outcome(case, rows):
         Graph().add("sample", each).connect("sample", relation, "sample", normalise=rule).gather(sizes)
         for each in (x, y)
     )
-    value = ops.align(*(g.edges("sample", relation, "sample") for g in (student, teacher)), ALIGNMENTS.get(alignment))
+    value = align(*(g.edges("sample", relation, "sample") for g in (student, teacher)), ALIGNMENTS.get(alignment))
     value.backward()
     return {"values": {"edge": value.detach()}, "rows": x.grad, "shared": {}, "buffers": {}}
 

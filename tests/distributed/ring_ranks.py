@@ -13,14 +13,15 @@ import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from graphkd import distributed, ops
-from graphkd.alignments import ALIGNMENTS
+from graphkd import distributed
 from graphkd.distillers.base import Pair
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.terms import NODE_TARGETS
 from graphkd.errors import GraphError
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import ALIGNMENTS
+from graphkd.graphs.graph import Graph
 from graphkd.ring.pairs import Pairs
 from graphkd.ring.travel import Rows
 from tests.distributed import prg_cases, test_eikd_ranks, test_every_distiller
@@ -68,7 +69,7 @@ def edges(case: tuple[str, str | None, str], chosen: slice) -> dict[str, Any]:
     teacher = (randn(SAMPLES, TEACHER, seed=2) / 4)[chosen].requires_grad_()
     sizes = distributed.sizes(len(student), student.device)
     graphs = [Graph().add("x", x).connect("x", relation, "x", normalise=rule).gather(sizes) for x in (student, teacher)]
-    value = ops.align(*(each.edges("x", relation, "x") for each in graphs), ALIGNMENTS.get(alignment))
+    value = align(*(each.edges("x", relation, "x") for each in graphs), ALIGNMENTS.get(alignment))
     value.backward()
     return {"value": value.detach(), "student": student.grad, "teacher": teacher.grad}
 
@@ -130,7 +131,7 @@ def others(split: str) -> dict[str, Any]:
 
     def loss(student: torch.Tensor) -> torch.Tensor:
         graphs = [Graph().add("x", each).connect("x", "euclidean", "x").gather(sizes) for each in (student, y)]
-        return ops.align(*(each.edges("x", "euclidean", "x") for each in graphs), ALIGNMENTS.get("kl"))
+        return align(*(each.edges("x", "euclidean", "x") for each in graphs), ALIGNMENTS.get("kl"))
 
     found: dict[str, Any] = {"second": [second(loss, x)]}
     with distributed.gather_limit(0):

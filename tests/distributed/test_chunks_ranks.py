@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
 
 from graphkd.distillers.factory import create_distiller
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.errors import ShapeError
 from graphkd.step import Step, labelled_cross_entropy
 from tests.test_chunks import CLASSES, images, network

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphkd import distributed
-from graphkd.distillers.crg import CRGDistiller
+from graphkd.distillers.crg.distiller import CRGDistiller
 from graphkd.features import Features
 
 OPTIONS = [

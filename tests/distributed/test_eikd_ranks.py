@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from graphkd import distributed
-from graphkd.class_dropping import DatasetClasses, Mass, RandomClasses
-from graphkd.distillers.eikd import EIKDDistiller
+from graphkd.distillers.eikd.class_dropping import DatasetClasses, Mass, RandomClasses
+from graphkd.distillers.eikd.distiller import EIKDDistiller
 from graphkd.features import Features
 
 CLASSES = torch.arange(6) % 5 != 0

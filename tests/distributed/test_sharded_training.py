@@ -14,9 +14,9 @@ from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.factory import create_distiller
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
+from graphkd.models.tap import Tap
 from graphkd.step import Step
-from graphkd.tap import Tap
 from graphkd.training.config import TrainConfig
 from graphkd.training.loop import Trainer
 from graphkd.training.signals import Interrupted

@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from graphkd import distributed, ops
-from graphkd.alignments import ALIGNMENTS
+from graphkd import distributed
 from graphkd.distillers.cc import CCDistiller
 from graphkd.distillers.dist import DISTDistiller
 from graphkd.distillers.ega import EGADistiller
 from graphkd.distillers.sp import SPDistiller
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import ALIGNMENTS
+from graphkd.graphs.graph import Graph
 from tests.kernels.inputs import randn
 
 SPLITS = {2: {"even": (10, 10), "uneven": (13, 7)}, 4: {"even": (5, 5, 5, 5), "uneven": (7, 2, 5, 6)}}
@@ -41,7 +42,7 @@ def edges(case, chosen):
     teacher = randn(SAMPLES, width or 4, seed=2 if width else 1)[chosen].requires_grad_()
     sizes = distributed.sizes(len(student), student.device)
     graphs = [Graph().add("x", x).connect("x", relation, "x", normalise=rule).gather(sizes) for x in (student, teacher)]
-    value = ops.align(*(each.edges("x", relation, "x") for each in graphs), ALIGNMENTS.get(alignment))
+    value = align(*(each.edges("x", relation, "x") for each in graphs), ALIGNMENTS.get(alignment))
     value.backward()
     return {"value": value.detach(), "student": student.grad, "teacher": teacher.grad}
 

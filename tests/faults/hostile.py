@@ -3,11 +3,11 @@
 import json
 import struct
 
-from graphkd.data.embed import embed
-from graphkd.data.files import write_json
 from graphkd.data.fingerprint import digest
-from graphkd.data.store import EmbeddingStore
-from tests.data.store_fakes import TinyTeacher, ToTensor, squares
+from graphkd.data.store.embed import embed
+from graphkd.data.store.files import write_json
+from graphkd.data.store.store import EmbeddingStore
+from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
 CASES = {}
 

@@ -4,9 +4,9 @@ import json
 import os
 import pickle
 
-from graphkd.data.files import write_json
 from graphkd.data.fingerprint import digest
-from graphkd.data.store_tools import info, verify
+from graphkd.data.store.files import write_json
+from graphkd.data.store.tools import info, verify
 from tests.faults.hostile import forge, hostile, made, use
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
-from graphkd.huggingface import hf_model
+from graphkd.models.huggingface import hf_model
 from graphkd.teachers.clip import CLIPTeacher
 from tests.faults.hostile import hostile
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from graphkd.data.embed import Look, embed
-from graphkd.data.files import write_json
 from graphkd.data.fingerprint import digest
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection
-from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_merge import merge
-from graphkd.data.store_tools import repair
-from tests.data.store_fakes import TinyTeacher, ToTensor, squares
+from graphkd.data.store.embed import Look, embed
+from graphkd.data.store.files import write_json
+from graphkd.data.store.merge import merge
+from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.tools import repair
+from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 from tests.faults.hostile import forge, forge_shard, header, hostile, made, use
 
 

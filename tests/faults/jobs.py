@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from graphkd.data.embed import embed
 from graphkd.data.sources import ArraySource
-from graphkd.data.store import EmbeddingStore
+from graphkd.data.store.embed import embed
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.data.transforms import RandomCropView, ResizeView
 from graphkd.data.views import Views
-from graphkd.distillers.prg import PRGDistiller
+from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.features import Features
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher

@@ -18,7 +18,7 @@ from graphkd.pictures.canvas import canvas, save_picture
 from graphkd.teachers.text_cache import TextCache
 from graphkd.training.record import RunFolder
 from graphkd.training.report import Row, write_report
-from tests.data.store_fakes import TinyTeacher, ToTensor, fill, squares
+from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
 from tests.faults import jobs
 from tests.training import tiny
 

@@ -89,8 +89,8 @@ def test_script_in_names_is_shown_not_run(tmp_path):
 
 
 def test_a_store_keeps_names_as_text(tmp_path):
-    from graphkd.data.embed import embed
-    from tests.data.store_fakes import Squares, TinyTeacher, ToTensor
+    from graphkd.data.store.embed import embed
+    from tests.data.store.fakes import Squares, TinyTeacher, ToTensor
 
     teacher = TinyTeacher()
     teacher.classes = [SCRIPT, "../../outside"]

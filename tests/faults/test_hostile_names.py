@@ -18,11 +18,11 @@ from graphkd.cli.console import Console
 from graphkd.cli.main import entry, main
 from graphkd.cli.parts import Output
 from graphkd.cli.scoring import text
-from graphkd.conformance import Row as Conformance
-from graphkd.conformance import markdown
+from graphkd.conformance.golden import Entry
+from graphkd.conformance.table import Row as Conformance
+from graphkd.conformance.table import markdown
 from graphkd.errors import DataError
 from graphkd.files import write_json
-from graphkd.golden import Entry
 from graphkd.training.report import Row, text_table, write_report
 from graphkd.training.trackers import tracking
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from graphkd.distillers.channel_levels import Level
-from graphkd.distillers.crg import CRGDistiller
+from graphkd.distillers.crg.distiller import CRGDistiller
+from graphkd.distillers.crg.levels import Level
 from graphkd.errors import NonFiniteError, OptionError
 from graphkd.features import Features
 from graphkd.step import Step, labelled_cross_entropy

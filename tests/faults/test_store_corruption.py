@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from graphkd.data import store_read
-from graphkd.data.embed import Look, embed
-from graphkd.data.store import EmbeddingStore
-from graphkd.data.store_tools import repair, verify
+from graphkd.data.store.embed import Look, embed
+from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.store import read as store_read
+from graphkd.data.store.tools import repair, verify
 from graphkd.data.transforms import RandomCropView
 from graphkd.errors import StoreError
-from tests.data.store_fakes import Squares, TinyTeacher, squares
+from tests.data.store.fakes import Squares, TinyTeacher, squares
 from tests.faults.damage import KINDS, extend, flip_bits, overwrite, swap, truncate
 
 N, SHARD, VIEWS = 38, 8, 2

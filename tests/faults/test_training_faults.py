@@ -7,9 +7,9 @@ import signal
 import pytest
 from torch.testing import assert_close
 
-from graphkd.data.embed import embed
 from graphkd.data.folders import open_folder
 from graphkd.data.sources import readable
+from graphkd.data.store.embed import embed
 from graphkd.data.transforms import ResizeView
 from graphkd.data.views import Views
 from graphkd.errors import CheckpointError, DataError, FileError

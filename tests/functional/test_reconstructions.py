@@ -7,8 +7,8 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from graphkd import functional as F
-from graphkd.alignments import FROBENIUS
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
+from graphkd.graphs.alignments import FROBENIUS
 
 
 def _random(*shape, seed=0):

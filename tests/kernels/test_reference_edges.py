@@ -7,7 +7,8 @@ from torch import tensor
 from torch.nn.functional import cosine_similarity, kl_div, normalize, smooth_l1_loss
 from torch.testing import assert_close
 
-from graphkd import functional, relations
+from graphkd import functional
+from graphkd.graphs import relations
 
 F64 = torch.float64
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd import edges
-from graphkd.alignments import ALIGNMENTS, kl
-from graphkd.edges import NORMALISERS
+from graphkd.graphs import edges
+from graphkd.graphs.alignments import ALIGNMENTS, kl
+from graphkd.graphs.edges import NORMALISERS
 from graphkd.ring import forms
 from graphkd.ring import pairs as module
 from graphkd.ring.pairs import Pairs, itself
@@ -93,6 +93,6 @@ def test_a_nan_goes_out(rule):
 
 
 def test_alignments_of_whole_rows_have_none():
-    from graphkd.alignments import MSE, Alignment
+    from graphkd.graphs.alignments import MSE, Alignment
 
     assert Alignment("worst", lambda s, t: (s - t).abs().amax(-1), MSE.outer).passes is None

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from graphkd.distillers.factory import create_distiller
 from graphkd.errors import DistributedError, OptionError
+from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
-from graphkd.tap import Tap
 from graphkd.training.devices import Ranks, asks_for_shards, make_accelerator, prepare_step, require_all
 from graphkd.training.loop import Trainer
 from graphkd.training.parallel import shard_student, sync_batchnorm

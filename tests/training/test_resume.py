@@ -17,9 +17,9 @@ from torch import nn
 
 from graphkd.data import fingerprint
 from graphkd.data.class_names import Classes
-from graphkd.data.embed import embed
 from graphkd.data.folders import open_folder
 from graphkd.data.sources import ArraySource
+from graphkd.data.store.embed import embed
 from graphkd.data.transforms import CenterView, RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.kd import KDDistiller

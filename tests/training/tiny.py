@@ -16,7 +16,7 @@ from graphkd.data.transforms import RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller, mean_over_batch
 from graphkd.features import Features
-from graphkd.graph import Graph
+from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher

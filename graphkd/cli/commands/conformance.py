@@ -2,7 +2,7 @@
 
 from graphkd.cli.configs.tools import Conformance
 from graphkd.cli.console import Console
-from graphkd.conformance import conforms, markdown, page, table
+from graphkd.conformance.table import conforms, markdown, page, table
 from graphkd.files import write_file
 
 

@@ -25,11 +25,12 @@ from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.files import one_writer, write_json
-from graphkd.freezing import freeze
+from graphkd.models.freezing import freeze
+from graphkd.models.students import create_student
+from graphkd.models.tap import Tap
+from graphkd.models.weights import load_weights
 from graphkd.paths import local_path
 from graphkd.step import Step, labelled_cross_entropy
-from graphkd.students import create_student
-from graphkd.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.training.agreement import of_method, of_source, of_teacher
 from graphkd.training.checkpoint import Checkpoints
@@ -40,7 +41,6 @@ from graphkd.training.report import Row, write_report
 from graphkd.training.state import Result
 from graphkd.training.trackers import check_trackers
 from graphkd.training.watch import Watch
-from graphkd.weights import load_weights
 
 
 def run(config: Distill, console: Console) -> int:

@@ -16,7 +16,7 @@ from graphkd.cli.parse import resolved
 from graphkd.data.opening import ImageData
 from graphkd.data.transforms import CenterView
 from graphkd.files import write_file, write_json
-from graphkd.tap import Tap
+from graphkd.models.tap import Tap
 from graphkd.typing import Float, Tensor
 
 _IMAGES = 64  # of --check that are compared
@@ -82,7 +82,7 @@ def _safetensors(tap: Tap, model: Normalised, images: Tensor, about: dict[str, A
     """The plain state dict, checked by a network that is built anew and loads it."""
     from safetensors.torch import load_file, save
 
-    from graphkd.students import create_student
+    from graphkd.models.students import create_student
 
     weights = {name: value.detach().contiguous().clone() for name, value in tap.model.state_dict().items()}
     path = out / "model.safetensors"

@@ -9,10 +9,10 @@ from graphkd.cli.configs.stores import StoreInfo, StoreMerge, StoreRepair, Store
 from graphkd.cli.console import Console
 from graphkd.cli.images import image_data
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
-from graphkd.data.embed import Look
 from graphkd.data.opening import ImageData
-from graphkd.data.store_merge import merge
-from graphkd.data.store_tools import info, repair, verify
+from graphkd.data.store.embed import Look
+from graphkd.data.store.merge import merge
+from graphkd.data.store.tools import info, repair, verify
 from graphkd.text import shown
 
 

@@ -1,0 +1,7 @@
+"""``python -m graphkd.conformance --golden DIR``."""
+
+import sys
+
+from graphkd.conformance.table import main
+
+sys.exit(main())

@@ -1,0 +1,127 @@
+"""Our losses against values computed by the original implementations: ``python -m graphkd.conformance --golden DIR``.
+
+Reads every JSON file of the golden format, makes the inputs again from their seeds, and prints for each method how far
+value and gradient of our function are from the stored ones.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from graphkd.conformance.golden import NOT_OFFERED, Entry, Expected, read
+from graphkd.errors import DataError
+from graphkd.files import write_file
+from graphkd.text import in_markdown
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+@dataclass
+class Row:
+    """A line of the table: largest relative differences over all cases."""
+
+    name: str
+    source: str
+    entry: Entry
+    value: float = 0.0
+    norm: float = 0.0
+    entries: float = 0.0
+    single: float = 0.0
+
+    @property
+    def status(self) -> str:
+        """Whether it should agree."""
+        return NOT_OFFERED if self.entry.loss is None else "deviates" if self.entry.why else "conforms"
+
+    @property
+    def double(self) -> float:
+        """Largest difference in float64."""
+        return max(self.value, self.norm, self.entries)
+
+
+def compare(expected: Expected, dtype: torch.dtype) -> tuple[float, float, float]:
+    """Relative differences of value, gradient norm and first entries (these relative to the largest of them)."""
+    assert expected.inputs is not None
+    assert expected.entry.loss is not None
+    inputs = expected.inputs.cast(dtype)
+    value = expected.entry.loss(inputs)
+    if expected.norm is None:
+        return abs(value.item() / expected.value - 1), 0.0, 0.0
+    gradient = torch.autograd.grad(value, inputs.student)[0].double()
+    first = torch.tensor(expected.first, dtype=torch.float64)
+    entries = (gradient.flatten()[: len(first)] - first).abs().max() / first.abs().max()
+    return abs(value.item() / expected.value - 1), abs(gradient.norm().item() / expected.norm - 1), entries.item()
+
+
+def table(paths: list[Path]) -> list[Row]:
+    """One row for each method of the files, over all of its cases. Raises: DataError as of :func:`read`."""
+    rows: dict[str, Row] = {}
+    for expected in (each for path in paths for each in read(path)):
+        row = rows.setdefault(expected.name, Row(expected.name, expected.source, expected.entry))
+        if expected.inputs is not None:
+            value, norm, entries = compare(expected, torch.float64)
+            row.value, row.norm, row.entries = max(row.value, value), max(row.norm, norm), max(row.entries, entries)
+            row.single = max(row.single, *compare(expected, torch.float32))
+    return list(rows.values())
+
+
+def markdown(rows: list[Row]) -> str:
+    """The table as Markdown, with the two largest differences."""
+    head = ["implementation", "graphkd.functional", "status", "value", "gradient norm", "entries", "float32", "source"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in rows:
+        numbers = (row.value, row.norm, row.entries, row.single)
+        cells = ["" if row.entry.loss is None else f"{number:.1e}" for number in numbers]
+        status = f"{row.status}: {row.entry.why}" if row.entry.why else row.status
+        name, source = in_markdown(row.name), f"`{in_markdown(row.source)}`"
+        lines.append("| " + " | ".join([name, row.entry.ours, status, *cells, source]) + " |")
+    return "\n".join([*lines, "", summary(rows)]) + "\n"
+
+
+def page(rows: list[Row]) -> str:
+    """The table as the page of the documentation."""
+    return _PAGE + markdown(rows)
+
+
+def summary(rows: list[Row]) -> str:
+    """How many rows conform, deviate, are not offered, and the largest relative differences, in one sentence."""
+    kept = [row for row in rows if row.status == "conforms"]
+    other = sum(row.status.startswith("deviates") for row in rows)
+    double, single = max((row.double for row in kept), default=0.0), max((row.single for row in kept), default=0.0)
+    return (
+        f"{len(kept)} of {len(rows)} conform, {other} deviate and {len(rows) - len(kept) - other} are not offered, "
+        f"each for the reason in its row; largest relative difference {double:.1e} in float64, {single:.1e} in float32."
+    )
+
+
+def conforms(rows: list[Row]) -> bool:
+    """Whether every row that should agree does, within 1e-9 (float64) and 1e-4 (float32)."""
+    kept = [row for row in rows if row.status == "conforms"]
+    within = (row.double <= TOLERANCE[torch.float64] and row.single <= TOLERANCE[torch.float32] for row in kept)
+    return bool(kept) and all(within)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; exit code 1 where a conforming row differs."""
+    parser = argparse.ArgumentParser(prog="python -m graphkd.conformance", description=__doc__.split("\n")[0])
+    parser.add_argument("--golden", type=Path, required=True, help="folder of golden files, or one file")
+    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
+    options = parser.parse_args(arguments)
+    paths = sorted(options.golden.glob("*.json")) if options.golden.is_dir() else [options.golden]
+    if not paths or not all(path.exists() for path in paths):
+        raise DataError(f"no golden file (*.json) in {options.golden}")
+    rows = table(paths)
+    print(markdown(rows))
+    if options.markdown:
+        write_file(options.markdown, page(rows))
+    return 0 if conforms(rows) else 1
+
+
+_PAGE = """# Conformance
+
+Largest relative difference of our losses from the original implementations, which ran on the same inputs in float64.
+Made by `python -m graphkd.conformance --golden tests/golden --markdown docs/conformance.md`.
+
+"""

@@ -1,0 +1,3 @@
+"""Teacher features on disk, by sample id."""
+
+from graphkd.data.store.store import EmbeddingStore as EmbeddingStore

@@ -1,0 +1,3 @@
+"""Channel relational graphs."""
+
+from graphkd.distillers.crg.distiller import CRGDistiller as CRGDistiller

@@ -1,0 +1,3 @@
+"""Proxy relational graphs."""
+
+from graphkd.distillers.prg.distiller import PRGDistiller as PRGDistiller

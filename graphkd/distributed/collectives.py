@@ -1,0 +1,269 @@
+r"""Sums and rows over all ranks, with the gradients that make W ranks equal to one; identities without a process group.
+
+Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, and the gradient of its own rows is
+:math:`W \, dL/d(\text{own rows})`, which the averaging of DDP and FSDP2 over W ranks turns into :math:`dL/d\theta`.
+Nobody else multiplies by W. Over several ranks there are first derivatives only: second ones raise.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from graphkd.errors import GraphError, OptionError
+from graphkd.typing import Float, Tensor
+
+_COUNTING: ContextVar["Traffic | None"] = ContextVar("graphkd_traffic", default=None)
+
+
+@dataclass
+class Traffic:
+    """Bytes of this rank's exchanges, by collective.
+
+    Attributes:
+        ranks: in the process group.
+        handed: bytes that this rank handed to ``"all_reduce"`` (its buffer), to ``"all_gather"`` (its own rows, padded
+            to those of the largest rank), and to the next rank in a ``"ring"`` (blocks of rows, padded alike).
+        calls: how often.
+    """
+
+    ranks: int
+    handed: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def add(self, collective: str, buffer: Tensor) -> None:
+        """Count one exchange."""
+        self.handed[collective] += buffer.nbytes
+        self.calls[collective] += 1
+
+    @property
+    def sent(self) -> dict[str, float]:
+        """Bytes that leave this rank: 2 (W - 1)/W of a sum and W - 1 times own rows, as rings of ranks do it."""
+        w = self.ranks
+        factors = {"all_reduce": 2 * (w - 1) / w, "all_gather": w - 1.0, "ring": 1.0}
+        return {name: factors[name] * size for name, size in self.handed.items()}
+
+    @property
+    def total(self) -> float:
+        """All of :attr:`sent`."""
+        return sum(self.sent.values())
+
+
+@contextmanager
+def counting(ranks: int) -> Iterator[Traffic]:
+    """Count what is exchanged inside, and in the backward pass of what is computed inside."""
+    traffic = Traffic(ranks)
+    token = _COUNTING.set(traffic)
+    try:
+        yield traffic
+    finally:
+        _COUNTING.reset(token)
+
+
+def current() -> Traffic | None:
+    """The counter in force. A backward pass asks the one of its forward pass: it may run in another thread."""
+    return _COUNTING.get()
+
+
+_GATHER_LIMIT: ContextVar[int] = ContextVar("graphkd_gather_limit", default=2**30)
+
+
+def world_size() -> int:
+    """Ranks in the process group; 1 without one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place in the group; 0 without one."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def first_row(rows_of_ranks: Sequence[int]) -> int:
+    """The place of this rank's first row among those of all ranks."""
+    return sum(rows_of_ranks[: rank()])
+
+
+@contextmanager
+def traffic() -> Iterator[Traffic]:
+    """Count the bytes that this rank exchanges for what is computed inside, the backward pass of it included.
+
+    Example::
+
+        with distributed.traffic() as sent:
+            step(images, teacher(images)).total.backward()
+        sent.handed, sent.total          # {"all_reduce": ..., "all_gather": ...}, bytes sent in a ring
+    """
+    with counting(world_size()) as found:
+        yield found
+
+
+@contextmanager
+def gather_limit(size: int) -> Iterator[None]:
+    """The most bytes of gathered nodes, of both networks, that a term may hold on a rank: 1 GiB unless set here.
+
+    A term that would gather more lets blocks of nodes pass from rank to rank instead, if its loss can be computed from
+    blocks (``docs/distributed.md`` says which can); one that cannot gathers all the same. Sizes alone decide, so that
+    all ranks do the same: they need the same limit. The backward pass follows its forward pass.
+
+    Args:
+        size: bytes; 0 for blocks wherever they will do.
+
+    Raises: OptionError for a size < 0.
+    Example::
+
+        with distributed.gather_limit(256 * 2**20):
+            losses = step(images, teacher(images))
+    """
+    if size < 0:
+        raise OptionError(f"a limit of gathered nodes is a number of bytes >= 0, found {size}")
+    token = _GATHER_LIMIT.set(size)
+    try:
+        yield
+    finally:
+        _GATHER_LIMIT.reset(token)
+
+
+def current_gather_limit() -> int:
+    """Bytes, as :func:`gather_limit` set them; they must be the same on all ranks."""
+    return _GATHER_LIMIT.get()
+
+
+def too_large_to_gather(rows_of_ranks: Sequence[int], *nodes: Tensor) -> bool:
+    """Whether these nodes of all ranks would pass the limit.
+
+    Args:
+        rows_of_ranks: nodes of each rank.
+        nodes: this rank's, (n, any).
+    """
+    if len(rows_of_ranks) < 2:
+        return False
+    return sum(rows_of_ranks) * sum(x.shape[1:].numel() * x.element_size() for x in nodes) > _GATHER_LIMIT.get()
+
+
+def _all_reduce(buffer: Tensor, counter: Traffic | None) -> None:
+    if counter is not None:
+        counter.add("all_reduce", buffer)
+    dist.all_reduce(buffer)
+
+
+def _all_gather(own: Tensor, counter: Traffic | None) -> list[Tensor]:
+    if counter is not None:
+        counter.add("all_gather", own)
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
+    return parts
+
+
+def once_only() -> None:
+    """Raises: GraphError in a backward pass that is to be differentiated: it leaves out what other ranks add."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise GraphError(
+            "relations over several ranks have first derivatives only, and create_graph=True asks for second ones: "
+            "leave it out, or relate the samples in one process"
+        )
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.counter = current()
+        total = value.clone(memory_format=torch.contiguous_format)
+        _all_reduce(total, ctx.counter)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        once_only()
+        # Summed, not multiplied by W: right as well where a total (a mean distance) is used inside each rank's own sum.
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        _all_reduce(grad, ctx.counter)
+        return grad
+
+
+class _CommonTotal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        _all_reduce(total, current())
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        once_only()
+        return world_size() * grad
+
+
+def total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Sum of a tensor over all ranks."""
+    if world_size() == 1:
+        return value
+    result: Tensor = _Total.apply(value)
+    return result
+
+
+def common_total(value: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Sum over all ranks from which every rank computes the same: the gradient needs no exchange.
+
+    What is mixed with a rank's own rows afterwards needs :func:`total`: its gradients differ from rank to rank.
+    """
+    if world_size() == 1:
+        return value
+    result: Tensor = _CommonTotal.apply(value)
+    return result
+
+
+def mean_over_batch(values: Float[Tensor, " b"], counted: Float[Tensor, " b"] | None = None) -> Float[Tensor, ""]:
+    """Mean of one number per sample, over the samples of all ranks.
+
+    Args:
+        values: 0 for a sample that does not count.
+        counted: 1 for each sample that counts and 0 for the others; default all count. If none does, the mean is 0.
+    """
+    count = values.new_tensor(float(len(values))) if counted is None else counted.sum().to(values.dtype)
+    both = total(torch.stack([values.sum(), count]))
+    return both[0] / both[1].detach().clamp_min(1)
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        ctx.counter = current()
+        parts = _all_gather(padded, ctx.counter)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        once_only()
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        _all_reduce(grad, ctx.counter)
+        start = first_row(ctx.sizes)
+        return grad[start : start + ctx.sizes[rank()]], None
+
+
+def sizes(rows: int, device: torch.device) -> list[int]:
+    """Rows of each rank. One small exchange that reads the answer on the host; none without a group."""
+    if world_size() == 1:
+        return [rows]
+    mine = torch.tensor([rows], device=device)
+    return [int(each) for each in torch.cat(_all_gather(mine, current())).tolist()]
+
+
+def gather(rows: Float[Tensor, "n *any"], rows_of_ranks: list[int]) -> Float[Tensor, "m *any"]:
+    """Rows of all ranks in the order of ranks, differentiable; ``rows_of_ranks`` comes from :func:`sizes`."""
+    if world_size() == 1:
+        return rows
+    result: Tensor = _Rows.apply(rows, rows_of_ranks)
+    return result
+
+
+def maximum(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Largest value over all ranks; its gradient goes to the rank that holds it (in a tie, shared)."""
+    return gather(value.view(1), [1] * world_size()).amax()

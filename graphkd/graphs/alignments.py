@@ -1,0 +1,200 @@
+r"""Alignments: how far the student's edges are from the teacher's.
+
+Each is a *reduction*: a sum over the rows at hand, then an outer function of that sum, the number of rows and the
+number of columns. Sum and count are added over all ranks before the outer function applies, so that a root or a mean
+is that of the whole graph.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from graphkd_kernels.reference.rows import expectation
+from torch.nn.functional import smooth_l1_loss
+
+from graphkd import distributed, ops
+from graphkd.errors import OptionError, ShapeError
+from graphkd.registry import Registry
+from graphkd.ring import forms
+from graphkd.typing import Float, Tensor
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+Outer = Callable[[Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    r"""A comparison of two blocks of edges, :math:`f(\sum p(E^S, E^T), \text{rows}, \text{columns})`.
+
+    Args:
+        name: what it is called; part of the key of a fused form.
+        penalty: of the two blocks: one number for each entry, or one for each row.
+        outer: of the sum of penalties, the number of rows (a tensor) and of columns.
+
+    Shapes: student (*b, n, m), teacher (*b, n, m) -> scalar.
+    Raises: ShapeError if the blocks differ in shape.
+    Example: ``MSE(student_edges, teacher_edges)``
+    """
+
+    name: str
+    penalty: Penalty
+    outer: Outer
+
+    def __call__(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The value over all ranks; ``weight``, where given, multiplies the penalty of each entry."""
+        return self.reduce(*self._sum(student, teacher, weight))
+
+    def local(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The value of these blocks alone, whatever other ranks hold."""
+        value, rows, columns = self._sum(student, teacher, weight)
+        return self.outer(value, value.new_tensor(float(rows)), columns)
+
+    def reduce(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
+        """The outer function of a local sum and a local number of rows, both added over all ranks first."""
+        both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
+        return self.outer(both[0], both[1].detach(), columns)
+
+    @property
+    def sums(self) -> bool:
+        """Whether the value is a function of a sum over entries or rows; a subclass may be none."""
+        return type(self) is Alignment
+
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """What fused kernels call the penalty, with its numbers; empty for one that they do not know."""
+        if not self.sums:
+            return ()
+        named: tuple[Any, ...] = getattr(self.penalty, "kernel", ())
+        return KERNELS.get(self.penalty, named)
+
+    @property
+    def passes(self) -> forms.RowSums | None:
+        """The sum of penalties of edges whose targets pass by in blocks; ``None`` for a penalty that needs whole rows.
+
+        A penalty of single entries says so by an attribute ``pairwise``.
+        """
+        if not self.sums:
+            return None
+        if getattr(self.penalty, "pairwise", False):
+            return forms.entries(self.penalty)
+        found: forms.RowSums | None = getattr(self.penalty, "passes", PASSES.get(self.penalty))
+        return found
+
+    def local_sum(
+        self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The sum of penalties that :meth:`reduce` takes, of these blocks."""
+        return self._sum(student, teacher, weight)[0]
+
+    def _sum(self, student: Tensor, teacher: Tensor, weight: Tensor | None) -> tuple[Tensor, int, int]:
+        if student.shape != teacher.shape:
+            raise ShapeError(
+                f"student edges {tuple(student.shape)} and teacher edges {tuple(teacher.shape)} differ: "
+                "both graphs need the same nodes in the same order"
+            )
+        penalty = self.penalty(student, teacher)
+        if weight is not None:
+            if penalty.shape != student.shape:
+                raise OptionError(f"alignment {self.name!r} compares whole rows, it takes no weight of single edges")
+            penalty = penalty * weight
+        return penalty.sum(), student[..., 0].numel(), student.shape[-1]
+
+
+def _root(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return ops.safe_sqrt(value)
+
+
+def _root_mean(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return ops.safe_sqrt(value / (rows * columns))
+
+
+def _mean(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return value / (rows * columns)
+
+
+def _mean_of_rows(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return value / rows
+
+
+def _square(student: Tensor, teacher: Tensor) -> Tensor:
+    return (student - teacher).square()
+
+
+def _huber(student: Tensor, teacher: Tensor) -> Tensor:
+    return smooth_l1_loss(student, teacher, reduction="none")
+
+
+def _row_decorrelation(student: Tensor, teacher: Tensor) -> Tensor:
+    return 1 - ops.row_pearson(student, teacher)
+
+
+def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    return -expectation(teacher.softmax(-1), student.log_softmax(-1))
+
+
+KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",), ops.row_kl: ("kl", 1.0)}
+"""Penalty -> the name that ``FUSED`` knows it by, and its numbers."""
+
+PASSES: dict[Penalty, forms.RowSums] = {
+    _square: forms.entries(_square),
+    _huber: forms.entries(_huber),
+    ops.row_kl: forms.row_kl(1.0),
+    _row_decorrelation: forms.row_decorrelation,
+    _soft_cross_entropy: forms.cross_entropy,
+}
+"""Penalty -> its sum over edges whose targets pass by in blocks."""
+
+ALIGNMENTS: Registry[Alignment] = Registry("alignment")
+
+
+def _add(name: str, penalty: Penalty, outer: Outer) -> Alignment:
+    alignment = Alignment(name, penalty, outer)
+    ALIGNMENTS.register(name)(alignment)
+    return alignment
+
+
+FROBENIUS = _add("frobenius", _square, _root)
+"""Un-squared Frobenius norm of the difference (EGA, eq. 4, as its official code computes it)."""
+RMS = _add("rms", _square, _root_mean)
+"""Frobenius norm divided by the root of the number of entries: does not grow with the graph."""
+MSE = _add("mse", _square, _mean)
+"""Mean squared difference."""
+ROW_SQUARES = _add("row_squares", _square, _mean_of_rows)
+"""Squared difference summed over each row, mean over rows: ICKD's divisor B C."""
+HUBER = _add("huber", _huber, _mean)
+"""Mean smooth-L1 difference, quadratic up to 1."""
+KL = _add("kl", ops.row_kl, _mean_of_rows)
+"""KL(softmax(teacher row) || softmax(student row)), mean over rows."""
+PEARSON = _add("pearson", _row_decorrelation, _mean_of_rows)
+"""1 - correlation of corresponding rows, mean over rows (the form of DIST)."""
+CROSS_ENTROPY = _add("cross_entropy", _soft_cross_entropy, _mean_of_rows)
+"""Cross-entropy of the student's row softmax under the teacher's, mean over rows."""
+
+
+@dataclass(frozen=True)
+class _TemperedKL:
+    temperature: float
+
+    @property
+    def kernel(self) -> tuple[Any, ...]:
+        """Its name among fused forms, and the temperature."""
+        return "kl", self.temperature
+
+    @property
+    def passes(self) -> forms.RowSums:
+        """Its sum over edges whose targets pass by in blocks."""
+        return forms.row_kl(self.temperature)
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return ops.row_kl(student, teacher, self.temperature)
+
+
+def kl(temperature: float = 1.0) -> Alignment:
+    """KL of the rows' softmax at a temperature > 0; default 1."""
+    tempered = _TemperedKL(ops.positive_temperature(temperature))
+    return Alignment(f"kl@{temperature:g}", tempered, _mean_of_rows)

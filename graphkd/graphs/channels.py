@@ -1,0 +1,190 @@
+r"""Channels of a feature map as nodes: how two maps are brought together, what a node is, how nodes are related."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch.nn.functional import interpolate
+
+from graphkd import distributed, ops
+from graphkd.errors import OptionError, ShapeError
+from graphkd.graphs.alignments import ALIGNMENTS, MSE, Alignment
+from graphkd.graphs.attention import Masks
+from graphkd.graphs.edges import NORMALISERS, Normalise
+from graphkd.graphs.pooling import pooled, to_smaller
+from graphkd.graphs.relations import RELATIONS, Relation
+from graphkd.registry import Registry
+from graphkd.typing import Float, Tensor
+
+Resize = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+RESIZES: Registry[Resize] = Registry("spatial alignment")
+Vertices = Callable[[Tensor], Tensor]
+VERTICES: Registry[Vertices] = Registry("kind of vertices")
+VertexLoss = Callable[[Tensor, Tensor, Masks], Tensor]
+VERTEX_LOSSES: Registry[VertexLoss] = Registry("vertex loss")
+
+
+@RESIZES.register("pool")
+def pool_to_smaller(
+    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d y x"], cap: int = 28
+) -> tuple[Tensor, Tensor]:
+    """Average pooling of both maps to the smaller height and width, at most ``cap`` positions; default 28."""
+    return to_smaller(student, teacher, cap)
+
+
+@RESIZES.register("bilinear")
+def bilinear_to_teacher(
+    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d y x"], cap: int = 28
+) -> tuple[Tensor, Tensor]:
+    """The student's map interpolated to the teacher's size, at most ``cap`` positions; default 28."""
+    h, w = (min(size, cap) for size in teacher.shape[2:])
+    return interpolate(student, size=(h, w), mode="bilinear", align_corners=False), pooled(teacher, h, w)
+
+
+@VERTICES.register("channels")
+def channels(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c n"]:
+    """One node for each channel: its map."""
+    return maps.flatten(2)
+
+
+@VERTICES.register("gap")
+def gap(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 1"]:
+    """One node for each channel: its mean; only distances and products of such nodes say anything."""
+    return maps.mean((2, 3)).unsqueeze(-1)
+
+
+@VERTICES.register("cells")
+def cells(maps: Float[Tensor, "b c h w"], grid: int = 2) -> Float[Tensor, "g c n"]:
+    """A channel graph for each cell of a grid (ICKD-S); ``grid``: cells along each side; default 2.
+
+    A map whose sides are no multiples of the grid is pooled to the next smaller one. Raises: ShapeError.
+    """
+    h, w = (size // grid * grid for size in maps.shape[2:])
+    if not h * w:
+        raise ShapeError(f"a map of {tuple(maps.shape[2:])} positions has no {grid} x {grid} cells: lower the grid")
+    return rearrange(pooled(maps, h, w), "b c (i h) (j w) -> (b i j) c (h w)", i=grid, j=grid)
+
+
+class Affinity(NamedTuple):
+    """A relation of channels and, where the method has one, the rule that normalises its matrix."""
+
+    relation: Relation
+    normalise: Normalise | None = None
+
+
+def mean_gram(x: Float[Tensor, "*b c n"], y: Float[Tensor, "*b d n"]) -> Float[Tensor, "*b c d"]:
+    """Inner product divided by the number of positions."""
+    return ops.gram(x, y) / x.shape[-1]
+
+
+mean_gram.pairwise = True  # type: ignore[attr-defined]
+
+
+def median_rbf(x: Float[Tensor, "*b c n"], y: Float[Tensor, "*b c n"]) -> Float[Tensor, "*b c c"]:
+    r""":math:`\exp(-d_{ij}^2 / 2 \sigma^2)`, sigma the graph's own median distance, a constant to the gradient."""
+    squared = ops.squared_distances(x, y)
+    n = squared.shape[-1]
+    others = squared.detach() + torch.diag(squared.new_full((n,), torch.inf))
+    width = others.flatten(-2).kthvalue((n * (n - 1) + 1) // 2 or 1).values[..., None, None]
+    return (-squared / (2 * torch.where(width > 0, width, 1.0))).exp()
+
+
+AFFINITIES: Registry[Affinity] = Registry("channel affinity")
+AFFINITIES.register("cosine")(Affinity(RELATIONS.get("cosine")))
+AFFINITIES.register("pearson")(Affinity(RELATIONS.get("pearson")))
+AFFINITIES.register("euclidean")(Affinity(RELATIONS.get("euclidean")))
+AFFINITIES.register("gram")(Affinity(mean_gram))
+AFFINITIES.register("unit_gram")(Affinity(RELATIONS.get("gram"), NORMALISERS.get("unit")))  # ICKD
+AFFINITIES.register("rbf")(Affinity(median_rbf))
+
+
+class GraphScope(NamedTuple):
+    """Which images make one channel graph: a change of the nodes, then one of what is computed for each image."""
+
+    nodes: Callable[[Tensor], Tensor]
+    matrix: Callable[[Tensor], Tensor] | None
+
+
+def _concatenated(x: Float[Tensor, "b c n"]) -> Float[Tensor, "1 c m"]:
+    everyone = distributed.gather(x, distributed.sizes(len(x), x.device))
+    return rearrange(everyone, "b c n -> 1 c (b n)")
+
+
+def batch_mean(values: Float[Tensor, "b *any"]) -> Float[Tensor, "1 *any"]:
+    """Mean over the images of all ranks."""
+    count = distributed.total(values.new_tensor(float(len(values))))
+    return distributed.total(values.sum(0, keepdim=True)) / count
+
+
+GRAPH_SCOPES: Registry[GraphScope] = Registry("graph scope")
+GRAPH_SCOPES.register("image")(GraphScope(lambda x: x, None))
+GRAPH_SCOPES.register("mean")(GraphScope(lambda x: x, batch_mean))
+GRAPH_SCOPES.register("concatenated")(GraphScope(_concatenated, None))
+
+
+def _weighted_squares(student: Tensor, teacher: Tensor, masks: Masks) -> Float[Tensor, "b c n"]:
+    weight = masks.channel.unsqueeze(-1) * masks.spatial.unsqueeze(-2)
+    return weight * (student - teacher).square()
+
+
+@VERTEX_LOSSES.register("mse")
+def vertex_mse(student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c n"], masks: Masks) -> Float[Tensor, " b"]:
+    r""":math:`\frac{1}{CN} \sum_{ip} A^c_i A^s_p (F^S_{ip} - F^T_{ip})^2`."""
+    return _weighted_squares(student, teacher, masks).mean((-2, -1))
+
+
+@VERTEX_LOSSES.register("sum")
+def vertex_sum(student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c n"], masks: Masks) -> Float[Tensor, " b"]:
+    """The sum in place of the mean (FGD): its weight must be tiny."""
+    return _weighted_squares(student, teacher, masks).sum((-2, -1))
+
+
+@VERTEX_LOSSES.register("root")
+def vertex_root(student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c n"], masks: Masks) -> Float[Tensor, " b"]:
+    """Root of the sum (Zhang and Ma, ICLR 2021)."""
+    return ops.safe_sqrt(vertex_sum(student, teacher, masks))
+
+
+@VERTEX_LOSSES.register("unit")
+def vertex_unit(student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c n"], masks: Masks) -> Float[Tensor, " b"]:
+    """Channels scaled to unit length first; sum over positions, mean over channels."""
+    return _weighted_squares(ops.unit_rows(student), ops.unit_rows(teacher), masks).sum(-1).mean(-1)
+
+
+@VERTEX_LOSSES.register("pearson")
+def vertex_pearson(
+    student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c n"], masks: Masks
+) -> Float[Tensor, " b"]:
+    """Channels centred and scaled to unit length first; sum over positions, mean over channels."""
+    return _weighted_squares(ops.center_normalize(student), ops.center_normalize(teacher), masks).sum(-1).mean(-1)
+
+
+def _over_graphs(value: Tensor, rows: Tensor, columns: int) -> Tensor:
+    return value * columns / rows
+
+
+GRAPH_SQUARES = Alignment("graph_squares", MSE.penalty, _over_graphs)
+"""Squared difference summed over each graph of C x C entries, mean over graphs (FGD's way of reducing)."""
+ALIGNMENTS.register("graph_squares")(GRAPH_SQUARES)
+
+
+def entry_weight(channel: Float[Tensor, "*b c"], diagonal: bool = True) -> Float[Tensor, "*b c c"]:
+    """A_i A_j for each edge; without the diagonal the others share its part, so that a mean divides by C(C - 1)."""
+    weight = channel.unsqueeze(-1) * channel.unsqueeze(-2)
+    if diagonal:
+        return weight
+    n = channel.shape[-1]
+    if n < 2:
+        raise OptionError("one channel has no edge to another: keep the diagonal")
+    return weight * (1 - torch.eye(n, dtype=channel.dtype, device=channel.device)) * (n / (n - 1))
+
+
+def same_maps(student: Tensor, teacher: Tensor) -> None:
+    """Raises: ShapeError, with the remedy, unless both maps (b, c, h, w) have one shape."""
+    if student.shape != teacher.shape:
+        raise ShapeError(
+            f"student maps {tuple(student.shape)} and teacher maps {tuple(teacher.shape)} differ: pool the larger one "
+            "(graphkd.graphs.channels.pool_to_smaller), map the student to the teacher's channels, or use "
+            "CRGDistiller, which does both"
+        )

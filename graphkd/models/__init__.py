@@ -1,0 +1,1 @@
+"""Networks seen from outside: what is read from them, how they are made, loaded and frozen."""

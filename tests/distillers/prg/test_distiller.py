@@ -1,0 +1,230 @@
+"""PRG: its equations, and the invariants of its specification."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn, tensor
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+from graphkd.distillers.prg.distiller import PRGDistiller
+from graphkd.features import Features
+from graphkd.graphs.relations import pearson
+from tests.distillers.prg_case import (
+    DT,
+    F64,
+    PARTS,
+    B,
+    C,
+    edges,
+    forms,
+    identical,
+    make,
+    student,
+    teacher,
+)
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "ega.json").read_text())
+
+
+# the equations
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.5, 1.0])
+def test_stable_preset_is_the_equation(rho):
+    distiller, s, t = make(rho=rho), student(), teacher()
+    project = distiller.graph.projector.student if rho else lambda x: t.embedding  # read by no block
+    n, e_t, e_s = forms(s, t, project, rho)
+    losses = distiller(s, t)
+    assert_close(losses["prg/ce"], cross_entropy(s.logits, t.logits.argmax(-1)))
+    assert_close(losses["prg/node"], (1 - n.diagonal()).mean())
+    assert_close(losses["prg/edge"], (e_t - e_s).norm() / (B * C) ** 0.5)
+    divergence = nn.functional.kl_div((s.logits / 4).log_softmax(-1), (t.logits / 4).softmax(-1), reduction="batchmean")
+    assert_close(losses["prg/kl"], 16 * divergence)
+
+
+def test_literal_preset_is_the_stable_one_without_kl():
+    s, t = student(), teacher()
+    literal, stable = make(preset="literal")(s, t), make()(s, t)
+    assert stable.keys() - literal.keys() == {"prg/kl"}
+    assert all(value == stable[name] for name, value in literal.items())
+
+
+def test_ega_preset_is_the_equation():
+    distiller, s, t = make(preset="ega"), student(), teacher()
+    n, e_t, e_s = forms(s, t, distiller.graph.projector.student)
+    losses = distiller(s, t)
+    assert_close(losses["prg/node"], 0.8 * (n - torch.eye(B, dtype=F64)).norm())
+    assert_close(losses["prg/edge"], 0.24 * (e_t - e_s).norm())
+
+
+def test_extra_kl_is_the_equation():
+    s, t = student(), teacher()
+    loss = make(kl_weight=0.5, kl_temperature=2.0)(s, t)["prg/kl"]
+    expected = nn.functional.kl_div((s.logits / 2).log_softmax(-1), (t.logits / 2).softmax(-1), reduction="batchmean")
+    assert_close(loss, 0.5 * 4 * expected)
+
+
+def test_soft_labels_and_weights():
+    s, t = student(), teacher()
+    loss = make(ce_weight=2.0, labels="soft")(s, t)["prg/ce"]
+    assert_close(loss, 2 * cross_entropy(s.logits, t.logits.softmax(-1)))
+
+
+def test_both_and_full_edges_are_the_equations():
+    s, t = student(), teacher()
+    losses = make(edges="both", edge_alignment="mse")(s, t)
+    class_edges = [edges(f.embedding, f.logits, f.proxies, f.proxy_logits) for f in (s, t)]
+    sample_edges = [edges(f.embedding, f.logits, f.embedding, f.logits) for f in (s, t)]
+    assert_close(losses["prg/edge_class"], (class_edges[0] - class_edges[1]).square().mean())
+    assert_close(losses["prg/edge_sample"], (sample_edges[0] - sample_edges[1]).square().mean())
+    full = [
+        edges(*[torch.cat(pair) for pair in ((f.proxies, f.embedding), (f.proxy_logits, f.logits))] * 2) for f in (s, t)
+    ]
+    assert_close(make(edges="full", edge_alignment="mse")(s, t)["prg/edge"], (full[0] - full[1]).square().mean())
+
+
+def test_gradcheck():
+    distiller, t, s = make(preset="ega"), teacher(), student()
+
+    def loss(*parts):
+        return distiller(Features(**dict(zip(PARTS, parts, strict=True))), t).total
+
+    inputs = [getattr(s, part).detach().requires_grad_() for part in PARTS]
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+# invariants of methods/prg.md, section 10 (1 and 2 are the teacher's, 3 is tests/test_nodes.py's)
+
+
+@pytest.mark.parametrize("preset", ["literal", "ega"])
+def test_4_blocks_ignore_positive_scale_and_shift(preset):
+    distiller = make(preset=preset, ce_weight=0)
+    s, t = student(grad=False), teacher()
+    before = distiller(s, t)
+    moved = [f.map_tensors(lambda x: 3 * x + 0.5) for f in (s, t)]
+    assert_close(distiller(s, moved[1]), before)
+    assert_close(distiller(moved[0], t)["prg/edge"], before["prg/edge"])  # P moves its input's shift
+
+
+def copy_of_the_teacher():
+    t = teacher()
+    return t.map_tensors(lambda x: x.detach().clone().requires_grad_()), t
+
+
+def test_5_a_perfect_copy_is_at_zero():
+    s, t = copy_of_the_teacher()
+    distiller = identical(PRGDistiller(DT, DT, C).double())
+    losses = distiller(s, t)
+    assert_close(losses["prg/node"], tensor(0.0, dtype=F64))
+    assert_close(losses["prg/edge"], tensor(0.0, dtype=F64))
+    losses.total.backward()
+    assert all(getattr(s, part).grad.isfinite().all() for part in PARTS)
+
+
+@pytest.mark.parametrize(("target", "zero"), [("teacher_gram", True), ("identity", False)])
+def test_6_matrix_targets_of_a_perfect_copy(target, zero):
+    s, t = copy_of_the_teacher()
+    distiller = identical(PRGDistiller(DT, DT, C, node_target=target, node_alignment="frobenius").double())
+    loss = distiller(s, t)["prg/node"]
+    gram = (pearson(t.embedding, t.embedding) + pearson(t.logits, t.logits)) / 2
+    expected = tensor(0.0, dtype=F64) if zero else (gram - torch.eye(B, dtype=F64)).norm()
+    assert_close(loss, expected, rtol=1e-9, atol=1e-12)
+    loss.backward()
+    assert s.embedding.grad.isfinite().all()
+
+
+def test_7_rho_1_is_features_only():
+    s = student(grad=False).map_tensors(lambda x: x.clone().requires_grad_())
+    make(rho=1.0, ce_weight=0, kl_weight=0)(s, teacher()).total.backward()
+    assert s.logits.grad is None
+    assert s.proxy_logits.grad is None
+    assert s.embedding.grad.abs().sum() > 0
+
+
+def test_7_rho_0_is_logits_only():
+    s = student(grad=False).map_tensors(lambda x: x.clone().requires_grad_())
+    distiller = make(rho=0.0, ce_weight=0)
+    assert distiller.graph.projector is None
+    assert not list(distiller.parameters())
+    distiller(s, teacher()).total.backward()
+    assert s.embedding.grad is None
+    assert s.logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("options", [{}, {"student_proxy": "text"}, {"nodes": "fused"}, {"projector": "shared"}])
+def test_8_no_gradient_reaches_the_teacher(options):
+    s, t = student(), teacher(grad=True)
+    make(edges="full", **options)(s, t).total.backward()
+    assert t.embedding.grad is None
+    assert t.proxies.grad is None
+
+
+@pytest.mark.parametrize(("proxy", "reached"), [("own", True), ("detached", False)])
+def test_8_detached_proxies_move_no_classifier(proxy, reached):
+    s = student(grad=False).map_tensors(lambda x: x.clone().requires_grad_())
+    make(student_proxy=proxy)(s, teacher())["prg/edge"].backward()
+    assert (s.proxies.grad is not None) == reached
+    assert (s.proxy_logits.grad is not None) == reached
+    assert s.embedding.grad.abs().sum() > 0
+
+
+def golden_inputs(case):
+    g = torch.Generator().manual_seed(case["seed"])
+    f_t, f_s = (torch.randn(case["N"], case["D"], generator=g, dtype=F64) for _ in range(2))
+    if case["correlated"]:
+        f_s = 0.5 * f_t + 0.5 * f_s
+    assert_close(f_t.flatten()[:4], tensor(case["ft_first4"], dtype=F64))
+    assert_close(f_s.flatten()[:4], tensor(case["fs_first4"], dtype=F64))
+    return f_s.requires_grad_(), f_t
+
+
+CASES = [case for case in GOLDEN["cases"] if case["dtype"] == "float64" and case["name"][:4] in ("rand", "corr")]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@pytest.mark.parametrize("name", ["class_default", "script_default", "rn101_script", "node_only", "edge_only"])
+def test_9_samples_only_is_ega(case, name):
+    golden = case["configs"][name]
+    weights = {key: golden[key] for key in ("node_weight", "edge_weight")}
+    f_s, f_t = golden_inputs(case)
+    logits = torch.zeros(case["N"], C, dtype=F64)
+    distiller = PRGDistiller(
+        case["D"], case["D"], C, preset="ega", edges="sample", rho=1.0, ce_weight=0, **weights
+    ).double()
+    if weights["node_weight"]:
+        identical(distiller)
+    losses = distiller(Features(f_s, logits), Features(f_t, logits))
+    losses.total.backward()
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    assert_close(losses.total, tensor(golden["total"], dtype=F64), **close)
+    if weights["node_weight"]:
+        assert_close(losses["prg/node"] / weights["node_weight"], tensor(case["loss_node"], dtype=F64), **close)
+    assert_close(f_s.grad.norm(), tensor(golden["grad_fs"]["norm"], dtype=F64), **close)
+    assert_close(f_s.grad.flatten()[:4], tensor(golden["grad_fs"]["first4"], dtype=F64), **close)
+
+
+def test_9_the_presets_weights_are_those_of_the_script():
+    golden = CASES[0]["configs"]["script_default"]
+    f_s, f_t = golden_inputs(CASES[0])
+    logits = torch.zeros(len(f_s), C, dtype=F64)
+    distiller = PRGDistiller(16, 16, C, preset="ega", edges="sample", rho=1.0, ce_weight=0).double()
+    losses = identical(distiller)(Features(f_s, logits), Features(f_t, logits))
+    assert_close(losses.total, tensor(golden["total"], dtype=F64), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("edge_set", ["class", "sample", "both", "full"])
+@pytest.mark.parametrize("preset", ["stable", "ega"])
+def test_10_order_of_samples_and_of_classes_does_not_matter(preset, edge_set):
+    distiller, s, t = make(preset=preset, edges=edge_set, kl_weight=1.0), student(), teacher()
+    samples, classes = tensor([3, 1, 0, 5, 4, 2]), tensor([2, 0, 3, 1])
+    before = distiller(s, t)
+    turned = [
+        Features(
+            f.embedding[samples], f.logits[samples][:, classes], f.proxies[classes], f.proxy_logits[classes][:, classes]
+        )
+        for f in (s, t)
+    ]
+    assert_close(distiller(*turned), before)

@@ -1,0 +1,290 @@
+"""Tap: heads, maps and tokens, copies, torch.compile, and what it refuses."""
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from graphkd.errors import OptionError, TapError
+from graphkd.models.embedding_head import EmbeddingHead
+from graphkd.models.tap import Tap
+from tests.tap_case import CLASSES, assert_right, make
+
+
+class Plain(nn.Module):
+    """A network with names that nobody knows."""
+
+    def __init__(self, rows: int = CLASSES, spare: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.first = nn.Linear(5, rows)
+        self.second = nn.Linear(5, spare)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.first(self.body(images))
+        return out
+
+
+def sequence() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, CLASSES, bias=False))
+
+
+def test_a_plain_sequence_without_bias() -> None:
+    assert_right(Tap(sequence()), torch.rand(2, 3, 8, 8), 5)
+
+
+def test_head_by_path() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    assert_right(Tap(Plain(), head="first"), images, 5)
+    with pytest.raises(TapError, match=r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"):
+        Tap(Plain())(images)
+    with pytest.raises(TapError, match=r"module 'second' was not called"):
+        Tap(Plain(spare=CLASSES), head="second")(images)
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "message"),
+    [
+        (Plain(spare=CLASSES), None, r"several classifiers \(first, second\)"),
+        (Plain(), "frist", r"no module 'frist'; near it: first"),
+        (Plain(), "body", r"no classifier at 'body': expected a Linear"),
+        (nn.Sequential(nn.Flatten()), None, r"Sequential has no classifier: expected a Linear"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), None, r"no width yet: run the model once"),
+        (timm.create_model("resnet10t", num_classes=0), None, r"ResNet has no classifier.*num_classes > 0"),
+    ],
+)
+def test_what_is_no_classifier(model: nn.Module, head: str | None, message: str) -> None:
+    with pytest.raises(TapError, match=message):
+        Tap(model, head=head)
+
+
+def test_auxiliary_outputs_are_refused() -> None:
+    tap = Tap(make("tv:googlenet", aux_logits=True, init_weights=False))
+    images = torch.rand(2, 3, 64, 64)
+    assert tap(images).logits.shape == (2, CLASSES)
+    with pytest.raises(TapError, match=r"return a tensor of logits, found GoogLeNetOutputs: switch auxiliary"):
+        tap.train()(images)
+
+
+def test_a_classifier_per_position_has_no_embedding() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, CLASSES)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc(images.flatten(2).transpose(1, 2)).mean(1)
+            return out
+
+    with pytest.raises(TapError, match=r"\(2, 3\), one vector per image, found \(2, 16, 3\)"):
+        Tap(Dense())(torch.rand(2, 3, 4, 4))
+
+
+def test_maps_and_tokens() -> None:
+    images = torch.rand(2, 3, 64, 64)
+    seen = Tap(make("resnet10t"), maps=["layer1", "layer4"])(images)
+    assert {name: tuple(each.shape) for name, each in seen.maps.items()} == {
+        "layer1": (2, 64, 16, 16),
+        "layer4": (2, 512, 2, 2),
+    }
+    assert seen.tokens is None
+    vit = make("vit_tiny_patch16_224", img_size=64, depth=2)
+    assert Tap(vit, tokens=["blocks.1"])(images).tokens["blocks.1"].shape == (2, 17, 192)
+    with pytest.raises(TapError, match=r"a map \(b, c, h, w\) from module 'blocks.1', found \(2, 17, 192\)"):
+        Tap(vit, maps=["blocks.1"])(images)
+    with pytest.raises(TapError, match=r"tokens \(b, n, d\) from module 'layer4', found \(2, 512, 2, 2\)"):
+        Tap(make("resnet10t"), tokens=["layer4"])(images)
+    with pytest.raises(TapError, match=r"no module 'layer9'; near it: .*layer"):
+        Tap(make("resnet10t"), maps=["layer9"])
+    with pytest.raises(OptionError, match=r"sequence of module paths, found the string 'layer4'"):
+        Tap(make("resnet10t"), maps="layer4")
+
+
+def swin(classes: int = CLASSES, side: int = 64) -> nn.Module:
+    options = {"img_size": (side, side * 3 // 2), "window_size": 2, "depths": (1, 1, 1, 1)}
+    return timm.create_model("swin_tiny_patch4_window7_224", num_classes=classes, **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "shape"),
+    [
+        (lambda: swin(), "layers.3", (768, 2, 3)),
+        (lambda: nn.Sequential(swin(0), nn.Linear(768, CLASSES)), "0.layers.3", (768, 2, 3)),
+        (lambda: EmbeddingHead(swin(), 16, classes=CLASSES), "model.layers.3", (768, 2, 3)),
+        (lambda: swin(), "patch_embed", (96, 16, 24)),
+        (lambda: swin(), "patch_embed.proj", (96, 16, 24)),
+        (lambda: swin(), "layers.1.downsample.norm", (384, 8, 12)),
+        (lambda: make("tv:swin_t"), "features.1", (96, 16, 24)),
+        (lambda: make("tv:swin_t"), "permute", (768, 2, 3)),
+        (lambda: make("mambaout_femto"), "stages.1", (96, 8, 12)),
+        (lambda: make("mambaout_femto"), "stages.1.blocks.0.conv", (96, 8, 12)),
+        (lambda: make("convnext_atto"), "stages.1", (80, 8, 12)),
+        (lambda: make("convnext_atto", conv_mlp=False), "stages.1.blocks.0.mlp.fc1", (320, 8, 12)),
+        (lambda: make("maxvit_rmlp_pico_rw_256", img_size=(64, 96)), "stages.1.blocks.0.attn_block", (64, 8, 12)),
+    ],
+)
+def test_channels_come_first_whatever_the_module_works_with(
+    build: Callable[[], nn.Module], path: str, shape: tuple[int, ...]
+) -> None:
+    with torch.no_grad():
+        assert Tap(build(), maps=[path], mean=False)(torch.rand(2, 3, 64, 96)).maps[path].shape == (2, *shape)
+
+
+@pytest.mark.parametrize(("path", "last"), [("patch_embed", True), ("patch_embed.proj", False)])
+def test_where_the_shape_does_not_tell_the_module_or_its_network_does(path: str, last: bool) -> None:
+    model, seen = timm.create_model("swin_tiny_patch4_window7_224", img_size=384, depths=(1, 1, 1, 1)).eval(), []
+    model.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        found = Tap(model, maps=[path])(torch.rand(1, 3, 384, 384)).maps[path]
+    assert found.shape == (1, 96, 96, 96)
+    assert torch.equal(found, seen[0].movedim(-1, 1) if last else seen[0])
+
+
+class Adds(nn.Module):
+    """Changes what its convolution returned, without a module that says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.conv(images)
+        x += 1
+        logits: torch.Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("build", "path"),
+    [
+        (lambda: make("tv:resnet18"), "bn1"),
+        (lambda: make("tv:resnet18"), "layer1.0.bn2"),
+        (lambda: make("tv:mobilenet_v2"), "features.0.1"),
+        (lambda: make("resnet10t"), "bn1"),
+        (Adds, "conv"),
+    ],
+)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_map_is_what_the_module_returned(build: Callable[[], nn.Module], path: str, mode: Any) -> None:
+    model, seen = build(), []
+    model.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output.clone()))
+    with mode():
+        found = Tap(model, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path]
+        assert torch.equal(found, seen[0])
+
+
+def test_the_gradient_passes_through_a_map_that_is_changed_later() -> None:
+    model = Adds()
+    Tap(model, maps=["conv"])(torch.rand(2, 3, 8, 8)).maps["conv"].square().sum().backward()
+    assert model.conv.weight.grad.any()
+    assert model.fc.weight.grad is None
+
+
+def test_a_module_that_is_called_twice_is_refused() -> None:
+    message = r"module '{}' was called more than once in one forward.*name a module that is called once"
+    with pytest.raises(TapError, match=message.format("layer1.0.relu")):
+        Tap(make("tv:resnet18"), maps=["layer1.0.relu"])(torch.rand(2, 3, 64, 64))
+
+    class Twice(Plain):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images) + super().forward(images.flip(-1))
+
+    with pytest.raises(TapError, match=message.format("first")):
+        Tap(Twice(), head="first")(torch.rand(2, 3, 8, 8))
+
+
+def test_a_model_that_returns_its_maps_is_told_the_way() -> None:
+    class Functional(Plain):
+        def forward(self, images: torch.Tensor) -> Any:
+            return super().forward(images), {"feats": [self.body[0](images)]}
+
+    with pytest.raises(TapError, match=r"tensor of logits, found tuple: .* needs no Tap but a module that makes Feat"):
+        Tap(Functional(), head="first")(torch.rand(2, 3, 8, 8))
+
+
+def test_a_copy_hears_itself_only() -> None:
+    tap = Tap(sequence(), maps=["0"])
+    twin = copy.deepcopy(tap)
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.zero_()
+    assert not twin(images).maps["0"].any()
+    assert not twin(images).proxies.any()
+    assert tap(images).proxies.any()
+    assert twin.classifier is twin.model[3]
+
+
+def test_nothing_stays_after_a_call_even_after_an_error() -> None:
+    model = sequence()
+    taps = Tap(model, maps=["0"]), Tap(model, maps=["0"], tokens=["1"])
+    seen = taps[0](torch.rand(2, 3, 8, 8))
+    alive = [weakref.ref(each) for each in (seen.embedding, seen.proxies, seen.maps["0"])]
+    with pytest.raises(TapError):
+        taps[1](torch.rand(2, 3, 8, 8))
+    model(torch.rand(2, 3, 8, 8))
+    del seen
+    gc.collect()
+    assert all(each() is None for each in alive)
+    assert all(not slot.seen for tap in taps for slot in (tap._head, *tap._maps, *tap._tokens))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_equals_eager_in_values_and_gradients(backend: str) -> None:
+    tap = Tap(make("resnet10t"), maps=["layer2"], mean=[0.5] * 3, std=[0.2] * 3)
+    images = torch.rand(2, 3, 32, 32)
+    gradients = []
+    for run in (tap, torch.compile(tap, fullgraph=True, backend=backend)):
+        tap.zero_grad()
+        seen = run(images)
+        parts = (seen.embedding, seen.logits, seen.proxies, seen.proxy_logits, seen.maps["layer2"])
+        sum(each.square().mean() for each in parts).backward()
+        gradients.append([weight.grad.clone() for weight in tap.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_reach_the_rows_through_proxies_and_their_logits() -> None:
+    for part in ("proxies", "proxy_logits"):
+        tap = Tap(sequence())
+        tap(torch.rand(2, 3, 8, 8)).tensor(part, "test").sum().backward()
+        assert float(tap.classifier.weight.grad.abs().sum()) > 0
+        assert tap.model[0].weight.grad is None or not tap.model[0].weight.grad.any()
+
+
+def test_normalization_and_state_dict() -> None:
+    model = sequence()
+    tap = Tap(model, mean=[0.1, 0.2, 0.3], std=[0.5, 1.0, 2.0])
+    images = torch.rand(2, 3, 8, 8)
+    scaled = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+    torch.testing.assert_close(tap(images).logits, model(scaled))
+    assert list(tap.state_dict()) == [f"model.{name}" for name in model.state_dict()]
+    for wrong in ({"mean": [0.5]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}):
+        with pytest.raises(OptionError, match="mean and std need one value per channel"):
+            Tap(model, **wrong)
+
+
+class Stretched(nn.Module):
+    """A convolution whose map has as many rows as channels, and half as many columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 1), padding=1), nn.ReLU())
+        self.fc = nn.Linear(32, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.stem(images).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("path", ["stem", "stem.0", "stem.1"])
+def test_maps_of_convolutions_are_never_turned(path: str) -> None:
+    net, seen = Stretched(), []
+    net.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        assert torch.equal(Tap(net, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path], seen[0])
