@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from graphkd import functional
-from graphkd.conformance.table import Row, golden, markdown
+from graphkd.conformance import golden
+from graphkd.conformance.table import Row, markdown
 from graphkd.distillers.crg.graph import ChannelGraph
 from graphkd.distillers.crg.graph import GraphOptions as ChannelOptions
 from graphkd.distillers.factory import distillers

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphkd.conformance.table import golden
+from graphkd.conformance import golden
 from graphkd.conformance.table import table as conformance
 from graphkd.errors import DataError
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = [GOLDEN / f"{name}.json" for name in ("relational", "supplement", "ega")]
 RESULTS = [each for path in FILES for each in golden.read(path) if each.inputs is not None and not each.entry.why]
 NOT_OFFERED = {"lenscloth.hard_darkrank", "dist_seg", "torchdistill.logit_std_kd_T2", "mdistiller.rkd_squared"}

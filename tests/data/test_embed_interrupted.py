@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
+from graphkd.data.store import write as store_write
 from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.store.store import write as store_write
 from graphkd.errors import FileError, StoreError
 from tests.data.store.fakes import TinyTeacher, direct, fill, squares
 

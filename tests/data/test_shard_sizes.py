@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from graphkd.data.store import files
+from graphkd.data.store import format as store_format
 from graphkd.data.store.embed import Look, plan_store, usual_shard
 from graphkd.data.store.files import JSON_LIMIT, write_json
 from graphkd.data.store.format import Manifest, check_shards, largest_shard, row_bytes
 from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore, files
-from graphkd.data.store.store import format as store_format
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.errors import OptionError
 from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, fill
 

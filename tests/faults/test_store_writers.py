@@ -9,13 +9,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.data.test_store_ranks import part
 
 from graphkd.data.store.embed import Look
 from graphkd.data.store.tools import repair, verify
 from graphkd.errors import LockedError, StoreError
 from graphkd.files import one_writer
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
+from tests.data.store.test_ranks import part
 from tests.faults import jobs
 from tests.faults.launch import said
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from graphkd.data.store import files
+from graphkd.data.store import format as store_format
 from graphkd.data.store.embed import embed
 from graphkd.data.store.files import write_json
-from graphkd.data.store.store import EmbeddingStore, files
-from graphkd.data.store.store import format as store_format
+from graphkd.data.store.store import EmbeddingStore
 from graphkd.errors import StoreError
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
