@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from graphkd.errors import DataError, DistributedError, GraphKDError
 
-_LOST = (
+_LOST = ("gloo", "nccl", "connection closed by peer", "pair closure")  # theirs, where torch has no class of its own
     "gloo",
     "nccl",
     "connection closed by peer",
