@@ -9,11 +9,6 @@ import torch.distributed as dist
 from graphkd.errors import DataError, DistributedError, GraphKDError
 
 _LOST = ("gloo", "nccl", "connection closed by peer", "pair closure")  # theirs, where torch has no class of its own
-    "gloo",
-    "nccl",
-    "connection closed by peer",
-    "pair closure",
-)  # whose words these are, where torch has no class of its own
 _WRAPPED = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*?)\s*\Z", re.DOTALL)
 
 
