@@ -6,12 +6,12 @@ from torch import tensor
 from torch.testing import assert_close
 
 from graphkd import functional
+from graphkd.checks import cross_entropy, labelled
 from graphkd.distillers.dkd import DKDDistiller
 from graphkd.distillers.ega import EGADistiller
 from graphkd.distillers.gkd import GKDDistiller
 from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.errors import DataError, ShapeError
-from graphkd.labels import cross_entropy, labelled
 from graphkd.step import labelled_cross_entropy
 from tests.distiller_laws import networks, rows
 

@@ -17,6 +17,11 @@ def sample_graph(features: Features, part: str, reader: str) -> Graph:
     return Graph().add("sample", features.blended().tensor(part, reader))
 
 
+def samples(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Sample nodes of both graphs."""
+    return pair.student["sample"].x, pair.teacher["sample"].x
+
+
 def same_samples(pair: Pair, what: str) -> tuple[Tensor, Tensor]:
     """Sample nodes of both graphs, once they are known to have the same width. Raises: ShapeError."""
     student, teacher = pair.student["sample"].x, pair.teacher["sample"].x

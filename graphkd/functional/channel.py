@@ -6,8 +6,8 @@ reproduction.
 
 from functools import partial
 
+from graphkd.checks import tensor_loss
 from graphkd.errors import ShapeError
-from graphkd.functional._precision import graph_loss
 from graphkd.graphs.alignments import ALIGNMENTS, Alignment
 from graphkd.graphs.attention import ATTENTION, Attention, Masks
 from graphkd.graphs.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
@@ -18,7 +18,7 @@ from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compare
 from graphkd.typing import Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def crg_vertex(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b c h w"],
@@ -45,7 +45,7 @@ def crg_vertex(
     return VERTEX_LOSSES.resolve(loss)(student, teacher, masks).mean()
 
 
-@graph_loss
+@tensor_loss
 def crg_edge(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b c h w"],
@@ -82,7 +82,7 @@ def crg_edge(
     return ALIGNMENTS.resolve(alignment).local(ours, theirs, weight)
 
 
-@graph_loss
+@tensor_loss
 def crg_spectral(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b d h w"],

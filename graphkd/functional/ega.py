@@ -1,12 +1,11 @@
 """Embedding graph alignment: nodes against the teacher's, edges against the teacher's edges."""
 
 from graphkd import ops
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_embeddings, same_samples
+from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.typing import Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def ega(
     student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"], node_weight: float = 0.8, edge_weight: float = 0.24
 ) -> Float[Tensor, ""]:
@@ -28,7 +27,7 @@ def ega(
     return node_weight * node + edge_weight * edge
 
 
-@graph_loss
+@tensor_loss
 def ega_node(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
     r"""EGA's node term: each student node correlates with its own teacher node and with no other.
 
@@ -43,7 +42,7 @@ def ega_node(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Fl
     return ops.safe_sqrt(ops.node_sum(student, teacher, "pearson", "identity"))
 
 
-@graph_loss
+@tensor_loss
 def ega_edge(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     r"""EGA's edge term: correlations between samples, un-squared norm of their difference.
 

@@ -4,9 +4,8 @@ import torch
 from torch.nn.functional import mse_loss
 
 from graphkd import ops
+from graphkd.checks import same_logits, same_samples, same_shape, tensor_loss
 from graphkd.errors import ShapeError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_logits, same_samples, same_shape
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.pooling import to_smaller
 from graphkd.graphs.relations import cosine
@@ -15,7 +14,7 @@ from graphkd.typing import Bool, Float, Tensor
 Maps = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k h2 w2"]]
 
 
-@graph_loss
+@tensor_loss
 def irg(
     student: Float[Tensor, "b d"],
     teacher: Float[Tensor, "b e"],
@@ -62,7 +61,7 @@ def known_vertices(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"])
     return student.masked_fill(masked, 0.0), teacher.masked_fill(masked, 0.0)
 
 
-@graph_loss
+@tensor_loss
 def irg_edge(student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"]) -> Float[Tensor, ""]:
     r"""IRG's edge term: squared distances of samples, relative to the largest.
 
@@ -79,7 +78,7 @@ def irg_edge(student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"
     return MSE.local(next(edges), next(edges))
 
 
-@graph_loss
+@tensor_loss
 def irg_transformation(student_maps: Maps, teacher_maps: Maps) -> Float[Tensor, ""]:
     r"""IRG's transformation term: how far each sample moves from one layer to the next, relative to the largest.
 
@@ -110,7 +109,7 @@ def _movement(first: Tensor, second: Tensor) -> Float[Tensor, " b"]:
     return (first - second).flatten(1).square().sum(1)
 
 
-@graph_loss
+@tensor_loss
 def dsig(
     student: Float[Tensor, "n *any"],
     teacher: Float[Tensor, "n *any"],

@@ -6,15 +6,14 @@ from itertools import pairwise
 from torch.nn.functional import mse_loss
 
 from graphkd import ops
+from graphkd.checks import same_maps, same_samples, same_shape, tensor_loss
 from graphkd.errors import ShapeError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_maps, same_samples, same_shape
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def ickd(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b c h2 w2"]) -> Float[Tensor, ""]:
     r"""Inter-channel correlation: Gram matrices of an image's channels, rows of unit length.
 
@@ -33,7 +32,7 @@ def ickd(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b 
     return ops.unit_edge_sum(student, None, teacher, None) / (len(student) * student.shape[1])
 
 
-@graph_loss
+@tensor_loss
 def fsp(
     student_maps: Sequence[Float[Tensor, "b c h w"]], teacher_maps: Sequence[Float[Tensor, "b c h w"]]
 ) -> Float[Tensor, ""]:
@@ -71,7 +70,7 @@ def _flow(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b k h w"]) -> 
     return ops.gram(second, first) / first.shape[-1]
 
 
-@graph_loss
+@tensor_loss
 def nst(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b k h2 w2"]) -> Float[Tensor, ""]:
     r"""Neuron selectivity transfer: maximum mean discrepancy of the channels' activation patterns.
 
@@ -91,7 +90,7 @@ def nst(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b k
     return sum(kernels[1:], kernels[0])
 
 
-@graph_loss
+@tensor_loss
 def attention_transfer(
     student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b k h2 w2"]
 ) -> Float[Tensor, ""]:
@@ -115,7 +114,7 @@ def _attention(maps: Tensor) -> Float[Tensor, "b p"]:
     return ops.unit_rows(maps.square().mean(1).flatten(1))
 
 
-@graph_loss
+@tensor_loss
 def fitnet(student_maps: Float[Tensor, "b *any"], teacher_maps: Float[Tensor, "b *any"]) -> Float[Tensor, ""]:
     r"""FitNet's hint: the mean squared difference of two features of any one shape.
 

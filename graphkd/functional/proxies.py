@@ -3,9 +3,8 @@
 import torch
 from graphkd_kernels.diagonal import diagonal
 
+from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.errors import MissingFeatureError, OptionError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_embeddings, same_samples
 from graphkd.graphs.alignments import FROBENIUS, RMS, Alignment
 from graphkd.graphs.nodes import unmasked
 from graphkd.graphs.relations import pearson
@@ -13,7 +12,7 @@ from graphkd.registry import unknown
 from graphkd.typing import Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def prg_node(
     student: Float[Tensor, "b d"],
     teacher: Float[Tensor, "b d"],
@@ -52,7 +51,7 @@ def prg_node(
     raise unknown("node target", target, ["diagonal", "identity", "teacher_gram"])
 
 
-@graph_loss
+@tensor_loss
 def prg_edge(
     student: Float[Tensor, "b d"],
     teacher: Float[Tensor, "b e"],

@@ -6,9 +6,8 @@ import torch
 from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
+from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.errors import OptionError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_embeddings, same_samples
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
@@ -17,7 +16,7 @@ _PKT_EPS = 1e-7
 _LEAST_DEGREE = 0.1
 
 
-@graph_loss
+@tensor_loss
 def rkd_distance(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     r"""Relational KD of pairs: distances, relative to their mean.
 
@@ -38,7 +37,7 @@ def rkd_distance(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -
     return ops.rkd_distance(student, teacher)
 
 
-@graph_loss
+@tensor_loss
 def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     r"""Relational KD of triplets: the angle at every sample between every two others.
 
@@ -59,7 +58,7 @@ def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> F
     return ops.rkd_angle(student, teacher) / len(student) ** 3
 
 
-@graph_loss
+@tensor_loss
 def similarity_preserving(student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"]) -> Float[Tensor, ""]:
     r"""Similarity-preserving KD: Gram matrices with rows of unit length.
 
@@ -78,7 +77,7 @@ def similarity_preserving(student: Float[Tensor, "b *any"], teacher: Float[Tenso
     return ops.unit_edge_sum(student.flatten(1), None, teacher.flatten(1), None) / len(student) ** 2
 
 
-@graph_loss
+@tensor_loss
 def pkt(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     r"""Probabilistic knowledge transfer: each sample's similarities as a distribution over the batch.
 
@@ -112,7 +111,7 @@ def pkt_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return torch.where(length == 0, 0.0, x / (length + _PKT_EPS))
 
 
-@graph_loss
+@tensor_loss
 def correlation_congruence(
     student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"], gamma: float = 0.4, order: int = 2
 ) -> Float[Tensor, ""]:
@@ -145,7 +144,7 @@ def taylor_kernel(cosines: Float[Tensor, "n m"], gamma: float = 0.4, order: int 
     return exp(-2 * gamma) * torch.stack(series).sum(0)
 
 
-@graph_loss
+@tensor_loss
 def correlation_congruence_adjacent(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
     r"""Correlation congruence as RepDistiller codes it: it depends on the order of the batch, and is not the paper's.
 
@@ -166,7 +165,7 @@ def correlation_congruence_adjacent(student: Float[Tensor, "b d"], teacher: Floa
     return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
 
 
-@graph_loss
+@tensor_loss
 def gkd(
     student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"], power: int = 1, neighbors: int | None = None
 ) -> Float[Tensor, ""]:

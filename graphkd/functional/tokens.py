@@ -3,14 +3,13 @@
 import torch
 
 from graphkd import ops
+from graphkd.checks import same_embeddings, same_samples, same_shape, tensor_loss
 from graphkd.errors import OptionError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_embeddings, same_samples, same_shape
 from graphkd.graphs.alignments import MSE
 from graphkd.typing import Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def trg(
     student: Float[Tensor, "b n d"],
     teacher: Float[Tensor, "b n e"],
@@ -46,7 +45,7 @@ def trg(
     return loss
 
 
-@graph_loss
+@tensor_loss
 def trg_inner(student: Float[Tensor, "b n d"], teacher: Float[Tensor, "b n e"]) -> Float[Tensor, ""]:
     r"""TRG inside an image: attention-like maps, :math:`\mathrm{MSE}` of :math:`\mathrm{softmax}(F F^\top / \sqrt d)`.
 
@@ -60,7 +59,7 @@ def trg_inner(student: Float[Tensor, "b n d"], teacher: Float[Tensor, "b n e"]) 
     return MSE.local(next(relations), next(relations))
 
 
-@graph_loss
+@tensor_loss
 def trg_local(
     student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], neighbors: int = 8, reverse: bool = False
 ) -> Float[Tensor, ""]:
@@ -94,7 +93,7 @@ def _nearest(x: Float[Tensor, "n d"], k: int) -> Float[Tensor, "n n"]:
     return torch.where(kept, (-squares / (2 * x.shape[1])).exp(), 0.0)
 
 
-@graph_loss
+@tensor_loss
 def trg_global(
     student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"], temperature: float = 0.1
 ) -> Float[Tensor, ""]:

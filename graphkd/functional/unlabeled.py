@@ -8,14 +8,13 @@ import torch
 from graphkd_kernels.reference.rows import expectation
 
 from graphkd import ops
+from graphkd.checks import same_embeddings, same_logits, same_samples, same_shape, tensor_loss
 from graphkd.errors import OptionError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_embeddings, same_logits, same_samples, same_shape
 from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def explicit_features(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
     r"""EIKD's explicit term: the squared distance of the embeddings, which the distiller scales to unit length first.
 
@@ -30,7 +29,7 @@ def explicit_features(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d
     return (student - teacher).square().sum(-1).mean()
 
 
-@graph_loss
+@tensor_loss
 def implicit_relations(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     r"""EIKD's implicit term: the squared distance of each sample's cosines with all samples, rows of unit length.
 
@@ -48,7 +47,7 @@ def implicit_relations(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b 
     return (ours - theirs).square().sum(-1).mean()
 
 
-@graph_loss
+@tensor_loss
 def class_dropped_kd(
     student_logits: Float[Tensor, "b c"],
     teacher_logits: Float[Tensor, "b c"],
