@@ -1,14 +1,11 @@
 """Losses of relations between the samples of a batch: RKD, SP, PKT, CC, IRG, GKD."""
 
-from math import exp, factorial
-
 import torch
 from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
-from graphkd.checks import same_embeddings, same_samples, tensor_loss
+from graphkd.checks import same_samples, tensor_loss
 from graphkd.errors import OptionError
-from graphkd.graphs.alignments import MSE
 from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
@@ -59,25 +56,6 @@ def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> F
 
 
 @tensor_loss
-def similarity_preserving(student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"]) -> Float[Tensor, ""]:
-    r"""Similarity-preserving KD: Gram matrices with rows of unit length.
-
-    .. math:: L = \frac{1}{N^2} \lVert \hat G^S - \hat G^T \rVert_F^2, \qquad G = F F^\top
-
-    Paper: Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, eqs. 2-4;
-    HobbitLong/RepDistiller@b84f547.
-    Args:
-        student, teacher: maps or embeddings, flattened here; the widths may differ.
-    Shapes: (b, ...), (b, ...) -> scalar.
-    Raises: ShapeError for other samples.
-    Example: ``similarity_preserving(2 * x, x)`` is 0.
-    Differs from the official code: the teacher gets no gradient, the result is a scalar, a zero row stays zero.
-    """
-    same_samples(student, teacher)
-    return ops.unit_edge_sum(student.flatten(1), None, teacher.flatten(1), None) / len(student) ** 2
-
-
-@tensor_loss
 def pkt(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     r"""Probabilistic knowledge transfer: each sample's similarities as a distribution over the batch.
 
@@ -109,60 +87,6 @@ def pkt_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows divided by their length + 1e-7, as PKT has it; a zero row stays zero, without gradient."""
     length = ops.safe_sqrt(x.square().sum(-1, keepdim=True))
     return torch.where(length == 0, 0.0, x / (length + _PKT_EPS))
-
-
-@tensor_loss
-def correlation_congruence(
-    student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"], gamma: float = 0.4, order: int = 2
-) -> Float[Tensor, ""]:
-    r"""Correlation congruence, as in the paper: Gaussian kernel matrices, by their Taylor series.
-
-    .. math:: L = \mathrm{mean}_{ij} (K^S_{ij} - K^T_{ij})^2, \qquad
-              K = e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} \cos(f_i, f_j)^p
-
-    Paper: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, eqs. 6-10;
-    AberHu/Knowledge-Distillation-Zoo@65470c8.
-    Args:
-        student, teacher: embeddings; the widths may differ.
-        gamma: inverse squared width of the kernel, > 0; default 0.4.
-        order: last power P of the series, >= 1; default 2.
-    Shapes: (b, d), (b, e) -> scalar.
-    Raises: ShapeError for other samples, OptionError for gamma <= 0 or order < 1.
-    Example: ``correlation_congruence(2 * x, x)`` is 0.
-    """
-    same_samples(student, teacher, 2)
-    if gamma <= 0 or order < 1:
-        raise OptionError(f"the kernel needs gamma > 0 and order >= 1, found {gamma} and {order}")
-    return MSE.local(
-        taylor_kernel(cosine(student, student), gamma, order), taylor_kernel(cosine(teacher, teacher), gamma, order)
-    )
-
-
-def taylor_kernel(cosines: Float[Tensor, "n m"], gamma: float = 0.4, order: int = 2) -> Float[Tensor, "n m"]:
-    """Gaussian kernel of unit rows from their cosines, by its Taylor series to ``order`` (correlation congruence)."""
-    series = [(2 * gamma) ** p / factorial(p) * cosines**p for p in range(order + 1)]
-    return exp(-2 * gamma) * torch.stack(series).sum(0)
-
-
-@tensor_loss
-def correlation_congruence_adjacent(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    r"""Correlation congruence as RepDistiller codes it: it depends on the order of the batch, and is not the paper's.
-
-    .. math:: L = \mathrm{mean}_{i < N} \sum_k \delta_{ik} \delta_{i+1,k}, \qquad \delta = |f^S - f^T|
-
-    Source: HobbitLong/RepDistiller@b84f547.
-    Args:
-        student, teacher: embeddings in one space (there of width 128).
-    Shapes: (b, d) twice -> scalar.
-    Raises: ShapeError for other samples or widths.
-    Example: ``correlation_congruence_adjacent(x, x)`` is 0.
-    Differs from the official code: one sample gives 0 (there NaN), and the teacher gets no gradient. RepDistiller
-    trains a linear layer on each side by this loss, the teacher's too, as ``CCDistiller(form="adjacent",
-    embed_dim=128)`` does.
-    """
-    same_embeddings(student, teacher)
-    delta = (student - teacher).abs()
-    return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
 
 
 @tensor_loss
