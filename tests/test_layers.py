@@ -14,7 +14,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "features losses",
     "labels",
     "ops",
-    "distributed ring",
+    "distributed",
     "graphs",
     "functional conformance",
     "models",

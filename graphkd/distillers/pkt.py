@@ -10,7 +10,6 @@ from graphkd.functional.samples import pkt_divergence, pkt_rows
 from graphkd.graphs.align import edge_nodes
 from graphkd.graphs.alignments import MSE, Alignment
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.passing import align_passing
 from graphkd.typing import Float, Side, Tensor
 
 DIVERGENCE: Final = Alignment("pkt", pkt_divergence, MSE.outer)
@@ -57,8 +56,5 @@ class PKTDistiller(Distiller):
 
 def _divergence(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
-    passing = align_passing(student, teacher, DIVERGENCE)
-    if passing is not None:
-        return passing
     value = ops.edge_pkt(*edge_nodes(student, teacher))
     return DIVERGENCE.reduce(value, *student.shape)

@@ -1,6 +1,5 @@
 """Relational knowledge distillation: distances of pairs and angles of triplets of samples."""
 
-from dataclasses import replace
 from typing import ClassVar, Final, final
 
 import torch
@@ -12,7 +11,6 @@ from graphkd.features import Features
 from graphkd.graphs.alignments import HUBER
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.passing import align_passing
 from graphkd.graphs.relations import ExceptItself
 from graphkd.typing import Float, Side, Tensor
 
@@ -61,17 +59,12 @@ def _distance(pair: Pair) -> Float[Tensor, ""]:
     student, teacher = (graph.edges("sample", "euclidean", "sample") for graph in (pair.student, pair.teacher))
     if distributed.world_size() == 1:
         return ops.rkd_distance(student.source, teacher.source)
-    ours, theirs = (replace(each, relation=ExceptItself(_apart, 0.0)) for each in (student, teacher))
-    passing = align_passing(ours, theirs, HUBER)
-    return HUBER(_relative(student), _relative(teacher)) if passing is None else passing
+    return HUBER(_relative(student), _relative(teacher))
 
 
 def _apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """Distances of different samples, at least 1e-6."""
     return ops.squared_distances(x, y).clamp_min(_LEAST).sqrt()
-
-
-_apart.pairwise = True  # type: ignore[attr-defined]
 
 
 def _relative(edges: Edges) -> Float[Tensor, "n m"]:

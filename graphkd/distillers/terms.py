@@ -4,18 +4,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from graphkd import distributed, ops
 from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.distributed import grams
 from graphkd.graphs.align import NodeKernel, align, align_nodes
 from graphkd.graphs.alignments import ALIGNMENTS, Alignment
 from graphkd.graphs.graph import EdgeType
-from graphkd.graphs.relations import RELATIONS, Relation, is_pairwise, name_of
+from graphkd.graphs.relations import RELATIONS, Relation, itself, name_of
 from graphkd.registry import Registry
-from graphkd.ring.pairs import Pairs, itself
-from graphkd.ring.travel import Rows
 from graphkd.typing import Float, Tensor
 
 
@@ -88,8 +84,6 @@ class MatrixTarget(NodeTerm):
         assert callable(self.relation)
         student, teacher = self.nodes(pair)
         across = self._across_ranks(pair, student, teacher)
-        if across is None:
-            across = self._passing(pair, student, teacher)
         if across is not None:
             return across
         sizes, first = list(pair.sizes), distributed.first_row(pair.sizes)
@@ -99,7 +93,7 @@ class MatrixTarget(NodeTerm):
             return distributed.gather(teacher, sizes)
 
         def target() -> Tensor:
-            return self.target(teacher, teachers() if self.of_teachers else everyone, first, 0)
+            return self.target(teacher, teachers() if self.of_teachers else everyone, first)
 
         fused = NodeKernel(name_of(self.relation), self.kernel, first, teachers)
         return align_nodes(everyone, teacher, self.relation, self.alignment, target, fused)
@@ -113,32 +107,14 @@ class MatrixTarget(NodeTerm):
         value = grams.nodes(student, teacher, name_of(self.relation), self.kernel, rows)
         return None if value is None else self.alignment.outer(value, value.new_tensor(float(rows)), rows)
 
-    def _passing(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
-        assert isinstance(self.alignment, Alignment)
-        assert callable(self.relation)
-        relation, total = self.relation, self.alignment.passes
-        if total is None or not is_pairwise(relation):
-            return None
-        if not distributed.too_large_to_gather(pair.sizes, student, teacher):
-            return None
-
-        def values(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
-            return relation(own[0], theirs[0]), self.target(own[0], theirs[-1], first, start)
-
-        travelling = (student, teacher) if self.of_teachers else (student,)
-        pairs = Pairs((teacher,), travelling, pair.sizes, values, distributed.first_row(pair.sizes))
-        return self.alignment.reduce(total(pairs), len(teacher), pairs.targets)
-
     @abstractmethod
-    def target(
-        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
-    ) -> Float[Tensor, "r m"]:
+    def target(self, teacher: Float[Tensor, "n d"], others: Float[Tensor, "m d"], first: int) -> Float[Tensor, "n m"]:
         """What N should be.
 
         Args:
-            teacher: some of the teacher's nodes.
+            teacher: this rank's.
             others: nodes that they are related to: the teacher's where :attr:`of_teachers`, else the student's.
-            first, start: place of the first of either among the samples of all ranks.
+            first: place of the first teacher's node among the samples of all ranks.
         """
 
 
@@ -148,11 +124,9 @@ class IdentityNodes(MatrixTarget):
 
     kernel: ClassVar[str] = "identity"
 
-    def target(
-        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
-    ) -> Float[Tensor, "r m"]:
+    def target(self, teacher: Float[Tensor, "n d"], others: Float[Tensor, "m d"], first: int) -> Float[Tensor, "n m"]:
         """These rows and columns of the identity."""
-        return itself(teacher, others, first, start).to(teacher.dtype)
+        return itself(teacher, others, first).to(teacher.dtype)
 
 
 @NODE_TARGETS.register("teacher_gram")
@@ -162,9 +136,7 @@ class TeacherGramNodes(MatrixTarget):
     kernel: ClassVar[str] = "gram"
     of_teachers: ClassVar[bool] = True
 
-    def target(
-        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
-    ) -> Float[Tensor, "r m"]:
+    def target(self, teacher: Float[Tensor, "n d"], others: Float[Tensor, "m d"], first: int) -> Float[Tensor, "n m"]:
         """The teacher's own relations."""
         assert callable(self.relation)
         return self.relation(teacher, others)
@@ -214,25 +186,10 @@ class EdgesAndIdentity:
         if sums is not None:
             count = sums.new_tensor(float(rows))
             return self.alignment.outer(sums[0], count, rows), self.alignment.outer(sums[1], count, rows)
-        if distributed.too_large_to_gather(pair.sizes, student, teacher):
-            edge, node = self._passing(student, teacher, pair.sizes)
-            return self._reduced(edge, node, len(student), rows)
         xs, xt = (distributed.gather(x, list(pair.sizes)) for x in (student, teacher))
         edge = ops.edge_sum(student, xs, teacher, xt, self.relation)
         node = ops.node_sum(xs, teacher, self.relation, offset=distributed.first_row(pair.sizes))
         return self._reduced(edge, node, len(student), rows)
-
-    def _passing(self, student: Tensor, teacher: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-        def sums(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
-            edge = ops.edge_sum(own[0], theirs[0], own[1], theirs[1], self.relation)
-            relations = ops.similarity(own[1], theirs[0], self.relation)
-            node = (relations - itself(own[1], theirs[0], first, start).to(relations.dtype)).square().sum()
-            return (torch.stack([edge, node]).unsqueeze(0),)
-
-        nodes = student, teacher
-        # Gram matrices would have been fewer bytes but for N < D: then a block of pairs is smaller than one of nodes.
-        pairs = Pairs(nodes, nodes, sizes, sums, distributed.first_row(sizes), whole=True)
-        return pairs.sum(lambda both: both).sum(0).unbind()
 
     def _reduced(self, edge: Tensor, node: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         return self.alignment.reduce(edge, rows, columns), self.alignment.reduce(node, rows, columns)

@@ -80,9 +80,6 @@ def pkt_divergence(student: Float[Tensor, "n m"], teacher: Float[Tensor, "n m"])
     return teacher * ((teacher + _PKT_EPS) / (student + _PKT_EPS)).log()
 
 
-pkt_divergence.pairwise = True  # type: ignore[attr-defined]
-
-
 def pkt_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows divided by their length + 1e-7, as PKT has it; a zero row stays zero, without gradient."""
     length = ops.safe_sqrt(x.square().sum(-1, keepdim=True))

@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from graphkd.distributed import grams
 from graphkd.errors import ShapeError
 from graphkd.graphs.comparable import AlignmentLike, EdgesLike
-from graphkd.graphs.passing import align_passing
 from graphkd.ops import INNER, RELATIONS, edge_kl, edge_sum, node_sum, row_map, same_width, unit_edge_sum
 from graphkd.typing import Float, Tensor
 
@@ -40,8 +39,6 @@ def align(student: EdgesLike, teacher: EdgesLike, alignment: AlignmentLike) -> F
             "both graphs need the same nodes in the same order"
         )
     across = _across_ranks(student, teacher, alignment)
-    if across is None:
-        across = align_passing(student, teacher, alignment)
     if across is not None:
         return across
     name, *numbers = alignment.kernel or ("",)

@@ -16,7 +16,6 @@ from torch.nn.functional import smooth_l1_loss
 from graphkd import distributed, ops
 from graphkd.errors import OptionError, ShapeError
 from graphkd.registry import Registry
-from graphkd.ring import forms
 from graphkd.typing import Float, Tensor
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
@@ -74,19 +73,6 @@ class Alignment:
         named: tuple[Any, ...] = getattr(self.penalty, "kernel", ())
         return KERNELS.get(self.penalty, named)
 
-    @property
-    def passes(self) -> forms.RowSums | None:
-        """The sum of penalties of edges whose targets pass by in blocks; ``None`` for a penalty that needs whole rows.
-
-        A penalty of single entries says so by an attribute ``pairwise``.
-        """
-        if not self.sums:
-            return None
-        if getattr(self.penalty, "pairwise", False):
-            return forms.entries(self.penalty)
-        found: forms.RowSums | None = getattr(self.penalty, "passes", PASSES.get(self.penalty))
-        return found
-
     def local_sum(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
     ) -> Float[Tensor, ""]:
@@ -142,15 +128,6 @@ def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
 KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",), ops.row_kl: ("kl", 1.0)}
 """Penalty -> the name that ``FUSED`` knows it by, and its numbers."""
 
-PASSES: dict[Penalty, forms.RowSums] = {
-    _square: forms.entries(_square),
-    _huber: forms.entries(_huber),
-    ops.row_kl: forms.row_kl(1.0),
-    _row_decorrelation: forms.row_decorrelation,
-    _soft_cross_entropy: forms.cross_entropy,
-}
-"""Penalty -> its sum over edges whose targets pass by in blocks."""
-
 ALIGNMENTS: Registry[Alignment] = Registry("alignment")
 
 
@@ -186,11 +163,6 @@ class _TemperedKL:
     def kernel(self) -> tuple[Any, ...]:
         """Its name among fused forms, and the temperature."""
         return "kl", self.temperature
-
-    @property
-    def passes(self) -> forms.RowSums:
-        """Its sum over edges whose targets pass by in blocks."""
-        return forms.row_kl(self.temperature)
 
     def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
         return ops.row_kl(student, teacher, self.temperature)

@@ -12,8 +12,7 @@ from graphkd import ops
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"backend", "edge_nodes", "positive_temperature", "same_width"}  # of ops, but no operations
-TOOLS |= {"align_passing"}  # of several processes: tests/distributed, benchmarks/ring_memory.py
+TOOLS = {"backend", "check_known", "check_nodes", "positive_temperature", "row_map", "same_width"}  # no operations
 DOORS = {
     name
     for name, each in vars(ops).items()
