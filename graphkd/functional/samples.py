@@ -3,87 +3,12 @@
 import torch
 from graphkd_kernels.diagonal import diagonal
 
-from graphkd import ops
 from graphkd.checks import same_samples, tensor_loss
 from graphkd.errors import OptionError
 from graphkd.graphs.relations import cosine
 from graphkd.typing import Bool, Float, Tensor
 
-_PKT_EPS = 1e-7
 _LEAST_DEGREE = 0.1
-
-
-@tensor_loss
-def rkd_distance(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
-    r"""Relational KD of pairs: distances, relative to their mean.
-
-    .. math:: L = \frac{1}{N^2} \sum_{ij} \ell(d^S_{ij} / \mu^S - d^T_{ij} / \mu^T), \qquad
-              d_{ij} = \lVert f_i - f_j \rVert
-
-    with :math:`\ell` the smooth-L1 function and :math:`\mu` the mean distance of the pairs.
-
-    Paper: Park et al., "Relational Knowledge Distillation", CVPR 2019, eqs. 5-7; lenscloth/RKD@0a6c3c0.
-    Args:
-        student, teacher: embeddings; the widths may differ.
-    Shapes: (b, d), (b, e) -> scalar.
-    Raises: ShapeError for other samples.
-    Example: ``rkd_distance(2 * x, x)`` is 0.
-    Differs from the official code: one sample gives 0 (there NaN), equal rows give no gradient (there up to 1e7).
-    """
-    same_samples(student, teacher, 2)
-    return ops.rkd_distance(student, teacher)
-
-
-@tensor_loss
-def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
-    r"""Relational KD of triplets: the angle at every sample between every two others.
-
-    .. math:: L = \frac{1}{N^3} \sum_{ijk} \ell(a^S_{ijk} - a^T_{ijk}), \qquad
-              a_{ijk} = \frac{\langle f_j - f_i, f_k - f_i \rangle}{\lVert f_j - f_i \rVert \lVert f_k - f_i \rVert}
-                      = \frac{d_{ij}^2 + d_{ik}^2 - d_{jk}^2}{2 d_{ij} d_{ik}}
-
-    Paper: Park et al., "Relational Knowledge Distillation", CVPR 2019, eqs. 8-9; lenscloth/RKD@0a6c3c0.
-    Args:
-        student, teacher: embeddings; the widths may differ.
-    Shapes: (b, d), (b, e) -> scalar. Costs b^2 d + b^3, memory of a block of b^3.
-    Raises: ShapeError for other samples.
-    Example: ``rkd_angle(2 * x + 1, x)`` is 0.
-    Differs from the official code: computed from distances, not from b^2 x d differences; angles at equal samples are
-    0 without gradient.
-    """
-    same_samples(student, teacher, 2)
-    return ops.rkd_angle(student, teacher) / len(student) ** 3
-
-
-@tensor_loss
-def pkt(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
-    r"""Probabilistic knowledge transfer: each sample's similarities as a distribution over the batch.
-
-    .. math:: L = \frac{1}{N^2} \sum_{ij} P^T_{ij} \log \frac{P^T_{ij} + \epsilon}{P^S_{ij} + \epsilon}, \qquad
-              P_{ij} = \frac{1 + \cos(f_i, f_j)}{\sum_k 1 + \cos(f_i, f_k)}, \quad \epsilon = 10^{-7}
-
-    Paper: Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, eqs. 3-8;
-    HobbitLong/RepDistiller@b84f547.
-    Args:
-        student, teacher: embeddings; the widths may differ.
-    Shapes: (b, d), (b, e) -> scalar.
-    Raises: ShapeError for other samples.
-    Example: ``pkt(2 * x, x)`` is 0 up to the eps.
-    Differs from the official code: a zero row gets no gradient, and a NaN is not replaced by 0.
-    """
-    same_samples(student, teacher, 2)
-    return ops.edge_pkt(student, None, teacher, None) / len(student) ** 2
-
-
-def pkt_divergence(student: Float[Tensor, "n m"], teacher: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """PKT's penalty of each entry of two matrices of conditional probabilities."""
-    return teacher * ((teacher + _PKT_EPS) / (student + _PKT_EPS)).log()
-
-
-def pkt_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Rows divided by their length + 1e-7, as PKT has it; a zero row stays zero, without gradient."""
-    length = ops.safe_sqrt(x.square().sum(-1, keepdim=True))
-    return torch.where(length == 0, 0.0, x / (length + _PKT_EPS))
 
 
 @tensor_loss

@@ -40,5 +40,7 @@ def test_bad_input_is_named():
         CCDistiller(6, 8, gamma=0.0)
     with pytest.raises(UnknownNameError, match="unknown form of CC 'kernels'; did you mean 'kernel'"):
         CCDistiller(6, 8, form="kernels")
-    with pytest.raises(ShapeError, match=r"student embeddings \(4, 6\) and teacher embeddings \(4, 8\) differ: project"):
+    with pytest.raises(
+        ShapeError, match=r"student embeddings \(4, 6\) and teacher embeddings \(4, 8\) differ: project"
+    ):
         CCDistiller(6, 8, form="adjacent")(student, teacher)

@@ -82,7 +82,7 @@ def test_numbers_of_maps():
         F.fsp([x], [x, x])
     with pytest.raises(ShapeError, match="IRG compares two maps, found 3 of the student"):
         F.irg(x.flatten(1), x.flatten(1), (x, x, x), (x, x, x))
-    with pytest.raises(ShapeError, match="as many channels as the shallower, or twice as many"):
+    with pytest.raises(ShapeError, match="found 4 and 3: choose maps whose channels divide"):
         F.irg_transformation((x, torch.zeros(2, 4, 4, 4)), (x, x))
 
 
