@@ -14,7 +14,6 @@ from torch.nn import functional
 from graphkd import distributed
 from graphkd.errors import ArgumentTypeError, DataError, ShapeError
 from graphkd.features import Features, as_compute, ordinary
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Int, Tensor
 
 P = ParamSpec("P")
@@ -169,15 +168,14 @@ def same_embeddings(student: Tensor, teacher: Tensor) -> None:
     same_shape(student, teacher, "embeddings", f"project the student to width {teacher.shape[-1]}")
 
 
-def same_maps(student: Tensor, teacher: Tensor, channels: bool = False) -> tuple[Tensor, Tensor]:
-    """Maps (b, c, h, w) of the same samples, the larger pooled to the smaller; ``channels``: equal ones are needed."""
+def same_maps(student: Tensor, teacher: Tensor, channels: bool = False) -> None:
+    """Maps (b, c, h, w) of the same samples; ``channels``: of equal channels."""
     same_samples(student, teacher, 4)
     if channels and student.shape[1] != teacher.shape[1]:
         raise ShapeError(
             f"student maps {_show(student)} and teacher maps {_show(teacher)} differ in channels: "
             f"adapt the student by a 1x1 convolution to {teacher.shape[1]} channels"
         )
-    return to_smaller(student, teacher)
 
 
 def _show(tensor: Tensor) -> str:

@@ -11,6 +11,7 @@ from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.graph import Graph
+from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -30,7 +31,8 @@ def attention_transfer(
     Raises: ShapeError for other samples.
     Example: ``attention_transfer(2 * maps, maps)`` is 0.
     """
-    student, teacher = same_maps(student_maps, teacher_maps)
+    same_maps(student_maps, teacher_maps)
+    student, teacher = to_smaller(student_maps, teacher_maps)
     return MSE(_attention(student, 2), _attention(teacher, 2))
 
 

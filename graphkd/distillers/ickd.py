@@ -13,6 +13,7 @@ from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.alignments import ROW_SQUARES
 from graphkd.graphs.graph import Graph
+from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -31,7 +32,8 @@ def ickd(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b 
     Example: ``ickd(2 * maps, maps)`` is 0.
     Differs from the official code: its 1x1 convolution on the student is the caller's; maps of other sizes are pooled.
     """
-    student, teacher = same_maps(student_maps, teacher_maps, channels=True)
+    same_maps(student_maps, teacher_maps, channels=True)
+    student, teacher = to_smaller(student_maps, teacher_maps)
     return align_within(student.flatten(2), teacher.flatten(2), "gram", ROW_SQUARES, "unit")
 
 

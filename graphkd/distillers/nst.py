@@ -11,6 +11,7 @@ from graphkd.distillers.parts import EachNodeType, channel_graph, maps_of, match
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
+from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -28,7 +29,8 @@ def nst(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b k
     Raises: ShapeError for other samples.
     Example: ``nst(maps, maps.flip(1))`` is 0: the order of channels does not matter.
     """
-    student, teacher = same_maps(student_maps, teacher_maps)
+    same_maps(student_maps, teacher_maps)
+    student, teacher = to_smaller(student_maps, teacher_maps)
     return _discrepancy(ops.unit_rows(student.flatten(2)), ops.unit_rows(teacher.flatten(2)))
 
 

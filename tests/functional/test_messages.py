@@ -90,7 +90,7 @@ def test_numbers_of_maps():
     ("call", "message"),
     [
         (lambda x: F.correlation_congruence(x, x, gamma=0), "gamma > 0 and order >= 1, found 0 and 2"),
-        (lambda x: F.gkd(x, x, power=0), "power and neighbors are >= 1, found 0 and None"),
+        (lambda x: F.gkd(x, x, power=0), "power and neighbors are whole numbers >= 1, found 0 and None"),
         (lambda x: F.trg_local(x, x, neighbors=0), "neighbors is >= 1, found 0"),
         (lambda x: F.trg_global(x, x, temperature=-1), "temperature of a softmax is > 0, found -1"),
     ],
