@@ -7,7 +7,7 @@ from torch import nn
 
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
 from graphkd.distillers.spectral_norm import SpectralNorm
-from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, IdentityNodes
+from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, NodeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment, kl
@@ -123,7 +123,7 @@ class EGADistiller(Distiller):
         if both and norm.kernel == ("square",):
             shared = EdgesAndIdentity("sample", "pearson", norm)
             return shared.edge, shared.node
-        return EdgeTerm(("sample", "pearson", "sample"), norm), IdentityNodes("sample", "pearson", norm)
+        return EdgeTerm(("sample", "pearson", "sample"), norm), NodeTerm("sample", "identity", "pearson", norm)
 
     @staticmethod
     def _projector(classifier_on: str | None, student_dim: int, width: int) -> nn.Module:

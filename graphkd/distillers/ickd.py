@@ -1,7 +1,7 @@
 """Inter-channel correlation: the channels of a map relate to each other as the teacher's do."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -12,12 +12,9 @@ from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.align import align
-from graphkd.graphs.alignments import KL, MSE, Alignment
+from graphkd.graphs.alignments import ROW_SQUARES
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
-
-SQUARES_OF_ROWS: Final = Alignment("squares_of_rows", MSE.penalty, KL.outer)
-"""Squared distance of corresponding rows, mean over rows: the Frobenius norm squared over C and the batch."""
 
 
 @final
@@ -73,5 +70,5 @@ class ICKDDistiller(Distiller):
 
 def _correlation(pair: Pair) -> Float[Tensor, ""]:
     types = pair.student.edge_types
-    terms = [align(pair.student.edges(*each), pair.teacher.edges(*each), SQUARES_OF_ROWS) for each in types]
+    terms = [align(pair.student.edges(*each), pair.teacher.edges(*each), ROW_SQUARES) for each in types]
     return torch.stack(terms).sum()

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from graphkd_kernels.reference.rows import expectation
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -11,6 +10,7 @@ from graphkd import distributed
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.labels import labelled
+from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Tensor
 

@@ -1,7 +1,6 @@
 """Losses of logits: KD, DKD, DIST, and the similarities of a CLIP."""
 
 import torch
-from graphkd_kernels.reference.rows import expectation
 from torch.nn.functional import logsigmoid
 
 from graphkd import ops
@@ -11,6 +10,7 @@ from graphkd.functional._shapes import same_logits, same_samples, same_shape
 from graphkd.graphs.alignments import CROSS_ENTROPY, KL
 from graphkd.graphs.relations import cosine
 from graphkd.labels import labelled, only_counted
+from graphkd.ops import expectation
 from graphkd.typing import Float, Int, Tensor
 
 _DIST_EPS = 1e-8

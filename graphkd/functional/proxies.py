@@ -1,7 +1,6 @@
 """PRG's terms: samples against the teacher's samples, and their edges to class proxies."""
 
 import torch
-from graphkd_kernels.diagonal import diagonal
 
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.functional._precision import graph_loss
@@ -9,6 +8,7 @@ from graphkd.functional._shapes import same_embeddings, same_samples
 from graphkd.graphs.alignments import FROBENIUS, RMS, Alignment
 from graphkd.graphs.nodes import unmasked
 from graphkd.graphs.relations import pearson
+from graphkd.ops import diagonal
 from graphkd.registry import unknown
 from graphkd.typing import Float, Tensor
 

@@ -3,7 +3,6 @@
 from math import exp, factorial
 
 import torch
-from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.errors import OptionError
@@ -11,6 +10,7 @@ from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_samples
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.relations import cosine
+from graphkd.ops import diagonal
 from graphkd.typing import Bool, Float, Tensor
 
 _PKT_EPS = 1e-7

@@ -5,13 +5,13 @@ EIKD-style: reconstructed from the abstract and the DFND protocol; not a reprodu
 """
 
 import torch
-from graphkd_kernels.reference.rows import expectation
 
 from graphkd import ops
 from graphkd.errors import OptionError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_embeddings, same_logits, same_samples, same_shape
 from graphkd.graphs.relations import cosine
+from graphkd.ops import expectation
 from graphkd.typing import Bool, Float, Tensor
 
 

@@ -1,6 +1,7 @@
 r"""Channels of a feature map as nodes: how two maps are brought together, what a node is, how nodes are related."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from graphkd import distributed, ops
 from graphkd.errors import OptionError, ShapeError
-from graphkd.graphs.alignments import ALIGNMENTS, MSE, Alignment
+from graphkd.graphs.alignments import ALIGNMENTS, MSE
 from graphkd.graphs.attention import Masks
 from graphkd.graphs.edges import NORMALISERS, Normalise
 from graphkd.graphs.pooling import pooled, to_smaller
@@ -164,7 +165,7 @@ def _over_graphs(value: Tensor, rows: Tensor, columns: int) -> Tensor:
     return value * columns / rows
 
 
-GRAPH_SQUARES = Alignment("graph_squares", MSE.penalty, _over_graphs)
+GRAPH_SQUARES = replace(MSE, name="graph_squares", outer=_over_graphs)
 """Squared difference summed over each graph of C x C entries, mean over graphs (FGD's way of reducing)."""
 ALIGNMENTS.register("graph_squares")(GRAPH_SQUARES)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.errors import OptionError, ShapeError
+from graphkd.ops import diagonal
 from graphkd.registry import Registry
 from graphkd.typing import Bool, Float, Tensor
 

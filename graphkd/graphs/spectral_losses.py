@@ -24,12 +24,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
-from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.errors import ShapeError
 from graphkd.graphs.spectral import Operator, decomposed
 from graphkd.graphs.spectral_filters import NONE, Scaling, eigenpairs, spectral_filter
+from graphkd.ops import diagonal
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from graphkd import distributed, ops
 from graphkd.distillers.base import Pair
 from graphkd.distillers.contrast import contrast
-from graphkd.distillers.terms import TeacherGramNodes
+from graphkd.distillers.terms import NodeTerm
 from graphkd.errors import OptionError
 from graphkd.graphs.align import align
 from graphkd.graphs.alignments import HUBER, MSE, ROW_SQUARES, Alignment, kl
@@ -93,7 +93,7 @@ class Cross(Implicit):
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Mean over samples of the squared distance of their rows."""
-        return TeacherGramNodes("sample", _unit_cosine, ROW_SQUARES)(pair)
+        return NodeTerm("sample", "teacher_gram", _unit_cosine, ROW_SQUARES)(pair)
 
 
 @dataclass(frozen=True)
