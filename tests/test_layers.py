@@ -12,7 +12,6 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "errors paths strict_yaml",
     "registry files",
     "features losses",
-    "labels",
     "ops",
     "distributed",
     "graphs",

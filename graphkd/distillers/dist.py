@@ -5,7 +5,7 @@ from typing import ClassVar, final
 from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import same_samples, sample_graph
-from graphkd.distributed import columns
+from graphkd.distributed import grams
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -53,4 +53,4 @@ class DISTDistiller(Distiller):
 
     def _intra(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = same_samples(pair, "logits")
-        return (1 - columns.damped_column_pearson(student, teacher, _EPS, sum(pair.sizes))).mean()
+        return (1 - grams.damped_column_pearson(student, teacher, _EPS, sum(pair.sizes))).mean()

@@ -10,9 +10,9 @@ from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.functional.instances import known_vertices
 from graphkd.graphs.alignments import MSE
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.edges import NORMALISERS
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 _KINDS = ("feature", "map0", "map1")

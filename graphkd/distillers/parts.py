@@ -7,8 +7,8 @@ from graphkd.distillers.base import Pair
 from graphkd.distillers.sizes import MapPairs, pair_names
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Tensor
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 from graphkd import distributed
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.labels import labelled
+from graphkd.losses import labelled
 from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Tensor

@@ -1,7 +1,7 @@
 """Checks at the door of a loss; each message says what was found and the remedy."""
 
 from graphkd.errors import ShapeError
-from graphkd.graphs.pooling import to_smaller
+from graphkd.graphs.channels import to_smaller
 from graphkd.typing import Tensor
 
 

@@ -12,8 +12,7 @@ from graphkd.graphs.alignments import ALIGNMENTS, Alignment
 from graphkd.graphs.attention import ATTENTION, Attention, Masks
 from graphkd.graphs.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
 from graphkd.graphs.edges import Edges
-from graphkd.graphs.spectral import SpectralGraph
-from graphkd.graphs.spectral_filters import SCALINGS, Scaling
+from graphkd.graphs.spectral import SCALINGS, Scaling, SpectralGraph
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.typing import Float, Tensor
 

@@ -9,7 +9,7 @@ from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_logits, same_samples, same_shape
 from graphkd.graphs.alignments import CROSS_ENTROPY, KL
 from graphkd.graphs.relations import cosine
-from graphkd.labels import labelled, only_counted
+from graphkd.losses import labelled, only_counted
 from graphkd.ops import expectation
 from graphkd.typing import Float, Int, Tensor
 

@@ -10,7 +10,7 @@ from graphkd.errors import ShapeError
 from graphkd.functional._precision import graph_loss
 from graphkd.functional._shapes import same_maps, same_samples, same_shape
 from graphkd.graphs.alignments import MSE
-from graphkd.graphs.pooling import to_smaller
+from graphkd.graphs.channels import to_smaller
 from graphkd.typing import Float, Tensor
 
 

@@ -13,8 +13,7 @@ from graphkd.graphs.align import align
 from graphkd.graphs.alignments import Alignment
 from graphkd.graphs.attention import ATTENTION, Attention, Masks, attention_transfer
 from graphkd.graphs.channels import VertexLoss, entry_weight
-from graphkd.graphs.spectral import Operator, SpectralGraph
-from graphkd.graphs.spectral_filters import Scaling
+from graphkd.graphs.spectral import Operator, Scaling, SpectralGraph
 from graphkd.graphs.spectral_losses import SpectralForm
 from graphkd.typing import Float, Tensor
 
