@@ -10,8 +10,8 @@ from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 

@@ -6,7 +6,7 @@ from graphkd import ops
 from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import sample_graph, samples
-from graphkd.distributed import columns
+from graphkd.distributed import grams
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -89,7 +89,7 @@ def _inter(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"]) -> Floa
 
 def _intra(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"], rows: int) -> Float[Tensor, ""]:
     same_logits(student, teacher)
-    return (1 - columns.damped_column_pearson(student, teacher, _EPS, rows)).mean()
+    return (1 - grams.damped_column_pearson(student, teacher, _EPS, rows)).mean()
 
 
 @final

@@ -15,9 +15,9 @@ from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.align import align
 from graphkd.graphs.alignments import MSE
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 

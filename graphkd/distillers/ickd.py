@@ -12,8 +12,8 @@ from graphkd.distillers.parts import EachEdgeType, align_within, channel_graph, 
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.alignments import ROW_SQUARES
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 

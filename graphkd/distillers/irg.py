@@ -12,9 +12,9 @@ from graphkd.distillers.terms import EdgeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.edges import NORMALISERS
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 Maps = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k h2 w2"]]

@@ -10,8 +10,8 @@ from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch
 from graphkd.distillers.parts import EachNodeType, channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 

@@ -11,9 +11,9 @@ from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graphs.align import align
 from graphkd.graphs.alignments import Alignment
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.edges import NORMALISERS, Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.graphs.relations import RELATIONS, Relation, name_of
 from graphkd.typing import Float, Tensor
 

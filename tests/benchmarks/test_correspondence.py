@@ -12,7 +12,15 @@ from graphkd import ops
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"backend", "check_known", "check_nodes", "positive_temperature", "row_map", "same_width"}  # no operations
+TOOLS = {
+    "backend",
+    "check_known",
+    "check_nodes",
+    "gram_blocks",
+    "positive_temperature",
+    "row_map",
+    "same_width",
+}  # no operations
 DOORS = {
     name
     for name, each in vars(ops).items()

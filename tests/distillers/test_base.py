@@ -4,7 +4,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch, widths
-from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
+from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError, UnknownNameError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
@@ -164,8 +164,8 @@ def test_different_numbers_of_classes():
     ("make", "message"),
     [
         (lambda: EdgeTerm(("a", "b", "c"), "frobenus"), "unknown alignment 'frobenus'; did you mean 'frobenius'"),
-        (lambda: NODE_TARGETS.get("identity")("node", "gramm"), "unknown relation 'gramm'; did you mean 'gram'"),
-        (lambda: NODE_TARGETS.get("diag"), "unknown node target 'diag'"),
+        (lambda: NodeTerm("node", "identity", "gramm"), "unknown relation 'gramm'; did you mean 'gram'"),
+        (lambda: NodeTerm("node", "diag"), "unknown node target 'diag'"),
         (lambda: DISTILLERS.get("prgg"), "unknown distiller 'prgg'; did you mean 'prg'"),
     ],
 )

@@ -6,11 +6,8 @@ import pytest
 import torch
 
 from graphkd import distributed
-from graphkd.distillers.base import Pair
-from graphkd.distillers.terms import NODE_TARGETS
 from graphkd.errors import DistributedError, GraphError
-from graphkd.features import Features
-from graphkd.graphs.align import align
+from graphkd.graphs.align import align, align_nodes
 from graphkd.graphs.alignments import ALIGNMENTS
 from graphkd.graphs.graph import Graph
 from tests.distributed.ranks import SAMPLES, WORLDS, own_rows
@@ -45,8 +42,7 @@ def nodes(case, chosen):
     target, relation, alignment = case
     student, teacher = (randn(SAMPLES, WIDTH, seed=k)[chosen].requires_grad_() for k in (1, 2))
     sizes = tuple(distributed.sizes(len(student), student.device))
-    pair = Pair(Graph().add("x", student), Graph().add("x", teacher), Features(student), Features(teacher), sizes=sizes)
-    return outcome(NODE_TARGETS.get(target)("x", relation, alignment)(pair), student, teacher)
+    return outcome(align_nodes(student, teacher, relation, target, ALIGNMENTS.get(alignment), sizes), student, teacher)
 
 
 def outcome(value, student, teacher):

@@ -17,8 +17,7 @@ from graphkd.graphs.alignments import ALIGNMENTS, Alignment
 from graphkd.graphs.attention import Attention
 from graphkd.graphs.channels import VERTEX_LOSSES, VertexLoss
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.spectral import SpectralGraph
-from graphkd.graphs.spectral_filters import SCALINGS, Scaling
+from graphkd.graphs.spectral import SCALINGS, Scaling, SpectralGraph
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor

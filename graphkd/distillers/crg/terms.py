@@ -20,8 +20,7 @@ from graphkd.graphs.alignments import ALIGNMENTS, Alignment
 from graphkd.graphs.attention import ATTENTION, Attention, Masks, attention_transfer
 from graphkd.graphs.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
 from graphkd.graphs.edges import Edges
-from graphkd.graphs.spectral import Operator, SpectralGraph
-from graphkd.graphs.spectral_filters import SCALINGS, Scaling
+from graphkd.graphs.spectral import SCALINGS, Operator, Scaling, SpectralGraph
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.typing import Float, Tensor
 

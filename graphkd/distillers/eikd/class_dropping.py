@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import NamedTuple, final
 
 import torch
-from graphkd_kernels.reference.rows import expectation
 from torch import nn
 
 from graphkd import ops
 from graphkd.checks import same_logits, same_shape, tensor_loss
 from graphkd.distillers.base import mean_over_batch
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError
+from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.typing import Bool, Float, Int, Tensor
 

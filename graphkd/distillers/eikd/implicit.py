@@ -8,7 +8,7 @@ from graphkd import distributed, ops
 from graphkd.checks import same_samples, tensor_loss
 from graphkd.distillers.base import Pair
 from graphkd.distillers.parts import align_within
-from graphkd.distillers.terms import TeacherGramNodes
+from graphkd.distillers.terms import NodeTerm
 from graphkd.distillers.trg import contrast
 from graphkd.errors import OptionError
 from graphkd.graphs.align import align
@@ -112,7 +112,7 @@ class Cross(Implicit):
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Mean over samples of the squared distance of their rows."""
-        return TeacherGramNodes("sample", _unit_cosine, ROW_SQUARES)(pair)
+        return NodeTerm("sample", "teacher_gram", _unit_cosine, ROW_SQUARES)(pair)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,10 @@
 
 from graphkd import ops
 from graphkd.checks import same_embeddings, same_samples, tensor_loss
-from graphkd.distillers.base import Pair
-from graphkd.distillers.terms import NODE_TARGETS
 from graphkd.errors import MissingFeatureError
-from graphkd.features import Features
-from graphkd.graphs.align import align
+from graphkd.graphs.align import align, align_nodes
 from graphkd.graphs.alignments import FROBENIUS, RMS, Alignment
 from graphkd.graphs.edges import Edges
-from graphkd.graphs.graph import Graph
 from graphkd.graphs.nodes import Nodes
 from graphkd.graphs.relations import gram
 from graphkd.typing import Float, Tensor
@@ -44,10 +40,8 @@ def prg_node(
     Differs from the official code: none has been published.
     """
     same_embeddings(student, teacher)
-    term = NODE_TARGETS.get(target)("node", "gram", alignment)
-    ours = Graph().add("node", _nodes(student, student_logits, rho))
-    theirs = Graph().add("node", _nodes(teacher, teacher_logits, rho))
-    return term(Pair(ours, theirs, Features(), Features(), sizes=(len(student),)))
+    ours, theirs = _nodes(student, student_logits, rho), _nodes(teacher, teacher_logits, rho)
+    return align_nodes(ours, theirs, "gram", target, alignment)
 
 
 @tensor_loss
