@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from graphkd_kernels.reference.rows import expectation
 
+from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
 

@@ -10,10 +10,8 @@ import torch
 from graphkd import distributed, ops
 from graphkd.errors import GraphError, OptionError
 from graphkd.graphs import spectral
-from graphkd.graphs.relations import RELATIONS, ExceptItself, Relation, is_pairwise, name_of
+from graphkd.graphs.relations import RELATIONS, Relation, is_pairwise, name_of
 from graphkd.registry import Registry
-from graphkd.ring import forms
-from graphkd.ring.pairs import Pairs
 from graphkd.typing import Float, Int, Scope, Tensor
 
 Normalise = Callable[[Tensor], Tensor]
@@ -46,21 +44,12 @@ def _mean(edges: Tensor) -> Tensor:
 @NORMALISERS.register("max")
 def _max(edges: Tensor) -> Tensor:
     """IRG: divide by the largest entry, over all ranks; no division where all are 0."""
-    largest = distributed.maximum(edges.amax())
+    largest = distributed.maximum(edges.amax() if edges.numel() else edges.sum())  # a rank may have no sample
     return edges / torch.where(largest > 0, largest, 1.0)
 
 
 ROW_RULES: Final = frozenset(NORMALISERS.get(name) for name in ("unit", "center", "sum"))
 """Normalisers that look at one row at a time."""
-
-PASSES: Final[dict[Normalise, Callable[[Pairs], Pairs]]] = {
-    NORMALISERS.get("unit"): forms.unit,
-    NORMALISERS.get("center"): forms.center,
-    NORMALISERS.get("sum"): forms.by_sum,
-    NORMALISERS.get("mean"): forms.by_mean,
-    NORMALISERS.get("max"): forms.by_maximum,
-}
-"""Normaliser -> the same of edges whose targets pass by in blocks."""
 
 _DISTANCES: Final = frozenset({"euclidean", "squared_euclidean"})
 _BLOCK: Final = 2**22  # entries of the matrix that are held while the nearest nodes are looked for
@@ -144,21 +133,6 @@ class Edges:
     def by_rows(self) -> bool:
         """Whether rows of the matrix can be computed by themselves."""
         return is_pairwise(self.relation) and (self.normalise is None or self.normalise in ROW_RULES)
-
-    @property
-    def of_block(self) -> Callable[[Tensor, Tensor, int, int], Tensor] | None:
-        """Edges of sources with some of the targets, given the places of the first of either; without the rule.
-
-        ``None`` for a relation that has to see all targets.
-        """
-        if isinstance(self.relation, ExceptItself) and is_pairwise(self.relation.relation):
-            return self.relation.block
-        return (lambda x, y, first, start: self.relation(x, y)) if is_pairwise(self.relation) else None
-
-    @property
-    def passes(self) -> Callable[[Pairs], Pairs] | None:
-        """The rule for edges whose targets pass by in blocks; ``None`` for one that has to see all targets."""
-        return forms.unchanged if self.normalise is None else PASSES.get(self.normalise)
 
     def rows(self, start: int, stop: int) -> "Edges":
         """The edges of some of the sources."""

@@ -16,10 +16,11 @@ TOOLS = {
     "backend",
     "check_known",
     "check_nodes",
+    "gram_blocks",
     "positive_temperature",
     "row_map",
     "same_width",
-}  # of ops, but no operations
+}  # no operations
 DOORS = {
     name
     for name, each in vars(ops).items()
@@ -56,7 +57,7 @@ def test_a_file_is_named_after_what_it_measures(package):
 def test_nothing_is_measured_that_no_version_has():
     methods = {name for name, _ in modules("benchmarks.methods")}
     assert methods <= set(distillers().names())
-    assert set(OPERATIONS) | {"align", "align_nodes"} <= MEASURED
+    assert set(OPERATIONS) <= MEASURED
 
 
 @pytest.mark.parametrize("case", cases("op").values(), ids=lambda case: case.name)
