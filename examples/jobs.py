@@ -17,7 +17,7 @@ from graphkd.data.source import ImageSource, Transform
 from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, network_view
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.training.metrics import Counts
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"

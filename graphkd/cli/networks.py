@@ -14,11 +14,10 @@ from graphkd.data.class_names import Classes
 from graphkd.data.source import Transform
 from graphkd.data.transforms import network_view
 from graphkd.errors import CheckpointError
-from graphkd.files import write_json
+from graphkd.files import local_path, write_json
 from graphkd.models.huggingface import PREFIX
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
-from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher

@@ -14,7 +14,7 @@ from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, spli
 from graphkd.data.source import ImageSource
 from graphkd.data.sources import SourceSubset, readable, source_subset
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.registry import unknown
 
 Part = Literal["train", "test"]

@@ -11,14 +11,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from graphkd.data.fingerprint import digest
-from graphkd.data.pool import PoolScores, made_with, refuse
-from graphkd.data.scores import Array
+from graphkd.data.pool import Array, PoolScores, made_with, refuse
 from graphkd.data.source import ImageSource, Transform
-from graphkd.data.store.files import load_file, read_json, write_json
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import load_file, read_json, write_json
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.errors import MissingFeatureError, OptionError, StoreError
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file
 from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Bool, Tensor

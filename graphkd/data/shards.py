@@ -17,7 +17,7 @@ from PIL import Image
 from graphkd.data.class_names import Classes, ClassNames, name_folders
 from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, decoded, largest_file, positive, tell_unread
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import open_regular
 
 SHARD, LABELS = ".tar", ("cls", "json")

@@ -17,7 +17,7 @@ from PIL import Image
 from graphkd.data.decoding import MAX_MEGAPIXELS, decoded, positive
 from graphkd.data.source import ImageSource
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import open_regular
 
 

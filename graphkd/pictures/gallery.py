@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.files import local_path
 from graphkd.graphs import relations
 from graphkd.graphs.edges import NORMALISERS, Edges
-from graphkd.paths import local_path
 from graphkd.pictures.canvas import finite
 from graphkd.pictures.confusion import draw_confusion
 from graphkd.pictures.curves import draw_curves
@@ -19,7 +19,7 @@ from graphkd.pictures.facts import Facts
 from graphkd.pictures.proxy_graph import draw_proxy_graph
 from graphkd.pictures.relations import draw_relations
 from graphkd.pictures.spectra import draw_spectra
-from graphkd.training.watched import Look, Watched
+from graphkd.training.watch import Look, Watched
 from graphkd.typing import Int, Tensor
 
 _CONFUSED = 100  # classes up to which the confusion is drawn

@@ -20,16 +20,16 @@ from graphkd.data.fingerprint import (
     order_fingerprint,
 )
 from graphkd.data.source import ImageSource
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.errors import DistributedError
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher
+from graphkd.training.checkpoint import differing
 from graphkd.training.config import TrainConfig
 from graphkd.training.devices import Ranks
-from graphkd.training.record import versions
-from graphkd.training.tree import differing
+from graphkd.training.run_folder import versions
 from graphkd.typing import Tensor
 
 _MOST = 24  # differences that a message lists

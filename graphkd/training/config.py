@@ -160,7 +160,7 @@ class TrainConfig:
 
         Raises: CheckpointError that names each difference.
         """
-        from graphkd.training.tree import differing  # with torch, which the command line reads options without
+        from graphkd.training.checkpoint import differing  # with torch, which the command line reads options without
 
         names = [name for name in now if name in earlier and name not in _FREE]
         found = differing([{name: each[name] for name in names} for each in (earlier, now)])

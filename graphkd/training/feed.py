@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from graphkd.chunks import in_chunks
-from graphkd.data.batch import Batch
 from graphkd.data.mixing import Mixing, mixing_generator
-from graphkd.data.views import Views
+from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.training.config import TrainConfig
 from graphkd.training.devices import Ranks

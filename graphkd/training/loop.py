@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphkd.data.batch import Batch
 from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.seeds import derived_seed
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.views import Views
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.views import Batch, Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError
 from graphkd.features import Features
@@ -28,16 +27,14 @@ from graphkd.training.agreement import of_method, of_processes, of_teacher, of_v
 from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
-from graphkd.training.failures import told
+from graphkd.training.failures import Interrupted, Signals, told
 from graphkd.training.feed import Feed, loaders
 from graphkd.training.gradient_shares import check_whole, shares_of_update
-from graphkd.training.meter import Meter, check
+from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores, evaluate
-from graphkd.training.record import RunFolder
-from graphkd.training.show import Display
-from graphkd.training.signals import Interrupted, Signals
+from graphkd.training.optim import Updater
+from graphkd.training.run_folder import RunFolder
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
-from graphkd.training.updater import Updater
 from graphkd.training.watch import Looks, Watch
 
 log = logging.getLogger("graphkd")

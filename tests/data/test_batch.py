@@ -5,7 +5,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from graphkd.data.batch import Batch
+from graphkd.data.views import Batch
 
 
 def make(shared=False, target=None):

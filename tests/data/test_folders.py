@@ -7,7 +7,7 @@ from PIL import Image
 from graphkd.data.folders import FlatFolderSource, ImageFolderSource, open_folder, split_folder
 from graphkd.data.sources import readable
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.errors import DataError, OptionError

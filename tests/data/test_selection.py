@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphkd.data.pool import score_pool
-from graphkd.data.scores import SCORES
+from graphkd.data.pool import SCORES, score_pool
 from graphkd.data.selection import select
 from graphkd.data.store.embed import embed
 from graphkd.errors import DataError, MissingFeatureError, OptionError, UnknownNameError

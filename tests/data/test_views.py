@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from graphkd.data.epochs import EpochBatches
+from graphkd.data.seeds import EpochBatches
 from graphkd.data.sources import ArraySource, source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView
 from graphkd.data.views import Views

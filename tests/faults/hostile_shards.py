@@ -14,10 +14,9 @@ from graphkd.data.fingerprint import digest
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection
 from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.files import write_json
-from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.store.tools import repair
+from graphkd.data.store.format import write_json
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import merge, repair
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 from tests.faults.hostile import forge, forge_shard, header, hostile, made, use
 

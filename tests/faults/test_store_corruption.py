@@ -10,7 +10,7 @@ import torch
 
 from graphkd.data.store import read as store_read
 from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import repair, verify
 from graphkd.data.transforms import RandomCropView
 from graphkd.errors import StoreError

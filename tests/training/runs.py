@@ -3,7 +3,7 @@
 import torch
 
 from graphkd.training.checkpoint import Checkpoints
-from graphkd.training.record import read_metrics
+from graphkd.training.run_folder import read_metrics
 
 CLOCK = {"images_per_second"}
 

@@ -3,8 +3,7 @@ import threading
 import pytest
 
 from graphkd.errors import DataError, DistributedError, ShapeError
-from graphkd.training.failures import told
-from graphkd.training.signals import Signals
+from graphkd.training.failures import Signals, told
 
 WRAPPED = """Caught DataError in DataLoader worker process 0.
 Original Traceback (most recent call last):

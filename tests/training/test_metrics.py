@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from graphkd.data.batch import Batch
+from graphkd.data.views import Batch
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
 from graphkd.training.metrics import Counts, evaluate, score_teacher

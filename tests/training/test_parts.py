@@ -12,7 +12,7 @@ from graphkd.errors import CheckpointError, NonFiniteError, OptionError
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter, check_finite
 from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule, torch_schedule
-from graphkd.training.record import RunFolder, read_metrics
+from graphkd.training.run_folder import RunFolder, read_metrics
 
 # config
 

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.training.loop import Trainer
-from graphkd.training.watch import Watch, channel_spectrum
-from graphkd.training.watched import Watched
+from graphkd.training.watch import Watch, Watched, channel_spectrum
 from tests.pictures.conftest import CLASSES, colours, teacher, train
 
 

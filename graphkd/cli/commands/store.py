@@ -11,8 +11,7 @@ from graphkd.cli.images import image_data
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.data.opening import ImageData
 from graphkd.data.store.embed import Look
-from graphkd.data.store.merge import merge
-from graphkd.data.store.tools import info, repair, verify
+from graphkd.data.store.tools import info, merge, repair, verify
 from graphkd.text import shown
 
 

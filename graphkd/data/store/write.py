@@ -13,9 +13,17 @@ from safetensors.torch import save
 
 from graphkd.data.fingerprint import differences, digest, some
 from graphkd.data.source import Named
-from graphkd.data.store.codec import encode
-from graphkd.data.store.files import load_file, read_json, write_json
-from graphkd.data.store.format import MANIFEST, Entry, Manifest, missing_files, shard_name
+from graphkd.data.store.format import (
+    MANIFEST,
+    Entry,
+    Manifest,
+    encode,
+    load_file,
+    missing_files,
+    read_json,
+    shard_name,
+    write_json,
+)
 from graphkd.errors import StoreError
 from graphkd.features import Features
 from graphkd.files import one_writer, remove_leftovers, write_file

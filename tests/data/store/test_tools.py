@@ -4,7 +4,7 @@ import pytest
 from torch.testing import assert_close
 
 from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import info, repair, verify
 from graphkd.errors import StoreError
 from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, direct, squares

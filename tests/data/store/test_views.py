@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from graphkd.data.store.codec import columns, decode, encode
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import columns, decode, encode
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView
 from graphkd.data.views import Views
 from graphkd.errors import OptionError, StoreError

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 
 from graphkd.errors import CheckpointError
-from graphkd.files import remove_leftovers, write_file, write_json, writing
-from graphkd.paths import local_path
+from graphkd.files import local_path, remove_leftovers, write_file, write_json, writing
 from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
-from graphkd.training.watched import FOLDER
+from graphkd.training.watch import FOLDER
 
 log = logging.getLogger("graphkd")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.errors import DataError, FileError, OptionError, StoreError, UnknownNameError
 from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, fill, squares
 

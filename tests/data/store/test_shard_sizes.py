@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from graphkd.data.store import files
 from graphkd.data.store import format as store_format
 from graphkd.data.store.embed import Look, plan_store, usual_shard
-from graphkd.data.store.files import JSON_LIMIT, write_json
-from graphkd.data.store.format import Manifest, check_shards, largest_shard, row_bytes
-from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import JSON_LIMIT, Manifest, check_shards, largest_shard, row_bytes, write_json
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import merge
 from graphkd.errors import OptionError
 from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, fill
 
@@ -21,8 +19,7 @@ LONG = "a-folder-with-a-long-name/" * 8
 @pytest.fixture
 def narrow(monkeypatch):
     """16 KiB in place of 64 MiB, so that a few images pass the limit."""
-    for module in (files, store_format):
-        monkeypatch.setattr(module, "JSON_LIMIT", 1 << 14)
+    monkeypatch.setattr(store_format, "JSON_LIMIT", 1 << 14)
 
 
 def long_squares(n, start=0):
