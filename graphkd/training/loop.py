@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +33,7 @@ from graphkd.training.gradient_shares import check_whole, shares_of_update
 from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.optim import Updater
-from graphkd.training.run_folder import RunFolder
+from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
 from graphkd.training.watch import Looks, Watch
 
@@ -55,6 +55,14 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         _ONE.release()
+
+
+def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | None) -> Sequence[str] | None:
+    """What the student's classes are called: as the images say, unless the teacher has other names for them."""
+    count = getattr(step.student, "num_classes", None)
+    parts = (getattr(views, "source", None), teacher)
+    known = [names for part in parts if (names := getattr(part, "classes", None)) and len(names) == count]
+    return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
 
 
 class Trainer:
@@ -109,6 +117,8 @@ class Trainer:
         self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
+        size = getattr(getattr(views, "student", None), "size", None)
+        self.student = describe_student(step.student, _class_names(step, views, teacher), size)
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
             common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
@@ -170,7 +180,7 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update))
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self.student))
         if begun is not None:
             self.ranks.first(begun)
         if found is None:
