@@ -69,7 +69,7 @@ class Batch:
         return len(self.index)
 
 
-def in_a_group_of_its_own(worker: int) -> None:
+def ignore_group_signals(worker: int) -> None:
     """Keep serving when a terminal or scheduler signals the whole process group: the last update may need batches.
 
     The loader still ends its workers one by one, and a worker whose parent is gone ends by itself.
@@ -195,7 +195,7 @@ class Views(Dataset[ViewPair]):
             batch_sampler=batches,
             collate_fn=self.collate,
             num_workers=workers,
-            worker_init_fn=in_a_group_of_its_own,
+            worker_init_fn=ignore_group_signals,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             # its own generator: each iter() draws one number, which must not move the global one that dropout uses

@@ -122,15 +122,20 @@ def of_views(views: Views) -> dict[str, Any]:
     return {**facts, "views": {**sides, "labels": views.labels, "replay": replay}}
 
 
-def of_processes(step: Step, scored: Views | None, looks: Collection[int], teaches: bool) -> dict[str, Any]:
+def of_processes(step: Step, scored: Views | None, snapshots: Collection[int], teaches: bool) -> dict[str, Any]:
     """What the processes of a run must have in common beside what decides its result, JSON-ready by name.
 
     Args:
-        looks: epochs at which the student is looked at.
+        snapshots: epochs at which a snapshot of the student is taken.
         teaches: whether there are features of a teacher.
     """
     parts = {name: f"{_name(type(part))}({part.extra_repr()})" for name, part in step.named_modules()}
-    facts = {"modules": parts, "scored": scored and of_views(scored), "looks": sorted(looks), "teaches": teaches}
+    facts = {
+        "modules": parts,
+        "scored": scored and of_views(scored),
+        "snapshots": sorted(snapshots),
+        "teaches": teaches,
+    }
     return {**facts, "gather_limit": distributed.current_gather_limit(), "versions": versions()}
 
 

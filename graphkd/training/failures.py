@@ -61,7 +61,7 @@ class Signals:
 
 
 @contextmanager
-def told(saved: Callable[[], str], processes: int) -> Iterator[None]:
+def explain_failures(saved: Callable[[], str], processes: int) -> Iterator[None]:
     """Inside, what a dead worker or process raises becomes an error that says so, and a worker's own error one line.
 
     Args:

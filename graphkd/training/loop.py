@@ -27,7 +27,7 @@ from graphkd.training.agreement import of_method, of_processes, of_teacher, of_v
 from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
-from graphkd.training.failures import Interrupted, Signals, told
+from graphkd.training.failures import Interrupted, Signals, explain_failures
 from graphkd.training.feed import Feed, loaders
 from graphkd.training.gradient_shares import check_whole, shares_of_update
 from graphkd.training.meter import Display, Meter, check
@@ -35,7 +35,7 @@ from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.optim import Updater
 from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
-from graphkd.training.watch import Looks, Watch
+from graphkd.training.watch import Snapshots, Watch
 
 log = logging.getLogger("graphkd")
 
@@ -114,15 +114,15 @@ class Trainer:
         self.accelerator = make_accelerator(config, self.run.path) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
-        self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
+        self.snapshots = Snapshots(watch, self.run.path, config.epochs, self.accelerator)
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
         size = getattr(getattr(views, "student", None), "size", None)
         self.student = describe_student(step.student, _class_names(step, views, teacher), size)
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
-            common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
-            with told(self.run.saved, self.ranks.world):
+            common |= of_processes(step, scored, self.snapshots.due, teaches=features is not None)
+            with explain_failures(self.run.saved, self.ranks.world):
                 require_agreement(self.ranks, common)
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
@@ -156,7 +156,7 @@ class Trainer:
             LockedError while another process, or another Trainer of this one, trains; DataError for an image that
             cannot be read and for a dead loader worker; DistributedError for a lost process.
         """
-        with _alone(), self.signals, told(self.run.saved, self.ranks.world), ExitStack() as held:
+        with _alone(), self.signals, explain_failures(self.run.saved, self.ranks.world), ExitStack() as held:
             torch.manual_seed(self.config.seed + self.ranks.rank)
             self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
             self._begin(resume, begun)
@@ -167,7 +167,7 @@ class Trainer:
             with closing(self.display), session as wrapped:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)
-                    self._obey(read=True)
+                    self._stop_if_signalled(read=True)
             if self.scores is None and self.scored:  # resumed after its end
                 self.scores = self._score()
         return Result(self.model, self.at.seconds, self.at.update, self.scores, self.at.best_score, self.run.path)
@@ -184,7 +184,7 @@ class Trainer:
         if begun is not None:
             self.ranks.first(begun)
         if found is None:
-            self.looks.at(self.updater.model, 0)
+            self.snapshots.at(self.updater.model, 0)
 
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
@@ -209,7 +209,7 @@ class Trainer:
                 self._read()
             if config.checkpoint_every and at.update % config.checkpoint_every == 0 and at.batch < self.per_epoch:
                 self._save()
-            self._obey(read)
+            self._stop_if_signalled(read)
         self._tick()
         self._end_epoch()
 
@@ -224,7 +224,7 @@ class Trainer:
             self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
 
-    def _obey(self, read: bool) -> None:
+    def _stop_if_signalled(self, read: bool) -> None:
         """Save and leave where a signal asks for it; several processes agree where they read their losses."""
         if self.ranks.world > 1 and not read:
             return
@@ -260,7 +260,7 @@ class Trainer:
         def batches() -> Iterator[Batch]:
             for batch in self.scored:
                 self._mark = time.perf_counter()  # scoring is no training
-                self._obey(read=self.ranks.world == 1)
+                self._stop_if_signalled(read=self.ranks.world == 1)
                 yield batch
 
         with self.accelerator.autocast():
@@ -277,7 +277,7 @@ class Trainer:
                 at.best_score, at.best_update = at.score, at.update
             self._record(self.scores.numbers(), self.scores)
         at.epoch, at.batch = done, 0
-        self.looks.at(self.updater.model, done)
+        self.snapshots.at(self.updater.model, done)
         self.display.epoch(at, self.meter.read_epoch(), due)
         self._mark = time.perf_counter()
         self._save()

@@ -29,7 +29,7 @@ _SPECTRA, _CHANNELS = 8, 512  # images whose channel graphs are decomposed, wher
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """What one network said of the watched images, at one time.
 
     Args:
@@ -64,8 +64,8 @@ class Watched:
     classes: list[str] | None
     labels: Int[Tensor, " n"] | None
     images: Int[Tensor, "n 3 h w"]
-    teacher: Look | None
-    student: Mapping[int, Look]
+    teacher: Snapshot | None
+    student: Mapping[int, Snapshot]
 
     @classmethod
     def read(cls, run: Path) -> "Watched | None":
@@ -81,11 +81,11 @@ class Watched:
             sizes = {len(ids), len(images), len(ids if labels is None else labels)}
             if len(sizes) > 1 or images.ndim != 4 or images.dtype != torch.uint8:
                 raise ValueError("names, labels and images do not fit together")
-            looks = {epoch: _look(path, len(ids)) for epoch, path in student_files(folder).items()}
-            teacher = _look(folder / TEACHER, len(ids)) if (folder / TEACHER).is_file() else None
+            snapshots = {epoch: _snapshot(path, len(ids)) for epoch, path in student_files(folder).items()}
+            teacher = _snapshot(folder / TEACHER, len(ids)) if (folder / TEACHER).is_file() else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder} is damaged ({error}): remove it, or watch the run again") from error
-        return cls(ids, classes, labels, images, teacher, looks)
+        return cls(ids, classes, labels, images, teacher, snapshots)
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -99,16 +99,18 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def _look(path: Path, count: int) -> Look:
+def _snapshot(path: Path, count: int) -> Snapshot:
     found = _load(path)
     spectra = {name.removeprefix(SPECTRUM): value for name, value in found.items() if name.startswith(SPECTRUM)}
-    look = Look(found["embedding"], found.get("logits"), found.get("proxies"), spectra)
-    for value in (look.embedding, look.logits):
+    snapshot = Snapshot(found["embedding"], found.get("logits"), found.get("proxies"), spectra)
+    for value in (snapshot.embedding, snapshot.logits):
         if value is not None and (value.ndim != 2 or len(value) != count or not value.is_floating_point()):
             raise ValueError(f"{path.name} does not hold {count} rows")
-    if any(each.ndim != 2 for each in [*spectra.values(), *([look.proxies] if look.proxies is not None else [])]):
+    if any(
+        each.ndim != 2 for each in [*spectra.values(), *([snapshot.proxies] if snapshot.proxies is not None else [])]
+    ):
         raise ValueError(f"{path.name} holds tensors of other shapes")
-    return look
+    return snapshot
 
 
 def _texts(values: Any) -> list[str]:
@@ -141,7 +143,7 @@ class Watch:
         views: plain views without augmentation. Their labels, if they hand any out, only order and colour pictures.
         teacher: its features of a batch of these views, live or from a store; ``None`` for the student alone.
         images: most images, spread evenly over the views, >= 1; default 200.
-        times: most looks, >= 2; default 11.
+        times: most snapshots, >= 2; default 11.
 
     Raises: OptionError.
 
@@ -172,14 +174,14 @@ class Watch:
             yield self.views.collate([self.views[index] for index in indices[start : start + _BATCH]])
 
 
-class Looks:
-    """The looks of one run.
+class Snapshots:
+    """The snapshots of one run.
 
     Args:
         watch: what to look at; ``None`` for nothing.
         run: the run folder.
         epochs: of the run.
-        accelerator: whose main process looks, on its device and in its precision.
+        accelerator: whose main process takes them, on its device and in its precision.
     """
 
     def __init__(self, watch: Watch | None, run: Path, epochs: int, accelerator: Any) -> None:
@@ -189,7 +191,7 @@ class Looks:
         self.due = {round(number * epochs / times) for number in range(times + 1)} if times else set()
 
     def at(self, model: Callable[[], Any], epoch: int) -> None:
-        """Look where it is due: ``epoch`` epochs are done, and ``model`` gives the student.
+        """Take one where it is due: ``epoch`` epochs are done, and ``model`` gives the student.
 
         Raises: MissingFeatureError for a student whose output is no Features with an embedding.
         """

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from graphkd.data.fingerprint import digest
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection
-from graphkd.data.store.embed import Look, embed
+from graphkd.data.store.embed import EmbedJob, embed
 from graphkd.data.store.format import write_json
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import merge, repair
@@ -129,7 +129,7 @@ def sidecar_of_other_length(place, payload):
 
 
 def verify_says_no(folder):
-    repair(folder, Look(TinyTeacher(prompts="another"), squares(10), ToTensor(), progress=False))
+    repair(folder, EmbedJob(TinyTeacher(prompts="another"), squares(10), ToTensor(), progress=False))
 
 
 @hostile

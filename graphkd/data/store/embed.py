@@ -105,8 +105,8 @@ class Samples(Dataset[Sample]):
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a teacher looks at images.
+class EmbedJob:
+    """What a teacher is to embed, and how it is run.
 
     Args:
         teacher, source, transform, batch_size, workers, device, progress: as of :func:`embed`.
@@ -123,6 +123,9 @@ class Look:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0:
             raise OptionError(f"expected batch_size >= 1 and workers >= 0, found {self.batch_size}, {self.workers}")
+
+
+Look = EmbedJob  # deprecated: its earlier name
 
 
 def embed(
@@ -171,22 +174,22 @@ def embed(
         writes this share; FileError if the folder cannot be written; DataError for unusable samples.
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
-    look = Look(teacher, source, transform, batch_size, workers, device, progress)
+    job = EmbedJob(teacher, source, transform, batch_size, workers, device, progress)
     folder, share = local_path(path), _share(rank, world)
     made = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
-    plan = plan_store(look, dtype, views, made.shard_size if made else shard_size)
+    plan = plan_store(job, dtype, views, made.shard_size if made else shard_size)
     if made is None or not _complete(folder, made, plan):
         with one_store_writer(folder, share):
             writer = StoreWriter(folder, plan, share)
-            fill(writer, look)
+            fill(writer, job)
             writer.finish(patience)
     return EmbeddingStore(folder).for_source(source)
 
 
-def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = None) -> Manifest:
+def plan_store(job: EmbedJob, dtype: str, views: int = 1, shard_size: int | None = None) -> Manifest:
     """What a store of these images would be made of. Raises: DataError, OptionError, UnknownNameError."""
     check_dtype(dtype)
-    teacher, transform, ids = look.teacher, look.transform, list(look.source.ids)
+    teacher, transform, ids = job.teacher, job.transform, list(job.source.ids)
     kept = isinstance(transform, RandomTransform)
     if views < 1 or (views > 1 and not kept) or (shard_size is not None and shard_size < 1):
         raise OptionError(
@@ -199,7 +202,7 @@ def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = 
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise DataError(f"expected one id per sample, found {twice!r} twice: features are stored by id")
-    longest = max(map(row_bytes, ids, look.source.sizes))
+    longest = max(map(row_bytes, ids, job.source.sizes))
     plan = Manifest(
         dtype=dtype,
         samples=len(ids),
@@ -207,7 +210,7 @@ def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = 
         embedding_dim=teacher.embedding_dim,
         num_classes=teacher.num_classes,
         classes=None if teacher.classes is None else list(teacher.classes),
-        data=data_fingerprint(look.source),
+        data=data_fingerprint(job.source),
         order=order_fingerprint(ids),
         teacher=teacher.fingerprint(),
         transform=transform_fingerprint(transform),
@@ -224,36 +227,36 @@ def usual_shard(samples: int, longest: int) -> int:
     return min(max(_LEAST, -(-samples // _FILES)), largest_shard(longest))
 
 
-def fill(writer: StoreWriter, look: Look) -> int:
+def fill(writer: StoreWriter, job: EmbedJob) -> int:
     """Compute and write this process's shards that are absent; returns the number of samples that the teacher saw."""
-    plan, teacher = writer.plan, look.teacher
-    images = max(1, look.batch_size // plan.views)  # of which the teacher sees all views at once
+    plan, teacher = writer.plan, job.teacher
+    images = max(1, job.batch_size // plan.views)  # of which the teacher sees all views at once
     batches = {k: _batches(plan.span(k), images) for k in writer.todo()}
     asked = sum(len(batch) for each in batches.values() for batch in each)
     only_shared = not batches and writer.needs_shared()
     if not batches and not only_shared:
         return 0
-    if look.device is not None:
-        teacher.to(look.device)
-    samples = Samples(look.source, look.transform, plan.views)
+    if job.device is not None:
+        teacher.to(job.device)
+    samples = Samples(job.source, job.transform, plan.views)
     order = [[0]] if only_shared else [batch for each in batches.values() for batch in each]
-    stream = iter(samples.loader(order, look.workers))
+    stream = iter(samples.loader(order, job.workers))
     if only_shared:
-        writer.share(teacher(_moved(next(stream).images, look.device)))
+        writer.share(teacher(_moved(next(stream).images, job.device)))
         return 1
     mine = sum(len(plan.span(k)) for k in range(writer.mine.rank, plan.count, writer.mine.world))
-    with _bar(mine, mine - asked, look.progress) as advance:
+    with _bar(mine, mine - asked, job.progress) as advance:
         for number, parts in batches.items():
             rows, content = [], []
             for batch in parts:
                 seen = next(stream)
-                features = teacher(_moved(seen.images, look.device))
+                features = teacher(_moved(seen.images, job.device))
                 writer.share(features)
-                found = writer.rows(features, [look.source.ids[i] for i in batch])
+                found = writer.rows(features, [job.source.ids[i] for i in batch])
                 rows.append(found | ({"drawn": seen.drawn} if plan.drawn else {}))
                 content += seen.content
                 advance(len(batch))
-            writer.shard(number, rows, look.source, content)
+            writer.shard(number, rows, job.source, content)
     return asked
 
 

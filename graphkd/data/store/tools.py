@@ -7,7 +7,7 @@ from pathlib import Path
 
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some
 from graphkd.data.source import ImageSource
-from graphkd.data.store.embed import Look, fill, plan_store
+from graphkd.data.store.embed import EmbedJob, fill, plan_store
 from graphkd.data.store.format import (
     MANIFEST,
     Entry,
@@ -128,23 +128,23 @@ def verify(path: str | Path, source: ImageSource | None = None) -> VerifyReport:
     return VerifyReport(folder, tuple(files), damaged, tuple(changed))
 
 
-def repair(path: str | Path, look: Look) -> RepairReport:
+def repair(path: str | Path, job: EmbedJob) -> RepairReport:
     """Embed again what is damaged or missing, and nothing else; a lost manifest is made again from its copy.
 
     Args:
         path: the folder; its dtype, views and shard size are kept.
-        look: the teacher, source and transform that the store was made with, and how to run them.
+        job: the teacher, source and transform that the store was made with, and how to run them.
 
     Raises: StoreError if these differ from what the store was made of (each difference named), or neither the manifest
         nor its copy can be read; LockedError while another process writes the store.
-    Example: ``repair("features", Look(teacher, source, CenterView(224))).embedded``
+    Example: ``repair("features", EmbedJob(teacher, source, CenterView(224))).embedded``
     """
     folder, damaged = local_path(path), verify(path).damaged
     try:
         made = Manifest.read(folder)
     except StoreError as error:
         made = _plan_of(folder, error)
-    plan = plan_store(look, made.dtype, made.views, made.shard_size)
+    plan = plan_store(job, made.dtype, made.views, made.shard_size)
     require_same(folder, made, plan)
     if not damaged:
         return RepairReport({}, 0, EmbeddingStore(folder))
@@ -154,7 +154,7 @@ def repair(path: str | Path, look: Look) -> RepairReport:
         for name in {file.partition(".")[0] for file in damaged} - {"manifest"}:
             (folder / f"{name}.json").unlink(missing_ok=True)  # without its sidecar a shard does not count
         writer = StoreWriter(folder, plan)
-        embedded = fill(writer, look)
+        embedded = fill(writer, job)
         writer.finish()
     return RepairReport(damaged, embedded, EmbeddingStore(folder))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from graphkd.data.store import format as store_format
-from graphkd.data.store.embed import Look, plan_store, usual_shard
+from graphkd.data.store.embed import EmbedJob, plan_store, usual_shard
 from graphkd.data.store.format import JSON_LIMIT, Manifest, check_shards, largest_shard, row_bytes, write_json
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import merge
@@ -27,7 +27,7 @@ def long_squares(n, start=0):
 
 
 def plan(**options):
-    look = Look(TinyTeacher(), Squares(["a"]), ToTensor())
+    look = EmbedJob(TinyTeacher(), Squares(["a"]), ToTensor())
     return replace(plan_store(look, "float16"), **options)
 
 

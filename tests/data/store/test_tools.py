@@ -3,7 +3,7 @@
 import pytest
 from torch.testing import assert_close
 
-from graphkd.data.store.embed import Look, embed
+from graphkd.data.store.embed import EmbedJob, embed
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import info, repair, verify
 from graphkd.errors import StoreError
@@ -17,7 +17,7 @@ def folder(tmp_path):
 
 
 def look(**changes):
-    return Look(
+    return EmbedJob(
         **{"teacher": TinyTeacher(), "source": squares(10), "transform": ToTensor(), "progress": False, **changes}
     )
 
