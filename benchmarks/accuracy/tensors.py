@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphkd import Batch
 from graphkd.data.seeds import EpochBatches, derived_generator
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.errors import DataError
 
 

@@ -11,8 +11,7 @@ from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
 from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
 from graphkd.data.class_names import Classes
-from graphkd.data.source import Transform
-from graphkd.data.transforms import network_view
+from graphkd.data.transforms import Transform, network_view
 from graphkd.errors import CheckpointError
 from graphkd.files import local_path
 from graphkd.models.huggingface import PREFIX

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from graphkd.data.fingerprint import canonical, data_fingerprint, differences, digest, order_fingerprint
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import source_subset
+from graphkd.data.sources import ImageSource, source_subset
 from graphkd.data.store.format import class_terms, load_file, read_json, write_json
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import Transform
 from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features

@@ -12,9 +12,10 @@ from safetensors.numpy import load, save
 
 from graphkd.data.fingerprint import digest
 from graphkd.data.pool import Array, PoolScores, made_with, refuse
-from graphkd.data.source import ImageSource, Transform
+from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import load_file, read_json, write_json
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import Transform
 from graphkd.errors import MissingFeatureError, OptionError, StoreError
 from graphkd.files import local_path, write_file
 from graphkd.registry import Registry

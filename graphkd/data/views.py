@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from graphkd.data.seeds import EpochBatches, Key, derived_seed
-from graphkd.data.source import ImageSource, RandomTransform, Transform
+from graphkd.data.sources import ImageSource
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import RandomTransform, Transform
 from graphkd.errors import DataError, OptionError
 from graphkd.typing import Float, Int, Tensor
 

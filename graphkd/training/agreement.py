@@ -19,7 +19,7 @@ from graphkd.data.fingerprint import (
     name_fingerprint,
     order_fingerprint,
 )
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller

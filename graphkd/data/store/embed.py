@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from graphkd.data.fingerprint import data_fingerprint, order_fingerprint, transform_fingerprint
 from graphkd.data.seeds import derived_seed
-from graphkd.data.source import ImageSource, RandomTransform, Transform
+from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import (
     MANIFEST,
     Manifest,
@@ -24,6 +24,7 @@ from graphkd.data.store.format import (
 )
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.write import Share, StoreWriter, one_store_writer, require_same
+from graphkd.data.transforms import RandomTransform, Transform
 from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path
 from graphkd.teachers.base import Teacher

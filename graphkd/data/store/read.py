@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some, transform_fingerprint
-from graphkd.data.source import ImageSource, Transform
+from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import (
     Array,
     Manifest,
@@ -26,6 +26,7 @@ from graphkd.data.store.format import (
     rows_of,
     shard_name,
 )
+from graphkd.data.transforms import Transform
 from graphkd.errors import OptionError, StoreError
 from graphkd.features import Features
 from graphkd.files import local_path

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.data.store.embed import EmbedJob, fill, plan_store
 from graphkd.data.store.format import (
     MANIFEST,

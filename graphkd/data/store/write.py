@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from graphkd.data.fingerprint import differences, digest, some
-from graphkd.data.source import Named
+from graphkd.data.sources import Named
 from graphkd.data.store.format import (
     MANIFEST,
     Entry,
