@@ -13,13 +13,13 @@ from safetensors.numpy import load, save
 
 from graphkd.data.fingerprint import canonical, data_fingerprint, differences, digest, order_fingerprint
 from graphkd.data.sources import ImageSource, source_subset
-from graphkd.data.store.format import class_terms, load_file, read_json, write_json
+from graphkd.data.store.format import class_terms, read_json, read_pair, write_json, write_pair
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import Transform
 from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features
-from graphkd.files import local_path, write_file
+from graphkd.files import local_path
 from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Float, Tensor
@@ -269,23 +269,17 @@ class _Shards:
         if self.folder is None:
             return None
         try:
-            body, _ = read_json(self._path(number, "json"))
-            if body["of"] != self.identity:
-                return None
-            raw = load_file(self._path(number, "safetensors"), body["bytes"], body["digest"])
-            found: dict[str, Array] = load(raw.tobytes())
-        except (StoreError, KeyError, SafetensorError):
+            found: dict[str, Array] = load(read_pair(self._path(number), of=self.identity)[1].tobytes())
+        except (StoreError, SafetensorError):
             return None
         return found
 
     def put(self, number: int, rows: Mapping[str, Array]) -> None:
         """Write one shard, then its sidecar."""
-        if self.folder is None:
-            return
-        data = save({name: np.ascontiguousarray(each) for name, each in rows.items()})
-        write_file(self._path(number, "safetensors"), data)
-        write_json(self._path(number, "json"), {"of": self.identity, "bytes": len(data), "digest": digest(data)})
+        if self.folder is not None:
+            data = save({name: np.ascontiguousarray(each) for name, each in rows.items()})
+            write_pair(self._path(number), data, of=self.identity)
 
-    def _path(self, number: int, kind: str) -> Path:
+    def _path(self, number: int) -> Path:
         assert self.folder is not None
-        return self.folder / f"scores-{number:05d}.{kind}"
+        return self.folder / f"scores-{number:05d}"

@@ -101,6 +101,42 @@ def load_file(path: Path, size: int, expected: str) -> np.ndarray[Any, Any]:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One finished file: its size in bytes, its digest, and the digest of its sidecar."""
+
+    bytes: int
+    digest: str
+    sidecar: str
+
+
+def write_pair(path: Path, data: bytes, **about: Any) -> Entry:
+    """Write a file, then the JSON sidecar that makes it count: its size, its digest and what is known of it.
+
+    Args:
+        path: of both, without an ending.
+    """
+    write_file(path.with_name(f"{path.name}.safetensors"), data)
+    body = {**about, "bytes": len(data), "digest": digest(data)}
+    return Entry(len(data), body["digest"], write_json(path.with_name(f"{path.name}.json"), body))
+
+
+def read_pair(path: Path, **expected: Any) -> tuple[dict[str, Any], Array, Entry]:
+    """What :func:`write_pair` wrote: what is known of the file, and its bytes, which fit their digest.
+
+    Args:
+        expected: what the sidecar must say.
+
+    Raises: StoreError.
+    """
+    sidecar = path.with_name(f"{path.name}.json")
+    about, own = read_json(sidecar)
+    if not {*expected, "bytes", "digest"} <= about.keys() or any(about[key] != expected[key] for key in expected):
+        raise StoreError(f"{sidecar} belongs to something else, or does not describe a file")
+    entry = Entry(about.pop("bytes"), about.pop("digest"), own)
+    return about, load_file(path.with_name(f"{path.name}.safetensors"), entry.bytes, entry.digest), entry
+
+
+@dataclass(frozen=True)
 class Kind:
     """A number format: its name in safetensors, in torch, and the numpy type whose bits stand for it."""
 
@@ -168,15 +204,6 @@ def check_dtype(dtype: str) -> None:
     """Raises: UnknownNameError for a dtype that no store has."""
     if dtype not in KINDS:
         raise unknown("store dtype", dtype, list(KINDS))
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One finished file: its size in bytes, its digest, and the digest of its sidecar."""
-
-    bytes: int
-    digest: str
-    sidecar: str
 
 
 @dataclass(frozen=True)

@@ -334,10 +334,13 @@ class EmbeddingStore:
             raise StoreError("; ".join(damage.values()))
         if source is not None:
             self.check(source=source)
-            content = self.content
-            changed = [name for i, name in enumerate(source.ids) if source.content_hash(i) != content[i]]
-            if changed:
+            if changed := self.changed(source):
                 raise StoreError(f"{self.path}: the content of {some(changed)} changed since embedding: {_CHOOSE}")
+
+    def changed(self, source: ImageSource) -> list[str]:
+        """Ids of the samples of a source in this store's order whose bytes are not those that were embedded."""
+        pairs = zip(source.ids, self.content, strict=True)
+        return [name for i, (name, content) in enumerate(pairs) if source.content_hash(i) != content]
 
     def _source_differences(self, source: ImageSource) -> list[str]:
         whole = self._positions is None and self.manifest.data == data_fingerprint(source)

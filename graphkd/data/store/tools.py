@@ -121,9 +121,7 @@ def verify(path: str | Path, source: ImageSource | None = None) -> VerifyReport:
     damaged |= reader.damage()
     changed: list[str] = []
     if source is not None and not damaged:
-        store = EmbeddingStore(folder).for_source(source)
-        pairs = zip(source.ids, store.content, strict=True)
-        changed = [name for i, (name, content) in enumerate(pairs) if source.content_hash(i) != content]
+        changed = EmbeddingStore(folder).for_source(source).changed(source)
     files = [MANIFEST, *(f"{name}.{end}" for name in reader.entries for end in ("safetensors", "json"))]
     return VerifyReport(folder, tuple(files), damaged, tuple(changed))
 
