@@ -156,25 +156,29 @@ def test_trusted_classes_are_many_and_certain_enough():
     assert selection.trusted_classes(min_samples=2, min_confidence=0.9).tolist() == [True, False, False]
 
 
-def test_bad_input_is_named():
-    source, logits, teacher = staged(6)
-    scores = score_pool(teacher, source, transform=VIEW)
-    with pytest.raises(OptionError, match="7 samples were asked for and 6 of 6"):
-        select(scores, 7)
-    with pytest.raises(OptionError, match="expected n >= 1"):
-        select(scores, 0)
-    with pytest.raises(UnknownNameError, match="did you mean 'class'"):
-        select(scores, 2, balance="clas")
-    with pytest.raises(UnknownNameError, match="did you mean 'margin'"):
-        score_pool(teacher, source, transform=VIEW, score="margins")
-    with pytest.raises(OptionError, match="give transform="):
-        score_pool(teacher, source)
-    with pytest.raises(MissingFeatureError, match="has no classes"):
-        score_pool(TinyTeacher(head=False), source, transform=VIEW)
-    broken = logits.clone()
-    broken[3, 0] = float("nan")
+BAD = {
+    "too many": (lambda scores, score: select(scores, 7), OptionError, "7 samples were asked for and 6 of 6"),
+    "none": (lambda scores, score: select(scores, 0), OptionError, "expected n >= 1"),
+    "balance": (lambda scores, score: select(scores, 2, balance="clas"), UnknownNameError, "did you mean 'class'"),
+    "score": (lambda scores, score: score(score="margins"), UnknownNameError, "did you mean 'margin'"),
+    "transform": (lambda scores, score: score(transform=None), OptionError, "give transform="),
+    "head": (lambda scores, score: score(TinyTeacher(head=False)), MissingFeatureError, "has no classes"),
+}
+
+
+@pytest.mark.parametrize(("act", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(act, error, message):
+    source, _, teacher = staged(6)
+    score = lambda asked=teacher, **options: score_pool(asked, source, **{"transform": VIEW, **options})  # noqa: E731
+    with pytest.raises(error, match=message):
+        act(score(), score)
+
+
+def test_samples_without_finite_logits_are_named():
+    source, logits, _ = staged(6)
+    logits[3, 0] = float("nan")
     with pytest.raises(DataError, match="not finite for 1 samples: folder/image003.png"):
-        score_pool(ClassTeacher(source, broken), source, transform=VIEW)
+        score_pool(ClassTeacher(source, logits), source, transform=VIEW)
     assert set(SCORES) == {"ce", "confidence", "entropy", "margin"}
 
 

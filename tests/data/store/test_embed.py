@@ -153,39 +153,28 @@ def test_a_break_between_any_two_files_loses_nothing(tmp_path, monkeypatch, stop
     assert_close(store[range(10)].logits, direct(teacher, squares(10)).logits)
 
 
-def test_only_a_deleted_shard_is_computed_again(tmp_path):
+@pytest.mark.parametrize(
+    ("lost", "damaged", "forwards"),
+    [
+        (["shard-00001.safetensors"], [], 2),
+        (["shared.safetensors"], [], 1),
+        (["manifest.json"], ["shard-00002.json"], 1),
+        (["manifest.json"], [], 0),
+    ],
+)
+def test_what_is_lost_or_damaged_costs_its_own_forwards(tmp_path, lost, damaged, forwards):
     fill(tmp_path)
-    (tmp_path / "shard-00001.safetensors").unlink()
-    with pytest.raises(StoreError, match=r"lacks 1 \(shard-00001.safetensors\)"):
+    for name in lost:
+        (tmp_path / name).unlink()
+    for name in damaged:
+        (tmp_path / name).write_text("{")
+    with pytest.raises(StoreError, match=r"lacks 1 \(sha.*\.safetensors\)|manifest\.json is missing"):
         EmbeddingStore(tmp_path)
     teacher = TinyTeacher()
-    fill(tmp_path, teacher).verify()
-    assert teacher.forwards == 2
-
-
-def test_lost_proxies_cost_one_image(tmp_path):
-    fill(tmp_path)
-    (tmp_path / "shared.safetensors").unlink()
-    teacher = TinyTeacher()
-    assert_close(fill(tmp_path, teacher)[[0]].proxies, teacher.rows)
-    assert teacher.forwards == 1
-
-
-def test_a_damaged_sidecar_costs_its_shard(tmp_path):
-    fill(tmp_path)
-    (tmp_path / "manifest.json").unlink()
-    (tmp_path / "shard-00002.json").write_text("{")
-    teacher = TinyTeacher()
-    fill(tmp_path, teacher).verify()
-    assert teacher.forwards == 1
-
-
-def test_a_lost_manifest_costs_no_forward(tmp_path):
-    fill(tmp_path)
-    (tmp_path / "manifest.json").unlink()
-    teacher = TinyTeacher()
-    fill(tmp_path, teacher).verify()
-    assert teacher.forwards == 0
+    store = fill(tmp_path, teacher)
+    store.verify()
+    assert teacher.forwards == forwards
+    assert_close(store[[0]].proxies, teacher.rows)
 
 
 def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
@@ -303,15 +292,18 @@ def test_an_unwritable_path_is_named(tmp_path):
         fill(tmp_path / "file" / "store")
 
 
-def test_unusable_samples_and_options_are_named(tmp_path):
-    with pytest.raises(DataError, match="no samples"):
-        fill(tmp_path, source=Squares([]))
-    with pytest.raises(DataError, match="'b' twice"):
-        fill(tmp_path, source=Squares(["a", "b", "b"]))
-    with pytest.raises(UnknownNameError, match="did you mean 'float16'"):
-        fill(tmp_path, dtype="float61")
-    with pytest.raises(OptionError, match="batch_size"):
-        fill(tmp_path, batch_size=0)
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"source": Squares([])}, DataError, "no samples"),
+        ({"source": Squares(["a", "b", "b"])}, DataError, "'b' twice"),
+        ({"dtype": "float61"}, UnknownNameError, "did you mean 'float16'"),
+        ({"batch_size": 0}, OptionError, "batch_size"),
+    ],
+)
+def test_unusable_samples_and_options_are_named(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        fill(tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
 
