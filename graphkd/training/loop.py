@@ -5,14 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from graphkd.chunks import in_chunks
 from graphkd.data.fingerprint import time_fingerprint
+from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Batch, Views
@@ -28,7 +30,6 @@ from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import Interrupted, Signals, explain_failures
-from graphkd.training.feed import Feed, loaders
 from graphkd.training.gradient_shares import check_whole, shares_of_update
 from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores, evaluate
@@ -36,11 +37,56 @@ from graphkd.training.optim import Updater
 from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
 from graphkd.training.watch import Snapshots, Watch
+from graphkd.typing import Float, Tensor
 
 log = logging.getLogger("graphkd")
 
 _ONE = threading.Lock()
 _STATE = {"format", "options", "written", "progress", "step", "ema", "optimizer", "scaler", "meter", "random"}
+
+
+class Feed:
+    """What a forward pass gets: images on their device and the teacher's features, both mixed where that is asked for.
+
+    Args:
+        config: the options.
+        device: of the student.
+        rank: of this process.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device, rank: int) -> None:
+        self.config, self.device, self.rank = config, device, rank
+        self.mixing = Mixing(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
+
+    def __call__(
+        self, batch: Batch, features: Callable[[Batch], Features] | None, epoch: int, number: int
+    ) -> tuple[Batch, Float[Tensor, "b 3 h w"], Features | None]:
+        """Batch ``number`` of an epoch on its device, the student's images, and the teacher's features."""
+        batch = batch.to(self.device)
+        images, teacher = batch.student, features and self._teacher(batch, features)
+        if self.mixing is not None and teacher is not None:
+            luck = mixing_generator(self.config.seed, epoch, number, self.rank)
+            images, mixture = self.mixing(images, luck)
+            teacher = replace(teacher, mixture=mixture)
+        return batch, images, teacher
+
+    def _teacher(self, batch: Batch, features: Callable[[Batch], Features]) -> Features:
+        spans = in_chunks(len(batch), self.config.chunk)
+        parts = [batch] if len(spans) == 1 else [batch.rows(span) for span in spans]
+        return Features.joined([features(part).to(self.device) for part in parts])
+
+
+def loaders(
+    views: Views, scored: Views | None, config: TrainConfig, ranks: Ranks, device: torch.device
+) -> tuple[Any, Any]:
+    """This process's batches of the training images, and of the scored ones where there are any.
+
+    Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
+    """
+    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world, "workers": config.workers}
+    share["pin_memory"] = device.type == "cuda"
+    train = views.loader(config.batch_size, **share)
+    return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
 
 
 @contextmanager

@@ -132,13 +132,12 @@ def check_finite(means: Mapping[str, float], collapsed: bool, update: int, saved
     Raises: NonFiniteError that names what broke.
     """
     broken = [name for name, value in means.items() if not math.isfinite(value)] + ["gradient"] * collapsed
-    if not broken:
-        return
     terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
-    raise NonFiniteError(
-        f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; {_kept(saved)}. "
-        "Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
-    )
+    if terms:
+        raise NonFiniteError(
+            f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; "
+            f"{_kept(saved)}. Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
+        )
 
 
 def check(
@@ -154,10 +153,9 @@ def check(
     Raises: NonFiniteError that names what broke, at once or where too many updates were left out.
     """
     skipped = at.skipped + round(meter.totals.get("refused", 0.0))
-    stop = config.nonfinite == "stop"
-    check_finite(
-        means if stop else dict.fromkeys(meter.broken, math.nan) if collapsed else {}, collapsed, at.update, saved
-    )
+    if config.nonfinite != "stop":  # what is not finite is left out, unless nothing else is left
+        means = dict.fromkeys(meter.broken, math.nan) if collapsed else {}
+    check_finite(means, collapsed, at.update, saved)
     if config.nonfinite == "skip" and skipped > config.max_skips:
         raise NonFiniteError(
             f"{', '.join(meter.broken)} became NaN or infinite again: {skipped} updates were left out by update "

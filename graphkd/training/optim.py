@@ -159,12 +159,6 @@ class Updater:
         return module if self._copy is None else gather_into(self._copy, module)
 
     @property
-    def scored(self) -> nn.Module:
-        """The student that is scored: the moving average where there is one."""
-        model: nn.Module = self.step.student if self.average is None else self.average.module
-        return model
-
-    @property
     def lr(self) -> float:
         """Learning rate of the latest update."""
         rate: float = self.optimizer.param_groups[0]["lr"]

@@ -53,13 +53,14 @@ _PACKAGES = (
 
 def versions() -> dict[str, str | None]:
     """Versions of graphkd and of the libraries that a result depends on; ``None`` for one that is not installed."""
-    found: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def environment() -> dict[str, Any]:

@@ -242,23 +242,17 @@ def merge(parts: Sequence[str | Path], path: str | Path) -> MergeReport:
 def _gathered(folders: Sequence[Path], made: Manifest, target: Path) -> MergeReport:
     """Shards of one store, copied from wherever one is whole."""
     writer = StoreWriter(target, replace(made, shared=None, shards=None))
-    written, absent = 0, []
-    for name in ["shared", *writer.plan.names]:
-        if name in writer.entries:
-            continue
+    lacking = [name for name in ["shared", *writer.plan.names] if name not in writer.entries]
+    for name in lacking:
         found = next((each for each in folders if finished(each, name, writer.plan.identity)), None)
-        if found is None:
-            absent.append(name)
-            continue
         for suffix in ("safetensors", "json"):  # the sidecar last: it makes the shard count
-            write_file(target / f"{name}.{suffix}", (found / f"{name}.{suffix}").read_bytes())
-        entry = finished(target, name, writer.plan.identity)
-        assert entry is not None
-        writer.entries[name] = entry
-        written += 1
+            if found is not None:
+                write_file(target / f"{name}.{suffix}", (found / f"{name}.{suffix}").read_bytes())
+    writer.find(lacking)
+    absent = tuple(name for name in lacking if name not in writer.entries)
     if not absent:
         writer.finish()
-    return MergeReport(target, made.samples, written, tuple(absent))
+    return MergeReport(target, made.samples, len(lacking) - len(absent), absent)
 
 
 def _joined(stores: Sequence[EmbeddingStore]) -> _Joined:

@@ -87,7 +87,7 @@ class StoreWriter:
         self.plan = self._claim(plan)
         self._clean()
         self.entries: dict[str, Entry] = {}
-        self._find(self.mine.names(self.plan))
+        self.find(self.mine.names(self.plan))
 
     def todo(self) -> list[int]:
         """Numbers of this process's shards that are to be computed."""
@@ -172,7 +172,7 @@ class StoreWriter:
     def _absent(self) -> list[str]:
         """For rank 0 the files that are not there and whole yet; for the others the manifest, until it lists theirs."""
         if self.mine.leads:
-            self._find(self.plan.names)
+            self.find(self.plan.names)
             return [name for name in self.plan.names if name not in self.entries]
         try:
             made = Manifest.read(self.folder)
@@ -184,7 +184,7 @@ class StoreWriter:
         present = {path.stem for path in self.folder.glob("shard-*.json")}
         return [name for name in self.plan.names if name not in present] + [MANIFEST]
 
-    def _find(self, names: Sequence[str]) -> None:
+    def find(self, names: Sequence[str]) -> None:
         """Note which of these files are there and whole."""
         for name in names:
             if name not in self.entries and (entry := finished(self.folder, name, self.plan.identity)):
