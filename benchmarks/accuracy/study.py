@@ -16,7 +16,7 @@ import torch
 from benchmarks.accuracy.config import Config, Recipe
 from benchmarks.accuracy.tensors import TensorViews
 from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer, create_distiller
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.models.tap import Tap
 from graphkd.step import labelled_cross_entropy
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from graphkd.errors import GraphKDError, TapError
+from graphkd.files import local_path
 from graphkd.models.archives import check_archive, check_size
-from graphkd.paths import local_path
 from graphkd.text import LIMIT, read_json, regular_size
 from graphkd.typing import Float, Tensor
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from graphkd.errors import CheckpointError
+from graphkd.files import local_path
 from graphkd.models.archives import check_archive
 from graphkd.models.tap import Tap
-from graphkd.paths import local_path
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.files import local_path
 from graphkd.graphs import relations
 from graphkd.graphs.edges import NORMALISERS, Edges
-from graphkd.paths import local_path
 from graphkd.pictures.canvas import finite
 from graphkd.pictures.confusion import draw_confusion
 from graphkd.pictures.curves import draw_curves
@@ -19,7 +19,7 @@ from graphkd.pictures.facts import Facts
 from graphkd.pictures.proxy_graph import draw_proxy_graph
 from graphkd.pictures.relations import draw_relations
 from graphkd.pictures.spectra import draw_spectra
-from graphkd.training.watched import Look, Watched
+from graphkd.training.watch import Snapshot, Watched
 from graphkd.typing import Int, Tensor
 
 _CONFUSED = 100  # classes up to which the confusion is drawn
@@ -158,7 +158,7 @@ def _fill(watched: Watched, sections: list[Section], seed: int) -> None:
     _embeddings(embeddings, watched, labels, names)
 
 
-def _labels(watched: Watched, last: Look) -> tuple[Int[Tensor, " n"] | None, list[str] | None]:
+def _labels(watched: Watched, last: Snapshot) -> tuple[Int[Tensor, " n"] | None, list[str] | None]:
     """What orders and colours the pictures: labels, else the teacher's guess, else the student's."""
     if watched.labels is not None:
         return watched.labels, watched.classes
@@ -169,24 +169,24 @@ def _labels(watched: Watched, last: Look) -> tuple[Int[Tensor, " n"] | None, lis
     return None, None
 
 
-def _cosines(look: Look) -> Tensor:
+def _cosines(look: Snapshot) -> Tensor:
     return Edges(look.embedding, look.embedding, relations.cosine, name="cosine").dense()
 
 
-def _to_classes(look: Look) -> Tensor:
+def _to_classes(look: Snapshot) -> Tensor:
     assert look.proxies is not None
     return Edges(look.embedding, look.proxies, relations.cosine, NORMALISERS.get("center"), name="cosine").dense()
 
 
-def _to_proxies(teacher: Look | None, student: Look, labels: Tensor | None, names: list[str] | None) -> Any:
+def _to_proxies(teacher: Snapshot | None, student: Snapshot, labels: Tensor | None, names: list[str] | None) -> Any:
     if teacher is None or teacher.proxies is None or student.proxies is None:
         raise MissingFeatureError("teacher and student need class proxies both")
     sides = _to_classes(teacher), _to_classes(student)
     return draw_relations(*sides, labels, names, columns="class", relation="cosine, row mean subtracted")
 
 
-def _spectra(section: Section, teacher: Look | None, student: Look) -> None:
-    def samples(look: Look) -> Mapping[str, Tensor]:
+def _spectra(section: Section, teacher: Snapshot | None, student: Snapshot) -> None:
+    def samples(look: Snapshot) -> Mapping[str, Tensor]:
         x = finite("embedding", look.embedding)
         return {"images": torch.linalg.eigvalsh(Edges(x, x, relations.cosine).laplacian())[None]}
 
@@ -224,7 +224,7 @@ def _embeddings(section: Section, watched: Watched, labels: Tensor | None, names
 
 
 def _map(
-    section: Section, name: str, title: str, look: Look, by: tuple[Any, Any], plane: Plane, moment: bool = False
+    section: Section, name: str, title: str, look: Snapshot, by: tuple[Any, Any], plane: Plane, moment: bool = False
 ) -> None:
     proxies = None if look.proxies is None else {title: look.proxies}
     section.add(name, title, lambda: draw_embeddings({title: look.embedding}, *by, proxies, plane=plane), moment)

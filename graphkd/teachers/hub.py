@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from graphkd.errors import TapError, TeacherError
+from graphkd.files import local_path
 from graphkd.models.huggingface import PREFIX, hf_build, hf_config, hf_preprocessing
-from graphkd.paths import local_path
 from graphkd.teachers.tokenizers import Tokenizer
 from graphkd.typing import Float, Int, Tensor
 

@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from graphkd.errors import CheckpointError, TeacherError
+from graphkd.files import local_path
 from graphkd.models.archives import check_archive, check_size
 from graphkd.models.huggingface import PREFIX
 from graphkd.models.weights import named_as, read_file, weights_in
-from graphkd.paths import local_path
 from graphkd.registry import unknown
 from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
 from graphkd.teachers.preprocess import Preprocess

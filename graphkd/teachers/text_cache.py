@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from graphkd.files import write_file, write_json
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file, write_json
 from graphkd.teachers.digests import json_digest, tensor_digest
 from graphkd.teachers.templates import fill
 from graphkd.text import read_json

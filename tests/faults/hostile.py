@@ -5,8 +5,8 @@ import struct
 
 from graphkd.data.fingerprint import digest
 from graphkd.data.store.embed import embed
-from graphkd.data.store.files import write_json
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import write_json
+from graphkd.data.store.read import EmbeddingStore
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
 CASES = {}

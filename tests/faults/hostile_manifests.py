@@ -5,7 +5,7 @@ import os
 import pickle
 
 from graphkd.data.fingerprint import digest
-from graphkd.data.store.files import write_json
+from graphkd.data.store.format import write_json
 from graphkd.data.store.tools import info, verify
 from tests.faults.hostile import forge, hostile, made, use
 

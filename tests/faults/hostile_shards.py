@@ -13,11 +13,10 @@ from safetensors.numpy import save
 from graphkd.data.fingerprint import digest
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection
-from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.files import write_json
-from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.store.tools import repair
+from graphkd.data.store.embed import EmbedJob, embed
+from graphkd.data.store.format import write_json
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import merge, repair
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 from tests.faults.hostile import forge, forge_shard, header, hostile, made, use
 
@@ -130,7 +129,7 @@ def sidecar_of_other_length(place, payload):
 
 
 def verify_says_no(folder):
-    repair(folder, Look(TinyTeacher(prompts="another"), squares(10), ToTensor(), progress=False))
+    repair(folder, EmbedJob(TinyTeacher(prompts="another"), squares(10), ToTensor(), progress=False))
 
 
 @hostile

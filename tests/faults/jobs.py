@@ -14,7 +14,7 @@ from torch import nn
 
 from graphkd.data.sources import ArraySource
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import RandomCropView, ResizeView
 from graphkd.data.views import Views
 from graphkd.distillers.prg.distiller import PRGDistiller

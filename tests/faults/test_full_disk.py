@@ -16,8 +16,8 @@ from graphkd.files import write_json
 from graphkd.integrations.named_losses import save_student
 from graphkd.pictures.canvas import canvas, save_picture
 from graphkd.teachers.text_cache import TextCache
-from graphkd.training.record import RunFolder
 from graphkd.training.report import Row, write_report
+from graphkd.training.run_folder import RunFolder
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
 from tests.faults import jobs
 from tests.training import tiny

@@ -15,11 +15,11 @@ from graphkd.features import Features
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
+from graphkd.training.failures import Interrupted
 from graphkd.training.loop import Trainer
 from graphkd.training.meter import Meter
-from graphkd.training.record import read_metrics
-from graphkd.training.signals import Interrupted
-from graphkd.training.updater import Updater
+from graphkd.training.optim import Updater
+from graphkd.training.run_folder import read_metrics
 from tests.faults import jobs
 from tests.training import tiny
 

@@ -17,7 +17,7 @@ from tests.faults import jobs
 from tests.faults.edits import KINDS, edited, forget
 from tests.faults.launch import finished, said
 from tests.training import tiny
-from tests.training.runs import lines
+from tests.training.tiny import lines
 
 OPTIONS = tiny.HARD | {"workers": 0, "log_every": 5}  # the newest checkpoint falls into an open window of it
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from graphkd.data.store import read as store_read
-from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.embed import EmbedJob, embed
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import repair, verify
 from graphkd.data.transforms import RandomCropView
 from graphkd.errors import StoreError
@@ -33,7 +33,7 @@ class Counting(TinyTeacher):
 
 
 def look(teacher):
-    return Look(teacher, squares(N), CROP, batch_size=SHARD * VIEWS, progress=False)
+    return EmbedJob(teacher, squares(N), CROP, batch_size=SHARD * VIEWS, progress=False)
 
 
 def write(folder, dtype, teacher=None, source=None):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from graphkd.data.store.embed import Look
+from graphkd.data.store.embed import EmbedJob
 from graphkd.data.store.tools import repair, verify
 from graphkd.errors import LockedError, StoreError
 from graphkd.files import one_writer
@@ -59,7 +59,7 @@ def test_nobody_repairs_what_another_writes(tmp_path):
     (tmp_path / "shard-00001.safetensors").write_bytes(b"")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with one_writer(tmp_path, "writer-1-of-2"), ThreadPoolExecutor(1) as pool:
-        again = pool.submit(repair, tmp_path, Look(TinyTeacher(), squares(10), ToTensor(), progress=False))
+        again = pool.submit(repair, tmp_path, EmbedJob(TinyTeacher(), squares(10), ToTensor(), progress=False))
         with pytest.raises(LockedError, match="is being written by process"):
             again.result()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

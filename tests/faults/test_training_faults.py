@@ -14,8 +14,8 @@ from graphkd.data.transforms import ResizeView
 from graphkd.data.views import Views
 from graphkd.errors import CheckpointError, DataError, FileError
 from graphkd.training.checkpoint import Checkpoints
+from graphkd.training.failures import Interrupted, Signals
 from graphkd.training.loop import Trainer
-from graphkd.training.signals import Interrupted, Signals
 from tests.faults import jobs
 from tests.faults.launch import finished, run, said
 from tests.training import tiny

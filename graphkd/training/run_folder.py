@@ -5,31 +5,34 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
-from graphkd.files import remove_leftovers, write_file, write_json, writing
-from graphkd.paths import local_path
+from graphkd.files import local_path, remove_leftovers, write_file, write_json, writing
+from graphkd.models.tap import Tap
 from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
-from graphkd.training.watched import FOLDER
+from graphkd.training.watch import FOLDER
 
 log = logging.getLogger("graphkd")
 
+STUDENT = "student.json"
 _WRITTEN = (
     "config.json",
     "environment.json",
     "metrics.jsonl",
     "scores.json",
     "run.yaml",
-    "student.json",
+    STUDENT,
     "results.json",
     "report.md",
 )
@@ -50,13 +53,14 @@ _PACKAGES = (
 
 def versions() -> dict[str, str | None]:
     """Versions of graphkd and of the libraries that a result depends on; ``None`` for one that is not installed."""
-    found: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def environment() -> dict[str, Any]:
@@ -74,12 +78,57 @@ def environment() -> dict[str, Any]:
     }
 
 
+def describe_student(student: nn.Module, classes: Sequence[str] | None, size: Any) -> dict[str, Any]:
+    """What is needed to build a student again, as ``student.json`` keeps it.
+
+    Args:
+        student: its name is known where :func:`graphkd.models.students.create_student` made it, or where it is a tap of
+            an unchanged network of timm. Of any other the class is noted, and only its author can build it.
+        classes: names of its classes; default their numbers.
+        size: side of its images, or height and width, pixels; ``None`` where that is not known.
+
+    Returns: JSON-ready: ``student`` (its name, or ``None``), ``module`` (the class of a network without a name),
+        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``mean`` and ``std``.
+    """
+    count = getattr(student, "num_classes", None)
+    if isinstance(size, tuple) and len({*size}) == 1:
+        size = size[0]
+    names = Classes(classes or [str(label) for label in range(count or 0)])
+    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size}
+    network = student
+    if isinstance(student, Tap):
+        network = student.model
+        facts["student"] = student.created_as or _timm_name(student)
+        for name, value in (("mean", student.mean), ("std", student.std)):
+            facts[name] = None if value is None else value.flatten().tolist()
+    if facts["student"] is None:
+        facts["module"] = f"{type(network).__module__}.{type(network).__qualname__}"
+    return facts
+
+
+def _timm_name(student: Tap) -> str | None:
+    """The name by which timm makes this very network, layer by layer; ``None`` where it does not."""
+    import timm
+
+    known = getattr(student.model, "pretrained_cfg", None) or {}
+    name = known.get("architecture")
+    if not name or not timm.is_model(name):
+        return None
+    try:
+        with torch.device("meta"):  # no memory, no random numbers
+            again = timm.create_model(name, num_classes=student.num_classes)
+    except Exception:  # some networks cannot be made without memory
+        return None
+    return str(name) if repr(again) == repr(student.model) else None
+
+
 class RunFolder:
     """One folder per run.
 
     ======================  =====================================================
     ``config.json``         the resolved options
     ``environment.json``    versions, devices, command
+    ``student.json``        what is needed to build the student again
     ``metrics.jsonl``       one line per reading of the losses and per scoring
     ``scores.json``         the latest scoring, with its confusions
     ``watched/``            see :class:`graphkd.training.watch.Watch`
@@ -128,8 +177,11 @@ class RunFolder:
             if (self.path / name).exists() and not (self.path / name).is_file():
                 raise CheckpointError(f"{self.path / name} is no file: remove it, or choose another run folder")
 
-    def open(self, options: Mapping[str, Any], update: int) -> None:
-        """Write options and environment, and forget every line after that update; for the folder's one writer.
+    def open(self, options: Mapping[str, Any], update: int, student: Mapping[str, Any] | None = None) -> None:
+        """Write options, environment and student, and forget every line after that update; for the one writer.
+
+        Args:
+            student: as of :func:`describe_student`.
 
         Raises: FileError where the disk is full.
         """
@@ -137,7 +189,13 @@ class RunFolder:
         remove_leftovers(self.path, *_WRITTEN)
         write_json(self.path / "config.json", options)
         write_json(self.path / "environment.json", environment())
+        if student is not None:
+            self.write_student(student)
         write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_student(self, student: Mapping[str, Any]) -> None:
+        """Write ``student.json``, as of :func:`describe_student`."""
+        write_json(self.path / STUDENT, student)
 
     def newest(self) -> str | None:
         """Path of the newest checkpoint, as text."""
