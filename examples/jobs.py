@@ -18,6 +18,7 @@ from graphkd.data.sources import source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, network_view
 from graphkd.errors import DataError
 from graphkd.paths import local_path
+from graphkd.teachers.base import count_batches
 from graphkd.training.metrics import Counts
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
@@ -45,6 +46,7 @@ class Job:
     teacher_scores: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.asked = count_batches(self.teacher)
         self.features = self._features(self.train, "train")
         if self.scored is not None:
             self.scored_features = self._features(self.scored, "scored")

@@ -66,11 +66,6 @@ def test_every_usual_form_for_student_and_teacher(tmp_path, model, form):
     assert equal(teacher._tap, model)
 
 
-def test_the_average_can_be_left_aside(tmp_path, model):
-    torch.save(averaged(model.state_dict()), tmp_path / "weights.pt")
-    assert not any(value.any() for value in read_weights(tmp_path / "weights.pt", average=False).values())
-
-
 def test_a_prefix_that_is_the_networks_own_stays(tmp_path, model):
     from graphkd.models.embedding_head import EmbeddingHead
     from graphkd.models.tap import Tap

@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from graphkd.errors import OptionError, ShapeError, UnknownNameError
-from graphkd.teachers.prompt_parts import PROMPT_SCOPES, PROMPT_WEIGHTS
-from graphkd.teachers.prompts import prompt_logits, prompt_scores, weighted_texts
+from graphkd.teachers.prompts import PROMPT_SCOPES, PROMPT_WEIGHTS, prompt_logits, prompt_scores, weighted_texts
 
 SCORES = {
     "scaled": lambda z, s: z,
