@@ -19,7 +19,7 @@ from graphkd.pictures import (
     draw_spectra,
     save_picture,
 )
-from graphkd.pictures.canvas import label, png_bytes
+from graphkd.pictures.canvas import label, picture_bytes
 
 NAMES = ["cat", "dog", "horse"]
 
@@ -70,7 +70,7 @@ def test_a_proxy_graph_shows_images_names_and_the_strongest_edges():
 
 def test_the_same_seed_gives_the_same_graph_and_no_image_covers_another():
     weights, images = random(40, 10), random(40, 3, 8, 8)
-    one, two, other = (png_bytes(draw_proxy_graph({"t": weights}, images, seed=seed)) for seed in (3, 3, 4))
+    one, two, other = (picture_bytes(draw_proxy_graph({"t": weights}, images, seed=seed)) for seed in (3, 3, 4))
     assert one == two != other
     boxes = [image.get_extent() for image in draw_proxy_graph({"t": weights}, images).axes[0].images]
     for i, (left, right, low, high) in enumerate(boxes):
@@ -85,7 +85,7 @@ def test_proxy_graphs_of_odd_sizes(count, width):
     (axis,) = figure.axes
     assert len(axis.images) == min(count, 40)
     assert 1 <= len(axis.texts) <= 20
-    assert png_bytes(figure)
+    assert picture_bytes(figure)
 
 
 def test_a_proxy_graph_that_does_not_fit():
@@ -106,7 +106,7 @@ def test_spectra_pair_the_levels_and_show_the_mean():
     assert_close(torch.tensor(student.get_ydata()), ours["layer1"].mean(0))
     assert_close(torch.tensor(student.get_xdata()), torch.arange(1, 9) / 8)
     assert teacher.get_label() == "teacher, 16 nodes"
-    assert png_bytes(draw_spectra({"one": torch.zeros(1, 1)}))
+    assert picture_bytes(draw_spectra({"one": torch.zeros(1, 1)}))
     with pytest.raises(MissingFeatureError, match="no maps were kept"):
         draw_spectra({})
 
@@ -142,7 +142,7 @@ def test_embeddings_of_odd_sizes(count, width, classes):
     labels = torch.arange(count) % classes
     figure = draw_embeddings({"epoch 0": random(count, width)}, labels, [f"class {i}" for i in range(classes)])
     assert ("other classes" in legend(figure)) == (classes > 18)
-    assert png_bytes(figure)
+    assert picture_bytes(figure)
 
 
 def lines(scored=True):
@@ -189,7 +189,7 @@ def test_names_are_drawn_as_they_are():
     assert label("a rather long name of a class 17") == "a rather long n…class 17"
     assert len(label("a" * 100)) == 24
     figure = draw_confusion(torch.eye(3, dtype=torch.int64), ["$\\frac{1", "</text><script>alert(1)</script>", "a--b"])
-    assert png_bytes(figure)
+    assert picture_bytes(figure)
 
 
 def test_pictures_as_files(tmp_path):
@@ -212,4 +212,4 @@ def test_the_users_own_style_is_left_alone_and_not_used():
     with matplotlib.rc_context({"font.size": 40, "axes.facecolor": "red"}):
         figure = draw_curves(lines())
         assert matplotlib.rcParams["font.size"] == 40
-    assert png_bytes(figure) == png_bytes(draw_curves(lines()))
+    assert picture_bytes(figure) == picture_bytes(draw_curves(lines()))

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from graphkd.errors import OptionError, ShapeError
 from graphkd.pictures import draw_relations
-from graphkd.pictures.canvas import png_bytes
+from graphkd.pictures.canvas import picture_bytes
 
 NAMES = ["cat", "dog", "horse"]
 
@@ -54,7 +54,7 @@ def test_the_order_of_the_samples_does_not_matter():
     teacher, labels = random(30, 4), torch.arange(30) % 4
     shuffle = labels.argsort(stable=True)
     pictures = [
-        png_bytes(draw_relations(t, 0.5 * t, by, columns="class"))
+        picture_bytes(draw_relations(t, 0.5 * t, by, columns="class"))
         for t, by in ((teacher, labels), (teacher[shuffle], labels[shuffle]))
     ]
     assert pictures[0] == pictures[1]
@@ -84,4 +84,4 @@ def test_relations_of_one_sample_or_class(samples):
     edges = torch.ones(samples, samples)
     figure = draw_relations(edges, edges, torch.zeros(samples, dtype=torch.long), ["only"])
     assert "mean |Δ| = 0.000" in figure.axes[2].get_title()
-    assert png_bytes(figure)
+    assert picture_bytes(figure)

@@ -10,7 +10,7 @@ import torch
 
 from graphkd.errors import CheckpointError
 from graphkd.pictures.facts import Facts
-from graphkd.pictures.gallery import gallery
+from graphkd.pictures.gallery import gallery, log_pictures
 from graphkd.pictures.html import write_html_report
 from graphkd.training.watched import Watched
 from tests.pictures.conftest import CLASSES, SCRIPT, train
@@ -190,8 +190,6 @@ def test_classes_of_one_name_are_shown_with_their_ids(tmp_path):
 def test_pictures_reach_tensorboard(run, tmp_path):
     from accelerate import Accelerator
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    from graphkd.pictures.tensorboard import log_pictures
 
     accelerator = Accelerator(log_with=["tensorboard"], project_dir=str(tmp_path))
     accelerator.init_trackers("one")
