@@ -7,8 +7,8 @@ import torch
 
 from graphkd import Step, TrainConfig, create_student
 from graphkd.errors import DataError
-from tests.hf_models import small
 from tests.integrations.digits_job import BATCH
+from tests.models.hf_models import small
 from tests.training import tiny
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")

@@ -10,7 +10,7 @@ from PIL import Image
 from graphkd import ClassifierTeacher, Tap, create_student
 from graphkd.errors import TapError, TeacherError
 from tests.faults.hostile import Payload
-from tests.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
+from tests.models.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
 import transformers
