@@ -148,24 +148,28 @@ def test_texts_without_scores_are_averaged():
     assert_close(weighted_texts(texts), texts.mean(0))
 
 
-def test_messages():
-    image, texts = unit(4, 12), unit(6, 5, 12)
-    with pytest.raises(
-        UnknownNameError, match=r"unknown prompt weight 'ratoi'; did you mean 'ratio'\? Known: ratio, soft"
-    ):
-        prompt_logits(image, texts, 1.0, weight="ratoi")
-    with pytest.raises(UnknownNameError, match="unknown prompt score 'cos'"):
-        prompt_logits(image, texts, 1.0, score="cos")
-    with pytest.raises(UnknownNameError, match="unknown prompt scope 'row'"):
-        prompt_logits(image, texts, 1.0, scope="row")
-    with pytest.raises(ShapeError, match=r"the same d, found \(4, 11\) and \(6, 5, 12\)"):
-        prompt_logits(image[:, 1:], texts, 1.0)
-    with pytest.raises(OptionError, match=r"scale and tau must be > 0, found scale=1.0 and tau=0"):
-        prompt_logits(image, texts, 1.0, tau=0)
-    with pytest.raises(OptionError, match="at least one image, found none"):
-        prompt_scores([], texts, 1.0)
-    with pytest.raises(ShapeError, match="2 prompt scores and 6 prompts differ"):
-        weighted_texts(texts, torch.ones(2, 1))
+IMAGE, TEXTS = unit(4, 12), unit(6, 5, 12)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: prompt_logits(IMAGE, TEXTS, 1.0, weight="ratoi"),
+            UnknownNameError,
+            r"unknown prompt weight 'ratoi'; did you mean 'ratio'\? Known: ratio, soft",
+        ),
+        (lambda: prompt_logits(IMAGE, TEXTS, 1.0, score="cos"), UnknownNameError, "unknown prompt score 'cos'"),
+        (lambda: prompt_logits(IMAGE, TEXTS, 1.0, scope="row"), UnknownNameError, "unknown prompt scope 'row'"),
+        (lambda: prompt_logits(IMAGE[:, 1:], TEXTS, 1.0), ShapeError, r"the same d, found \(4, 11\) and \(6, 5, 12\)"),
+        (lambda: prompt_logits(IMAGE, TEXTS, 1.0, tau=0), OptionError, "must be > 0, found scale=1.0 and tau=0"),
+        (lambda: prompt_scores([], TEXTS, 1.0), OptionError, "at least one image, found none"),
+        (lambda: weighted_texts(TEXTS, torch.ones(2, 1)), ShapeError, "2 prompt scores and 6 prompts differ"),
+    ],
+)
+def test_messages(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 class PeakBytes(TorchDispatchMode):
