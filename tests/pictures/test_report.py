@@ -13,7 +13,7 @@ from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import gallery, log_pictures
 from graphkd.pictures.html import write_html_report
 from graphkd.training.watched import Watched
-from tests.pictures.conftest import CLASSES, SCRIPT, train
+from tests.pictures.conftest import CLASSES, train
 
 
 class Page(HTMLParser):
@@ -200,7 +200,3 @@ def test_pictures_reach_tensorboard(run, tmp_path):
     events = EventAccumulator(str(tmp_path / "one")).Reload()
     assert events.Tags()["images"] == ["pictures/curves", "pictures/relations"]
     assert events.Images("pictures/curves")[0].step == 20
-
-
-def test_script_is_in_the_names():
-    assert SCRIPT in CLASSES
