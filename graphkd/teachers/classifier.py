@@ -10,11 +10,9 @@ from torch import nn
 from graphkd.errors import DataError, TapError, TeacherError
 from graphkd.features import Features
 from graphkd.models.tap import Tap
-from graphkd.teachers.base import Teacher
-from graphkd.teachers.digests import json_digest, structure_digest, weight_digest
-from graphkd.teachers.precision import Precision, autocast, checked
+from graphkd.teachers.base import Precision, Teacher, autocast, checked, json_digest, structure_digest, weight_digest
 from graphkd.teachers.preprocess import Preprocess
-from graphkd.teachers.templates import resolve_classes
+from graphkd.teachers.texts import resolve_classes
 from graphkd.typing import Float, Tensor
 
 
@@ -58,7 +56,7 @@ class ClassifierTeacher(Teacher):
     ) -> None:
         self.classes = None if classes is None else resolve_classes(classes)
         self._model = model.eval().requires_grad_(False)
-        self._device, self._precision = torch.device(device), checked(precision)
+        self.device, self._precision = torch.device(device), checked(precision)
         self.preprocess = _preprocess(model, mean, std, image_size)
         self._views: dict[str, Any] = {"head": head, "maps": list(maps), "tokens": list(tokens)}
         self._digests: dict[str, str] = {}
@@ -72,11 +70,11 @@ class ClassifierTeacher(Teacher):
             raise DataError(
                 f"{len(self.classes)} class names and {self.num_classes or 'no'} logits: give one name per logit"
             )
-        self.to(self._device)
+        self.to(self.device)
 
     def features(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         """What the tap finds, in float32."""
-        with autocast(self._device, self._precision):
+        with autocast(self.device, self._precision):
             found: Features = self._tap(self.preprocess(images))
         if self._headless:
             maps, tokens = _outer(found.maps), _outer(found.tokens)
@@ -98,9 +96,9 @@ class ClassifierTeacher(Teacher):
 
     def to(self, device: torch.device | str) -> "ClassifierTeacher":
         """Move to a device, in place; returns itself."""
-        self._device = torch.device(device)
-        self._tap.to(self._device)
-        self.preprocess.to(self._device)
+        self.device = torch.device(device)
+        self._tap.to(self.device)
+        self.preprocess.to(self.device)
         return self
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from PIL import Image
 from graphkd import ClassifierTeacher, Tap, create_student
 from graphkd.errors import TapError, TeacherError
 from tests.faults.hostile import Payload
-from tests.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
+from tests.models.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
 import transformers
@@ -228,7 +228,7 @@ def test_a_configuration_larger_than_its_weights_is_refused_before_it_is_built(t
 
 
 def test_a_model_of_endless_layers_is_built_no_further_than_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("graphkd.models.archives._TENSORS", 500)
+    monkeypatch.setattr("graphkd.models.weights._TENSORS", 500)
     folder = changed(tmp_path, num_hidden_layers=10**6, hidden_size=2, intermediate_size=2)
     with pytest.raises(TeacherError, match=r"parameters in 501 tensors"):
         hf_model(folder)

@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from graphkd.errors import OptionError, TapError
 from graphkd.models.embedding_head import EmbeddingHead
 from graphkd.models.tap import Tap
-from tests.tap_case import CLASSES, assert_right, make
+from tests.models.tap_case import CLASSES, assert_right, make
 
 
 class Plain(nn.Module):
@@ -89,21 +90,27 @@ def test_a_classifier_per_position_has_no_embedding() -> None:
 def test_maps_and_tokens() -> None:
     images = torch.rand(2, 3, 64, 64)
     seen = Tap(make("resnet10t"), maps=["layer1", "layer4"])(images)
-    assert {name: tuple(each.shape) for name, each in seen.maps.items()} == {
-        "layer1": (2, 64, 16, 16),
-        "layer4": (2, 512, 2, 2),
-    }
+    shapes = {name: tuple(each.shape) for name, each in seen.maps.items()}
+    assert shapes == {"layer1": (2, 64, 16, 16), "layer4": (2, 512, 2, 2)}
     assert seen.tokens is None
     vit = make("vit_tiny_patch16_224", img_size=64, depth=2)
     assert Tap(vit, tokens=["blocks.1"])(images).tokens["blocks.1"].shape == (2, 17, 192)
-    with pytest.raises(TapError, match=r"a map \(b, c, h, w\) from module 'blocks.1', found \(2, 17, 192\)"):
-        Tap(vit, maps=["blocks.1"])(images)
-    with pytest.raises(TapError, match=r"tokens \(b, n, d\) from module 'layer4', found \(2, 512, 2, 2\)"):
-        Tap(make("resnet10t"), tokens=["layer4"])(images)
-    with pytest.raises(TapError, match=r"no module 'layer9'; near it: .*layer"):
-        Tap(make("resnet10t"), maps=["layer9"])
-    with pytest.raises(OptionError, match=r"sequence of module paths, found the string 'layer4'"):
-        Tap(make("resnet10t"), maps="layer4")
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "message"),
+    [
+        ({"maps": ["flatten"]}, TapError, r"a map \(b, c, h, w\) from module 'flatten', found \(2, 5\)"),
+        ({"tokens": ["conv"]}, TapError, r"tokens \(b, n, d\) from module 'conv', found \(2, 5, 62, 62\)"),
+        ({"maps": ["conv9"]}, TapError, "no module 'conv9'; near it: .*conv"),
+        ({"maps": "conv"}, OptionError, "sequence of module paths, found the string 'conv'"),
+    ],
+)
+def test_what_is_no_map_and_no_tokens(parts: dict[str, Any], error: type[Exception], message: str) -> None:
+    layers = {"conv": nn.Conv2d(3, 5, 3), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    model = nn.Sequential(OrderedDict([*layers.items(), ("fc", nn.Linear(5, CLASSES))]))
+    with pytest.raises(error, match=message):
+        Tap(model, **parts)(torch.rand(2, 3, 64, 64))
 
 
 def swin(classes: int = CLASSES, side: int = 64) -> nn.Module:
@@ -264,9 +271,15 @@ def test_normalization_and_state_dict() -> None:
     scaled = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
     torch.testing.assert_close(tap(images).logits, model(scaled))
     assert list(tap.state_dict()) == [f"model.{name}" for name in model.state_dict()]
-    for wrong in ({"mean": [0.5]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}):
-        with pytest.raises(OptionError, match="mean and std need one value per channel"):
-            Tap(model, **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mean": [0.5]}, {"mean": False, "std": [1.0]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}],
+)
+def test_mean_and_deviation_that_do_not_fit(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="mean and std need one value per channel"):
+        Tap(sequence(), **wrong)
 
 
 class Stretched(nn.Module):

@@ -8,7 +8,7 @@ import torch
 
 from graphkd.errors import TapError
 from graphkd.models.tap import Tap
-from tests.tap_case import assert_right, make
+from tests.models.tap_case import assert_right, make
 
 # name, image size, classifier width, keywords; torchvision names begin with "tv:"
 FAMILIES: list[tuple[str, int, int, dict[str, Any]]] = [
