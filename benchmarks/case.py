@@ -106,16 +106,14 @@ def op(name: str) -> Function:
     return call
 
 
-def modules(package: str) -> Iterator[tuple[str, Any]]:
-    """Name and content of each file of ``benchmarks/ops`` or ``benchmarks/methods``."""
-    for info in iter_modules(import_module(package).__path__):
-        yield info.name, import_module(f"{package}.{info.name}")
+def modules() -> Iterator[tuple[str, Any]]:
+    """Name and content of each file of ``benchmarks/ops``."""
+    for info in iter_modules(import_module("benchmarks.ops").__path__):
+        yield info.name, import_module(f"benchmarks.ops.{info.name}")
 
 
 def cases(kind: str | None = None) -> dict[str, Case]:
     """Every case by name, operations first."""
-    found = [
-        case for package in ("benchmarks.ops", "benchmarks.methods") for _, each in modules(package)
-        for case in each.CASES
-    ]  # fmt: skip
+    methods = import_module("benchmarks.methods")  # it imports this module
+    found = [*(case for _, each in modules() for case in each.CASES), *methods.CASES]
     return {case.name: case for case in found if kind in (None, case.kind)}
