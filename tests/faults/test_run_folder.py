@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -20,11 +21,6 @@ from tests.training import tiny
 from tests.training.runs import lines
 
 OPTIONS = tiny.HARD | {"workers": 0, "log_every": 5}  # the newest checkpoint falls into an open window of it
-
-
-@pytest.fixture(scope="module")
-def context():
-    return jobs.server()
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +249,7 @@ def edits(rounds, seed, interrupted, place, caplog, record_figure):
         shutil.copytree(home / "broken", folder)
         kept = Checkpoints(folder / "checkpoints")
         kind = KINDS[number % len(KINDS)]
-        done = edited(kept.path(kept.updates()[-1]), kind(draw))
+        done = edited(kept.path(kept.updates()[-1]), partial(kind, draw))
         context = f"seed {seed}, round {number}, {kind.__name__}: {done}"
         caplog.clear()
         try:

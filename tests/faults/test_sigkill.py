@@ -13,11 +13,6 @@ NAMES = {value: name for name, value in jobs.PHASES.items()}
 
 
 @pytest.fixture(scope="module")
-def context():
-    return jobs.server()
-
-
-@pytest.fixture(scope="module")
 def unbroken(context, tmp_path_factory):
     """What an unbroken job leaves, and how many seconds it took."""
     folder = tmp_path_factory.mktemp("whole")

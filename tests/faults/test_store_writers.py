@@ -73,11 +73,6 @@ def test_a_lock_that_a_kill_left_keeps_nobody_out(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.fixture(scope="module")
-def context():
-    return jobs.server()
-
-
 def writers(rounds, seed, context, place, record_figure):
     """Two processes of one rank and one division, every fourth time of different ones, begun at almost the same time."""
     expected = {path.name: path.read_bytes() for path in jobs.store(place / "whole").path.iterdir()}
