@@ -13,7 +13,7 @@ from graphkd import ops
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"backend", "check_known", "check_nodes", "edge_nodes", "positive_temperature", "row_map", "same_width"}
+TOOLS = {"backend", "check_known", "check_nodes", "positive_temperature", "row_map", "same_width"}
 ABOVE = {"align", "align_nodes"}  # measured beside the operations they choose among
 DOORS = {
     name

@@ -19,7 +19,7 @@ from tests.data.store.fakes import TinyTeacher, direct, fill, squares
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_after_sigkill_finished_shards_are_kept(tmp_path, workers):
-    script = Path(__file__).with_name("store_fakes.py")
+    script = Path(__file__).with_name("store") / "fakes.py"
     paths = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, str(script), str(tmp_path), "10", "4", str(workers)]  # dies in its 4th forward
     env = {**os.environ, "PYTHONPATH": paths}
