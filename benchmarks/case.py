@@ -1,9 +1,7 @@
 """What is measured: an operation or a method, its inputs at each shape, and the forms of it that race."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -106,14 +104,9 @@ def op(name: str) -> Function:
     return call
 
 
-def modules() -> Iterator[tuple[str, Any]]:
-    """Name and content of each file of ``benchmarks/ops``."""
-    for info in iter_modules(import_module("benchmarks.ops").__path__):
-        yield info.name, import_module(f"benchmarks.ops.{info.name}")
-
-
 def cases(kind: str | None = None) -> dict[str, Case]:
     """Every case by name, operations first."""
-    methods = import_module("benchmarks.methods")  # it imports this module
-    found = [*(case for _, each in modules() for case in each.CASES), *methods.CASES]
-    return {case.name: case for case in found if kind in (None, case.kind)}
+    from benchmarks import methods  # they import this module
+    from benchmarks import ops as operations
+
+    return {case.name: case for case in (*operations.CASES, *methods.CASES) if kind in (None, case.kind)}
