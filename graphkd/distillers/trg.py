@@ -9,16 +9,147 @@ import torch
 from torch import nn
 
 from graphkd import distributed, ops
+from graphkd.checks import same_embeddings, same_samples, same_shape, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.contrast import contrast
 from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.graphs.alignments import MSE
+from graphkd.graphs.alignments import CROSS_ENTROPY, MSE
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def trg(
+    student: Float[Tensor, "b n d"],
+    teacher: Float[Tensor, "b n e"],
+    inner_weight: float = 1.0,
+    local_weight: float = 1.0,
+    global_weight: float = 1.0,
+    neighbors: int = 8,
+    temperature: float = 0.1,
+) -> Float[Tensor, ""]:
+    r"""Token relational graph: tokens of the whole batch as nodes.
+
+    .. math:: L = w_i L_{inner} + w_l L_{local} + w_g L_{global}
+
+    Paper: Zhang et al., "Knowledge Distillation via Token-level Relationship Graph", arXiv 2306.12442; no official
+    code was found, its weights, neighbours and temperatures are not known: all defaults are our choice.
+    Args:
+        student, teacher: tokens; a term of weight 0 is not computed, the global one needs equal widths.
+        inner_weight, local_weight, global_weight: default 1.
+        neighbors: k of the local graph; default 8 (fewer where there are fewer tokens).
+        temperature: of the global contrast, > 0; default 0.1.
+    Shapes: (b, n, d), (b, n, e) -> scalar.
+    Raises: ShapeError for other samples, tokens or (global term) widths; OptionError for neighbors < 1.
+    Example: ``trg(x, x, global_weight=0.0)`` is 0.
+    """
+    same_samples(student, teacher, 3)
+    nodes, others = student.flatten(0, 1), teacher.flatten(0, 1)
+    loss = student.sum() * 0
+    if inner_weight:
+        loss = loss + inner_weight * trg_inner.over_ranks(student, teacher)
+    if local_weight:
+        loss = loss + local_weight * trg_local.over_ranks(nodes, others, neighbors)
+    if global_weight:
+        loss = loss + global_weight * trg_global.over_ranks(nodes, others, temperature)
+    return loss
+
+
+@tensor_loss
+def trg_inner(student: Float[Tensor, "b n d"], teacher: Float[Tensor, "b n e"]) -> Float[Tensor, ""]:
+    r"""TRG inside an image: attention-like maps, :math:`\mathrm{MSE}` of :math:`\mathrm{softmax}(F F^\top / \sqrt d)`.
+
+    Shapes: (b, n, d), (b, n, e) -> scalar.
+    Raises: ShapeError for other samples or tokens.
+    Example: ``trg_inner(x, x)`` is 0.
+    """
+    same_samples(student, teacher, 3)
+    same_shape(student[..., 0], teacher[..., 0], "tokens", "sample the same tokens on both sides")
+    return MSE(_attention(student), _attention(teacher))
+
+
+@tensor_loss
+def trg_local(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], neighbors: int = 8, reverse: bool = False
+) -> Float[Tensor, ""]:
+    r"""TRG's local graph: Gaussian affinities of each token's nearest tokens, as distributions.
+
+    .. math:: L = \mathrm{mean}_i \mathrm{KL}(\mathrm{softmax}_j A^S_{ij} \,\|\, \mathrm{softmax}_j A^T_{ij}), \qquad
+              A_{ij} = \exp(-\lVert t_i - t_j \rVert^2 / 2 d) \text{ for the k nearest } j, \text{ else } 0
+
+    Args:
+        student, teacher: tokens of the whole batch.
+        neighbors: k >= 1; default 8.
+        reverse: KL of the teacher from the student instead; default as reported.
+    Shapes: (n, d), (n, e) -> scalar.
+    Raises: ShapeError for other tokens, OptionError for neighbors < 1.
+    Example: ``trg_local(x, x)`` is 0.
+    Differs from the official code: none is known; the squared width of the kernel is d, the mean over tokens ours.
+    """
+    same_samples(student, teacher, 2)
+    if neighbors < 1:
+        raise OptionError(f"neighbors is >= 1, found {neighbors}")
+    return _neighbourhoods(student, teacher, neighbors, reverse, (len(student),))
+
+
+@tensor_loss
+def trg_global(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    r"""TRG's global contrast: a token is more like its own teacher token than like any other (InfoNCE).
+
+    .. math:: L = -\mathrm{mean}_i \log \mathrm{softmax}_j (\cos(t^S_i, t^T_j) / \tau)_{i}
+
+    Shapes: (n, d) twice -> scalar, not 0 for student == teacher.
+    Raises: ShapeError for other tokens or widths, OptionError for a temperature <= 0.
+    Example: ``trg_global(torch.ones(1, 2), torch.ones(1, 2))`` is 0.
+    """
+    same_embeddings(student, teacher)
+    return contrast(student, teacher, (len(student),), ops.positive_temperature(temperature))
+
+
+def _attention(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
+    return (ops.gram(tokens, tokens) / sqrt(tokens.shape[-1])).softmax(-1)
+
+
+def _neighbourhoods(
+    student: Float[Tensor, "r d"], teacher: Float[Tensor, "r e"], k: int, reverse: bool, sizes: tuple[int, ...]
+) -> Float[Tensor, ""]:
+    ours, theirs = _nearest(student, k, sizes), _nearest(teacher, k, sizes)
+    first, second = (theirs, ours) if reverse else (ours, theirs)
+    return mean_over_batch(ops.row_kl(second, first))
+
+
+def _nearest(mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]) -> Float[Tensor, "r m"]:
+    """Affinities of this rank's tokens with their nearest of all ranks, else 0."""
+    everyone, start = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
+    squares = ops.squared_distances(mine, everyone)
+    own = torch.arange(start, start + len(mine), device=mine.device)
+    itself = own.unsqueeze(1) == torch.arange(len(everyone), device=own.device)
+    others = squares.detach().masked_fill(itself, torch.inf)
+    nearest = others.topk(min(k, len(everyone) - 1), dim=1, largest=False).indices
+    kept = torch.zeros_like(itself).scatter(1, nearest, True)
+    return torch.where(kept, (-squares / (2 * mine.shape[1])).exp(), 0.0)
+
+
+def contrast(
+    nodes: Float[Tensor, "n d"], others: Float[Tensor, "n d"], sizes: tuple[int, ...], temperature: float
+) -> Float[Tensor, ""]:
+    r"""Each node should find its own other among those of all ranks,
+    :math:`-\mathrm{mean}_i \log \mathrm{softmax}_j(\cos(x_i, y_j) / \tau)_i`.
+
+    Args:
+        nodes, others: those of this rank, one for one.
+        sizes: of each rank.
+        temperature: tau > 0.
+    """
+    first = distributed.first_row(sizes)
+    everyone = distributed.gather(others, list(sizes))
+    own = torch.arange(first, first + len(nodes), device=nodes.device)
+    return CROSS_ENTROPY.reduce(ops.info_nce(nodes, everyone, own, "cosine", temperature), len(nodes), len(everyone))
 
 
 @final
@@ -112,24 +243,14 @@ class TRGDistiller(Distiller):
         return graph
 
     def _inner(self, pair: Pair) -> Float[Tensor, ""]:
-        return torch.stack([MSE(_attention(s), _attention(t)) for s, t in _tokens(pair)]).sum()
+        return torch.stack([trg_inner.over_ranks(*tokens) for tokens in _tokens(pair)]).sum()
 
     def _local(self, pair: Pair) -> Float[Tensor, ""]:
         terms = []
         for tokens in _tokens(pair):
-            student, teacher = (self._nearest(x, pair) for x in tokens)
-            order = (teacher, student) if self.first == "student" else (student, teacher)
-            terms.append(mean_over_batch(ops.row_kl(*order)))  # row_kl has the teacher's rows first
+            nodes, sizes = [x.flatten(0, 1) for x in tokens], _tokens_of_ranks(tokens[0], pair)
+            terms.append(_neighbourhoods(nodes[0], nodes[1], self.neighbors, self.first == "teacher", sizes))
         return torch.stack(terms).sum()
-
-    def _nearest(self, tokens: Float[Tensor, "b n d"], pair: Pair) -> Float[Tensor, "r m"]:
-        mine, everyone, own = _rows(tokens, pair)
-        squares = ops.squared_distances(mine, everyone)
-        itself = own.unsqueeze(1) == torch.arange(len(everyone), device=own.device)
-        k = min(self.neighbors, len(everyone) - 1)
-        nearest = squares.detach().masked_fill(itself, torch.inf).topk(k, dim=1, largest=False).indices
-        kept = torch.zeros_like(itself).scatter(1, nearest, True)
-        return torch.where(kept, (-squares / (2 * mine.shape[1])).exp(), 0.0)
 
     def _global(self, pair: Pair) -> Float[Tensor, ""]:
         terms = []
@@ -137,11 +258,6 @@ class TRGDistiller(Distiller):
             nodes, others = project(student).flatten(0, 1), teacher.flatten(0, 1)
             terms.append(contrast(nodes, others, _tokens_of_ranks(teacher, pair), self.temperature))
         return torch.stack(terms).sum()
-
-
-def _attention(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
-    scores = ops.gram(tokens, tokens) / sqrt(tokens.shape[-1])
-    return scores.softmax(-1)
 
 
 def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
@@ -153,13 +269,6 @@ def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
                 "of the teacher: leave out class tokens by prefix=, choose as many by tokens_per_image=, or use maps"
             )
     return both
-
-
-def _rows(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    """This rank's tokens, those of all ranks, and the places of the former among the latter."""
-    mine, sizes = tokens.flatten(0, 1), _tokens_of_ranks(tokens, pair)
-    start = distributed.first_row(sizes)
-    return mine, distributed.gather(mine, list(sizes)), torch.arange(len(mine), device=mine.device) + start
 
 
 def _tokens_of_ranks(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Sums and rows over all ranks, and what is compared by them: see :mod:`graphkd.distributed.collectives`."""
 
 from graphkd.distributed.collectives import Traffic as Traffic
+from graphkd.distributed.collectives import alone as alone
 from graphkd.distributed.collectives import common_total as common_total
 from graphkd.distributed.collectives import current_gather_limit as current_gather_limit
 from graphkd.distributed.collectives import first_row as first_row

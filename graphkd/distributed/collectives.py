@@ -5,6 +5,7 @@ Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, 
 Nobody else multiplies by W. Over several ranks there are first derivatives only: second ones raise.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,9 +74,26 @@ def current() -> Traffic | None:
 _GATHER_LIMIT: ContextVar[int] = ContextVar("graphkd_gather_limit", default=2**30)
 
 
+class _Here(threading.local):  # no ContextVar: torch.compile cannot trace its set()
+    alone = False
+
+
+_HERE = _Here()
+
+
 def world_size() -> int:
-    """Ranks in the process group; 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Ranks in the process group; 1 without one, and inside :func:`alone`."""
+    return dist.get_world_size() if not _HERE.alone and dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this rank computes with its own samples as if there were no other rank."""
+    before, _HERE.alone = _HERE.alone, True
+    try:
+        yield
+    finally:
+        _HERE.alone = before
 
 
 def rank() -> int:
@@ -222,6 +240,8 @@ def mean_over_batch(values: Float[Tensor, " b"], counted: Float[Tensor, " b"] | 
         values: 0 for a sample that does not count.
         counted: 1 for each sample that counts and 0 for the others; default all count. If none does, the mean is 0.
     """
+    if world_size() == 1:
+        return values.sum() / (max(len(values), 1) if counted is None else counted.sum().to(values.dtype).clamp_min(1))
     count = values.new_tensor(float(len(values))) if counted is None else counted.sum().to(values.dtype)
     both = total(torch.stack([values.sum(), count]))
     return both[0] / both[1].detach().clamp_min(1)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from graphkd.errors import DataError, DistributedError, GraphKDError
 
-_LOST = ("gloo", "nccl", "connection closed by peer")  # whose words these are, where torch has no class of its own
+_LOST = ("gloo", "nccl", "connection closed by peer", "pair closure")  # theirs, where torch has no class of its own
 _WRAPPED = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*?)\s*\Z", re.DOTALL)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graphkd.conformance import golden
-from graphkd.conformance.table import table as conformance
+from graphkd.conformance import table as conformance
 from graphkd.errors import DataError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Final, Unpack, final
 
-from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
+from graphkd.distillers.kd import kd
 from graphkd.distillers.presets import preset_of
 from graphkd.distillers.prg.graph import GraphOptions, ProxyGraph
 from graphkd.distillers.pseudo_labels import PseudoLabels
@@ -159,10 +159,9 @@ class PRGDistiller(Distiller):
         return mean_over_batch(self.labels(pair.student_features, pair.teacher_features, pair.target))
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        student, teacher = (
-            each.blended().tensor("logits", "PRG") for each in (pair.student_features, pair.teacher_features)
-        )
-        return self.kl_temperature**2 * mean_over_batch(ops.row_kl(student, teacher, self.kl_temperature))
+        records = pair.student_features, pair.teacher_features
+        student, teacher = (each.blended().tensor("logits", "PRG") for each in records)
+        return kd.over_ranks(student, teacher, self.kl_temperature)
 
     def _teacher_head(self, pair: Pair) -> Float[Tensor, ""]:
         projector, teacher = self.graph.projector, pair.teacher_features

@@ -1,19 +1,17 @@
-"""PRG's terms: samples against the teacher's samples, and their edges to class proxies."""
+"""PRG's terms as functions: samples against the teacher's samples, and their edges to class proxies."""
 
-import torch
-
-from graphkd.errors import MissingFeatureError, OptionError
-from graphkd.functional._precision import graph_loss
-from graphkd.functional._shapes import same_embeddings, same_samples
+from graphkd import ops
+from graphkd.checks import same_embeddings, same_samples, tensor_loss
+from graphkd.errors import MissingFeatureError
+from graphkd.graphs.align import align, align_nodes
 from graphkd.graphs.alignments import FROBENIUS, RMS, Alignment
-from graphkd.graphs.nodes import unmasked
-from graphkd.graphs.relations import pearson
-from graphkd.ops import diagonal
-from graphkd.registry import unknown
+from graphkd.graphs.edges import Edges
+from graphkd.graphs.nodes import Nodes
+from graphkd.graphs.relations import gram
 from graphkd.typing import Float, Tensor
 
 
-@graph_loss
+@tensor_loss
 def prg_node(
     student: Float[Tensor, "b d"],
     teacher: Float[Tensor, "b d"],
@@ -42,17 +40,11 @@ def prg_node(
     Differs from the official code: none has been published.
     """
     same_embeddings(student, teacher)
-    nodes = _blend(rho, (teacher, student), (teacher_logits, student_logits))
-    if target == "diagonal":
-        return (1 - diagonal(nodes)).mean()
-    if target == "identity":
-        return alignment.local(nodes, torch.eye(len(nodes), dtype=nodes.dtype, device=nodes.device))
-    if target == "teacher_gram":
-        return alignment.local(nodes, _blend(rho, (teacher, teacher), (teacher_logits, teacher_logits)))
-    raise unknown("node target", target, ["diagonal", "identity", "teacher_gram"])
+    ours, theirs = _nodes(student, student_logits, rho), _nodes(teacher, teacher_logits, rho)
+    return align_nodes(ours, theirs, "gram", target, alignment)
 
 
-@graph_loss
+@tensor_loss
 def prg_edge(
     student: Float[Tensor, "b d"],
     teacher: Float[Tensor, "b e"],
@@ -86,19 +78,13 @@ def prg_edge(
     """
     same_samples(student, teacher, 2)
     same_samples(student_proxies, teacher_proxies, 2)
-    edges_s = _blend(rho, (student, student_proxies), (student_logits, student_proxy_logits))
-    edges_t = _blend(rho, (teacher, teacher_proxies), (teacher_logits, teacher_proxy_logits))
-    return alignment.local(edges_s, edges_t)
+    ours = _nodes(student, student_logits, rho), _nodes(student_proxies, student_proxy_logits, rho)
+    theirs = _nodes(teacher, teacher_logits, rho), _nodes(teacher_proxies, teacher_proxy_logits, rho)
+    return align(Edges(*ours, gram, name="gram"), Edges(*theirs, gram, name="gram"), alignment)
 
 
-def _blend(rho: float, features: tuple[Tensor, Tensor], logits: tuple[Tensor | None, Tensor | None]) -> Tensor:
-    """Correlations of the features and of the logits, weighed by rho and 1 - rho; a share of 0 is not computed."""
-    if not 0 <= rho <= 1:
-        raise OptionError(f"rho is the share of the features, a number in [0, 1], found {rho}")
-    if rho == 1:
-        return pearson(*features)
-    source, target = logits
-    if source is None or target is None:
+def _nodes(embedding: Float[Tensor, "n d"], logits: Float[Tensor, "n c"] | None, rho: float) -> Float[Tensor, "n e"]:
+    nodes = Nodes(rho, ops.center_normalize)
+    if logits is None and "logits" in nodes.reads:
         raise MissingFeatureError("PRG compares logits as well: give the logits of both networks, or rho=1.0")
-    block = pearson(unmasked(source), unmasked(target))
-    return block if rho == 0 else rho * pearson(*features) + (1 - rho) * block
+    return nodes(embedding, logits, None)[""]
