@@ -18,7 +18,7 @@ from graphkd.features import Features
 from graphkd.graphs.alignments import CROSS_ENTROPY, MSE
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
-from graphkd.typing import Float, Side, Tensor
+from graphkd.typing import Float, Int, Side, Tensor
 
 
 @tensor_loss
@@ -118,21 +118,35 @@ def _attention(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
 def _neighbourhoods(
     student: Float[Tensor, "r d"], teacher: Float[Tensor, "r e"], k: int, reverse: bool, sizes: tuple[int, ...]
 ) -> Float[Tensor, ""]:
-    ours, theirs = _nearest(student, k, sizes), _nearest(teacher, k, sizes)
+    everyone = sum(sizes)
+    if everyone == 1:  # no other token
+        return mean_over_batch(0 * (student.sum(1) + teacher.sum(1)))
+    ours, theirs = (_nearest(x, min(k, everyone - 1), sizes) for x in (student, teacher))
     first, second = (theirs, ours) if reverse else (ours, theirs)
-    return mean_over_batch(ops.row_kl(second, first))
+    return mean_over_batch(_sparse_row_kl(*first, *second, everyone))
 
 
-def _nearest(mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]) -> Float[Tensor, "r m"]:
-    """Affinities of this rank's tokens with their nearest of all ranks, else 0."""
-    everyone, start = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
-    squares = ops.squared_distances(mine, everyone)
-    own = torch.arange(start, start + len(mine), device=mine.device)
-    itself = own.unsqueeze(1) == torch.arange(len(everyone), device=own.device)
-    others = squares.detach().masked_fill(itself, torch.inf)
-    nearest = others.topk(min(k, len(everyone) - 1), dim=1, largest=False).indices
-    kept = torch.zeros_like(itself).scatter(1, nearest, True)
-    return torch.where(kept, (-squares / (2 * mine.shape[1])).exp(), 0.0)
+def _nearest(
+    mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]
+) -> tuple[Int[Tensor, "r k"], Float[Tensor, "r k"]]:
+    """The nearest tokens of all ranks to each of this rank's, and their affinities."""
+    everyone, first = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
+    places, squares = (x[first : first + len(mine)] for x in ops.knn(everyone, k))
+    return places, (-squares / (2 * mine.shape[1])).exp()
+
+
+def _sparse_row_kl(
+    places: Int[Tensor, "r k"], a: Float[Tensor, "r k"], others: Int[Tensor, "r k"], b: Float[Tensor, "r k"], m: int
+) -> Float[Tensor, " r"]:
+    """KL(softmax(A) || softmax(B)) of rows of m numbers, a at some places of A, b at others of B, and 0 elsewhere.
+
+    With d = A - B it is E d + log E exp(-d) under softmax(A), and d is 0 outside both sets of places.
+    """
+    same = places.unsqueeze(-1) == others.unsqueeze(-2)
+    b_alone = b.masked_fill(same.any(-2), 0.0)
+    d = torch.cat([a - torch.where(same, b.unsqueeze(-2), 0.0).sum(-1), -b_alone], -1)
+    p = torch.cat([a.exp(), torch.ones_like(b)], -1) / (a.exp().sum(-1, keepdim=True) + m - a.shape[-1])
+    return (p * d).sum(-1) + (p * (-d).expm1()).sum(-1).log1p()
 
 
 def contrast(
@@ -177,7 +191,7 @@ class TRGDistiller(Distiller):
         tokens_per_image: evenly spaced tokens that become nodes; default all.
         on: ``"tokens"`` (default) or ``"maps"``, whose positions are tokens.
         pairs: student's tokens (or map) -> teacher's; default: all, in order.
-    Shapes: tokens (b, n, d), equal n on both sides after the prefix; the local graph has (b n)^2 edges.
+    Shapes: tokens (b, n, d), equal n on both sides after the prefix; the local graph has b n k edges.
     Raises: OptionError, UnknownNameError; ShapeError for other numbers of tokens.
     Example: ``TRGDistiller.between(student(images), teacher(images), prefix=(1, 1))``
     Differs from the official code: none was found.
