@@ -15,7 +15,8 @@ from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.graphs.alignments import CROSS_ENTROPY, MSE
+from graphkd.graphs.align import contrast
+from graphkd.graphs.alignments import MSE
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Int, Side, Tensor
@@ -147,23 +148,6 @@ def _sparse_row_kl(
     d = torch.cat([a - torch.where(same, b.unsqueeze(-2), 0.0).sum(-1), -b_alone], -1)
     p = torch.cat([a.exp(), torch.ones_like(b)], -1) / (a.exp().sum(-1, keepdim=True) + m - a.shape[-1])
     return (p * d).sum(-1) + (p * (-d).expm1()).sum(-1).log1p()
-
-
-def contrast(
-    nodes: Float[Tensor, "n d"], others: Float[Tensor, "n d"], sizes: tuple[int, ...], temperature: float
-) -> Float[Tensor, ""]:
-    r"""Each node should find its own other among those of all ranks,
-    :math:`-\mathrm{mean}_i \log \mathrm{softmax}_j(\cos(x_i, y_j) / \tau)_i`.
-
-    Args:
-        nodes, others: those of this rank, one for one.
-        sizes: of each rank.
-        temperature: tau > 0.
-    """
-    first = distributed.first_row(sizes)
-    everyone = distributed.gather(others, list(sizes))
-    own = torch.arange(first, first + len(nodes), device=nodes.device)
-    return CROSS_ENTROPY.reduce(ops.info_nce(nodes, everyone, own, "cosine", temperature), len(nodes), len(everyone))
 
 
 @final
