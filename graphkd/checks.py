@@ -1,4 +1,4 @@
-"""What every loss checks and prepares once: its tensors, their shapes, its labels."""
+"""What every loss checks and prepares once: its tensors and their shapes."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -9,12 +9,11 @@ from typing import Any, Final, ParamSpec, Protocol, cast, get_args
 
 import torch
 from jaxtyping import AbstractArray
-from torch.nn import functional
 
 from graphkd import distributed
-from graphkd.errors import ArgumentTypeError, DataError, ShapeError
-from graphkd.features import Features, as_compute, ordinary
-from graphkd.typing import Float, Int, Tensor
+from graphkd.errors import ArgumentTypeError, ShapeError
+from graphkd.features import Features, ordinary
+from graphkd.typing import Tensor
 
 P = ParamSpec("P")
 _SIDES: Final = ("student", "teacher")
@@ -52,16 +51,17 @@ def tensor_loss(function: Callable[P, Tensor]) -> TensorLoss[P]:
                 found[name] = part
         if not found:
             return function(*args, **kwargs)  # Python says which arguments are missing
-        check_tensors(found)
-        dtypes = (each.dtype for name, each in found.items() if name.startswith(_SIDES))
-        dtype = reduce(torch.promote_types, dtypes, torch.float32)
+        with distributed.alone():
+            device = check_tensors(found)
+            dtypes = (each.dtype for name, each in found.items() if name.startswith(_SIDES))
+            dtype = reduce(torch.promote_types, dtypes, torch.float32)
 
-        def ready(name: str, part: Any) -> Any:
-            return _ready(part, dtype, name.startswith("teacher"))
+            def ready(name: str, part: Any) -> Any:
+                return _ready(part, dtype, name.startswith("teacher"))
 
-        positional = map(ready, chain(holds, repeat("")), args)  # too many are Python's error, as of any function
-        with distributed.alone(), full_precision(next(iter(found.values())).device):
-            return function(*positional, **{name: ready(name, part) for name, part in kwargs.items()})
+            positional = map(ready, chain(holds, repeat("")), args)  # too many are Python's error, as of any function
+            with full_precision(device):
+                return function(*positional, **{name: ready(name, part) for name, part in kwargs.items()})
 
     made = cast(TensorLoss[P], loss)
     made.over_ranks = function
@@ -90,38 +90,48 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
-def check_tensors(tensors: Mapping[str, Any]) -> None:
+def check_tensors(tensors: Mapping[str, Any]) -> torch.device:
     """Refuse what no loss can be computed of, before a kernel sees it.
 
     Args:
-        tensors: by name, for the message; those named ``student...`` or ``teacher...`` are features.
+        tensors: at least one, by name for the message; those named ``student...`` or ``teacher...`` are features.
+
+    Returns: the device of all of them.
 
     Raises: ArgumentTypeError for anything else than a tensor. ShapeError for a sparse tensor, for one without
-        dimensions, for features that are no real floating point of 16 bits or more, for one on another device than the
-        first, and for features without samples or of width 0.
+        dimensions, for one on another device than the first, for features that are no real floating point of 16 bits
+        or more, and for features of width 0 or without samples. A rank among others may have no samples.
     """
-    device: torch.device | None = None
     for name, each in tensors.items():
         if not isinstance(each, Tensor):
-            raise ArgumentTypeError(
-                f"{name} is a {type(each).__name__}, a tensor was expected: make it one by torch.as_tensor(...)"
-            )
+            kind = type(each).__name__
+            raise ArgumentTypeError(f"{name} is a {kind}, a tensor was expected: make it one by torch.as_tensor(...)")
         if each.layout != torch.strided:
             raise ShapeError(f"{name} is a {each.layout} tensor, a dense one was expected: call .to_dense() on it")
         if each.ndim == 0:
             raise ShapeError(f"{name} has no dimension, one row for each sample was expected: call .unsqueeze(0) on it")
         if name.startswith(_SIDES):
-            if each.dtype not in _REAL:
-                kind = "" if each.is_complex() or not each.is_floating_point() else "at least 16 bits of "
-                raise ShapeError(f"{name} is {each.dtype}, {kind}real floating point was expected: call .float() on it")
-            if 0 in each.shape:
-                raise ShapeError(
-                    f"{name} {_show(each)} is empty, at least one sample and one feature were expected: "
-                    "leave out an empty batch, and features of width 0"
-                )
-        device = device or each.device
+            _check_features(name, each)
+    first = next(iter(tensors))
+    device: torch.device = tensors[first].device
+    for name, each in tensors.items():
         if each.device != device:
-            raise ShapeError(f"{name} is on {each.device}, {next(iter(tensors))} on {device}: move it, .to('{device}')")
+            raise ShapeError(
+                f"{name} is on {each.device} and {first} on {device}, one device was expected: call .to('{device}')"
+            )
+    return device
+
+
+def _check_features(name: str, features: Tensor) -> None:
+    if features.dtype not in _REAL:
+        small = features.is_floating_point() and not features.is_complex()
+        what = "at least 16 bits of real floating point" if small else "real floating point"
+        raise ShapeError(f"{name} is {features.dtype}, {what} was expected: call .float() on it")
+    if 0 in features.shape[1:] or (len(features) == 0 and distributed.world_size() == 1):
+        raise ShapeError(
+            f"{name} {_show(features)} is empty, at least one sample and one feature were expected: "
+            "leave out an empty batch, and features of width 0"
+        )
 
 
 def check_features(side: str, features: Features) -> None:
@@ -180,46 +190,3 @@ def same_maps(student: Tensor, teacher: Tensor, channels: bool = False) -> None:
 
 def _show(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
-
-
-def labelled(target: Int[Tensor, " b"], logits: Float[Tensor, "b c"]) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
-    """Indices of classes, and what each sample counts: 1 with a label, 0 without.
-
-    A label of c or more is an error on the CPU. On a GPU a look at the labels would wait for the device: there such a
-    sample counts NaN, so the loss is NaN and the update is refused.
-
-    Args:
-        target: labels in [0, c), below 0 where there is none.
-        logits: c for each sample.
-    Shapes: (b,), (b, c) -> (b,) and (b,); the index of a sample that does not count is some class.
-    Raises: ShapeError unless there is one integer for each sample; DataError for a label of c or more on the CPU.
-    Example: ``labelled(torch.tensor([2, -1]), torch.zeros(2, 3))`` is ``[2, 0]`` and ``[1, 0]``.
-    """
-    if target.shape != logits.shape[:1] or target.is_floating_point() or target.is_complex():
-        raise ShapeError(
-            f"target {tuple(target.shape)} ({target.dtype}) and logits {tuple(logits.shape)} do not fit: "
-            "give one integer label for each sample"
-        )
-    classes = logits.shape[1]
-    unknown = target >= classes
-    if target.device.type == "cpu" and not torch.compiler.is_compiling() and unknown.any():
-        raise DataError(
-            f"labels of {classes} classes lie in [0, {classes}), below 0 for a sample without a label, found "
-            f"{int(target.max())}: do the labels belong to the classes of these logits?"
-        )
-    counted = torch.where(unknown, torch.nan, (target >= 0).to(logits.dtype))
-    return target.long().clamp(0, classes - 1), counted
-
-
-def only_counted(losses: Float[Tensor, " b"], counted: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Losses of the samples that count; 0 for the others, whatever theirs is."""
-    return torch.where(counted == 0, 0.0, counted * losses)
-
-
-def cross_entropy(
-    logits: Float[Tensor, "b c"], target: Int[Tensor, " b"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Cross-entropy of each sample, 0 where there is no label, and what the sample counts (:func:`labelled`)."""
-    logits = as_compute(logits)
-    index, counted = labelled(target, logits)
-    return only_counted(functional.cross_entropy(logits, index, reduction="none"), counted), counted

@@ -242,7 +242,7 @@ def test_what_it_says_of_several_ranks(name):
 
 @every
 def test_file_fits_on_a_screen_or_two(name):
-    """At most 150 lines of code with the tensor function; docstrings, comments and blank lines do not count."""
+    """At most 150 lines of code with its tensor function, docstrings, comments and blank lines not counted."""
     path = Path(inspect.getfile(DISTILLERS.get(name)))
     text = path.read_text(encoding="utf-8")
     documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module

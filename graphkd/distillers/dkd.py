@@ -6,12 +6,13 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from graphkd import ops
-from graphkd.checks import labelled, only_counted, same_logits, tensor_loss
+from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.parts import sample_graph, samples
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
+from graphkd.losses import labelled, only_counted
 from graphkd.ops import expectation
 from graphkd.typing import Float, Int, Side, Tensor
 

@@ -14,6 +14,7 @@ from graphkd.distillers.spectral_norm import SpectralNorm
 from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, NodeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
+from graphkd.graphs.align import align_edges_and_nodes, align_nodes
 from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment
 from graphkd.graphs.graph import Graph
 from graphkd.graphs.projectors import OnlineHead
@@ -42,9 +43,8 @@ def ega(
     Differs from the official code (argument order teacher, student): a constant row gives correlation 0, there NaN.
     """
     same_embeddings(student, teacher)
-    edge, node = ops.ega_sums(student, teacher, "pearson").unbind()
-    rows = len(student)
-    return node_weight * FROBENIUS.reduce(node, rows, rows) + edge_weight * FROBENIUS.reduce(edge, rows, rows)
+    edge, node = align_edges_and_nodes(student, teacher, "pearson", FROBENIUS)
+    return node_weight * node + edge_weight * edge
 
 
 @tensor_loss
@@ -59,7 +59,7 @@ def ega_node(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Fl
     Example: ``ega_node(torch.eye(3), torch.eye(3))`` is ``sqrt(6) / 2``.
     """
     same_embeddings(student, teacher)
-    return FROBENIUS.reduce(ops.node_sum(student, teacher, "pearson", "identity"), len(student), len(student))
+    return align_nodes(student, teacher, "pearson", "identity", FROBENIUS)
 
 
 @tensor_loss

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from graphkd import distributed
-from graphkd.checks import labelled
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
+from graphkd.losses import labelled
 from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Tensor

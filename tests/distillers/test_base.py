@@ -139,7 +139,7 @@ def test_a_distiller_is_abstract():
 
 
 def test_integer_features():
-    with pytest.raises(ShapeError, match="expected a real floating-point tensor, found torch.int64"):
+    with pytest.raises(ShapeError, match="student embedding is torch.int64, real floating point was expected"):
         EdgesDistiller()(Features(torch.zeros(4, 3, dtype=torch.int64)), features(4, 3))
 
 
