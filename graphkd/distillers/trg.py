@@ -16,10 +16,10 @@ from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graphs.align import contrast
-from graphkd.graphs.alignments import MSE
+from graphkd.graphs.alignments import MSE, sparse_row_kl
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
-from graphkd.typing import Float, Int, Side, Tensor
+from graphkd.typing import Float, Side, Tensor
 
 
 @tensor_loss
@@ -124,30 +124,14 @@ def _neighbourhoods(
         return mean_over_batch(0 * (student.sum(1) + teacher.sum(1)))
     ours, theirs = (_nearest(x, min(k, everyone - 1), sizes) for x in (student, teacher))
     first, second = (theirs, ours) if reverse else (ours, theirs)
-    return mean_over_batch(_sparse_row_kl(*first, *second, everyone))
+    return mean_over_batch(sparse_row_kl(*first, *second, everyone))
 
 
-def _nearest(
-    mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]
-) -> tuple[Int[Tensor, "r k"], Float[Tensor, "r k"]]:
-    """The nearest tokens of all ranks to each of this rank's, and their affinities."""
+def _nearest(mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The k nearest tokens of all ranks to each of this rank's, and their affinities."""
     everyone, first = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
     places, squares = (x[first : first + len(mine)] for x in ops.knn(everyone, k))
     return places, (-squares / (2 * mine.shape[1])).exp()
-
-
-def _sparse_row_kl(
-    places: Int[Tensor, "r k"], a: Float[Tensor, "r k"], others: Int[Tensor, "r k"], b: Float[Tensor, "r k"], m: int
-) -> Float[Tensor, " r"]:
-    """KL(softmax(A) || softmax(B)) of rows of m numbers, a at some places of A, b at others of B, and 0 elsewhere.
-
-    With d = A - B it is E d + log E exp(-d) under softmax(A), and d is 0 outside both sets of places.
-    """
-    same = places.unsqueeze(-1) == others.unsqueeze(-2)
-    b_alone = b.masked_fill(same.any(-2), 0.0)
-    d = torch.cat([a - torch.where(same, b.unsqueeze(-2), 0.0).sum(-1), -b_alone], -1)
-    p = torch.cat([a.exp(), torch.ones_like(b)], -1) / (a.exp().sum(-1, keepdim=True) + m - a.shape[-1])
-    return (p * d).sum(-1) + (p * (-d).expm1()).sum(-1).log1p()
 
 
 @final
@@ -244,18 +228,14 @@ class TRGDistiller(Distiller):
         return torch.stack([trg_inner.over_ranks(*tokens) for tokens in _tokens(pair)]).sum()
 
     def _local(self, pair: Pair) -> Float[Tensor, ""]:
-        terms = []
-        for tokens in _tokens(pair):
-            nodes, sizes = [x.flatten(0, 1) for x in tokens], _tokens_of_ranks(tokens[0], pair)
-            terms.append(_neighbourhoods(nodes[0], nodes[1], self.neighbors, self.first == "teacher", sizes))
-        return torch.stack(terms).sum()
+        k, reverse = self.neighbors, self.first == "teacher"
+        nodes = [(s.flatten(0, 1), t.flatten(0, 1), _tokens_of_ranks(s, pair)) for s, t in _tokens(pair)]
+        return torch.stack([_neighbourhoods(s, t, k, reverse, sizes) for s, t, sizes in nodes]).sum()
 
     def _global(self, pair: Pair) -> Float[Tensor, ""]:
-        terms = []
-        for project, (student, teacher) in zip(self.projectors, _tokens(pair), strict=True):
-            nodes, others = project(student).flatten(0, 1), teacher.flatten(0, 1)
-            terms.append(contrast(nodes, others, _tokens_of_ranks(teacher, pair), self.temperature))
-        return torch.stack(terms).sum()
+        both = [(project(s), t) for project, (s, t) in zip(self.projectors, _tokens(pair), strict=True)]
+        nodes = [(s.flatten(0, 1), t.flatten(0, 1), _tokens_of_ranks(t, pair)) for s, t in both]
+        return torch.stack([contrast(s, t, sizes, self.temperature) for s, t, sizes in nodes]).sum()
 
 
 def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
