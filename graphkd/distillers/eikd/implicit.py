@@ -9,9 +9,8 @@ from graphkd.checks import same_samples, tensor_loss
 from graphkd.distillers.base import Pair
 from graphkd.distillers.parts import align_within
 from graphkd.distillers.terms import NodeTerm
-from graphkd.distillers.trg import contrast
 from graphkd.errors import OptionError
-from graphkd.graphs.align import align
+from graphkd.graphs.align import align, contrast
 from graphkd.graphs.alignments import HUBER, MSE, ROW_SQUARES, Alignment, kl
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
