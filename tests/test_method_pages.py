@@ -12,13 +12,11 @@ from graphkd.conformance.table import Row, markdown
 from graphkd.distillers.crg.graph import ChannelGraph
 from graphkd.distillers.crg.graph import GraphOptions as ChannelOptions
 from graphkd.distillers.factory import distillers
-from graphkd.distillers.prg.graph import GraphOptions as ProxyOptions
-from graphkd.distillers.prg.graph import ProxyGraph
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 METHODS = {name: distillers().get(name) for name in distillers().names()}
-GRAPHS = {"crg": (ChannelGraph, ChannelOptions), "prg": (ProxyGraph, ProxyOptions)}
+GRAPHS = {"crg": (ChannelGraph, ChannelOptions)}
 SECTIONS = ("Provenance", "Options", "What to watch", "Differs from the official code", "Reference numbers")
 LABELS = {
     "prg": "PRG-style: reconstructed from the abstract and third-party summaries, with EGA-type node and edge losses; "
