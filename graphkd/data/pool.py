@@ -58,8 +58,8 @@ def log_confidence(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
 
 def negative_entropy(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
     """sum p log p, at most 0."""
-    log_p = logits.log_softmax(-1)
-    return expectation(log_p.exp(), log_p)
+    entropy: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
+    return -entropy
 
 
 def margin(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
