@@ -21,8 +21,8 @@ from graphkd.errors import GraphKDError
 from graphkd.pictures import draw_confusion, draw_curves, draw_relations, missing, save_picture
 from graphkd.pictures.html import write_html_report
 from graphkd.step import labelled_cross_entropy
-from graphkd.training.record import read_metrics
 from graphkd.training.report import Row, write_report
+from graphkd.training.run_folder import read_metrics
 from graphkd.training.state import Result
 from graphkd.training.watch import Watch
 

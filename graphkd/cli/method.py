@@ -10,7 +10,7 @@ from graphkd.cli.configs.train import Distill
 from graphkd.cli.errors import UsageError, unknown_name
 from graphkd.cli.images import training_view
 from graphkd.cli.networks import teacher_view
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.distillers.factory import create_distiller, distillers

@@ -15,7 +15,7 @@ from graphkd.data.fingerprint import some
 from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 
 log = logging.getLogger("graphkd")
 _TINY_LABELS, _WORDS = "val_annotations.txt", "words.txt"  # of TinyImageNet

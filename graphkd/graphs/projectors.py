@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from graphkd.labels import cross_entropy
+from graphkd.losses import cross_entropy
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Side, Tensor
 

@@ -8,16 +8,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 
-from graphkd.data.batch import Batch
-from graphkd.data.views import Views
+from graphkd.data.views import Batch, Views
 from graphkd.errors import GraphKDError
 from graphkd.integrations.named_losses import Teaching, detached, losses_of, require_shares, save_student
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
+from graphkd.training.devices import prepared
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.optim import make_optimizer, torch_schedule
-from graphkd.training.prepare import prepared
 from graphkd.typing import Tensor
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from graphkd.errors import CheckpointError, GraphKDError, TapError, TeacherError
+from graphkd.files import local_path
 from graphkd.models.weights import check_archive, check_size
-from graphkd.paths import local_path
 from graphkd.text import LIMIT, read_json, regular_size
 from graphkd.typing import Float, Int, Tensor
 

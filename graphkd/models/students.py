@@ -41,6 +41,7 @@ def create_student(
     config = getattr(model, "pretrained_cfg", {})
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     student = Tap(model, maps=maps, tokens=tokens, mean=mean, std=std)
+    student.created_as = name
     if init is not None:
         load_weights(student, init)
     return student

@@ -117,6 +117,7 @@ class Tap(nn.Module):
 
     mean: Tensor | None
     std: Tensor | None
+    created_as: str | None = None  # the name that ``create_student`` was given
 
     def __init__(
         self,

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from graphkd.errors import CheckpointError, TeacherError
+from graphkd.files import local_path
 from graphkd.models.tap import Tap
-from graphkd.paths import local_path
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")

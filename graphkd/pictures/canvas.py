@@ -10,8 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import torch
 
 from graphkd.errors import NonFiniteError, OptionError, ShapeError
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file
 from graphkd.text import shown
 from graphkd.typing import Int, Tensor
 

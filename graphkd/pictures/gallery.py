@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import torch
 
 from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.files import local_path
 from graphkd.graphs import relations
 from graphkd.graphs.edges import NORMALISERS, Edges
-from graphkd.paths import local_path
 from graphkd.pictures.canvas import drawn, finite
 from graphkd.pictures.confusion import draw_confusion
 from graphkd.pictures.curves import draw_curves
@@ -19,7 +19,7 @@ from graphkd.pictures.facts import Facts
 from graphkd.pictures.proxy_graph import draw_proxy_graph
 from graphkd.pictures.relations import draw_relations
 from graphkd.pictures.spectra import draw_spectra
-from graphkd.training.watched import Look, Watched
+from graphkd.training.watch import Snapshot, Watched
 from graphkd.typing import Int, Tensor
 
 _By: TypeAlias = tuple[Int[Tensor, " n"] | None, list[str] | None]  # classes of the images, and their names
@@ -128,7 +128,7 @@ def log_pictures(trackers: Sequence[Any], pictures: Sequence[Picture], update: i
     return len(writers) * len(pictures)
 
 
-def _labels(watched: Watched, last: Look) -> _By:
+def _labels(watched: Watched, last: Snapshot) -> _By:
     """What orders and colours the pictures: labels, else the teacher's guess, else the student's."""
     if watched.labels is not None:
         return watched.labels, watched.classes
@@ -139,16 +139,16 @@ def _labels(watched: Watched, last: Look) -> _By:
     return None, None
 
 
-def _cosines(look: Look) -> Tensor:
+def _cosines(look: Snapshot) -> Tensor:
     return Edges(look.embedding, look.embedding, relations.cosine, name="cosine").dense()
 
 
-def _to_classes(look: Look) -> Tensor:
+def _to_classes(look: Snapshot) -> Tensor:
     assert look.proxies is not None
     return Edges(look.embedding, look.proxies, relations.cosine, NORMALISERS.get("center"), name="cosine").dense()
 
 
-def _relations(section: Section, teacher: Look | None, student: Look, by: _By) -> None:
+def _relations(section: Section, teacher: Snapshot | None, student: Snapshot, by: _By) -> None:
     if teacher is None:
         section.absent.append("the run had no teacher")
         return
@@ -163,7 +163,7 @@ def _relations(section: Section, teacher: Look | None, student: Look, by: _By) -
     section.add("relations-proxies", "Image to class proxy", to_proxies)
 
 
-def _graph(section: Section, watched: Watched, last: Look, by: _By, seed: int) -> None:
+def _graph(section: Section, watched: Watched, last: Snapshot, by: _By, seed: int) -> None:
     looks = {name: look for name, look in (("teacher", watched.teacher), ("student", last)) if look is not None}
     edges = {name: _to_classes(look) for name, look in looks.items() if look.proxies is not None}
     section.absent += [f"the {name} has no class proxies" for name in looks if name not in edges]
@@ -172,8 +172,8 @@ def _graph(section: Section, watched: Watched, last: Look, by: _By, seed: int) -
         section.add("graph", "Images and class proxies", draw)
 
 
-def _spectra(section: Section, teacher: Look | None, student: Look) -> None:
-    def samples(look: Look) -> dict[str, Tensor]:
+def _spectra(section: Section, teacher: Snapshot | None, student: Snapshot) -> None:
+    def samples(look: Snapshot) -> dict[str, Tensor]:
         x = finite("embedding", look.embedding)
         return {"images": torch.linalg.eigvalsh(Edges(x, x, relations.cosine).laplacian())[None]}
 
@@ -193,7 +193,7 @@ def _embeddings(section: Section, watched: Watched, by: _By) -> None:
     student = watched.student
     all_of = [value for each in student.values() for value in (each.embedding, each.proxies) if value is not None]
 
-    def add(name: str, title: str, look: Look, plane: Plane | None = None) -> None:
+    def add(name: str, title: str, look: Snapshot, plane: Plane | None = None) -> None:
         proxies = None if look.proxies is None else {title: look.proxies}
         draw = lambda: draw_embeddings({title: look.embedding}, *by, proxies, plane=plane)  # noqa: E731
         section.add(name, title, draw, moment=plane is not None)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import graphkd
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file
 from graphkd.pictures.canvas import picture_bytes
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section, gallery
 from graphkd.text import shown
-from graphkd.training.watched import Watched
+from graphkd.training.watch import Watched
 
 REPORT = "report.html"
 _PAGE = Path(__file__).parent / "page"

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from graphkd.errors import CheckpointError, TeacherError
+from graphkd.files import local_path
 from graphkd.models.huggingface import PREFIX, Tokenizer, hf_clip
 from graphkd.models.weights import check_archive, check_size, named_as, read_file, weights_in
-from graphkd.paths import local_path
 from graphkd.registry import unknown
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.text import read_json

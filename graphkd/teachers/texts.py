@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from graphkd.errors import DataError, OptionError
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file
 from graphkd.registry import Registry
 from graphkd.teachers.base import json_digest, tensor_digest
 from graphkd.typing import Float, Tensor

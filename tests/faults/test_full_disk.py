@@ -16,8 +16,8 @@ from graphkd.files import write_json
 from graphkd.integrations.named_losses import save_student
 from graphkd.pictures.canvas import canvas, save_picture
 from graphkd.teachers.texts import TextCache
-from graphkd.training.record import RunFolder
 from graphkd.training.report import Row, write_report
+from graphkd.training.run_folder import RunFolder
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
 from tests.faults import jobs
 from tests.training import tiny
@@ -85,13 +85,7 @@ def interrupted(tmp_path_factory):
     made._end_epoch = stop
     with pytest.raises(KeyboardInterrupt):
         made.fit()
-    return place / "run", end_of(place / "whole")
-
-
-def end_of(run):
-    state = RunFolder(run).checkpoints.newest()[1]
-    state["progress"].pop("seconds")
-    return state
+    return place / "run", jobs.end_of(place / "whole")
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -103,7 +97,7 @@ def test_training_keeps_its_checkpoints_and_goes_on_when_there_is_space(interrup
     assert contents(run / "checkpoints" / "update-00000005") == checkpoint
     assert not list(run.rglob(".*"))
     tiny.trainer(run).fit(resume=True)
-    jobs.same(end_of(run), expected)
+    jobs.same(jobs.end_of(run), expected)
 
 
 @pytest.mark.faults

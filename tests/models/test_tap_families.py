@@ -50,9 +50,14 @@ FAMILIES: list[tuple[str, int, int, dict[str, Any]]] = [
 
 
 COMPILED = {"resnet10t", "vit_tiny_patch16_224", "dpn48b", "tv:squeezenet1_1"}
+QUICK = {  # one of each kind of classifier; the others with the slow tests
+    "resnet10t", "vgg11", "mobilenetv3_small_050", "vit_tiny_patch16_224", "dla46_c", "swin_tiny_patch4_window7_224",
+    "ghostnet_050", "mixer_s32_224", "mobilevit_xxs", "tv:squeezenet1_1", "tv:alexnet", "tv:mobilenet_v3_small",
+}  # fmt: skip
+ROWS = [pytest.param(*row, id=row[0], marks=[] if row[0] in QUICK else [pytest.mark.slow]) for row in FAMILIES]
 
 
-@pytest.mark.parametrize(("name", "size", "width", "options"), FAMILIES, ids=[each[0] for each in FAMILIES])
+@pytest.mark.parametrize(("name", "size", "width", "options"), ROWS)
 def test_family(name: str, size: int, width: int, options: dict[str, Any]) -> None:
     tap = Tap(make(name, **options), mean=False)
     images = torch.rand(2, 3, size, size)

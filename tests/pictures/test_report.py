@@ -12,7 +12,7 @@ from graphkd.errors import CheckpointError
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import gallery, log_pictures
 from graphkd.pictures.html import write_html_report
-from graphkd.training.watched import Watched
+from graphkd.training.watch import Watched
 from tests.pictures.conftest import CLASSES, train
 
 

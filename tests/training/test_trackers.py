@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from graphkd.errors import OptionError, UnknownNameError
-from graphkd.training import trackers
+from graphkd.training import devices
 from graphkd.training.loop import Trainer
 from tests.training import tiny
 
@@ -61,7 +61,7 @@ def test_a_tracker_of_ones_own_sees_every_number(tmp_path):
 
 
 def test_one_that_is_not_installed_is_told_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(trackers, "known_trackers", lambda: (["wandb", "comet_ml", "tensorboard"], ["tensorboard"]))
+    monkeypatch.setattr(devices, "known_trackers", lambda: (["wandb", "comet_ml", "tensorboard"], ["tensorboard"]))
     with pytest.raises(
         OptionError, match="the tracker 'wandb' is not installed: run pip install wandb, or leave wandb out"
     ):

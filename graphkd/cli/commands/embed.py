@@ -6,8 +6,8 @@ from graphkd.cli.console import Console
 from graphkd.cli.images import image_data, training_view
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
-from graphkd.data.source import Transform
 from graphkd.data.store.embed import embed
+from graphkd.data.transforms import Transform
 from graphkd.teachers.base import count_batches
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Final, Unpack, final
 
-from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
+from graphkd.distillers.kd import kd
 from graphkd.distillers.presets import preset_of
 from graphkd.distillers.prg.graph import GraphOptions, ProxyGraph
 from graphkd.distillers.pseudo_labels import PseudoLabels
-from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
+from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.alignments import Alignment
@@ -119,10 +119,13 @@ class PRGDistiller(Distiller):
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
         used = {"with_nodes": use.node_weight != 0, "with_edges": use.edge_weight != 0}  # table() refuses negative ones
         self.graph = ProxyGraph(student_dim, teacher_dim, num_classes, **used, **graph)
-        node = NODE_TARGETS.get(use.node_target)
         terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce)}
+        at_node = node_alignment or use.alignment
         for kind, share in self.graph.node_shares.items():
-            terms[kind] = share * use.node_weight, node(kind, "gram", node_alignment or use.alignment)
+            terms[kind] = (
+                share * use.node_weight,
+                NodeTerm(kind, use.node_target, "gram", at_node),
+            )
         for edge_type, share in self.graph.edge_shares.items():
             term = EdgeTerm(edge_type, edge_alignment or use.alignment)
             terms[self._edge_name(edge_type[2])] = share * use.edge_weight, term
@@ -156,10 +159,9 @@ class PRGDistiller(Distiller):
         return mean_over_batch(self.labels(pair.student_features, pair.teacher_features, pair.target))
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        student, teacher = (
-            each.blended().tensor("logits", "PRG") for each in (pair.student_features, pair.teacher_features)
-        )
-        return self.kl_temperature**2 * mean_over_batch(ops.row_kl(student, teacher, self.kl_temperature))
+        records = pair.student_features, pair.teacher_features
+        student, teacher = (each.blended().tensor("logits", "PRG") for each in records)
+        return kd.over_ranks(student, teacher, self.kl_temperature)
 
     def _teacher_head(self, pair: Pair) -> Float[Tensor, ""]:
         projector, teacher = self.graph.projector, pair.teacher_features

@@ -10,8 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from graphkd.data.store.embed import embed
-from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import merge
 from graphkd.data.store.write import StoreWriter
 from graphkd.errors import OptionError, StoreError
 from graphkd.files import write_file
