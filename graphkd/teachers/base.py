@@ -5,24 +5,18 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 from torch import nn
 
 from graphkd.features import Features
 from graphkd.registry import unknown
+from graphkd.teachers.preprocess import Preprocess
 from graphkd.typing import Float, Tensor
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def checked(precision: Precision) -> Precision:
-    """The name itself. Raises: UnknownNameError with the list."""
-    if precision not in _DTYPES:
-        raise unknown("precision", precision, list(_DTYPES))
-    return precision
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -116,5 +110,50 @@ class Teacher(ABC):
         """What determines the output, as JSON-ready text: weights, prompts, prompt weighting, preprocessing."""
 
     @abstractmethod
-    def to(self, device: torch.device | str) -> "Teacher":
+    def to(self, device: torch.device | str) -> Self:
         """Move to a device, in place; returns itself."""
+
+
+class NetworkTeacher(Teacher):
+    """A teacher that is one frozen network with its preprocessing.
+
+    Args:
+        model: the network; it is frozen and put into eval mode in place.
+        preprocess: from images in [0, 1] to what the network expects.
+        precision: of the network (autocast), whatever surrounds the call.
+        device: where the network is.
+    """
+
+    def __init__(self, model: Any, preprocess: Preprocess, precision: Precision, device: torch.device | str) -> None:
+        if precision not in _DTYPES:
+            raise unknown("precision", precision, list(_DTYPES))
+        self._model = model.eval().requires_grad_(False)
+        self.preprocess, self._precision = preprocess, precision
+        self._digests: dict[str, str] = {}
+        self.to(device)
+
+    @abstractmethod
+    def _facts(self) -> dict[str, str]:
+        """What determines the output besides weights, structure, preprocessing and precision."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of weights and structure; preprocessing and precision as text; and the facts of its kind."""
+        facts = self._facts()
+        if not self._digests:
+            self._digests = {"weights": weight_digest(self._model), "structure": structure_digest(self._model)}
+        preprocess = json.dumps(self.preprocess.spec, sort_keys=True)
+        return {
+            "kind": type(self).__name__,
+            **self._digests,
+            **facts,
+            "preprocess": preprocess,
+            "precision": self._precision,
+        }
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move to a device, in place; returns itself."""
+        self.device = torch.device(device)
+        for name, part in vars(self).items():
+            if isinstance(part, nn.Module | Tensor):
+                setattr(self, name, part.to(self.device))
+        return self

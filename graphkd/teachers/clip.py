@@ -1,6 +1,5 @@
 """CLIPTeacher: zero-shot classes from prompts, by any open_clip model."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +13,9 @@ from graphkd.features import Features
 from graphkd.models.huggingface import Tokenizer
 from graphkd.registry import unknown
 from graphkd.teachers.base import (
+    NetworkTeacher,
     Precision,
-    Teacher,
     autocast,
-    checked,
     json_digest,
     structure_digest,
     tensor_digest,
@@ -28,7 +26,7 @@ from graphkd.teachers.texts import TextCache, resolve_classes, resolve_templates
 from graphkd.typing import Float, Tensor
 
 
-class CLIPTeacher(Teacher):
+class CLIPTeacher(NetworkTeacher):
     r"""A frozen open_clip model whose classes are prompts.
 
     .. math:: \bar z_{ic} = s \sum_p w_{pi} \langle f_i, t_{pc} \rangle, \qquad
@@ -91,18 +89,15 @@ class CLIPTeacher(Teacher):
         self.classes, self.templates = resolve_classes(classes), resolve_templates(templates)
         self.num_classes = len(self.classes)
         self.weighting = PromptWeighting(weight, scope, score, tau)
-        self._proxy, self._precision = proxy, checked(precision)
+        self._proxy = proxy
         self._image_batch, self._text_batch = image_batch, text_batch
         self._check_options()
         loaded = load_clip(model, pretrained, quick_gelu=quick_gelu, tokenizer=tokenizer)
-        self.device = torch.device(device)
+        super().__init__(loaded.model, loaded.preprocessing(preprocess or {}), precision, device)
         self._tokenizer = loaded.tokenizer
-        self._model = loaded.model.eval().requires_grad_(False).to(self.device)
         self.logit_scale = float(self._model.logit_scale.exp())
         bias = getattr(self._model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias)
-        self.preprocess = loaded.preprocessing(preprocess or {}).to(self.device)
-        self._digests: dict[str, str] = {}
         self._fixed_texts: Tensor | None = None
         self._texts = self._embed_prompts(cache_dir)  # [p, c, d]
         self.embedding_dim = self._texts.shape[2]
@@ -141,31 +136,12 @@ class CLIPTeacher(Teacher):
             self._set_proxies(normalize(self._fixed_texts, dim=-1))
         return self
 
-    def fingerprint(self) -> dict[str, str]:
-        """Digests of weights and structure; prompts with their weighting; preprocessing and precision as text."""
+    def _facts(self) -> dict[str, str]:
         prompts: dict[str, Any] = {"templates": self.templates, "classes": self.classes, "proxy": self._proxy}
         prompts |= self.weighting.spec()
         if self.weighting.scope == "dataset":
             prompts["texts"] = tensor_digest([("texts", self._fitted())])
-        if "weights" not in self._digests:
-            self._digests["weights"] = weight_digest(self._model)
-            self._digests["structure"] = structure_digest(self._model)
-        return {
-            "kind": "CLIPTeacher",
-            **self._digests,
-            "tokens": self._token_digest(),
-            "prompts": json_digest(prompts),
-            "preprocess": json.dumps(self.preprocess.spec, sort_keys=True),
-            "precision": self._precision,
-        }
-
-    def to(self, device: torch.device | str) -> "CLIPTeacher":
-        """Move to a device, in place; returns itself."""
-        self.device = torch.device(device)
-        self._model.to(self.device)
-        self.preprocess.to(self.device)
-        vars(self).update({name: x.to(self.device) for name, x in vars(self).items() if isinstance(x, Tensor)})
-        return self
+        return {"tokens": self._token_digest(), "prompts": json_digest(prompts)}
 
     def _embed(self, images: Tensor) -> Tensor:
         return torch.cat(

@@ -12,13 +12,6 @@ def lightning_trainer(folder: Any, epochs: int = 1, **options: Any) -> Any:
     return lightning.Trainer(**{**quiet, **options})
 
 
-def on_lightning(**functions: Any) -> Any:
-    """A callback of Lightning made of functions by the names of its hooks."""
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    return LambdaCallback(**functions)
-
-
 def arguments(folder: Any, **changes: Any) -> Any:
     """transformers' options: every update in the log, no clipping unless asked for."""
     from transformers import TrainingArguments

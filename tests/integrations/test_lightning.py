@@ -7,11 +7,12 @@ from torch import nn
 from graphkd import Step, TrainConfig
 from graphkd.errors import DistributedError, GraphKDError
 from tests.integrations.digits_job import BATCH
-from tests.integrations.loops import lightning_trainer, on_lightning
+from tests.integrations.loops import lightning_trainer
 from tests.training import tiny
 
 pytest.importorskip("lightning", reason="pip install 'graphkd[integrations]'")
 import lightning
+from lightning.pytorch.callbacks import LambdaCallback
 
 from graphkd.integrations.lightning import DistillationCallback, DistillationModule
 
@@ -73,7 +74,7 @@ def test_a_resumed_run_ends_with_the_same_weights(fit, tmp_path):
             trainer.save_checkpoint(tmp_path / "second.ckpt")
 
     whole, again = module(), module()
-    fit(whole, tiny.views().loader(8), epochs=3, callbacks=[on_lightning(on_train_epoch_end=keep)])
+    fit(whole, tiny.views().loader(8), epochs=3, callbacks=[LambdaCallback(on_train_epoch_end=keep)])
     fit(again, tiny.views().loader(8), epochs=3, resume=tmp_path / "second.ckpt")
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0, msg=name)
@@ -81,7 +82,7 @@ def test_a_resumed_run_ends_with_the_same_weights(fit, tmp_path):
 
 def test_the_order_is_the_epochs(fit):
     seen = []
-    keep = on_lightning(on_train_batch_start=lambda trainer, module, batch, i: seen.append(batch.index.tolist()))
+    keep = LambdaCallback(on_train_batch_start=lambda trainer, module, batch, i: seen.append(batch.index.tolist()))
     fit(DistillationModule(step(), tiny.teacher), tiny.views().loader(8), epochs=2, callbacks=[keep])
     loader = tiny.views().loader(8)
     expected = [batch.index.tolist() for batch in loader]

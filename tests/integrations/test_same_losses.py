@@ -9,7 +9,7 @@ import torch
 from graphkd import Trainer
 from graphkd.training.optim import make_optimizer, make_schedule
 from tests.integrations.digits_job import BATCH, EPOCHS, UPDATES, command, config
-from tests.integrations.loops import arguments, lightning_trainer, on_lightning
+from tests.integrations.loops import arguments, lightning_trainer
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,12 @@ def test_command_line(plain, graphkd, teacher):
 
 def test_lightning(job, plain, tmp_path):
     pytest.importorskip("lightning", reason="pip install 'graphkd[integrations]'")
+    from lightning.pytorch.callbacks import LambdaCallback
+
     from graphkd.integrations.lightning import DistillationModule
 
     found = []
-    keep = on_lightning(on_train_batch_end=lambda *given: found.append(given[2]["loss"].item()))
+    keep = LambdaCallback(on_train_batch_end=lambda *given: found.append(given[2]["loss"].item()))
     made = lightning_trainer(tmp_path, EPOCHS, callbacks=[keep])
     made.fit(DistillationModule(job.step(), job.features, config()), job.views.loader(BATCH))
     assert found[:UPDATES] == pytest.approx(plain, abs=1e-5)

@@ -11,7 +11,7 @@ from torch import nn
 
 from graphkd import Step, TrainConfig, create_distiller
 from graphkd.features import Features
-from tests.integrations.loops import arguments, lightning_trainer, on_lightning
+from tests.integrations.loops import arguments, lightning_trainer
 from tests.training import tiny
 
 BATCH, EPOCHS = 8, 2
@@ -35,11 +35,13 @@ def made() -> Step:
 
 
 def with_lightning(rank: int, world: int, folder: str) -> Any:
+    from lightning.pytorch.callbacks import LambdaCallback
+
     from graphkd.integrations.lightning import DistillationModule
 
     losses: list[float] = []
     module = DistillationModule(made(), tiny.teacher, TrainConfig(lr=0.01))
-    keep = on_lightning(on_train_batch_end=lambda *given: losses.append(given[2]["loss"].item()))
+    keep = LambdaCallback(on_train_batch_end=lambda *given: losses.append(given[2]["loss"].item()))
     ranks = {"devices": world, "strategy": "ddp" if world > 1 else "auto", "use_distributed_sampler": False}
     trainer = lightning_trainer(folder, EPOCHS, callbacks=[keep], **ranks)
     trainer.fit(module, tiny.views().loader(BATCH, rank=rank, world=world))

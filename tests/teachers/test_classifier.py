@@ -142,7 +142,12 @@ def plain(*layers):
             TeacherError,
             r"one vector per image \(b, d\), found \(1, 4, 222, 222\): let it pool",
         ),
-        (plain(nn.Flatten(), nn.Linear(12, 2)), {"precision": "fp8"}, UnknownNameError, "unknown precision 'fp8'"),
+        (
+            plain(nn.Flatten(), nn.Linear(12, 2)),
+            PIXELS | {"precision": "fp8"},
+            UnknownNameError,
+            "unknown precision 'fp8'",
+        ),
     ],
 )
 def test_messages(model, options, error, message):
