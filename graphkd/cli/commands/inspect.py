@@ -13,9 +13,8 @@ from graphkd.cli.networks import device_of, open_student, open_teacher, run_clas
 from graphkd.cli.parse import resolved
 from graphkd.cli.reporting import require_report
 from graphkd.data.class_names import Classes
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView
+from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.transforms import CenterView, Transform
 from graphkd.data.views import Views
 from graphkd.features import Features
 from graphkd.files import write_json
