@@ -19,7 +19,6 @@ from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features
 from graphkd.files import local_path
-from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Float, Tensor
