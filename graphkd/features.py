@@ -98,11 +98,9 @@ class Features:
 
     def tensors(self) -> list[Tensor]:
         """Every floating-point tensor of the record; never empty for features of a batch."""
-        single = [getattr(self, each.name) for each in fields(self)]
-        groups = [value for value in single if isinstance(value, Mapping)]
-        return [value for value in single if isinstance(value, Tensor)] + [
-            t for group in groups for t in group.values()
-        ]
+        parts = (getattr(self, each.name) for each in fields(self))
+        groups = (part.values() if isinstance(part, Mapping) else [part] for part in parts)
+        return [each for group in groups for each in group if isinstance(each, Tensor)]
 
     @property
     def device(self) -> torch.device:
