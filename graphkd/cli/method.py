@@ -44,7 +44,7 @@ def make_distiller(config: Distill, student: Tap, teacher: Teacher, train: Image
             f"{config.method} does not take these options ({error})",
             f"graphkd methods {config.method} lists its options and their values",
         ) from error
-    if "target" in distiller.needed and config.labels == "no":
+    if "target" in distiller.active_inputs and config.labels == "no":
         raise UsageError(
             f"{config.method} needs labels, and --labels is no",
             "add --labels method, or --labels task for a cross-entropy beside it",

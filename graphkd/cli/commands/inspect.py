@@ -105,7 +105,7 @@ def _features(
     )
     found: list[Features] = []
     for batch in console.bar(loader, len(loader), name):
-        found.append(network(batch.student.to(device)).to("cpu").compute())
+        found.append(network(batch.student.to(device)).to("cpu").as_float32())
     embedding = torch.cat([each.tensor("embedding", "inspect") for each in found])
     logits = None if found[0].logits is None else torch.cat([each.tensor("logits", "inspect") for each in found])
     return Features(embedding, logits, found[0].proxies, found[0].proxy_logits)

@@ -141,7 +141,7 @@ class CRGDistiller(Distiller):
         self._spectral = SpectralTerm(
             each, self.graph, form, k, SCALINGS.resolve(scaling), shape, at_spectrum, spectral_attention_on
         )
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             vertex=(alpha, VertexTerm(each, VERTEX_LOSSES.resolve(vertex_loss), at_vertex)),
             edge=(beta, edge),
             spectral=(gamma, self._warm_spectral),

@@ -11,14 +11,13 @@ from graphkd.distillers.eikd.explicit import EXPLICIT, AutoScale, FeatureNodes, 
 from graphkd.distillers.eikd.implicit import IMPLICIT, Implicit
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
 from graphkd.distillers.parts import unmasked
-from graphkd.distillers.presets import preset_of
 from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.sizes import MapPairs, measure
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
-from graphkd.registry import unknown
+from graphkd.registry import preset_of, unknown
 from graphkd.typing import Float, Side, Tensor
 
 _INPUTS = ("embedding", "kept_logits", "logits")
@@ -139,7 +138,7 @@ class EIKDDistiller(Distiller):
         self.features = FeatureNodes(student_dim, teacher_dim) if crosses or compares not in ("", "maps") else None
         made = PseudoLabels(num_classes, labels) if isinstance(labels, str) else labels
         self.labels = made if label_weight > 0 else None
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             kd=(kd_weight, self.classes),
             explicit=(use.explicit_weight, EXPLICIT.get(use.explicit)),
             implicit=(use.implicit_weight, self._implicit),
@@ -158,7 +157,7 @@ class EIKDDistiller(Distiller):
         return super().between(student, teacher, **options)
 
     @property
-    def needed(self) -> frozenset[str]:
+    def active_inputs(self) -> frozenset[str]:
         """The index, where classes are remembered by it."""
         drops = "kd" in self.terms or ("implicit" in self.terms and self.relation_input == "kept_logits")
         return frozenset({"index"}) if drops and self.classes.drop.needs_index else frozenset()
