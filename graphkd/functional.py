@@ -12,15 +12,15 @@ from graphkd.distillers.dist import dist, dist_inter, dist_intra
 from graphkd.distillers.dkd import dkd, dkd_non_target, dkd_target
 from graphkd.distillers.dsig import dsig
 from graphkd.distillers.ega import ega, ega_edge, ega_node
-from graphkd.distillers.eikd.class_dropping import (
+from graphkd.distillers.eikd.losses import (
     class_dropped_kd,
     dataset_classes,
+    explicit_features,
+    implicit_relations,
     mass_classes,
     random_classes,
     top_classes,
 )
-from graphkd.distillers.eikd.explicit import explicit_features
-from graphkd.distillers.eikd.implicit import implicit_relations
 from graphkd.distillers.fitnet import fitnet
 from graphkd.distillers.fsp import fsp
 from graphkd.distillers.gkd import gkd
