@@ -7,7 +7,7 @@ give the teacher no gradient. Distillers add what is between samples of several 
 from graphkd.distillers.at import attention_transfer
 from graphkd.distillers.cc import correlation_congruence, correlation_congruence_adjacent
 from graphkd.distillers.clip import clip_distillation
-from graphkd.distillers.crg.terms import crg_edge, crg_spectral, crg_vertex
+from graphkd.distillers.crg.losses import crg_edge, crg_spectral, crg_vertex
 from graphkd.distillers.dist import dist, dist_inter, dist_intra
 from graphkd.distillers.dkd import dkd, dkd_non_target, dkd_target
 from graphkd.distillers.dsig import dsig

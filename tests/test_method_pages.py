@@ -9,14 +9,11 @@ import pytest
 from graphkd import functional
 from graphkd.conformance import golden
 from graphkd.conformance.table import Row, markdown
-from graphkd.distillers.crg.graph import ChannelGraph
-from graphkd.distillers.crg.graph import GraphOptions as ChannelOptions
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 METHODS = {name: distillers().get(name) for name in distillers().names()}
-GRAPHS = {"crg": (ChannelGraph, ChannelOptions)}
 SECTIONS = ("Provenance", "Options", "What to watch", "Differs from the official code", "Reference numbers")
 LABELS = {
     "prg": "PRG-style: reconstructed from the abstract and third-party summaries, with EGA-type node and edge losses; "
@@ -45,13 +42,9 @@ def said(default: object) -> str:
 
 
 def options(name: str) -> dict[str, str]:
-    """Every option of the constructor with its default; those of a graph by name instead of ``**graph``."""
+    """Every option of the constructor with its default."""
     found = dict(inspect.signature(METHODS[name].__init__).parameters)
     del found["self"]
-    if name in GRAPHS:
-        graph, names = GRAPHS[name]
-        del found["graph"]
-        found |= {option: inspect.signature(graph).parameters[option] for option in names.__annotations__}
     return {option: said(parameter.default) for option, parameter in found.items()}
 
 
