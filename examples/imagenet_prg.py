@@ -95,7 +95,7 @@ def main() -> None:
             if result.scores is not None:
                 tops.setdefault(METHODS[name], []).append(result.scores.top1)
         pictures = draw(job, results, here)
-        print(f"seed {seed}: teacher forwards: {job.teacher.forwards}, students in {here}")
+        print(f"seed {seed}: teacher forwards: {len(job.asked)}, students in {here}")
     if not tops:
         print("no labelled images to score on: give some with --val DIR, one folder a class")
         return

@@ -24,6 +24,7 @@ from graphkd.data.transforms import (
 )
 from graphkd.errors import DataError
 from graphkd.files import local_path
+from graphkd.teachers.base import count_batches
 from graphkd.training.metrics import Counts
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
@@ -51,6 +52,7 @@ class Job:
     teacher_scores: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.asked = count_batches(self.teacher)
         self.features = self._features(self.train, "train")
         if self.scored is not None:
             self.scored_features = self._features(self.scored, "scored")

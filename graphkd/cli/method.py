@@ -94,10 +94,4 @@ def _probe(student: Tap, teacher: Teacher, train: ImageSource, size: int) -> tup
     batch = next(iter(views.loader(min(2, len(train)), shuffle=False)))
     with evaluating(student):
         found: Features = student(batch.student)
-    return found, teacher(batch.teacher.to(device_of_teacher(teacher))).to("cpu")
-
-
-def device_of_teacher(teacher: Teacher) -> torch.device:
-    """Where a teacher's network is."""
-    place: torch.device = getattr(teacher, "_device", torch.device("cpu"))
-    return place
+    return found, teacher(batch.teacher.to(teacher.device)).to("cpu")

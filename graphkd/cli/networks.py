@@ -14,13 +14,12 @@ from graphkd.data.class_names import Classes
 from graphkd.data.transforms import Transform, network_view
 from graphkd.errors import CheckpointError
 from graphkd.files import local_path
-from graphkd.models.huggingface import PREFIX
+from graphkd.models.huggingface import PREFIX, is_clip
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
-from graphkd.teachers.hub import is_clip
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 
 from graphkd.data.views import Batch, Views
@@ -64,7 +65,7 @@ class DistillationModule(LightningModule):  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> None:
         """The loader's order of this epoch, which Lightning sets for its own samplers only."""
-        for loader in _loaders(self.trainer.train_dataloader):
+        for loader in CombinedLoader(self.trainer.train_dataloader).flattened:  # one loader, or a collection of them
             require_shares(loader, self.trainer.global_rank, self.trainer.world_size)
             if hasattr(getattr(loader, "batch_sampler", None), "set_epoch"):
                 loader.batch_sampler.set_epoch(self.current_epoch)
@@ -128,10 +129,3 @@ class DistillationCallback(Callback):  # type: ignore[misc]
                 f"{type(module).__name__} has no student at {self.path!r}: give its path, one of {children}"
             )
         return found
-
-
-def _loaders(found: Any) -> list[Any]:
-    """Lightning keeps one loader, or a collection of them."""
-    if isinstance(found, dict):
-        return list(found.values())
-    return list(found) if isinstance(found, list | tuple) else [found]

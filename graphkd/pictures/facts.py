@@ -82,12 +82,10 @@ class Facts:
             return []
         names = names if names and len(names) == len(self.confusion) else [str(i) for i in range(len(self.confusion))]
         rows = []
+        wrong = self.confusion - torch.diag(self.confusion.diag())
         for number, counts in enumerate(self.confusion):
             images, right = int(counts.sum()), int(counts[number])
-            others = counts.clone()
-            others[number] = 0
-            taken = int(others.argmax())
-            count = int(others[taken])
+            count, taken = (int(each) for each in wrong[number].max(0))
             rows.append(
                 {
                     "name": names[number],
