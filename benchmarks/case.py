@@ -36,7 +36,7 @@ class Case:
         near: position of a teacher's tensor -> position of the student's that it resembles near convergence.
         peers: name -> import of another library's function that does the same.
         long: shapes that are measured with ``-m slow`` only.
-        sweeps: what grows -> shapes; measured by ``benchmarks/test_scaling.py``.
+        sweeps: what grows -> shapes; measured by ``test_sweep``.
         check_at: shape -> the shape whose result is compared with float64, where the whole one would not fit.
     """
 

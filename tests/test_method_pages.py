@@ -1,8 +1,6 @@
 """Every registered method has a page that says what the code does: its options, its defaults, what is our choice."""
 
-import re
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +8,8 @@ from graphkd import functional
 from graphkd.conformance import golden
 from graphkd.conformance.table import Row, markdown
 from graphkd.distillers.factory import distillers
+from tests.pages import ROOT, rows
 
-ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 METHODS = {name: distillers().get(name) for name in distillers().names()}
 SECTIONS = ("Provenance", "Options", "What to watch", "Differs from the official code", "Reference numbers")
@@ -30,11 +28,6 @@ def page(name: str) -> str:
 
 def section(text: str, title: str) -> str:
     return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -47,6 +47,21 @@ class Problem:
         return found
 
 
+SHARES: Final = {"features": 1.0, "blocks": 0.5, "logits": 0.0}
+"""PRG's option ``nodes``, under whose name results were stored -> the share of the features, which says the same."""
+
+
+def todays(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they are called today. Those that are gone are refused: their rows were measured with graphkd before.
+
+    Example: ``todays({"nodes": "features"})`` is ``{"rho": 1.0}``.
+    """
+    found = dict(options)
+    if found.get("nodes") in SHARES:
+        found = {"rho": SHARES[found.pop("nodes")], **found}
+    return found
+
+
 def step_of(config: Config, problem: Problem) -> Step:
     """A fresh student with the configuration's method."""
     torch.manual_seed(config.seed)
@@ -54,7 +69,7 @@ def step_of(config: Config, problem: Problem) -> Step:
     parts: list[Distiller] = []
     if config.method != "labels":
         sizes = problem.sizes(student) if problem.sizes else (student, problem.teacher)
-        parts.append(create_distiller(config.method, *sizes, **config.options))
+        parts.append(create_distiller(config.method, *sizes, **todays(config.options)))
     return Step(student, *parts, task=labelled_cross_entropy if reads_labels(config, problem) else None)
 
 

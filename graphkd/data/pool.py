@@ -19,7 +19,6 @@ from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features
 from graphkd.files import local_path
-from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Float, Tensor
@@ -58,8 +57,8 @@ def log_confidence(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
 
 def negative_entropy(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
     """sum p log p, at most 0."""
-    log_p = logits.log_softmax(-1)
-    return expectation(log_p.exp(), log_p)
+    entropy: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
+    return -entropy
 
 
 def margin(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:

@@ -17,9 +17,9 @@ from graphkd.features import Features
 from graphkd.graphs.align import align_edges_and_nodes, align_nodes
 from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.projectors import OnlineHead
+from graphkd.losses import cross_entropy
 from graphkd.registry import unknown
-from graphkd.typing import Float, Side, Tensor
+from graphkd.typing import Float, Int, Side, Tensor
 
 NORMS: Final[dict[str, Alignment]] = {"fro": FROBENIUS, "mse": MSE, "spectral": SpectralNorm()}
 TEACHER_HEADS: Final = ("frozen", "joint", "none", "online_ce")
@@ -75,6 +75,37 @@ def ega_edge(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Fl
     """
     same_samples(student, teacher, 2)
     return align_within(student, teacher, "pearson", FROBENIUS)
+
+
+class OnlineHead(nn.Module):
+    """A linear embedding with a linear classifier on it, trained by its own cross-entropy only.
+
+    Gives a teacher a projection to another width without touching its graph: the nodes are taken without gradient.
+
+    Args:
+        dim: width of the teacher's embedding.
+        width: width of the nodes; EGA's is 256.
+        num_classes: classes of the labels it is trained with.
+
+    Shapes: (b, dim) -> (b, width).
+    Paper: the official code of EGA (yccm/EGA@0963f8e) trains its teacher head this way.
+    """
+
+    def __init__(self, dim: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(dim, width)
+        self.classify = nn.Linear(width, num_classes)
+
+    def forward(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b w"]:
+        """The nodes."""
+        nodes: Tensor = self.embed(embedding)
+        return nodes
+
+    def losses(
+        self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Cross-entropy of each sample, the head's only training signal, and which samples have a label."""
+        return cross_entropy(self.classify(self.embed(embedding)), labels)
 
 
 @final

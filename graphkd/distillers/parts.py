@@ -28,6 +28,13 @@ def samples(pair: Pair) -> tuple[Tensor, Tensor]:
     return pair.student["sample"].x, pair.teacher["sample"].x
 
 
+def unmasked(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """Logits as vectors: a class masked by -inf takes the mean of the others, so that it counts 0 in a correlation."""
+    masked = logits == -torch.inf
+    total, count = torch.where(masked, 0.0, logits).sum(-1, keepdim=True), (~masked).sum(-1, keepdim=True)
+    return torch.where(masked, total / count.clamp_min(1), logits)
+
+
 def same_samples(pair: Pair, what: str) -> tuple[Tensor, Tensor]:
     """Sample nodes of both graphs, once they are known to have the same width. Raises: ShapeError."""
     student, teacher = pair.student["sample"].x, pair.teacher["sample"].x

@@ -84,16 +84,11 @@ def _scalar(value: Any) -> Any:
     return shown(text) if isinstance(text, str) else text
 
 
-def prepared(step: Step, config: TrainConfig, device: torch.device | str | None = None) -> Any:
-    """The same step, changed in place.
-
-    Args:
-        device: where to move it; ``None`` leaves it.
+def prepared(step: Step, config: TrainConfig) -> Any:
+    """The same step, in chunks, with frozen layers and compiled, as the options say; changed in place.
 
     Raises: OptionError for a pattern of ``freeze`` that matches nothing.
     """
-    if device is not None:
-        step.to(device)
     if config.chunk is not None:
         step.chunk = config.chunk
     freeze(step.student, config.freeze)

@@ -164,7 +164,7 @@ class Trainer:
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
         size = getattr(getattr(views, "student", None), "size", None)
-        self.student = describe_student(step.student, _class_names(step, views, teacher), size)
+        self._described = describe_student(step.student, _class_names(step, views, teacher), size)
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
             common |= of_processes(step, scored, self.snapshots.due, teaches=features is not None)
@@ -226,7 +226,7 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self.student))
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described))
         if begun is not None:
             self.ranks.first(begun)
         if found is None:

@@ -16,8 +16,7 @@ from graphkd.registry import unknown
 from graphkd.training.checkpoint import check_weights, differing
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter
-from graphkd.training.parallel import gather_into, shard, shard_student, start_alike, whole
-from graphkd.training.state import restore_module, restore_optimizer
+from graphkd.training.parallel import as_placed, gather_into, shard, shard_student, start_alike, whole
 from graphkd.typing import Bool, Float, Tensor
 
 log = logging.getLogger("graphkd")
@@ -284,10 +283,26 @@ class Updater:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """The reverse of :meth:`state`, of one that :meth:`check` found to fit."""
-        restore_module(self.step, state["step"])
+        _restore_module(self.step, state["step"])
         if self.average is not None:
-            restore_module(self.average.module, state["ema"])
-        restore_optimizer(self.optimizer, state["optimizer"])
+            _restore_module(self.average.module, state["ema"])
+        _restore_optimizer(self.optimizer, state["optimizer"])
         self._untouched = state["optimizer"]["untouched"]
         self.scaler.load_state_dict(state["scaler"])
         self._held = self._buffers()
+
+
+def _restore_module(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Load weights that fit."""
+    own = module.state_dict()
+    module.load_state_dict({name: as_placed(value, own[name]) for name, value in weights.items()})
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load what :meth:`torch.optim.Optimizer.state_dict` gave; JSON made the parameters' numbers text."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = {
+        int(number): {name: as_placed(value, parameters[int(number)]) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})

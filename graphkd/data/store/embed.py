@@ -234,15 +234,14 @@ def fill(writer: StoreWriter, job: EmbedJob) -> int:
     images = max(1, job.batch_size // plan.views)  # of which the teacher sees all views at once
     batches = {k: _batches(plan.span(k), images) for k in writer.todo()}
     asked = sum(len(batch) for each in batches.values() for batch in each)
-    only_shared = not batches and writer.needs_shared()
-    if not batches and not only_shared:
+    if not batches and not writer.needs_shared():
         return 0
     if job.device is not None:
         teacher.to(job.device)
     samples = Samples(job.source, job.transform, plan.views)
-    order = [[0]] if only_shared else [batch for each in batches.values() for batch in each]
-    stream = iter(samples.loader(order, job.workers))
-    if only_shared:
+    order = [batch for each in batches.values() for batch in each]
+    stream = iter(samples.loader(order or [[0]], job.workers))
+    if not order:  # only what all samples share is absent
         writer.share(teacher(_moved(next(stream).images, job.device)))
         return 1
     mine = sum(len(plan.span(k)) for k in range(writer.mine.rank, plan.count, writer.mine.world))

@@ -34,6 +34,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.text import look_alikes
 from graphkd.typing import Float, Int, Tensor
 
+_LISTS = ("ids", "sizes", "content")  # of a sidecar, one entry a sample
 _LOOK = 1.0  # seconds between two looks whether a mapped file was written to
 _THREADS = min(8, os.cpu_count() or 1)  # that compare digests: hashlib and the disk work without the interpreter's lock
 _CHOOSE = "choose another --store folder, or delete this one to embed again"
@@ -60,12 +61,8 @@ class ShardReader:
         self._shared: dict[str, Tensor] | None = None
         self._listed: dict[str, list[Any]] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "manifest": self.manifest, "entries": self.entries}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardReader, (self.folder, self.manifest)
 
     def gather(self, rows: Array, names: Iterable[str]) -> dict[str, Tensor]:
         """Some rows of some tensors, in the order asked for, in the number format of the store.
@@ -111,12 +108,8 @@ class ShardReader:
             key: ``ids``, ``sizes`` or ``content``.
         """
         if self._listed is None:
-            found: dict[str, list[Any]] = {"ids": [], "sizes": [], "content": []}
-            for number in range(self.manifest.count):
-                body = self.sidecar(shard_name(number))
-                for each, values in found.items():
-                    values.extend(body[each])
-            self._listed = found
+            sidecars = [self.sidecar(name) for name in self.manifest.names]
+            self._listed = {each: [value for body in sidecars for value in body[each]] for each in _LISTS}
         return self._listed[key]
 
     def sidecar(self, name: str) -> dict[str, Any]:
@@ -127,7 +120,7 @@ class ShardReader:
             raise StoreError(f"{path} is not the one written: repair the store, or delete it and embed again")
         if name != "shared":
             rows = len(self.manifest.span(int(name.removeprefix("shard-"))))
-            if any(type(body.get(key)) is not list or len(body[key]) != rows for key in ("ids", "sizes", "content")):
+            if any(type(body.get(key)) is not list or len(body[key]) != rows for key in _LISTS):
                 raise StoreError(f"{path} does not list {rows} samples: repair the store, or delete it and embed again")
         return body
 

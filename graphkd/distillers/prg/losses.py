@@ -1,12 +1,16 @@
 """PRG's terms as functions: samples against the teacher's samples, and their edges to class proxies."""
 
+from math import sqrt
+
+import torch
+
 from graphkd import ops
 from graphkd.checks import same_embeddings, same_samples, tensor_loss
-from graphkd.errors import MissingFeatureError
+from graphkd.distillers.parts import unmasked
+from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.graphs.align import align, align_nodes
 from graphkd.graphs.alignments import FROBENIUS, RMS, Alignment
 from graphkd.graphs.edges import Edges
-from graphkd.graphs.nodes import Nodes
 from graphkd.graphs.relations import gram
 from graphkd.typing import Float, Tensor
 
@@ -40,7 +44,7 @@ def prg_node(
     Differs from the official code: none has been published.
     """
     same_embeddings(student, teacher)
-    ours, theirs = _nodes(student, student_logits, rho), _nodes(teacher, teacher_logits, rho)
+    ours, theirs = joined(student, student_logits, rho), joined(teacher, teacher_logits, rho)
     return align_nodes(ours, theirs, "gram", target, alignment)
 
 
@@ -78,13 +82,30 @@ def prg_edge(
     """
     same_samples(student, teacher, 2)
     same_samples(student_proxies, teacher_proxies, 2)
-    ours = _nodes(student, student_logits, rho), _nodes(student_proxies, student_proxy_logits, rho)
-    theirs = _nodes(teacher, teacher_logits, rho), _nodes(teacher_proxies, teacher_proxy_logits, rho)
+    ours = joined(student, student_logits, rho), joined(student_proxies, student_proxy_logits, rho)
+    theirs = joined(teacher, teacher_logits, rho), joined(teacher_proxies, teacher_proxy_logits, rho)
     return align(Edges(*ours, gram, name="gram"), Edges(*theirs, gram, name="gram"), alignment)
 
 
-def _nodes(embedding: Float[Tensor, "n d"], logits: Float[Tensor, "n c"] | None, rho: float) -> Float[Tensor, "n e"]:
-    nodes = Nodes(rho, ops.center_normalize)
-    if logits is None and "logits" in nodes.reads:
-        raise MissingFeatureError("PRG compares logits as well: give the logits of both networks, or rho=1.0")
-    return nodes(embedding, logits, None)[""]
+def joined(embedding: Float[Tensor, "n d"], logits: Float[Tensor, "n c"] | None, rho: float) -> Float[Tensor, "n e"]:
+    r"""Nodes of two blocks, :math:`[\sqrt\rho\, n(f)\,;\,\sqrt{1-\rho}\, n(z)]` with n centred and of unit length.
+
+    The inner product of two such nodes is :math:`\rho\, r(f, f') + (1-\rho)\, r(z, z')`: one Gram of the joined nodes
+    is the weighted mean of the blocks' correlations, and no block is outvoted by the scale of the other. A block of
+    share 0 is not read.
+    """
+    blocks = []
+    if share_of_features(rho):
+        blocks.append(sqrt(rho) * ops.center_normalize(embedding))
+    if rho < 1:
+        if logits is None:
+            raise MissingFeatureError("PRG compares logits as well: give the logits of both networks, or rho=1.0")
+        blocks.append(sqrt(1 - rho) * ops.center_normalize(unmasked(logits)))
+    return torch.cat(blocks, -1)
+
+
+def share_of_features(rho: float) -> float:
+    """The share, once it is known to be one. Raises: OptionError."""
+    if not 0 <= rho <= 1:
+        raise OptionError(f"rho is the share of the feature block, a number in [0, 1], found {rho}")
+    return rho
