@@ -237,7 +237,7 @@ def hf_clip(name: str) -> tuple[TwoTowers, Tokenizer, dict[str, Any]]:
 
 
 def hf_preprocessing(name: str, needed: bool = True) -> dict[str, Any]:
-    """The preprocessing of the model's processor by timm's names (input_size, mean, std, interpolation), and resize_mode.
+    """The model's preprocessing in timm's names: input_size, mean, std, interpolation; and resize_mode.
 
     Mean and standard deviation are those of pixels in [0, 1], whatever the processor's own rescaling is.
 
