@@ -88,6 +88,8 @@ def __dir__() -> list[str]:
 
 _MOVED = {  # modules that had another name in earlier versions
     **{f"graphkd.{name}": f"graphkd.graphs.{name}" for name in ("alignments", "edges", "graph", "nodes", "relations")},
+    "graphkd.cli.classifiers": "graphkd.cli.networks",
+    "graphkd.cli.parts": "graphkd.cli.option_groups",
     **{f"graphkd.{name}": f"graphkd.models.{name}" for name in ("embedding_head", "students", "tap")},
 }
 

@@ -18,24 +18,21 @@ def test_images_whose_names_are_no_utf8(graphkd, class_folders, teacher, tmp_pat
     for folder in (tmp_path / "images").iterdir():
         first = next(folder.iterdir())
         os.rename(first, os.fsencode(folder) + b"/caf\xe9.png")
-    answer = graphkd(f"distill --data images {teacher} --run one --quiet --no-report {SMALL} --epochs 1")
-    assert answer.code == 0, answer.err
-    assert graphkd(f"inspect --data images {teacher} --json").code == 0
+    graphkd.done(f"distill --data images {teacher} --run one --quiet --no-report {SMALL} --epochs 1")
+    graphkd.done(f"inspect --data images {teacher} --json")
 
 
 def test_embed_then_distill_asks_the_teacher_no_more(graphkd, class_folders, teacher):
-    first = json.loads(graphkd(f"embed --data images {teacher} --out features --json --quiet").out)
+    first = graphkd.json(f"embed --data images {teacher} --out features --json --quiet")
     assert first["samples"] == 60
     assert first["teacher_batches"] == 1
-    again = json.loads(graphkd(f"embed --data images {teacher} --out features --json").out)
+    again = graphkd.json(f"embed --data images {teacher} --out features")
     assert again["teacher_batches"] == 0
     before = tree(Path("features"))
     assert graphkd(f"embed --data images {teacher} --out features --dtype float16 --quiet").code == 2
     assert tree(Path("features")) == before  # its run.yaml too
     modified = {path: path.stat().st_mtime_ns for path in Path("features").glob("shard*")}
-    answer = graphkd(f"distill --data images {teacher} --store features --run one --json {SMALL}")
-    assert answer.code == 0, answer.err
-    found = json.loads(answer.out)
+    found = graphkd.json(f"distill --data images {teacher} --store features --run one {SMALL}")
     assert found["updates"] == 6  # 48 of 60 images in batches of 16, twice; 12 are held out
     assert found["images"] == 12
     assert set(found["teacher"]) == {"teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"}
@@ -45,10 +42,10 @@ def test_embed_then_distill_asks_the_teacher_no_more(graphkd, class_folders, tea
 
 
 def test_the_saved_options_make_the_same_student_again(graphkd, class_folders, teacher):
-    assert graphkd(f"distill --data images {teacher} --run one --set rho=0.7 --quiet {SMALL}").code == 0
+    graphkd.done(f"distill --data images {teacher} --run one --set rho=0.7 --quiet {SMALL}")
     saved = read_config(Path("one/run.yaml"))
     assert (saved["set"], saved["lr"], saved["flip"]) == ({"rho": 0.7}, 3e-3, False)
-    assert graphkd("distill --config one/run.yaml --run two --quiet").code == 0
+    graphkd.done("distill --config one/run.yaml --run two --quiet")
     one, two = (student_weights(name) for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     refused = graphkd("distill --config one/run.yaml --quiet")
@@ -76,7 +73,7 @@ def tree(folder):
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders, teacher, monkeypatch):
-    assert graphkd(f"distill --data images {teacher} --run whole --quiet {SMALL}").code == 0
+    graphkd.done(f"distill --data images {teacher} --run whole --quiet {SMALL}")
     epoch = Trainer._epoch
 
     def interrupted(self, wrapped):
@@ -98,7 +95,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders
         refused = graphkd(f"distill --config broken/run.yaml --resume {other} --quiet")
         assert (refused.code, named in refused.err[0]) == (2, True), refused.err
     assert tree(Path()) == before
-    assert graphkd(todo.partition("graphkd ")[2]).code == 0
+    graphkd.done(todo.partition("graphkd ")[2])
     whole, mended = (student_weights(name) for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], mended[name]) for name in whole)
 
@@ -122,14 +119,12 @@ def test_an_interrupted_embedding_goes_on_where_it_was(graphkd, class_folders, t
         "interrupted: finished shards are kept in features",
         "try:   run the same command again: it computes only what is missing",
     ]
-    assert json.loads(graphkd("store info features --json").out)["complete"] is False
+    assert graphkd.json("store info features")["complete"] is False
     assert json.loads(graphkd(line).out)["teacher_batches"] == 2  # of 4
 
 
 def test_a_student_of_labels_alone_and_the_shipped_digits(graphkd):
-    answer = graphkd(f"distill --data digits --method none --labels task --held-out 0.9 --run one --json {SMALL}")
-    assert answer.code == 0, answer.err
-    found = json.loads(answer.out)
+    found = graphkd.json(f"distill --data digits --method none --labels task --held-out 0.9 --run one {SMALL}")
     assert found["images"] == int(1797 * 0.9)
     assert found["teacher"] == {}
 
@@ -140,6 +135,5 @@ def test_a_classifier_checkpoint_teaches(graphkd, class_folders, tmp_path):
 
     save_file(timm.create_model("test_resnet", num_classes=5).state_dict(), tmp_path / "weights.safetensors")
     line = "--data images --teacher timm:test_resnet --pretrained weights.safetensors --teacher-size 32"
-    answer = graphkd(f"distill {line} --method kd --run one --json {SMALL}")
-    assert answer.code == 0, answer.err
+    answer = graphkd.done(f"distill {line} --method kd --run one --json {SMALL}")
     assert set(json.loads(answer.out)["teacher"]) == {"teacher"}

@@ -9,8 +9,7 @@ import pytest
 @pytest.fixture
 def store(graphkd, class_folders, teacher, tmp_path):
     """Four shards of sixty images."""
-    answer = graphkd(f"embed --data images {teacher} --out features --shard-size 16 --quiet")
-    assert answer.code == 0, answer.err
+    graphkd.done(f"embed --data images {teacher} --out features --shard-size 16 --quiet")
     return tmp_path / "features"
 
 
@@ -22,23 +21,21 @@ def damage(store):
 
 
 def test_info(graphkd, store):
-    found = json.loads(graphkd("store info features --json").out)
+    found = graphkd.json("store info features")
     assert (found["samples"], found["complete"], found["shards"], found["absent"]) == (60, True, 4, [])
     assert found["widths"] == {"embedding": 128, "logits": 5}
     assert "teacher kind" in graphkd("store info features").out
 
 
 def test_a_damaged_store_is_found_and_mended(graphkd, store, teacher):
-    assert graphkd("store verify features --data images").code == 0
+    graphkd.done("store verify features --data images")
     damage(store)
     answer = graphkd("store verify features --json")
     assert answer.code == 1
     assert list(json.loads(answer.out)["damaged"]) == ["shard-00001.safetensors"]
     assert "graphkd store repair features" in graphkd("store verify features").out
-    answer = graphkd(f"store repair features --data images {teacher} --json")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["embedded"] == 16
-    assert graphkd("store verify features").code == 0
+    assert graphkd.json(f"store repair features --data images {teacher} --json")["embedded"] == 16
+    graphkd.done("store verify features")
     assert graphkd("store repair features --config features/run.yaml").out == "features: nothing was damaged\n"
 
 
@@ -52,9 +49,9 @@ def test_an_image_that_changed_is_named(graphkd, store, class_folders):
 
 def test_another_teacher_mends_nothing(graphkd, store, teacher):
     damage(store)
-    answer = graphkd(f"store repair features --data images {teacher} --prompt-weight uniform")
-    assert answer.code == 2
-    assert "the store was made with prompts" in answer.err[-2]
+    graphkd.refused(
+        f"store repair features --data images {teacher} --prompt-weight uniform", "the store was made with prompts"
+    )
 
 
 def test_parts_of_several_machines_become_one_store(graphkd, store, tmp_path):
@@ -67,6 +64,5 @@ def test_parts_of_several_machines_become_one_store(graphkd, store, tmp_path):
     alone = graphkd("store merge machine0 machine0 --out half --json")
     assert alone.code == 1
     assert json.loads(alone.out)["absent"] == ["shard-00001", "shard-00003"]
-    both = graphkd("store merge machine0 machine1 --out whole")
-    assert both.code == 0, both.err
-    assert graphkd("store verify whole --data images").code == 0
+    graphkd.done("store merge machine0 machine1 --out whole")
+    graphkd.done("store verify whole --data images")
