@@ -47,6 +47,12 @@ def labelled_batches(source: ImageSource, view: Transform, running: Running, con
     return console.bar(loader, len(loader), "scoring")
 
 
+def random_view(view: Transform, augment: str, flip: bool) -> Transform:
+    """A random view of the size of another."""
+    side = view.spec["size"]
+    return training_view(side if isinstance(side, int) else max(side), augment, flip)
+
+
 def training_view(size: int, augment: str, flip: bool) -> Transform:
     """The student's view of an image in training."""
     if augment == "auto":

@@ -22,40 +22,34 @@ class Program:
     def __init__(self, capsys):
         self.capsys = capsys
 
-    def __call__(self, line, *more):
-        """One command line; its answer."""
+    def __call__(self, line, code=0):
+        """One command line, which must end with this exit code; what it said."""
         self.capsys.readouterr()
-        code = main([*shlex.split(line), *map(str, more)])
-        return Answer(code, self.capsys.readouterr())
-
-    def done(self, line):
-        """The answer of a command that must succeed."""
-        answer = self(line)
-        assert answer.code == 0, answer.err
+        found = main(shlex.split(line))
+        answer = Answer(self.capsys.readouterr())
+        assert found == code, answer.err
         return answer
 
-    def json(self, line):
-        """What a command that must succeed says as JSON."""
-        return json.loads(self.done(line if "--json" in line else f"{line} --json").out)
+    def json(self, line, code=0):
+        """What it says as JSON."""
+        return json.loads(self(line if "--json" in line else f"{line} --json", code).out)
 
     def refused(self, line, what, todo=""):
         """A command line that is bad input, and the two lines that say so, the last of standard error."""
-        answer = self(line)
-        assert answer.code == 2, answer.err
+        answer = self(line, 2)
         first, second = answer.err[-2:]
-        assert first.startswith("error: "), answer.err
+        assert (first[:7], second[:7]) == ("error: ", "try:   "), answer.err
         assert what in first
-        assert second.startswith("try:   ")
         assert todo in second
         assert not any("Traceback" in each for each in answer.err)
         return answer
 
 
 class Answer:
-    """What a command left: exit code, standard output, the lines of standard error."""
+    """What a command left: standard output, the lines of standard error."""
 
-    def __init__(self, code, captured):
-        self.code, self.out, self.err = code, captured.out, captured.err.splitlines()
+    def __init__(self, captured):
+        self.out, self.err = captured.out, captured.err.splitlines()
 
 
 ROOT = Path(__file__).parents[2]

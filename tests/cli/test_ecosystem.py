@@ -58,7 +58,7 @@ def test_first_weights_and_frozen_layers(graphkd, class_folders, teacher):
     model = timm.create_model("test_efficientnet", num_classes=11)
     save_file(model.state_dict(), "first.safetensors")
     line = f"distill --data images {teacher} --init first.safetensors --freeze conv_stem,bn1,blocks.[01] --run one"
-    answer = graphkd.done(f"{line} {EFFICIENT.replace('--quiet', '')}")
+    answer = graphkd(f"{line} {EFFICIENT.replace('--quiet', '')}")
     assert any("head of other classes: classifier.weight, classifier.bias start fresh" in each for each in answer.err)
     found = student_weights("one")
     frozen = ("conv_stem", "bn1", "blocks.0", "blocks.1")
@@ -75,9 +75,9 @@ def test_models_of_transformers_as_student_and_teacher(graphkd, class_folders, t
     towers("clip", tmp_path / "clip")
     for kind, method in (("clip", "prg"), ("vit", "kd")):
         line = f"distill --data images --teacher hf:{kind} --templates photo --student hf:vit --method {method}"
-        graphkd.done(f"{line} --run by-{kind} {SMALL}")
+        graphkd(f"{line} --run by-{kind} {SMALL}")
     assert graphkd.json("evaluate --model by-clip --data images")["images"] == 60
-    graphkd.done("export by-clip --formats safetensors,torch --out out --json")
+    graphkd("export by-clip --formats safetensors,torch --out out --json")
 
 
 def test_open_clips_folder(graphkd, class_folders, teacher_checkpoint, tmp_path):

@@ -57,6 +57,7 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("distill --config big.yaml", "big.yaml: --epochs expects a whole number below 2^63, found 9223372036854775808", "--epochs: passes over the data"),
     ("distill --config code.yaml", "--config code.yaml is no YAML file of options: line 1: tags such as", "write one 'option: value'"),
     ("distill --config other.yaml", "other.yaml holds options of 'graphkd embed'", "run graphkd embed --config other.yaml"),
+    ("distill --data photos --split val --method none --labels task", "--split val is for data sets of torchvision, and --data photos is none", "leave --split out"),
     (f"distill --data photos {TEACHER} --method prq", "Did you mean \"prg\"?", "--method: graphkd methods"),
     (f"distill --data photos {TEACHER} --method none", "--method none leaves nothing to learn from", "add --labels task"),
     (f"distill --data photos {TEACHER} --method combined", "--method combined needs the methods that it combines", "--set 'parts={kd: {}"),

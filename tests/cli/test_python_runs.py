@@ -33,7 +33,7 @@ def test_the_first_page_continued_by_the_commands(graphkd, class_folders, teache
     assert graphkd.json("export runs/mine --formats safetensors,torch")["good"]
     assert graphkd.json("report runs/mine")["pictures"] > 0
     teacher = "--teacher runs/mine --method kd --student test_efficientnet --size 32 --trackers ''"
-    graphkd.done(f"distill --data images {teacher} --epochs 1 --batch-size 16 --run next --no-report --quiet")
+    graphkd(f"distill --data images {teacher} --epochs 1 --batch-size 16 --run next --no-report --quiet")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_network_of_ones_own_is_built_by_its_author(graphkd, own_run):
     missing = "own holds a network of your own, which graphkd cannot build by its name"
     graphkd.refused("evaluate --model own --data images", missing, "give --model-from package.module:function")
     assert graphkd.json("evaluate --model own --model-from networks:small --data images")["images"] == 60
-    graphkd.done("inspect --model own --model-from networks:small --data images --quiet")
+    graphkd("inspect --model own --model-from networks:small --data images --quiet")
     assert graphkd.json("export own --model-from networks:small --formats safetensors,torch")["good"]
     for wrong in ("networks:large", "nowhere:small"):
         line = f"evaluate --model own --model-from {wrong} --data images"

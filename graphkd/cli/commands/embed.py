@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Command, Images, Running, TeacherOptions, require_at_least, require_new_folder
+
+_AGAIN = "run the same command again: it computes only what is missing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +70,13 @@ def run(config: Embed, *, console: Console) -> int:
     from graphkd.cli import config_file, images, networks
     from graphkd.data.store.embed import embed
 
-    source = images.image_data(config.images, console).open()
-    device = networks.device_of(config.running.device)
+    source, device = images.image_data(config.images, console).open(), networks.device_of(config.running.device)
     teacher = networks.open_teacher(config.teaching, source.classes, device)
     view = networks.teacher_view(teacher, config.teaching.teacher_size)
     if config.augment != "none":
-        side = view.spec["size"]
-        view = images.training_view(side if isinstance(side, int) else max(side), config.augment, config.flip)
+        view = images.random_view(view, config.augment, config.flip)
     console.remark(f"{len(source)} images, teacher {config.teaching.asked} on {device}")
-    again = "run the same command again: it computes only what is missing"
-    console.go_on = (f"finished shards are kept in {config.out}", again)
+    console.go_on = (f"finished shards are kept in {config.out}", _AGAIN)
     store = embed(
         teacher,
         source,
@@ -92,8 +91,7 @@ def run(config: Embed, *, console: Console) -> int:
         progress=console.bars,
     )
     config_file.save(config.out, "embed", config)
-    size = sum(file.stat().st_size for file in config.out.iterdir())
-    facts = {
+    facts: dict[str, Any] = {
         "store": str(config.out),
         "samples": len(store),
         "embedding_dim": store.embedding_dim,
@@ -101,9 +99,9 @@ def run(config: Embed, *, console: Console) -> int:
         "classes": store.classes and list(store.classes),
         "dtype": config.dtype,
         "views": config.views,
-        "bytes": size,
+        "bytes": sum(file.stat().st_size for file in config.out.iterdir()),
         "teacher_batches": teacher.forwards,
     }
     asked = f"asked the teacher for {teacher.forwards} batches" if teacher.forwards else "complete already"
-    console.result(facts, f"{store!r}: {size / 2**20:.1f} MiB, {asked}")
+    console.result(facts, f"{store!r}: {facts['bytes'] / 2**20:.1f} MiB, {asked}")
     return 0
