@@ -104,6 +104,23 @@ def errors(
     return [error(one, other) for one, other in zip(found, expected, strict=True)]
 
 
+def check(
+    function: Function,
+    oracle: Function,
+    inputs: Sequence[Any],
+    needs: Sequence[bool],
+    device: torch.device,
+    tolerance: float,
+    beside_oracle: bool = False,
+) -> None:
+    """Errors below the tolerance, of poisoned kernels; or below twice those of the oracle in the inputs' own precision."""
+    inputs = [each.to(device) if isinstance(each, Tensor) else each for each in inputs]
+    with poisoned():
+        found = errors(function, oracle, inputs, needs)
+    limits = errors(oracle, oracle, inputs, needs) if beside_oracle else [0.0] * len(found)
+    assert all(one <= max(tolerance, 2 * limit) for one, limit in zip(found, limits, strict=True)), (found, limits)
+
+
 def second(function: Function, inputs: Sequence[Tensor], seed: int = 3) -> tuple[Tensor, ...]:
     """Gradients of a random combination of the gradients of a function's squared value."""
     leaves = [each.detach().requires_grad_() for each in inputs]

@@ -30,20 +30,18 @@ def graphs(n=70, m=None, d=33, e=17, dtype=torch.float32, b=()):
     ]
 
 
-def check(inputs, relation, needs, device, operation="edge_kl", temperature=None, tolerance=None, floor=0.0):
+def check(inputs, relation, needs, device, operation="edge_kl", temperature=None):
     """Errors below the tolerance, or below twice those of the reference in the inputs' own precision."""
     options = relation, TEMPERATURES[relation] if temperature is None else temperature, 0.05
-    inputs = [each.to(device) if isinstance(each, torch.Tensor) else each for each in inputs]
-    dtype = inputs[0].dtype
-
-    def oracle(*nodes):
-        return getattr(reference, operation)(*nodes, *options)
-
-    with testing.poisoned():
-        found = testing.errors(lambda *nodes: OPERATIONS[operation](*nodes, *options), oracle, inputs, needs)
-    limits = testing.errors(oracle, oracle, inputs, needs)
-    tolerance = TOLERANCE[dtype] if tolerance is None else tolerance
-    assert all(one <= max(tolerance, 2 * limit) for one, limit in zip(found, limits, strict=True)), (found, limits)
+    testing.check(
+        lambda *nodes: OPERATIONS[operation](*nodes, *options),
+        lambda *nodes: getattr(reference, operation)(*nodes, *options),
+        inputs,
+        needs,
+        device,
+        TOLERANCE[inputs[0].dtype],
+        beside_oracle=True,
+    )
 
 
 @pytest.mark.parametrize("relation", TEMPERATURES)

@@ -3,43 +3,94 @@
 import pytest
 import torch
 from graphkd_kernels import BackendUnavailableError, _triton, autograd, backend, dispatch
+from graphkd_kernels._triton import edge_kl
 from graphkd_kernels._triton.table import OPERATIONS
 
 from tests.kernels import testing
 
-CALLS = {
-    "edge_sum": lambda s, t: OPERATIONS["edge_sum"](s, None, t, None, "pearson", "square"),
-    "distances": lambda s, t: OPERATIONS["edge_sum"](s, None, t, None, "rbf", "huber", 0.1),
-    "node_sum": lambda s, t: OPERATIONS["node_sum"](s, t, "cosine", "identity"),
-    "unit_edge_sum": lambda s, t: OPERATIONS["unit_edge_sum"](s, None, t, None),
+
+def within(name, *options):
+    return lambda s, t: OPERATIONS[name](s, None, t, None, *options)
+
+
+def between(name, *options):
+    return lambda s, t: OPERATIONS[name](s, t, *options)
+
+
+def info_nce(s, t):
+    return OPERATIONS["info_nce"](s, t, torch.arange(len(s), device=s.device), "cosine", 0.5)
+
+
+def spectral_residual(s, t):
+    return OPERATIONS["spectral_residual"](s, t, t[0].detach(), "rbf", 0.5)
+
+
+SCALARS = {
+    "edge_sum": within("edge_sum", "pearson", "square"),
+    "distances": within("edge_sum", "rbf", "huber", 0.1),
+    "node_sum": between("node_sum", "cosine", "identity"),
+    "unit_edge_sum": within("unit_edge_sum"),
     "ega_sums": lambda s, t: OPERATIONS["ega_sums"](s, t, "pearson").sum(),
     "similarity": lambda s, t: OPERATIONS["similarity"](s, t, "euclidean").sum(),
     "row maps": lambda s, t: OPERATIONS["similarity"](s, t, "pearson").square().sum(),
 }
-every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+CALLS = {name: (call, (30, 5), (30, 5)) for name, call in SCALARS.items()} | {
+    "edge_kl": (within("edge_kl", "cosine", 0.5), (9, 6), (9, 5)),
+    "edge_pkt": (within("edge_pkt"), (9, 6), (9, 5)),
+    "info_nce": (info_nce, (9, 6), (9, 6)),
+    "row_kl": (between("row_kl", 2.0), (9, 6), (9, 6)),
+    "damped_row_pearson": (between("damped_row_pearson", 1e-8), (9, 6), (9, 6)),
+    "damped_column_pearson": (between("damped_column_pearson", 1e-8), (9, 6), (9, 6)),
+    "rkd_distance": (between("rkd_distance"), (9, 6), (9, 5)),
+    "rkd_angle": (between("rkd_angle", 0, 9), (9, 6), (9, 5)),
+    "knn": (lambda s, t: OPERATIONS["knn"](s, 2)[1] + t.sum(), (9, 6), (9, 5)),
+    "spectral_residual": (spectral_residual, (9, 6), (9, 2)),
+}
+every_call = pytest.mark.parametrize("call", SCALARS.values(), ids=SCALARS)
+operations = pytest.mark.parametrize("operation", CALLS)
 
 
 def nodes(device, n=30, d=5, dtype=torch.float32):
     return [testing.rows(n, d, seed=seed, dtype=dtype).to(device).requires_grad_() for seed in range(2)]
 
 
-@every_call
-def test_compiled_whole(call, device):
-    s, t = nodes(device)
-    expected = torch.autograd.grad(call(s, t), (s, t))
-    found = torch.autograd.grad(torch.compile(call, fullgraph=True, backend="aot_eager")(s, t), (s, t))
-    assert max(testing.error(one, other) for one, other in zip(found, expected, strict=True)) < 5e-6
+def given(operation, device, dtype=torch.float32):
+    """A call and its inputs."""
+    function, *shapes = CALLS[operation]
+    return function, [testing.rows(*shape, seed=seed, dtype=dtype).to(device) for seed, shape in enumerate(shapes)]
 
 
-@every_call
-def test_transformed(call, device):
-    s, t = (each.detach() for each in nodes(device))
-    stacked = torch.stack([s, t])
-    values = torch.func.vmap(call, (0, None))(stacked, t)
-    torch.testing.assert_close(values, torch.stack([call(s, t), call(t, t)]), rtol=1e-4, atol=1e-3)
-    gradient = torch.func.grad(call)(s, t)
-    leaf = s.clone().requires_grad_()
-    assert testing.error(torch.autograd.grad(call(leaf, t), leaf)[0], gradient) < 1e-5
+@pytest.mark.parametrize(
+    ("operation", "path"), [*((each, "products") for each in CALLS), ("edge_kl", "flash"), ("info_nce", "flash")]
+)
+def test_compiles_without_a_break(operation, path, monkeypatch, device):
+    monkeypatch.setattr(edge_kl, "path", lambda *shape: path)
+    torch.compiler.reset()
+    function, inputs = given(operation, device)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    found, expected = (testing.derive(each, inputs, (True, True)) for each in (compiled, function))
+    torch.testing.assert_close(found, expected, rtol=5e-6, atol=1e-5)
+
+
+@operations
+def test_functorch(operation, device):
+    function, (s, t) = given(operation, device, torch.float64)
+    if operation == "knn":
+        pytest.skip("which nodes are near is a decision, not a function")
+    found = torch.func.grad(lambda s: function(s, t).sum())(s)
+    _, expected = testing.derive(lambda s: function(s, t).sum() / 1, [s], [True])
+    assert testing.error(found / found.norm(), expected / expected.norm()) < 1e-10
+    batch = torch.stack([s, 2 * s + 1])
+    values = torch.vmap(lambda s: function(s, t))(batch)
+    assert testing.error(values[1], function(batch[1], t)) < 1e-10
+
+
+@pytest.mark.parametrize("operation", [each for each in CALLS if each != "row maps"])  # whose product is the vendor's
+def test_autocast_changes_nothing(operation, device):
+    function, inputs = given(operation, device)
+    expected = function(*inputs)
+    with torch.autocast(device.type, torch.bfloat16):
+        assert torch.equal(function(*inputs), expected)
 
 
 @pytest.mark.slow
@@ -66,26 +117,19 @@ def test_a_second_backward_and_a_random_upstream_gradient(call, device):
     assert testing.error(first / 1.7, torch.autograd.grad(call(s, t), s)[0]) < 1e-6
 
 
-def test_autocast_changes_nothing(device):
-    s, t = nodes(device)
-    with torch.autocast(device.type, torch.bfloat16):
-        inside = CALLS["edge_sum"](s, t)
-    assert torch.equal(inside, CALLS["edge_sum"](s, t))
-
-
 def test_asked_for_by_name(device):
     s, t = nodes(device)
     with backend("triton"):
         value = dispatch.run("edge_sum", s, None, t, None, "pearson", "square")
-    assert torch.equal(value, CALLS["edge_sum"](s, t))
+    assert torch.equal(value, SCALARS["edge_sum"](s, t))
 
 
 def test_tensors_elsewhere_are_refused(device):
     s, t = nodes(device)
     with pytest.raises(BackendUnavailableError, match="the tensors are on meta: move them to a CUDA device"):
-        CALLS["edge_sum"](s.to("meta"), t.to("meta"))
+        SCALARS["edge_sum"](s.to("meta"), t.to("meta"))
     with pytest.raises(ValueError, match=r"tensors are on .*meta: move them to one device"):
-        CALLS["edge_sum"](s, t.to("meta"))
+        SCALARS["edge_sum"](s, t.to("meta"))
 
 
 @pytest.mark.skipif(_triton.missing() is None, reason="kernels run here")

@@ -8,15 +8,14 @@ from tests.kernels import testing
 
 
 def check(student, teacher, options, needs, device, tolerance=5e-6, everyone=None):
-    nodes = [None if each is None else each.to(device) for each in (student, teacher, everyone)]
-    with testing.poisoned():
-        found = testing.errors(
-            lambda s, t, e: OPERATIONS["node_sum"](s, t, *options, e),
-            lambda s, t, e: reference.node_sum(s, t, *options, e),
-            nodes,
-            needs,
-        )
-    assert max(found) < tolerance, found
+    testing.check(
+        lambda s, t, e: OPERATIONS["node_sum"](s, t, *options, e),
+        lambda s, t, e: reference.node_sum(s, t, *options, e),
+        (student, teacher, everyone),
+        needs,
+        device,
+        tolerance,
+    )
 
 
 @pytest.mark.parametrize("target", ["identity", "gram", "diagonal"])

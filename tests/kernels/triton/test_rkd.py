@@ -22,13 +22,9 @@ def call(table, operation):
 
 def check(operation, inputs, device, needs=(True, True), tolerance=None):
     """Errors below the tolerance, or below twice those of the reference in the inputs' own precision."""
-    inputs = [each.to(device) for each in inputs]
     oracle = call(lambda name: getattr(reference, name), operation)
-    with testing.poisoned():
-        found = testing.errors(call(OPERATIONS.get, operation), oracle, inputs, needs)
-    limits = testing.errors(oracle, oracle, inputs, needs)
     tolerance = TOLERANCE[inputs[0].dtype] if tolerance is None else tolerance
-    assert all(one <= max(tolerance, 2 * limit) for one, limit in zip(found, limits, strict=True)), (found, limits)
+    testing.check(call(OPERATIONS.get, operation), oracle, inputs, needs, device, tolerance, beside_oracle=True)
 
 
 def pair(n=33, d=20, e=17, dtype=torch.float32):
@@ -131,19 +127,13 @@ def test_pkt_between_two_node_sets(device):
     inputs = [
         testing.rows(*shape, seed=i) for i, shape in enumerate(((2, 33, 20), (2, 17, 20), (2, 33, 9), (2, 17, 9)))
     ]
-    with testing.poisoned():
-        found = testing.errors(
-            OPERATIONS["edge_pkt"], reference.edge_pkt, [each.to(device) for each in inputs], (True,) * 4
-        )
-    assert max(found) < 1e-5
+    testing.check(OPERATIONS["edge_pkt"], reference.edge_pkt, inputs, (True,) * 4, device, 1e-5)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 5), (3, 30), (30, 33)])
 def test_angles_at_some_vertices(first, last, device):
-    inputs = [*(each.to(device) for each in pair(33)), first, last]
-    with testing.poisoned():
-        found = testing.errors(OPERATIONS["rkd_angle"], reference.rkd_angle, inputs, (True, True, False, False))
-    assert max(found) < 1e-5
+    needs = (True, True, False, False)
+    testing.check(OPERATIONS["rkd_angle"], reference.rkd_angle, [*pair(33), first, last], needs, device, 1e-5)
 
 
 @operations

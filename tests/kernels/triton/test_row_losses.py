@@ -14,19 +14,18 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
 operations = pytest.mark.parametrize("operation", OPTIONS)
 
 
-def check(operation, inputs, device, needs=(True, True), options=None, tolerance=None):
+def check(operation, inputs, device, needs=(True, True), options=None):
     """Errors below the tolerance, or below twice those of the reference in the inputs' own precision."""
     options = OPTIONS[operation] if options is None else options
-    inputs = [each.to(device) for each in inputs]
-
-    def oracle(*matrices):
-        return getattr(reference, operation)(*matrices, *options)
-
-    with testing.poisoned():
-        found = testing.errors(lambda *matrices: OPERATIONS[operation](*matrices, *options), oracle, inputs, needs)
-    limits = testing.errors(oracle, oracle, inputs, needs)
-    tolerance = TOLERANCE[inputs[0].dtype] if tolerance is None else tolerance
-    assert all(one <= max(tolerance, 2 * limit) for one, limit in zip(found, limits, strict=True)), (found, limits)
+    testing.check(
+        lambda *matrices: OPERATIONS[operation](*matrices, *options),
+        lambda *matrices: getattr(reference, operation)(*matrices, *options),
+        inputs,
+        needs,
+        device,
+        TOLERANCE[inputs[0].dtype],
+        beside_oracle=True,
+    )
 
 
 def pair(*shape, dtype=torch.float32):

@@ -11,17 +11,15 @@ ALL = (True, True, True)
 
 
 def check(inputs, affinity, device, needs=ALL, tolerance=1e-5, gamma=0.05):
-    inputs = [each.to(device) for each in inputs]
-
-    def oracle(*tensors):
-        return reference.spectral_residual(*tensors, affinity, gamma)
-
-    with testing.poisoned():
-        found = testing.errors(
-            lambda *tensors: OPERATIONS["spectral_residual"](*tensors, affinity, gamma), oracle, inputs, needs
-        )
-    limits = testing.errors(oracle, oracle, inputs, needs)
-    assert all(one <= max(tolerance, 2 * limit) for one, limit in zip(found, limits, strict=True)), (found, limits)
+    testing.check(
+        lambda *tensors: OPERATIONS["spectral_residual"](*tensors, affinity, gamma),
+        lambda *tensors: reference.spectral_residual(*tensors, affinity, gamma),
+        inputs,
+        needs,
+        device,
+        tolerance,
+        beside_oracle=True,
+    )
 
 
 def graph(n=70, d=20, k=5, dtype=torch.float32, b=()):
