@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from graphkd.errors import MissingFeatureError, ShapeError
+from graphkd.registry import Renamed
 from graphkd.typing import Float, Int, Tensor
 
 _FINDS = {
@@ -151,9 +152,11 @@ class Features:
         mixture = Mixture(self.mixture.permutation.to(device), self.mixture.share.to(device))
         return replace(moved, mixture=mixture)
 
-    def compute(self) -> "Features":
+    def as_float32(self) -> "Features":
         """Half-precision tensors in float32, float64 as it is: the precision that graph mathematics runs in."""
         return self.map_tensors(as_compute)
+
+    compute = Renamed("as_float32")
 
     def blended(self) -> "Features":
         """Embedding and logits of the blended images, exact where logits are linear in the embedding."""

@@ -152,7 +152,11 @@ def test_order_of_the_batch_does_not_matter(name):
     assert_close(dict(distiller(student, teacher, **beside(12))), dict(shuffled), rtol=1e-9, atol=1e-11)
 
 
-def _compiled_equals_eager(name, backend):
+@pytest.mark.parametrize(("name", "backend"), [
+    *[(name, "aot_eager") for name in ("at", "dist", "kd", "prg", "rkd")],  # seconds each: the others with the slow ones
+    *[pytest.param(name, "inductor", marks=pytest.mark.slow) for name in NAMES],
+])  # fmt: skip
+def test_compiled_equals_eager(name, backend):
     student, teacher = networks(8, torch.float32)
     student = with_gradient(student)
     eager = between(name, student, teacher, torch.float32)
@@ -163,17 +167,6 @@ def _compiled_equals_eager(name, backend):
     assert_close(dict(found), dict(expected), rtol=1e-4, atol=1e-5)
     for ours, theirs in zip(gradients(found, student), gradients(expected, student), strict=True):
         assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
-
-
-@every
-def test_compiled_equals_eager(name):
-    _compiled_equals_eager(name, "aot_eager")
-
-
-@pytest.mark.slow
-@every
-def test_compiled_by_inductor_equals_eager(name):
-    _compiled_equals_eager(name, "inductor")
 
 
 @every
@@ -210,7 +203,7 @@ def test_a_copy_stands_on_its_own(name):
 def test_what_a_method_needs_is_asked_for(name):
     student, teacher = networks(4)
     distiller = between(name, student, teacher)
-    for missing in distiller.needed:
+    for missing in distiller.active_inputs:
         given = {key: value for key, value in beside(4).items() if key != missing}
         with pytest.raises(ValueError, match=f"needs {missing}=..."):
             distiller(student, teacher, **given)

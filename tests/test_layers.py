@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # low to high; names of modules and packages below graphkd, or of whole folders
     "graphkd_kernels",
     "text typing",
-    "errors paths strict_yaml",
+    "errors strict_yaml",
     "registry files",
     "features losses",
     "ops",

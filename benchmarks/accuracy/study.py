@@ -1,14 +1,9 @@
-"""Run one configuration by the product's training loop and keep its result as JSON; run many side by side."""
+"""Run one configuration by the product's training loop."""
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -16,7 +11,7 @@ import torch
 from benchmarks.accuracy.config import Config, Recipe
 from benchmarks.accuracy.tensors import TensorViews
 from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer, create_distiller
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.models.tap import Tap
 from graphkd.step import labelled_cross_entropy
 
@@ -145,42 +140,3 @@ def versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "device": device,
     }
-
-
-def finish(configs: Sequence[Config], results: Path, processes: int) -> None:
-    """Run what has no result yet, a process each, some at a time; an interrupted study goes on where it stopped."""
-    waiting = [config for config in configs if not (results / config.file).is_file()]
-    print(f"{len(configs) - len(waiting)} of {len(configs)} runs have results, {len(waiting)} to do", flush=True)
-    running: dict[subprocess.Popen[bytes], Config] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                config = waiting.pop(0)
-                running[_start(config, results)] = config
-            time.sleep(0.2)
-            for process in [each for each in running if each.poll() is not None]:
-                _report(running.pop(process), process.returncode, results)
-    finally:
-        for process in running:
-            process.terminate()
-
-
-def _start(config: Config, results: Path) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "benchmarks.accuracy.one",
-        json.dumps(asdict(config)),
-        str(results / config.file),
-    ]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def _report(config: Config, code: int, results: Path) -> None:
-    name = f"{config.study}: {config.label}, seed {config.seed}"
-    if code:
-        raise SystemExit(f"{name} failed (exit {code}): its message stands above; the runs before it are kept")
-    record = json.loads((results / config.file).read_text())["result"]
-    print(f"{name}: {record['top1']:.2f} % in {record['seconds']:.0f} s", flush=True)

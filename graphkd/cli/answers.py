@@ -11,13 +11,12 @@ import torch
 from graphkd.cli.configs.train import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.networks import teacher_view
-from graphkd.data.batch import Batch
 from graphkd.data.opening import Parts
-from graphkd.data.source import Transform
 from graphkd.data.store.embed import embed
 from graphkd.data.store.format import MANIFEST, Manifest
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.transforms import view_of
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import Transform, view_of
+from graphkd.data.views import Batch
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 

@@ -37,7 +37,7 @@ class Method:
 def methods() -> dict[str, Method]:
     """Every method of the library by name, sorted; those registered elsewhere are not seen here."""
     found = {}
-    for file in sorted((Path(graphkd.__file__).parent / "distillers").glob("*.py")):
+    for file in sorted((Path(graphkd.__file__).parent / "distillers").rglob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and (name := _registered(node)):
                 doc = cleandoc(ast.get_docstring(node) or "")

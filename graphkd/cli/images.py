@@ -5,8 +5,8 @@ from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Images
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import ImageData
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView
+from graphkd.data.sources import ImageSource
+from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, Transform
 
 _SMALL = 64  # pixels up to which images are cropped with a border, as CIFAR's are
 

@@ -10,7 +10,7 @@ from graphkd.cli.configs.train import Distill
 from graphkd.cli.errors import UsageError, unknown_name
 from graphkd.cli.images import training_view
 from graphkd.cli.networks import teacher_view
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.distillers.factory import create_distiller, distillers
@@ -44,7 +44,7 @@ def make_distiller(config: Distill, student: Tap, teacher: Teacher, train: Image
             f"{config.method} does not take these options ({error})",
             f"graphkd methods {config.method} lists its options and their values",
         ) from error
-    if "target" in distiller.needed and config.labels == "no":
+    if "target" in distiller.active_inputs and config.labels == "no":
         raise UsageError(
             f"{config.method} needs labels, and --labels is no",
             "add --labels method, or --labels task for a cross-entropy beside it",
@@ -94,10 +94,4 @@ def _probe(student: Tap, teacher: Teacher, train: ImageSource, size: int) -> tup
     batch = next(iter(views.loader(min(2, len(train)), shuffle=False)))
     with evaluating(student):
         found: Features = student(batch.student)
-    return found, teacher(batch.teacher.to(device_of_teacher(teacher))).to("cpu")
-
-
-def device_of_teacher(teacher: Teacher) -> torch.device:
-    """Where a teacher's network is."""
-    place: torch.device = getattr(teacher, "_device", torch.device("cpu"))
-    return place
+    return found, teacher(batch.teacher.to(teacher.device)).to("cpu")

@@ -11,23 +11,20 @@ from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
 from graphkd.cli.errors import UsageError
 from graphkd.cli.parts import Teaching
 from graphkd.data.class_names import Classes
-from graphkd.data.source import Transform
-from graphkd.data.transforms import network_view
+from graphkd.data.transforms import Transform, network_view
 from graphkd.errors import CheckpointError
-from graphkd.files import write_json
-from graphkd.models.huggingface import PREFIX
+from graphkd.files import local_path
+from graphkd.models.huggingface import PREFIX, is_clip
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
-from graphkd.paths import local_path
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
-from graphkd.teachers.hub import is_clip
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
+from graphkd.training.run_folder import STUDENT, RunFolder, describe_student
 
-STUDENT = "student.json"
 _CONFIGS = ("open_clip_config.json", "config.json")
 
 
@@ -88,9 +85,7 @@ def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
 
 def save_student(run: Path, name: str, tap: Tap, classes: Classes, size: int) -> None:
     """What is needed to build the student of a run again."""
-    mean, std = (None if value is None else value.flatten().tolist() for value in (tap.mean, tap.std))
-    facts = {"student": name, "num_classes": tap.num_classes, "classes": classes.to_json(), "size": size}
-    write_json(run / STUDENT, facts | {"mean": mean, "std": std})
+    RunFolder(run).write_student(describe_student(tap, classes, size))
 
 
 def open_student(run: Path, which: str = "last") -> tuple[Tap, dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from graphkd.cli.errors import UsageError, flag_of, unknown_name
-from graphkd.paths import local_path
+from graphkd.files import local_path
 
 POSITIONAL: Final = "positional"
 _EXCERPT: Final = 80  # characters of a wrong value that a message shows

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from graphkd.cli.errors import UsageError, nearest
 from graphkd.cli.options import Option, build, convert, documentation, options_of, plain
-from graphkd.paths import local_path
+from graphkd.files import local_path
 
 _CONFIG = "YAML file of options; a flag goes before it. Every run saves its own, resolved, as run.yaml."
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from graphkd.cli.catalogue import data_sets
 from graphkd.cli.errors import UsageError, flag_of, nearest
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import read_text
 
 _SHIPPED = "digits"

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from graphkd.data.batch import Batch
+from graphkd.data.views import Batch
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher

@@ -13,7 +13,7 @@ from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.relations import cosine
+from graphkd.graphs.relations import cosine, itself
 from graphkd.registry import unknown
 from graphkd.typing import Bool, Float, Side, Tensor
 
@@ -72,9 +72,7 @@ def _distance(
 
 def _normalised(edges: Edges, sizes: list[int]) -> Float[Tensor, "n m"]:
     """This rank's rows of the adjacency matrix, without self-loops, over the roots of both degrees."""
-    own = torch.arange(len(edges.source), device=edges.source.device) + edges.offset
-    loops = own.unsqueeze(1) == torch.arange(edges.shape[-1], device=own.device)
-    cosines = torch.where(loops, 0.0, edges.dense())
+    cosines = edges.dense().masked_fill(itself(edges.source, edges.targets, edges.offset), 0.0)
     scale = cosines.sum(-1).clamp_min(LEAST_DEGREE).rsqrt()
     return scale.unsqueeze(1) * cosines * distributed.gather(scale, sizes)
 
@@ -137,7 +135,7 @@ class GKDDistiller(Distiller):
         if among not in ("all", "same", "other"):
             raise unknown("set of edges", among, ["all", "other", "same"])
         self.power, self.neighbors, self.among, self.pairs = power, neighbors, among, maps
-        self.terms = self.table(adjacency=(weight, self._adjacency))
+        self.terms = self.weighted_terms(adjacency=(weight, self._adjacency))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps."""

@@ -15,7 +15,8 @@ from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.graphs.alignments import CROSS_ENTROPY, MSE
+from graphkd.graphs.align import contrast
+from graphkd.graphs.alignments import MSE, sparse_row_kl
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
@@ -118,38 +119,19 @@ def _attention(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
 def _neighbourhoods(
     student: Float[Tensor, "r d"], teacher: Float[Tensor, "r e"], k: int, reverse: bool, sizes: tuple[int, ...]
 ) -> Float[Tensor, ""]:
-    ours, theirs = _nearest(student, k, sizes), _nearest(teacher, k, sizes)
+    everyone = sum(sizes)
+    if everyone == 1:  # no other token
+        return mean_over_batch(0 * (student.sum(1) + teacher.sum(1)))
+    ours, theirs = (_nearest(x, min(k, everyone - 1), sizes) for x in (student, teacher))
     first, second = (theirs, ours) if reverse else (ours, theirs)
-    return mean_over_batch(ops.row_kl(second, first))
+    return mean_over_batch(sparse_row_kl(*first, *second, everyone))
 
 
-def _nearest(mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]) -> Float[Tensor, "r m"]:
-    """Affinities of this rank's tokens with their nearest of all ranks, else 0."""
-    everyone, start = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
-    squares = ops.squared_distances(mine, everyone)
-    own = torch.arange(start, start + len(mine), device=mine.device)
-    itself = own.unsqueeze(1) == torch.arange(len(everyone), device=own.device)
-    others = squares.detach().masked_fill(itself, torch.inf)
-    nearest = others.topk(min(k, len(everyone) - 1), dim=1, largest=False).indices
-    kept = torch.zeros_like(itself).scatter(1, nearest, True)
-    return torch.where(kept, (-squares / (2 * mine.shape[1])).exp(), 0.0)
-
-
-def contrast(
-    nodes: Float[Tensor, "n d"], others: Float[Tensor, "n d"], sizes: tuple[int, ...], temperature: float
-) -> Float[Tensor, ""]:
-    r"""Each node should find its own other among those of all ranks,
-    :math:`-\mathrm{mean}_i \log \mathrm{softmax}_j(\cos(x_i, y_j) / \tau)_i`.
-
-    Args:
-        nodes, others: those of this rank, one for one.
-        sizes: of each rank.
-        temperature: tau > 0.
-    """
-    first = distributed.first_row(sizes)
-    everyone = distributed.gather(others, list(sizes))
-    own = torch.arange(first, first + len(nodes), device=nodes.device)
-    return CROSS_ENTROPY.reduce(ops.info_nce(nodes, everyone, own, "cosine", temperature), len(nodes), len(everyone))
+def _nearest(mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The k nearest tokens of all ranks to each of this rank's, and their affinities."""
+    everyone, first = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
+    places, squares = (x[first : first + len(mine)] for x in ops.knn(everyone, k))
+    return places, (-squares / (2 * mine.shape[1])).exp()
 
 
 @final
@@ -177,7 +159,7 @@ class TRGDistiller(Distiller):
         tokens_per_image: evenly spaced tokens that become nodes; default all.
         on: ``"tokens"`` (default) or ``"maps"``, whose positions are tokens.
         pairs: student's tokens (or map) -> teacher's; default: all, in order.
-    Shapes: tokens (b, n, d), equal n on both sides after the prefix; the local graph has (b n)^2 edges.
+    Shapes: tokens (b, n, d), equal n on both sides after the prefix; the local graph has b n k edges.
     Raises: OptionError, UnknownNameError; ShapeError for other numbers of tokens.
     Example: ``TRGDistiller.between(student(images), teacher(images), prefix=(1, 1))``
     Differs from the official code: none was found.
@@ -217,7 +199,7 @@ class TRGDistiller(Distiller):
         self.projectors = nn.ModuleList(
             nn.Identity() if s == t else nn.Linear(s, t) for s, t in token_dims if global_weight
         )
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             inner=(inner_weight, self._inner),
             local=(local_weight, self._local),
             **{"global": (global_weight, self._global)},
@@ -246,18 +228,14 @@ class TRGDistiller(Distiller):
         return torch.stack([trg_inner.over_ranks(*tokens) for tokens in _tokens(pair)]).sum()
 
     def _local(self, pair: Pair) -> Float[Tensor, ""]:
-        terms = []
-        for tokens in _tokens(pair):
-            nodes, sizes = [x.flatten(0, 1) for x in tokens], _tokens_of_ranks(tokens[0], pair)
-            terms.append(_neighbourhoods(nodes[0], nodes[1], self.neighbors, self.first == "teacher", sizes))
-        return torch.stack(terms).sum()
+        k, reverse = self.neighbors, self.first == "teacher"
+        nodes = [(s.flatten(0, 1), t.flatten(0, 1), _tokens_of_ranks(s, pair)) for s, t in _tokens(pair)]
+        return torch.stack([_neighbourhoods(s, t, k, reverse, sizes) for s, t, sizes in nodes]).sum()
 
     def _global(self, pair: Pair) -> Float[Tensor, ""]:
-        terms = []
-        for project, (student, teacher) in zip(self.projectors, _tokens(pair), strict=True):
-            nodes, others = project(student).flatten(0, 1), teacher.flatten(0, 1)
-            terms.append(contrast(nodes, others, _tokens_of_ranks(teacher, pair), self.temperature))
-        return torch.stack(terms).sum()
+        both = [(project(s), t) for project, (s, t) in zip(self.projectors, _tokens(pair), strict=True)]
+        nodes = [(s.flatten(0, 1), t.flatten(0, 1), _tokens_of_ranks(t, pair)) for s, t in both]
+        return torch.stack([contrast(s, t, sizes, self.temperature) for s, t, sizes in nodes]).sum()
 
 
 def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:

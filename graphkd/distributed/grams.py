@@ -90,7 +90,7 @@ def _centred(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tens
 
 
 def _unit(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor:
-    """Rows of unit length are edges of other sources, x / |X x|; derivation: ``_blocked/unit_edges.py``."""
+    """Rows of unit length are edges of other sources, x / |X x|; derivation: ``_blocked/unit_edge_sum.py``."""
     s, t = row_map(student, relation), row_map(teacher, relation)
     if s.shape[-1] != t.shape[-1]:
         s, t = s.double(), t.double()

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from graphkd import distributed, ops
 from graphkd.distributed import grams
 from graphkd.errors import ShapeError
-from graphkd.graphs.alignments import FROBENIUS, Alignment
+from graphkd.graphs.alignments import CROSS_ENTROPY, FROBENIUS, Alignment
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.relations import RELATIONS, Relation, itself, name_of
 from graphkd.registry import Registry
@@ -214,3 +214,20 @@ def align_edges_and_nodes(
         sums = torch.stack([edge, ops.node_sum(xs, teacher, relation, offset=distributed.first_row(rows_of_ranks))])
     edge, node = sums.unbind()
     return alignment.reduce(edge, len(student), rows), alignment.reduce(node, len(student), rows)
+
+
+def contrast(
+    nodes: Float[Tensor, "n d"], others: Float[Tensor, "n d"], sizes: tuple[int, ...], temperature: float
+) -> Float[Tensor, ""]:
+    r"""Each node should find its own other among those of all ranks,
+    :math:`-\mathrm{mean}_i \log \mathrm{softmax}_j(\cos(x_i, y_j) / \tau)_i`.
+
+    Args:
+        nodes, others: those of this rank, one for one.
+        sizes: of each rank.
+        temperature: tau > 0.
+    """
+    first = distributed.first_row(sizes)
+    everyone = distributed.gather(others, list(sizes))
+    own = torch.arange(first, first + len(nodes), device=nodes.device)
+    return CROSS_ENTROPY.reduce(ops.info_nce(nodes, everyone, own, "cosine", temperature), len(nodes), len(everyone))

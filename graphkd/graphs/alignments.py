@@ -16,7 +16,7 @@ from torch.nn.functional import smooth_l1_loss
 from graphkd import distributed, ops
 from graphkd.errors import OptionError, ShapeError
 from graphkd.registry import Registry
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Float, Int, Tensor
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
 Outer = Callable[[Tensor, Tensor, int], Tensor]
@@ -61,7 +61,7 @@ class Alignment:
     def reduce(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
         """The outer function of a local sum and a local number of rows, both added over all ranks first."""
         if distributed.world_size() == 1:
-            return self.outer(value, value.new_tensor(float(rows)), columns)
+            return self.finish(value, rows, columns)
         both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
         return self.outer(both[0], both[1].detach(), columns)
 
@@ -151,3 +151,17 @@ def kl(temperature: float = 1.0) -> Alignment:
     """KL of the rows' softmax at a temperature > 0; default 1."""
     penalty = partial(ops.row_kl, temperature=ops.positive_temperature(temperature))
     return Alignment(f"kl@{temperature:g}", penalty, _mean_of_rows, ("kl", temperature))
+
+
+def sparse_row_kl(
+    places: Int[Tensor, "r k"], a: Float[Tensor, "r k"], others: Int[Tensor, "r k"], b: Float[Tensor, "r k"], m: int
+) -> Float[Tensor, " r"]:
+    """KL(softmax(A) || softmax(B)) of rows of m numbers, a at some places of A, b at others of B, and 0 elsewhere.
+
+    With d = A - B it is E d + log E exp(-d) under softmax(A), and d is 0 outside both sets of places.
+    """
+    same = places.unsqueeze(-1) == others.unsqueeze(-2)
+    b_alone = b.masked_fill(same.any(-2), 0.0)
+    d = torch.cat([a - torch.where(same, b.unsqueeze(-2), 0.0).sum(-1), -b_alone], -1)
+    p = torch.cat([a.exp(), torch.ones_like(b)], -1) / (a.exp().sum(-1, keepdim=True) + m - a.shape[-1])
+    return (p * d).sum(-1) + (p * (-d).expm1()).sum(-1).log1p()

@@ -24,22 +24,20 @@ from graphkd.data.fingerprint import some
 from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
-from graphkd.files import one_writer, write_json
+from graphkd.files import local_path, one_writer, write_json
 from graphkd.models.freezing import freeze
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
-from graphkd.paths import local_path
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.teachers.base import Teacher
 from graphkd.training.agreement import of_method, of_source, of_teacher
 from graphkd.training.checkpoint import Checkpoints
-from graphkd.training.devices import Ranks, make_accelerator
+from graphkd.training.devices import Ranks, check_trackers, make_accelerator
 from graphkd.training.loop import Trainer
-from graphkd.training.record import RunFolder
 from graphkd.training.report import Row, write_report
+from graphkd.training.run_folder import RunFolder
 from graphkd.training.state import Result
-from graphkd.training.trackers import check_trackers
 from graphkd.training.watch import Watch
 
 

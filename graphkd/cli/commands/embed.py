@@ -6,8 +6,9 @@ from graphkd.cli.console import Console
 from graphkd.cli.images import image_data, training_view
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.cli.parse import resolved
-from graphkd.data.source import Transform
 from graphkd.data.store.embed import embed
+from graphkd.data.transforms import Transform
+from graphkd.teachers.base import count_batches
 
 
 def run(config: Embed, console: Console) -> int:
@@ -24,6 +25,7 @@ def run(config: Embed, console: Console) -> int:
         f"finished shards are kept in {config.out}",
         "run the same command again: it computes only what is missing",
     )
+    asked = count_batches(teacher)
     store = embed(
         teacher,
         source,
@@ -48,8 +50,8 @@ def run(config: Embed, console: Console) -> int:
         "dtype": config.dtype,
         "views": config.views,
         "bytes": size,
-        "teacher_batches": teacher.forwards,
+        "teacher_batches": len(asked),
     }
-    asked = f"asked the teacher for {teacher.forwards} batches" if teacher.forwards else "complete already"
-    console.result(facts, f"{store!r}: {size / 2**20:.1f} MiB, {asked}")
+    done = f"asked the teacher for {len(asked)} batches" if asked else "complete already"
+    console.result(facts, f"{store!r}: {size / 2**20:.1f} MiB, {done}")
     return 0

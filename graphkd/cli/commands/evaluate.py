@@ -14,8 +14,8 @@ from graphkd.cli.networks import device_of, open_student, open_teacher, run_clas
 from graphkd.cli.parse import resolved
 from graphkd.cli.scoring import facts, teacher_scores, text
 from graphkd.data.class_names import Classes
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.transforms import CenterView
+from graphkd.data.sources import ImageSource
+from graphkd.data.transforms import CenterView, Transform
 from graphkd.data.views import Views
 from graphkd.files import write_json
 from graphkd.text import read_json

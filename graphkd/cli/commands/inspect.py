@@ -13,9 +13,8 @@ from graphkd.cli.networks import device_of, open_student, open_teacher, run_clas
 from graphkd.cli.parse import resolved
 from graphkd.cli.reporting import require_report
 from graphkd.data.class_names import Classes
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView
+from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.transforms import CenterView, Transform
 from graphkd.data.views import Views
 from graphkd.features import Features
 from graphkd.files import write_json
@@ -106,7 +105,7 @@ def _features(
     )
     found: list[Features] = []
     for batch in console.bar(loader, len(loader), name):
-        found.append(network(batch.student.to(device)).to("cpu").compute())
+        found.append(network(batch.student.to(device)).to("cpu").as_float32())
     embedding = torch.cat([each.tensor("embedding", "inspect") for each in found])
     logits = None if found[0].logits is None else torch.cat([each.tensor("logits", "inspect") for each in found])
     return Features(embedding, logits, found[0].proxies, found[0].proxy_logits)

@@ -10,9 +10,8 @@ from graphkd.cli.console import Console
 from graphkd.cli.images import image_data
 from graphkd.cli.networks import device_of, open_teacher, teacher_view
 from graphkd.data.opening import ImageData
-from graphkd.data.store.embed import Look
-from graphkd.data.store.merge import merge
-from graphkd.data.store.tools import info, repair, verify
+from graphkd.data.store.embed import EmbedJob
+from graphkd.data.store.tools import info, merge, repair, verify
 from graphkd.text import shown
 
 
@@ -78,8 +77,8 @@ def _repair(config: StoreRepair, console: Console) -> int:
     teacher = open_teacher(config.teaching, source.classes, device)
     console.go_on = (f"finished shards are kept in {config.path}", "run the same command again")
     view = stored_view(config.path) or teacher_view(teacher, config.teaching.teacher_size)
-    look = Look(teacher, source, view, config.running.batch_size, config.running.workers, device, console.bars)
-    found = repair(config.path, look)
+    job = EmbedJob(teacher, source, view, config.running.batch_size, config.running.workers, device, console.bars)
+    found = repair(config.path, job)
     facts = {"store": str(config.path), "damaged": found.damaged, "embedded": found.embedded}
     text = f"{config.path}: {len(found.damaged)} damaged files mended, {found.embedded} images embedded again"
     console.result(facts, text if found.damaged else f"{config.path}: nothing was damaged")

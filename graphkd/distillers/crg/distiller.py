@@ -124,7 +124,7 @@ class CRGDistiller(Distiller):
         self.form, self.k, self.scaling = SPECTRAL_FORMS.resolve(spectral_form), k, SCALINGS.resolve(scaling)
         self.spectral_graph = spectral_graph or SpectralGraph()
         self.spectral_affinity = AFFINITIES.resolve(spectral_affinity)
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             vertex=(alpha, self._vertex),
             edge=(beta, self._edge),
             spectral=(gamma, self._spectral),

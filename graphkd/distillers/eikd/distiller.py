@@ -11,14 +11,13 @@ from graphkd.distillers.eikd.class_dropping import ClassDropping, TrustedClasses
 from graphkd.distillers.eikd.losses import explicit_features
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
 from graphkd.distillers.parts import samples
-from graphkd.distillers.presets import preset_of
 from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.terms import EdgeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE, ROW_SQUARES
 from graphkd.graphs.graph import Graph
-from graphkd.registry import unknown
+from graphkd.registry import preset_of, unknown
 from graphkd.typing import Float, Side, Tensor
 
 EXPLICIT: Final = {"features": False, "unit_features": True}
@@ -122,7 +121,7 @@ class EIKDDistiller(Distiller):
         made = PseudoLabels(num_classes, labels) if isinstance(labels, str) else labels
         self.labels = made if label_weight > 0 else None
         self.classes = TrustedClasses(num_classes, use.drop, temperature)
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             kd=(kd_weight, self.classes),
             explicit=(use.explicit_weight, self._explicit),
             implicit=(use.implicit_weight, EdgeTerm(("relation", "cosine", "relation"), RELATIONS[use.relation])),
