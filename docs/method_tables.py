@@ -6,9 +6,8 @@ A page of ``docs/methods`` begins with what the code cannot say: ``group`` in th
 
 import inspect
 import re
-import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mkdocs.utils.meta import get_data
 
@@ -20,21 +19,8 @@ HEAD = "| method | in one line | paper | nodes / edges / alignment | labels? | o
 
 
 def options(method: type[Distiller]) -> dict[str, Any]:
-    """Every option of the constructor with its default; those of ``**graph`` by name, as the graph's class has them."""
-    found = dict[str, Any]()
-    for name, parameter in inspect.signature(method).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            (names,) = get_args(parameter.annotation)
-            beside = vars(sys.modules[names.__module__]).values()
-            classes = [
-                each for each in beside if getattr(each, "__module__", "") == names.__module__ and each is not names
-            ]
-            signatures = [inspect.signature(each).parameters for each in classes if callable(each)]
-            (owner,) = [each for each in signatures if names.__annotations__.keys() <= each.keys()]
-            found |= {option: owner[option].default for option in names.__annotations__}
-        else:
-            found[name] = parameter.default
-    return found
+    """Every option of the constructor with its default."""
+    return {name: parameter.default for name, parameter in inspect.signature(method).parameters.items()}
 
 
 def meanings(method: type[Distiller]) -> dict[str, str]:
@@ -67,7 +53,7 @@ def method_table() -> str:
     lines = [HEAD, "|---|---|---|---|---|---|"]
     for name in distillers().names():
         method, page = distillers().get(name), about(name)
-        labels = page.get("labels", "yes" if "target" in method.needs else "no")
+        labels = page.get("labels", "yes" if "target" in method.required_inputs else "no")
         cells = [
             f"[`{name}`]({name}.md)",
             page["summary"],

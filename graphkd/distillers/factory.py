@@ -1,10 +1,9 @@
 """Distillers by name."""
 
-from collections.abc import Iterable
 from importlib import import_module
 from inspect import Parameter, signature
 from pkgutil import iter_modules
-from typing import Any, get_args
+from typing import Any
 
 import graphkd.distillers
 from graphkd.distillers.base import DISTILLERS, Distiller
@@ -41,11 +40,6 @@ def create_distiller(name: str, student: Any, teacher: Any, **options: Any) -> D
 def option_names(method: type[Distiller]) -> list[str]:
     """Names of everything that its constructor, or its own ``between``, takes."""
     functions = [method.__init__, *([method.__dict__["between"].__func__] if "between" in method.__dict__ else [])]
-    found = {name for function in functions for each in signature(function).parameters.values() for name in _of(each)}
+    parameters = [each for function in functions for each in signature(function).parameters.values()]
+    found = {each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD}
     return sorted(found - {"self", "cls", "student", "teacher"})
-
-
-def _of(parameter: Parameter) -> Iterable[str]:
-    if parameter.kind is not Parameter.VAR_KEYWORD:
-        return [parameter.name]
-    return [name for each in get_args(parameter.annotation) for name in getattr(each, "__annotations__", {})]

@@ -3,6 +3,7 @@
 from typing import ClassVar, final
 
 import torch
+from einops import reduce
 
 from graphkd.checks import same_logits, same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
@@ -166,8 +167,7 @@ def _change(lower: Float[Tensor, "b c h w"], upper: Float[Tensor, "b c2 h2 w2"])
             f"IRG averages neighbouring channels of the deeper map to those of the other, found {deeper} and "
             f"{channels}: choose maps whose channels divide"
         )
-    neighbours = upper.reshape(len(upper), channels, deeper // channels, *upper.shape[2:])
-    return (lower - neighbours.mean(2)).flatten(1)
+    return (lower - reduce(upper, "b (c k) h w -> b c h w", "mean", c=channels)).flatten(1)
 
 
 def _vertex(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"]) -> Float[Tensor, ""]:

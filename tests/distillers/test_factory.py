@@ -44,12 +44,12 @@ def test_unknown_names_are_suggested_and_listed():
         create_distiller("rdk", student, teacher)
     with pytest.raises(UnknownNameError, match="unknown option of 'rkd' 'angle_wieght'; did you mean 'angle_weight'"):
         create_distiller("rkd", student, teacher, angle_wieght=1)
-    with pytest.raises(UnknownNameError, match="option of 'prg' 'node_wieght'; did you mean 'node_weight'.*relation"):
+    with pytest.raises(UnknownNameError, match="option of 'prg' 'node_wieght'; did you mean 'node_weight'.*rho"):
         create_distiller("prg", student, teacher, node_wieght=1)
 
 
-def test_options_include_those_of_typed_dictionaries():
-    assert {"rho", "projector", "preset"} <= set(option_names(distillers().get("prg")))
+def test_options_are_those_of_the_constructor_and_of_between():
+    assert {"rho", "edges", "preset"} <= set(option_names(distillers().get("prg")))
 
 
 def test_a_size_that_nobody_tells_is_named():

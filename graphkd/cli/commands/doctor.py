@@ -141,12 +141,13 @@ def _backends() -> Iterator[Finding]:
 def _plans() -> Iterator[Finding]:
     """What the kernels would run for losses of everyday sizes, by their own plans."""
     try:
-        import graphkd_kernels
         import torch
+
+        from graphkd import ops
     except ImportError:
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, (operation, shapes, options) in _PROBLEMS.items():
-        plan: Any = graphkd_kernels.explain(operation, shapes, *options, device=device).plan
+        plan: Any = ops.explain(operation, shapes, *options, device=device).plan
         text = f"{operation} {' '.join(options)}: {plan.backend}, {plan.path} ({plan.why})"
         yield Finding(f"what would run on the {device}", name, True, text)
