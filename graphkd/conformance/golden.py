@@ -10,7 +10,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from graphkd import functional as F  # noqa: N812
+from graphkd.distillers.factory import create_distiller
 from graphkd.errors import DataError
+from graphkd.features import Features
+from graphkd.losses import Losses
 from graphkd.text import read_json
 from graphkd.typing import Float, Int, Tensor
 
@@ -173,6 +176,69 @@ ENTRIES = {
     "ega_edge": Entry("ega_edge", on(F.ega_edge)),
     "open_clip.distill_clip": Entry("clip_distillation", _clip),
 }
+
+
+View = Callable[[Tensor, Inputs, int], Features]
+
+
+def _samples(x: Tensor, inputs: Inputs, side: int) -> Features:
+    return Features(embedding=x, logits=x)
+
+
+def _maps(x: Tensor, inputs: Inputs, side: int) -> Features:
+    return Features(maps={"map": inputs.maps[side]})
+
+
+def _layers(x: Tensor, inputs: Inputs, side: int) -> Features:
+    return Features(x, x, maps=dict(zip(("lower", "upper"), inputs.layers[side], strict=True)))
+
+
+def _positive(x: Tensor, inputs: Inputs, side: int) -> Features:
+    return Features(maps={"map": x.abs()[..., None, None]})
+
+
+def by(name: str, view: View = _samples, **options: Any) -> Loss:
+    """The method of that name, as a training step computes it."""
+
+    def loss(x: Inputs) -> Tensor:
+        student, teacher = view(x.student, x, 0), view(x.teacher, x, 1)
+        losses: Losses = create_distiller(name, student, teacher, **options)(student, teacher, target=x.target)
+        return losses.total
+
+    return loss
+
+
+METHODS: dict[str, Loss] = {
+    "repdistiller.rkd": by("rkd"),
+    "lenscloth.rkd_distance": by("rkd", distance_weight=1.0, angle_weight=0.0),
+    "lenscloth.rkd_angle": by("rkd", distance_weight=0.0, angle_weight=1.0),
+    "repdistiller.sp": by("sp", on="embedding", weight=1.0),
+    "repdistiller.pkt": by("pkt", weight=1.0),
+    "repdistiller.cc": by("cc", form="adjacent", weight=1.0),
+    "repdistiller.kd_T4": by("kd", weight=1.0),
+    "repdistiller.kd_T1": by("kd", weight=1.0, temperature=1.0),
+    "repdistiller.fitnet": by("fitnet", _maps, weight=1.0, adapter="none"),
+    "repdistiller.at": by("at", _maps, weight=1.0),
+    "repdistiller.nst": by("nst", _maps, weight=1.0),
+    "repdistiller.fsp": by("fsp", _layers, weight=1.0),
+    "mdistiller.dkd": by("dkd"),
+    "mdistiller.dkd_tckd": by("dkd", beta=0.0),
+    "mdistiller.dkd_nckd": by("dkd", alpha=0.0, beta=1.0),
+    "dist.tau1": by("dist"),
+    "dist.tau4": by("dist", temperature=4.0),
+    "dist.inter_only": by("dist", gamma=0.0),
+    "dist.intra_only": by("dist", beta=0.0),
+    "ickd.official": by("ickd", _maps, weight=1.0, adapter="none"),
+    "kdzoo.cc": by("cc", weight=1.0),
+    "kdzoo.irg": by("irg", _layers),
+    "graph_kd.gkd": by("gkd", _positive, weight=1.0),
+    "graph_kd.gkd_power2": by("gkd", _positive, weight=1.0, power=2),
+    "graph_kd.gkd_k3": by("gkd", _positive, weight=1.0, neighbors=3),
+    "ega": by("ega", node_weight=1.0, edge_weight=0.3, teacher_head="none"),
+    "ega_node": by("ega", node_weight=1.0, edge_weight=0.0, teacher_head="none"),
+    "ega_edge": by("ega", node_weight=0.0, edge_weight=1.0, teacher_head="none"),
+}
+"""Stored result -> the distiller that trains by this loss, with the weights that the result was computed with."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Our losses against values computed by the original implementations: ``python -m graphkd.conformance --golden DIR``.
 
 Reads every JSON file of the golden format, makes the inputs again from their seeds, and prints for each method how far
-value and gradient of our function are from the stored ones.
+value and gradient of our function, and of the distiller that trains by it, are from the stored ones.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from graphkd.conformance.golden import NOT_OFFERED, Entry, Expected, read
+from graphkd.conformance.golden import METHODS, NOT_OFFERED, Entry, Expected, Loss, read
 from graphkd.errors import DataError
 from graphkd.files import write_file
 from graphkd.text import in_markdown
@@ -29,6 +29,7 @@ class Row:
     norm: float = 0.0
     entries: float = 0.0
     single: float = 0.0
+    method: float | None = None
 
     @property
     def status(self) -> str:
@@ -38,15 +39,22 @@ class Row:
     @property
     def double(self) -> float:
         """Largest difference in float64."""
-        return max(self.value, self.norm, self.entries)
+        return max(self.value, self.norm, self.entries, self.method or 0.0)
 
 
-def compare(expected: Expected, dtype: torch.dtype) -> tuple[float, float, float]:
-    """Relative differences of value, gradient norm and first entries (these relative to the largest of them)."""
+def compare(expected: Expected, dtype: torch.dtype, loss: Loss | None = None) -> tuple[float, float, float]:
+    """Relative differences of value, gradient norm and first entries (these relative to the largest of them).
+
+    Args:
+        expected: the stored result.
+        dtype: that ours is computed in.
+        loss: ours; default the function.
+    """
+    loss = loss or expected.entry.loss
     assert expected.inputs is not None
-    assert expected.entry.loss is not None
+    assert loss is not None
     inputs = expected.inputs.cast(dtype)
-    value = expected.entry.loss(inputs)
+    value = loss(inputs)
     if expected.norm is None:
         return abs(value.item() / expected.value - 1), 0.0, 0.0
     gradient = torch.autograd.grad(value, inputs.student)[0].double()
@@ -64,16 +72,20 @@ def table(paths: list[Path]) -> list[Row]:
             value, norm, entries = compare(expected, torch.float64)
             row.value, row.norm, row.entries = max(row.value, value), max(row.norm, norm), max(row.entries, entries)
             row.single = max(row.single, *compare(expected, torch.float32))
+            if expected.name in METHODS:
+                row.method = max(row.method or 0.0, *compare(expected, torch.float64, METHODS[expected.name]))
     return list(rows.values())
 
 
 def markdown(rows: list[Row]) -> str:
     """The table as Markdown, with the two largest differences."""
-    head = ["implementation", "graphkd.functional", "status", "value", "gradient norm", "entries", "float32", "source"]
+    head = ["implementation", "graphkd.functional", "status", "value", "gradient norm", "entries", "float32"]
+    head += ["as a distiller", "source"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in rows:
         numbers = (row.value, row.norm, row.entries, row.single)
         cells = ["" if row.entry.loss is None else f"{number:.1e}" for number in numbers]
+        cells.append("" if row.method is None else f"{row.method:.1e}")
         status = f"{row.status}: {row.entry.why}" if row.entry.why else row.status
         name, source = in_markdown(row.name), f"`{in_markdown(row.source)}`"
         lines.append("| " + " | ".join([name, row.entry.ours, status, *cells, source]) + " |")

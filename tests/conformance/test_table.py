@@ -39,6 +39,12 @@ def test_each_gradient_entry(expected: golden.Expected) -> None:
         torch.testing.assert_close(first, first.new_tensor(expected.first), rtol=1e-9, atol=1e-12)
 
 
+def test_the_distillers_conform_as_their_functions_do(rows: list[conformance.Row]) -> None:
+    found = {row.name: row.method for row in rows if row.method is not None}
+    assert found.keys() == golden.METHODS.keys()
+    assert max(found.values()) < 1e-12
+
+
 def test_deviations_are_real_and_have_a_reason(rows: list[conformance.Row]) -> None:
     deviating = [row for row in rows if row.status == "deviates"]
     assert {row.name.partition(".")[0] for row in deviating} == {"torchdistill", "mmrazor", "kdlib"}
