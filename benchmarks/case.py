@@ -1,9 +1,7 @@
 """What is measured: an operation or a method, its inputs at each shape, and the forms of it that race."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -38,7 +36,7 @@ class Case:
         near: position of a teacher's tensor -> position of the student's that it resembles near convergence.
         peers: name -> import of another library's function that does the same.
         long: shapes that are measured with ``-m slow`` only.
-        sweeps: what grows -> shapes; measured by ``benchmarks/test_scaling.py``.
+        sweeps: what grows -> shapes; measured by ``test_sweep``.
         check_at: shape -> the shape whose result is compared with float64, where the whole one would not fit.
     """
 
@@ -106,16 +104,9 @@ def op(name: str) -> Function:
     return call
 
 
-def modules(package: str) -> Iterator[tuple[str, Any]]:
-    """Name and content of each file of ``benchmarks/ops`` or ``benchmarks/methods``."""
-    for info in iter_modules(import_module(package).__path__):
-        yield info.name, import_module(f"{package}.{info.name}")
-
-
 def cases(kind: str | None = None) -> dict[str, Case]:
     """Every case by name, operations first."""
-    found = [
-        case for package in ("benchmarks.ops", "benchmarks.methods") for _, each in modules(package)
-        for case in each.CASES
-    ]  # fmt: skip
-    return {case.name: case for case in found if kind in (None, case.kind)}
+    from benchmarks import methods  # they import this module
+    from benchmarks import ops as operations
+
+    return {case.name: case for case in (*operations.CASES, *methods.CASES) if kind in (None, case.kind)}

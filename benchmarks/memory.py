@@ -75,7 +75,7 @@ def weighed(
 def _forks() -> ForkServerContext:
     """Where measuring processes come from: one that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.loaded"])
+    context.set_forkserver_preload(["benchmarks.methods", "benchmarks.ops"])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)  # the server has its own sys.path
     try:

@@ -1,7 +1,8 @@
 """python -m benchmarks.ratios: what the fused forms are promised to gain, measured side by side in one run.
 
 Speed: forms in turn, in pairs, medians. Memory: the peak above the inputs of a fresh process each. Large graphs: the
-highest resident set of a whole process, and the exponent of time. ``--save`` keeps the rows with the other results.
+highest resident set of a whole process, and the exponent of time. Light: every distiller against its published form
+written plainly, on one thread, with a bare ``autograd.Function`` beside them. ``--save`` keeps the rows.
 """
 
 import argparse
@@ -57,6 +58,8 @@ CLAIMS = (
 )
 ROOM = (("ega_sums", (256,)), ("unit_edge_sum", (256,)), ("edge_kl", (1000, 256)), ("knn", (256,)))
 LINEAR = ("ega_sums", "unit_edge_sum")  # whose D x D path must grow like N
+PLAIN = {64: 0.80, 256: 0.95, 1024: 0.95}  # samples: a distiller is at least so many times faster than its plain form
+NARROW = {"combined": 256, "rkd": 256}  # whose plain form holds N^3 angles: samples at most
 LIMIT_GIB, LIMIT_EXPONENT, LIMIT_SLOWER, LIMIT_MEAN = 4.0, 1.1, 0.95, 1.0
 
 
@@ -103,10 +106,48 @@ def small(n: int, pairs: int = PAIRS) -> list[Row]:
             found.append(row | {"asked_faster": LIMIT_SLOWER, "holds": row["faster"] >= LIMIT_SLOWER})
         except UnavailableError as why:
             found.append(row | {"why": str(why), "holds": None})
+    return [*found, _mean(found)]
+
+
+def _mean(found: Sequence[Row]) -> Row:
+    """The geometric mean of all that has a ratio."""
     rates = [row["faster"] for row in found if "faster" in row]
     mean = exp(sum(map(log, rates)) / len(rates))
-    whole = {"kind": "small", "case": "geometric mean", "shape": str(n), "form": "auto", "axis": "eager"}
-    return [*found, whole | {"faster": mean, "asked_faster": LIMIT_MEAN, "holds": mean >= LIMIT_MEAN}]
+    row = {"case": "geometric mean", "asked_faster": LIMIT_MEAN, "faster": mean, "holds": mean >= LIMIT_MEAN}
+    return {key: found[0][key] for key in ("kind", "form", "axis")} | {"shape": found[0]["shape"].split("x")[0]} | row
+
+
+def light(n: int, pairs: int = PAIRS) -> list[Row]:
+    """Every distiller that has a published form, over it, and the geometric mean; one thread."""
+    found, threads = list[Row](), torch.get_num_threads()
+    torch.set_num_threads(1)
+    for case in cases("method").values():
+        if isinstance(case.official, str) or n > NARROW.get(case.name, n):
+            continue
+        row: Row = {"kind": "light", "case": case.name, "shape": label((n,)), "form": "auto", "axis": "official"}
+        rate = speed(case, (n,), "auto", "official", pairs)
+        found.append(row | rate | {"asked_faster": PLAIN[n], "holds": rate["faster"] >= PLAIN[n]})
+    torch.set_num_threads(threads)
+    return [*found, _mean(found)]
+
+
+class _Bare(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.sum()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        return gradient.expand(2, 100)
+
+
+def host(rounds: int = PAIRS) -> list[Row]:
+    """Time of each distiller at two samples, where work is next to nothing, beside a bare function's."""
+    x = torch.randn(2, 100, requires_grad=True)
+    calls: dict[str, Any] = {"bare autograd.Function": lambda: torch.autograd.grad(_Bare.apply(x), x)}
+    calls |= {case.name: Runner(case, (2,), "auto") for case in cases("method").values()}
+    row = {"kind": "light", "shape": "2", "form": "auto", "axis": "nothing", "holds": None}
+    return [row | {"case": name, "host_us": 1e3 * median(found)} for name, found in interleaved(calls, rounds).items()]
 
 
 def large(name: str, rest: Shape, sizes: Sequence[int] = LARGE) -> Row:
@@ -130,6 +171,8 @@ def line(row: Row) -> str:
     text = f"{row['case']:22}{row['shape']:>15}  {row['form']:>8} over {row['axis']:<9}"
     if "why" in row:
         return f"{text} not measured: {row['why']}"
+    if "host_us" in row:
+        return f"{text}{row['host_us']:9.0f} us of host time"
     if row["kind"] == "large":
         text += f"{row['high_gib']:6.2f} GiB (<= {row['asked_gib']:g})  {row['ms']:9.0f} ms  N^{row['exponent']:.2f}"
         text += f" (<= {row['asked_exponent']:g})" if row["asked_exponent"] else ""
@@ -144,8 +187,8 @@ def line(row: Row) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code 1 if something that could be measured was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("claims", "small", "large"), help="one part; default all three")
-    parser.add_argument("--pairs", type=int, default=7, help="interleaved pairs of a claim (default 7; small N: 60)")
+    parser.add_argument("--only", choices=("claims", "small", "light", "large"), help="one part; default all")
+    parser.add_argument("--pairs", type=int, help="interleaved pairs (default 7 of a claim, 60 of small N and light)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", action="store_true", help="keep the rows in benchmarks/results")
     parser.add_argument("--json", type=Path, help="write the rows here as well")
@@ -154,9 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = machine.environment("cpu", given.threads)
     print(f"{environment['device']}, {given.threads} threads, torch {environment['versions']['torch']}, float32")
     results = Results.today(environment) if given.save else None
+    many = given.pairs or PAIRS
     parts: dict[str, list[Callable[[], list[Row]]]] = {
-        "claims": [lambda each=each: [claim(each, given.pairs)] for each in CLAIMS],
-        "small": [partial(small, n) for n in SMALL],
+        "claims": [lambda each=each: [claim(each, given.pairs or 7)] for each in CLAIMS],
+        "small": [partial(small, n, many) for n in SMALL],
+        "light": [*(partial(light, n, many) for n in PLAIN), partial(host, many)],
         "large": [lambda each=each: [large(*each)] for each in ROOM],
     }
     rows: list[dict[str, Any]] = []

@@ -24,6 +24,7 @@ of a fresh process). A form is timed only after its value and gradient agree wit
 make bench                        # everything here again, on your machine
 make bench ARGS="-m quick"        # the short sizes
 make ratios                       # the promised ratios, side by side, in pairs
+python -m benchmarks.ratios --only light  # every distiller beside its plain form, and its host time
 python -m benchmarks.gpu          # on a GPU: tests, targets, suite, in 8 minutes
 python -m benchmarks.compare REF  # another git revision beside this one
 ```"""

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from graphkd.data.fingerprint import data_fingerprint, order_fingerprint
-from graphkd.data.store.codec import KINDS
-from graphkd.data.store.format import Manifest
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import KINDS, Manifest
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import verify
 from graphkd.data.store.write import StoreWriter
 from graphkd.features import Features

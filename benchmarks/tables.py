@@ -136,16 +136,14 @@ def reasons(made: Made) -> str:
 def ratios(made: Made) -> str:
     """The promised ratios: found, asked, and whether they hold."""
     lines = []
-    for row in (
-        *find(made["rows"], kind="ratio"),
-        *find(made["rows"], kind="small"),
-        *find(made["rows"], kind="large"),
-    ):
+    for row in [each for kind in ("ratio", "small", "light", "large") for each in find(made["rows"], kind=kind)]:
         name = [f"`{row['case']}`", row["shape"], f"{row['form']} over {row['axis']}"]
         if "why" in row:
             lines.append([*name, row["why"], "", "", ""])
             continue
         speed, room = "", ""
+        if "host_us" in row:
+            speed = f"{row['host_us']:.0f} µs"
         if "faster" in row:
             speed = f"{row['faster']:.3g}x (≥ {row['asked_faster']:g})"
         if "memory" in row:
@@ -154,7 +152,7 @@ def ratios(made: Made) -> str:
             speed = f"N^{row['exponent']:.2f}" + (f" (≤ {row['asked_exponent']:g})" if row["asked_exponent"] else "")
             room = f"{row['high_gib']:.2f} GiB in all (≤ {row['asked_gib']:g})"
         error = f"{row['value_error']:.0e}" if "value_error" in row else ""
-        lines.append([*name, speed, room, error, "yes" if row["holds"] else "**no**"])
+        lines.append([*name, speed, room, error, {True: "yes", False: "**no**", None: ""}[row["holds"]]])
     return markdown(["", "shape", "", "time", "memory", "value error", "holds"], lines, 3)
 
 

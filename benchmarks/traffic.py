@@ -1,18 +1,11 @@
 """Bytes that each rank sends in a step, by method: measured in real gloo process groups beside the formula.
 
-python -m benchmarks.traffic [--ranks 2 4] [--rows 32 128] [--widths 32 256] [--methods ega sp] [--passing]
-
-With --passing, blocks of nodes pass from rank to rank wherever they will do (``distributed.gather_limit(0)``), in the
-methods whose every term can do so.
+python -m benchmarks.traffic [--ranks 2 4] [--rows 32 128] [--widths 32 256] [--methods ega sp]
 """
 
 import argparse
-import os
-import socket
-import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -34,22 +27,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ega": {"teacher_head": "none"},
 }
 """What a method cannot be built without; EGA's nodes of the width that is asked for."""
-WITHOUT_GATHERING: dict[str, dict[str, Any]] = {
-    "eikd": {"relation": "softmax"},
-    "rkd": {"angle_weight": 0.0},
-    "trg": {"local_weight": 0.0},
-}
-"""Options that leave out the terms for which nodes are gathered whatever the limit."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes of a step: ranks, samples on each rank, width of both embeddings; and whether blocks of nodes pass."""
+    """Sizes of a step: ranks, samples on each rank, width of both embeddings."""
 
     ranks: int
     rows: int
     width: int
-    passing: bool = False
 
     @property
     def samples(self) -> int:
@@ -68,15 +54,6 @@ class Case:
         """Whichever of both is less."""
         return min(self.nodes(width), self.matrices(width, exchanges))
 
-    def blocks(self, width: int, journeys: int) -> float:
-        """Rows that each pass all ranks, so often: 4 (W - 1) n D bytes of float32 for each journey."""
-        return 4.0 * journeys * (self.ranks - 1) * self.rows * width
-
-    def squares_or_blocks(self, width: int, journeys: int, exchanges: int = 1) -> float:
-        """Gram matrices where they are fewer bytes than gathered nodes, else blocks."""
-        matrices = self.matrices(width, exchanges)
-        return matrices if matrices < self.nodes(width) else self.blocks(width, journeys)
-
 
 MAPS = [channels * side**2 for channels, side in zip(CHANNELS, SIDE, strict=True)]
 FORMULAS: dict[str, Callable[[Case], float]] = {
@@ -94,49 +71,20 @@ FORMULAS: dict[str, Callable[[Case], float]] = {
     "trg": lambda case: case.nodes(TOKENS * case.width) * 1.25,
 }
 """Leading terms; methods that are not here relate no samples, and send counts and sums: tens of bytes."""
-PASSING: dict[str, Callable[[Case], float]] = {
-    "cc": lambda case: case.blocks(case.width, 5),
-    "ega": lambda case: case.squares_or_blocks(case.width, 5),
-    "eikd": lambda case: case.blocks(case.width, 7),
-    "irg": lambda case: sum(case.blocks(width, 12) for width in (case.width, *MAPS)),
-    "pkt": lambda case: case.blocks(case.width, 10),
-    "rkd": lambda case: case.blocks(case.width, 10),
-    "sp": lambda case: sum(case.squares_or_blocks(width, 10, 2) for width in MAPS),
-    "trg": lambda case: case.blocks(TOKENS * case.width, 3),
-}
-"""The same where blocks pass: journeys of both networks' rows, there and back again, and of the gradients."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Bytes that one rank sent: counted where they are handed over, and by the kernel's TCP sockets."""
+    """Bytes that one rank sent, counted where they are handed to the collectives."""
 
     method: str
     case: Case
     counted: float
-    by_tcp: float
 
     @property
     def predicted(self) -> float:
         """The formula's leading terms."""
-        return (PASSING if self.case.passing else FORMULAS).get(self.method, lambda case: 0.0)(self.case)
-
-
-def tcp_bytes_sent() -> int:
-    """Bytes that all TCP sockets of this process have sent, each once.
-
-    ``tcpi_bytes_sent - tcpi_bytes_retrans`` of Linux's ``tcp_info``: on a busy machine a segment may be sent again.
-    """
-    total = 0
-    for link in Path("/proc/self/fd").iterdir():
-        if not link.is_socket():
-            continue
-        with socket.socket(fileno=os.dup(int(link.name))) as each:
-            if each.family in (socket.AF_INET, socket.AF_INET6) and each.type == socket.SOCK_STREAM:
-                information = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 216)
-                sent, sent_again = struct.unpack_from("QQ", information, 200)
-                total += sent - sent_again
-    return total
+        return FORMULAS.get(self.method, lambda case: 0.0)(self.case)
 
 
 def features(case: Case, seed: int) -> Features:
@@ -155,16 +103,11 @@ def features(case: Case, seed: int) -> Features:
 def measure(method: str, case: Case) -> Sent:
     """One step of a method on this rank; the gradients of parameters, which DDP sums, are not in it."""
     student, teacher = features(case, 1).map_tensors(lambda x: x.requires_grad_()), features(case, 2)
-    options = OPTIONS.get(method, {}) | (WITHOUT_GATHERING.get(method, {}) if case.passing else {})
-    distiller = create_distiller(method, student, teacher, **options)
+    distiller = create_distiller(method, student, teacher, **OPTIONS.get(method, {}))
     beside = {"target": torch.arange(case.rows) % CLASSES, "index": torch.arange(case.rows)}
-    dist.barrier()
-    before = tcp_bytes_sent()
-    limit = distributed.gather_limit(0) if case.passing else nullcontext()
-    with limit, distributed.traffic() as found:
+    with distributed.traffic() as found:
         distiller(student, teacher, **beside).total.backward()
-    dist.barrier()
-    return Sent(method, case, found.total, tcp_bytes_sent() - before)
+    return Sent(method, case, found.total)
 
 
 def _work(rank: int, cases: list[Case], methods: list[str], folder: str) -> None:
@@ -189,13 +132,13 @@ def run(cases: Iterable[Case], methods: list[str]) -> Iterator[Sent]:
 
 def table(rows: Iterable[Sent]) -> Iterator[str]:
     """Markdown."""
-    yield "| method | ranks | global batch | width | predicted | counted | sent over TCP |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| method | ranks | global batch | width | predicted | counted |"
+    yield "|---|---|---|---|---|---|"
     for row in rows:
         case = row.case
         yield (
             f"| {row.method} | {case.ranks} | {case.samples} | {case.width} | {row.predicted:,.0f} | "
-            f"{row.counted:,.0f} | {row.by_tcp:,.0f} |"
+            f"{row.counted:,.0f} |"
         )
 
 
@@ -206,11 +149,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[32, 128], help="samples on each rank")
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 256])
     parser.add_argument("--methods", nargs="+", default=distillers().names(), choices=distillers().names())
-    parser.add_argument("--passing", action="store_true", help="blocks of nodes pass from rank to rank")
     given = parser.parse_args()
-    cases = [Case(*sizes, given.passing) for sizes in product(given.ranks, given.rows, given.widths)]
-    methods = [each for each in given.methods if each in PASSING] if given.passing else given.methods
-    for line in table(run(cases, methods)):
+    cases = [Case(*sizes) for sizes in product(given.ranks, given.rows, given.widths)]
+    for line in table(run(cases, given.methods)):
         print(line, flush=True)
 
 

@@ -18,7 +18,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from graphkd.data.decoding import decoded
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import open_regular
 
 Target = dict[str, Tensor]

@@ -21,8 +21,8 @@ from graphkd.errors import GraphKDError
 from graphkd.pictures import draw_confusion, draw_curves, draw_relations, missing, save_picture
 from graphkd.pictures.html import write_html_report
 from graphkd.step import labelled_cross_entropy
-from graphkd.training.record import read_metrics
 from graphkd.training.report import Row, write_report
+from graphkd.training.run_folder import read_metrics
 from graphkd.training.state import Result
 from graphkd.training.watch import Watch
 
@@ -95,7 +95,7 @@ def main() -> None:
             if result.scores is not None:
                 tops.setdefault(METHODS[name], []).append(result.scores.top1)
         pictures = draw(job, results, here)
-        print(f"seed {seed}: teacher forwards: {job.teacher.forwards}, students in {here}")
+        print(f"seed {seed}: teacher forwards: {len(job.asked)}, students in {here}")
     if not tops:
         print("no labelled images to score on: give some with --val DIR, one folder a class")
         return

@@ -13,11 +13,18 @@ from graphkd import Batch, CLIPTeacher, Features, Views, embed
 from graphkd.cli.networks import clip_files, templates_of
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, network_view
+from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.transforms import (
+    CenterView,
+    RandomCropView,
+    RandomResizedCropView,
+    ResizeView,
+    Transform,
+    network_view,
+)
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
+from graphkd.teachers.base import count_batches
 from graphkd.training.metrics import Counts
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
@@ -45,6 +52,7 @@ class Job:
     teacher_scores: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.asked = count_batches(self.teacher)
         self.features = self._features(self.train, "train")
         if self.scored is not None:
             self.scored_features = self._features(self.scored, "scored")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from torchvision.transforms.v2.functional import normalize
 
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.data.transforms import ResizeView
 from graphkd.files import write_file
 

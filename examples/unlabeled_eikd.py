@@ -40,9 +40,8 @@ from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import select
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import ArraySource, source_subset
-from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView
+from graphkd.data.sources import ArraySource, ImageSource, source_subset
+from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, Transform
 from graphkd.distillers.eikd.class_dropping import TopK
 from graphkd.distillers.eikd.distiller import EIKDDistiller
 from graphkd.errors import GraphKDError

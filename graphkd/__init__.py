@@ -10,10 +10,10 @@ from warnings import warn
 
 if TYPE_CHECKING:
     from graphkd import functional as functional
-    from graphkd.data.batch import Batch as Batch
     from graphkd.data.folders import open_folder as open_folder
     from graphkd.data.store.embed import embed as embed
-    from graphkd.data.store.store import EmbeddingStore as EmbeddingStore
+    from graphkd.data.store.read import EmbeddingStore as EmbeddingStore
+    from graphkd.data.views import Batch as Batch
     from graphkd.data.views import Views as Views
     from graphkd.distillers.base import Distiller as Distiller
     from graphkd.distillers.crg.distiller import CRGDistiller as CRGDistiller
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Alignment": "graphkd.graphs.alignments",
-    "Batch": "graphkd.data.batch",
+    "Batch": "graphkd.data.views",
     "CLIPTeacher": "graphkd.teachers.clip",
     "CRGDistiller": "graphkd.distillers.crg.distiller",
     "ClassifierTeacher": "graphkd.teachers.classifier",
@@ -50,7 +50,7 @@ _HOME = {
     "EIKDDistiller": "graphkd.distillers.eikd.distiller",
     "Edges": "graphkd.graphs.edges",
     "EmbeddingHead": "graphkd.models.embedding_head",
-    "EmbeddingStore": "graphkd.data.store.store",
+    "EmbeddingStore": "graphkd.data.store.read",
     "Features": "graphkd.features",
     "Graph": "graphkd.graphs.graph",
     "GraphKDError": "graphkd.errors",
@@ -87,10 +87,19 @@ def __dir__() -> list[str]:
 
 
 _MOVED = {  # modules that had another name in earlier versions
-    **{f"graphkd.{name}": f"graphkd.graphs.{name}" for name in ("alignments", "edges", "graph", "nodes", "relations")},
+    **{f"graphkd.{name}": f"graphkd.graphs.{name}" for name in ("alignments", "edges", "graph", "relations")},
     "graphkd.cli.classifiers": "graphkd.cli.networks",
     "graphkd.cli.parts": "graphkd.cli.option_groups",
+    "graphkd.labels": "graphkd.losses",
     **{f"graphkd.{name}": f"graphkd.models.{name}" for name in ("embedding_head", "students", "tap")},
+    "graphkd.paths": "graphkd.files",
+    "graphkd.data.batch": "graphkd.data.views",
+    "graphkd.data.source": "graphkd.data.sources",
+    "graphkd.data.store.merge": "graphkd.data.store.tools",
+    "graphkd.data.store.store": "graphkd.data.store.read",
+    "graphkd.training.record": "graphkd.training.run_folder",
+    "graphkd.training.signals": "graphkd.training.failures",
+    "graphkd.training.trackers": "graphkd.training.devices",
 }
 
 

@@ -1,4 +1,4 @@
-"""How graphkd writes: files that are there whole or not at all, and folders that one process writes at a time."""
+"""Paths that users give, files that are there whole or not at all, and folders that one process writes at a time."""
 
 import errno
 import json
@@ -24,6 +24,14 @@ _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _SIGNATURE = 1 << 10  # bytes at most of what a holder writes of itself
 _PATIENCE = 0.5  # seconds; a lock whose file its last holder has just removed is free at the next try
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """A path as the shell reads it: ``~`` at its start is the home directory, that of a user after ``~name``.
+
+    Example: ``local_path("~/photos")``
+    """
+    return Path(os.path.expanduser(path))
 
 
 @contextmanager

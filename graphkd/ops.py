@@ -6,12 +6,17 @@ Tensors go in and tensors come out. Node sets are checked here and trusted below
 set of sources. Results are sums over the rows at hand: counts, means and roots are the alignments'.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import torch
 from graphkd_kernels import dispatch
+from graphkd_kernels.diagonal import diagonal as diagonal
+from graphkd_kernels.grams import Grams as Grams
+from graphkd_kernels.grams import join_mapped as join_mapped
+from graphkd_kernels.grams import split
+from graphkd_kernels.reference.rows import expectation as expectation
 
 from graphkd.errors import BackendError, OptionError, ShapeError
 from graphkd.typing import Float, Int, Tensor
@@ -21,6 +26,7 @@ INNER: Final = frozenset({"gram", "cosine", "pearson"})
 RELATIONS: Final = INNER | {"euclidean", "squared_euclidean", "rbf"}
 """Relations that kernels know by name."""
 
+_run: Final[Callable[..., Tensor]] = dispatch.run
 _Sources = Float[Tensor, "*b n d"]
 _Targets = Float[Tensor, "*b m d"]
 
@@ -36,57 +42,47 @@ def backend(name: str, precision: str = "high") -> Iterator[None]:
 
     Raises: BackendError for a backend that cannot run here, or another precision.
     """
-    try:
-        manager = dispatch.backend(name, precision)
-        manager.__enter__()
-    except dispatch.BackendUnavailableError as error:
-        raise BackendError(str(error)) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(dispatch.backend(name, precision))
+        except dispatch.BackendUnavailableError as error:
+            raise BackendError(str(error)) from None
         yield
-    finally:
-        manager.__exit__(None, None, None)
 
 
 def safe_sqrt(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """Square root whose value and gradient at 0 are 0."""
-    result: Tensor = dispatch.run("safe_sqrt", x)
-    return result
+    return _run("safe_sqrt", x)
 
 
 def unit_rows(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """Rows scaled to unit length; a zero row stays zero, without gradient. Shapes: (*b, n, d) -> the same."""
-    result: Tensor = dispatch.run("unit_rows", x)
-    return result
+    return _run("unit_rows", x)
 
 
 def center_normalize(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """Rows centred and scaled to unit length; a constant row becomes zero, without gradient."""
-    result: Tensor = dispatch.run("center_normalize", x)
-    return result
+    return _run("center_normalize", x)
 
 
 def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     """Inner products of two node sets. Raises: ShapeError if the widths differ."""
-    result: Tensor = dispatch.run("gram", x, same_width(x, y))
-    return result
+    return _run("gram", x, same_width(x, y))
 
 
 def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     """Squared distances of two node sets; equal nodes have no gradient. Raises: ShapeError if the widths differ."""
-    result: Tensor = dispatch.run("squared_distances", x, same_width(x, y))
-    return result
+    return _run("squared_distances", x, same_width(x, y))
 
 
 def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
     """Inner products of a node set, each row of the matrix scaled to unit length (SP, ICKD)."""
-    result: Tensor = dispatch.run("unit_gram", x)
-    return result
+    return _run("unit_gram", x)
 
 
 def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
-    result: Tensor = dispatch.run("pair_squares", x)
-    return result
+    return _run("pair_squares", x)
 
 
 def same_width(x: _Sources, y: _Targets) -> _Targets:
@@ -102,8 +98,7 @@ def row_map(x: _Sources, relation: str) -> _Sources:
     """Rows whose inner products are the relation "gram", "cosine" or "pearson"."""
     if relation == "gram":
         return x
-    result: Tensor = dispatch.run("unit_rows" if relation == "cosine" else "center_normalize", x)
-    return result
+    return _run("unit_rows" if relation == "cosine" else "center_normalize", x)
 
 
 def similarity(
@@ -119,8 +114,7 @@ def similarity(
     Raises: ShapeError, OptionError.
     """
     check_known(relation, RELATIONS, "relation")
-    result: Tensor = dispatch.run("similarity", x, None if y is None else same_width(x, y), relation, gamma)
-    return result
+    return _run("similarity", x, None if y is None else same_width(x, y), relation, gamma)
 
 
 def edge_sum(
@@ -144,8 +138,7 @@ def edge_sum(
     check_known(relation, RELATIONS, "relation")
     check_known(penalty, {"square", "huber"}, "penalty")
     check_nodes(xs, ys, xt, yt)
-    result: Tensor = dispatch.run("edge_sum", xs, ys, xt, yt, relation, penalty)
-    return result
+    return _run("edge_sum", xs, ys, xt, yt, relation, penalty)
 
 
 def unit_edge_sum(
@@ -158,8 +151,7 @@ def unit_edge_sum(
     Raises: ShapeError.
     """
     check_nodes(xs, ys, xt, yt)
-    result: Tensor = dispatch.run("unit_edge_sum", xs, ys, xt, yt)
-    return result
+    return _run("unit_edge_sum", xs, ys, xt, yt)
 
 
 def node_sum(
@@ -192,8 +184,7 @@ def node_sum(
             "give the student nodes of all ranks (and for target 'gram' everyone's teacher nodes)"
         )
     _alike(student, teacher, everyone)
-    result: Tensor = dispatch.run("node_sum", student, teacher, relation, target, offset, everyone)
-    return result
+    return _run("node_sum", student, teacher, relation, target, offset, everyone)
 
 
 def ega_sums(
@@ -207,8 +198,7 @@ def ega_sums(
     if student.shape != teacher.shape or student.ndim != 2:
         raise ShapeError(f"expected nodes (n, d) twice, found {tuple(student.shape)} and {tuple(teacher.shape)}")
     _alike(student, teacher)
-    result: Tensor = dispatch.run("ega_sums", student, teacher, relation)
-    return result
+    return _run("ega_sums", student, teacher, relation)
 
 
 def check_nodes(xs: Tensor, ys: Tensor | None, xt: Tensor, yt: Tensor | None) -> None:
@@ -249,30 +239,26 @@ def row_kl(
     student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], temperature: float = 1.0
 ) -> Float[Tensor, "*b n"]:
     """KL divergence of the rows' softmax, teacher's from student's."""
-    result: Tensor = dispatch.run("row_kl", student, teacher, temperature)
-    return result
+    return _run("row_kl", student, teacher, temperature)
 
 
 def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:
     """Correlation of corresponding rows."""
-    result: Tensor = dispatch.run("row_pearson", student, teacher)
-    return result
+    return _run("row_pearson", student, teacher)
 
 
 def damped_row_pearson(
     student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
 ) -> Float[Tensor, "*b n"]:
     """Correlation of corresponding rows with eps added to the denominator (DIST)."""
-    result: Tensor = dispatch.run("damped_row_pearson", student, teacher, eps)
-    return result
+    return _run("damped_row_pearson", student, teacher, eps)
 
 
 def damped_column_pearson(
     student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
 ) -> Float[Tensor, "*b m"]:
     """Correlation of corresponding columns with eps added to the denominator (DIST), without a transposed copy."""
-    result: Tensor = dispatch.run("damped_column_pearson", student, teacher, eps)
-    return result
+    return _run("damped_column_pearson", student, teacher, eps)
 
 
 def edge_kl(
@@ -298,8 +284,7 @@ def edge_kl(
     """
     check_known(relation, RELATIONS, "relation")
     check_nodes(xs, ys, xt, yt)
-    result: Tensor = dispatch.run("edge_kl", xs, ys, xt, yt, relation, positive_temperature(temperature), gamma)
-    return result
+    return _run("edge_kl", xs, ys, xt, yt, relation, positive_temperature(temperature), gamma)
 
 
 def edge_pkt(
@@ -310,8 +295,7 @@ def edge_pkt(
 ) -> Float[Tensor, ""]:
     """PKT's divergence of the rows of (cosine + 1) / 2, summed. Args, Raises: as of :func:`edge_kl`."""
     check_nodes(xs, ys, xt, yt)
-    result: Tensor = dispatch.run("edge_pkt", xs, ys, xt, yt)
-    return result
+    return _run("edge_pkt", xs, ys, xt, yt)
 
 
 def info_nce(
@@ -329,8 +313,7 @@ def info_nce(
     same_width(x, x if y is None else y)
     if positives.shape != x.shape[:-1]:
         raise ShapeError(f"{tuple(x.shape)} nodes need one positive each, found {tuple(positives.shape)}")
-    result: Tensor = dispatch.run("info_nce", x, y, positives, relation, positive_temperature(temperature))
-    return result
+    return _run("info_nce", x, y, positives, relation, positive_temperature(temperature))
 
 
 def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
@@ -339,7 +322,7 @@ def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tens
     Raises: ShapeError if there are fewer than k other rows.
     """
     _has_neighbours(x, k)
-    indices, distances = dispatch.run("knn", x, k)
+    indices, distances = _run("knn", x, k)
     return indices, distances
 
 
@@ -349,20 +332,18 @@ def knn_graph(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "2 e"], Floa
     Raises: ShapeError if there are fewer than k other nodes.
     """
     _has_neighbours(x, k)
-    edges, squares = dispatch.run("knn_graph", x, k)
+    edges, squares = _run("knn_graph", x, k)
     return edges, squares
 
 
 def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Distances within a node set divided by their mean over the pairs (RKD)."""
-    result: Tensor = dispatch.run("rkd_distances", x)
-    return result
+    return _run("rkd_distances", x)
 
 
 def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
     """Mean smooth-L1 difference of both sides' :func:`rkd_distances`; the widths may differ."""
-    result: Tensor = dispatch.run("rkd_distance", student, teacher)
-    return result
+    return _run("rkd_distance", student, teacher)
 
 
 def rkd_angle(
@@ -373,8 +354,7 @@ def rkd_angle(
     Angles are cosines; those at two equal nodes are 0, without gradient. The widths may differ. Only the eager
     backend asked for by name holds all of them at once.
     """
-    result: Tensor = dispatch.run("rkd_angle", student, teacher, first, len(student) if last is None else last)
-    return result
+    return _run("rkd_angle", student, teacher, first, len(student) if last is None else last)
 
 
 def spectral_residual(
@@ -401,8 +381,19 @@ def spectral_residual(
             f"nodes {tuple(x.shape)} need a basis (*b, n, k) and values (*b, k), found {tuple(basis.shape)} and "
             f"{tuple(values.shape)}"
         )
-    result: Tensor = dispatch.run("spectral_residual", x, basis, values, affinity, gamma)
-    return result
+    return _run("spectral_residual", x, basis, values, affinity, gamma)
+
+
+def joint_gram(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], relation: str = "gram"
+) -> Float[Tensor, "k k"]:
+    """Gram matrix of both networks' joined rows (:func:`join_mapped`), of which the upper triangle holds."""
+    return _run("joint_gram", student, teacher, relation)
+
+
+def gram_blocks(gram: Float[Tensor, "k k"], student: int, teacher: int) -> Grams:
+    """The blocks of a joint Gram matrix of rows of these widths, with what sums over all pairs of nodes they give."""
+    return split(gram, student, teacher)
 
 
 def _has_neighbours(x: Tensor, k: int) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphkd import chunks, labels
+from graphkd import chunks
 from graphkd.distillers.base import Distiller
 from graphkd.distributed import mean_over_batch
 from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.losses import Losses
+from graphkd.losses import Losses, cross_entropy
 from graphkd.typing import Float, Int, Tensor
 
 Task = Callable[[Tensor, Tensor], Tensor]
@@ -28,7 +28,7 @@ def labelled_cross_entropy(logits: Float[Tensor, "b c"], target: Int[Tensor, " b
     Raises: ShapeError for labels that do not fit; DataError for one of c or more (on a GPU the loss is NaN).
     Example: ``Step(student, prg, task=labelled_cross_entropy)``
     """
-    return mean_over_batch(*labels.cross_entropy(logits, target))
+    return mean_over_batch(*cross_entropy(logits, target))
 
 
 class Step(nn.Module):

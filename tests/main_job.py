@@ -50,10 +50,12 @@ def flat_folder(tmp_path, class_folders):
 
 @pytest.fixture
 def run_job(monkeypatch, capsys, tmp_path):
-    """Run the example with these arguments and return what it printed."""
+    """Run the example with these arguments, with its pictures or without, and return what it printed."""
     import imagenet_prg
 
-    def run(*arguments: str | Path) -> str:
+    def run(*arguments: str | Path, drawn: bool = False) -> str:
+        if not drawn:  # pictures take longer than the rest
+            monkeypatch.setattr(imagenet_prg, "draw", lambda *_: {})
         small = ["--quiet", "--size", "32", "--epochs", "2", "--batch", "16", "--student", "test_efficientnet"]
         monkeypatch.setattr(sys, "argv", ["imagenet_prg.py", *small, *map(str, arguments)])
         monkeypatch.chdir(tmp_path)

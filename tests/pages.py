@@ -23,6 +23,12 @@ class Block(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+def rows(text: str) -> list[list[str]]:
+    """Cells of each row below the head of a table."""
+    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
 def blocks(*kinds: str) -> list[Block]:
     """Every block of these languages; without languages, every block."""
     found = []

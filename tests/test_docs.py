@@ -54,6 +54,7 @@ def test_a_page_runs_from_top_to_bottom(page, photos, own_registries, teacher_ch
     small = {
         '"ViT-L-14-quickgelu"': repr(str(teacher_checkpoint.with_name("config.json"))),
         'pretrained="openai"': f"pretrained={str(teacher_checkpoint)!r}",
+        "View(224)": "View(64)",
         "epochs=100, batch_size=256": "epochs=1, batch_size=4, progress=False",
     }
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))

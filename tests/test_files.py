@@ -161,7 +161,7 @@ WRITERS = {"write_text", "write_bytes", "savefig", "save_file", "save_model", "r
 ALLOWED = {  # calls that write into a new name of their own, into memory, or at the end of a log
     "files.py": {"open:xb", "os.replace"},
     "training/checkpoint.py": {"save_file", "os.rename"},
-    "training/record.py": {"open:a"},
+    "training/run_folder.py": {"open:a"},
     "integrations/named_losses.py": {"save_model"},
     "pictures/canvas.py": {"savefig"},
     "teachers/openclip.py": {"save_file"},  # in a temporary folder

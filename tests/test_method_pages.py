@@ -1,24 +1,17 @@
 """Every registered method has a page that says what the code does: its options, its defaults, what is our choice."""
 
-import inspect
-import re
-from pathlib import Path
+import sys
 
 import pytest
 
 from graphkd import functional
 from graphkd.conformance import golden
 from graphkd.conformance.table import Row, markdown
-from graphkd.distillers.crg.graph import ChannelGraph
-from graphkd.distillers.crg.graph import GraphOptions as ChannelOptions
 from graphkd.distillers.factory import distillers
-from graphkd.distillers.prg.graph import GraphOptions as ProxyOptions
-from graphkd.distillers.prg.graph import ProxyGraph
+from tests.pages import ROOT, rows
 
-ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 METHODS = {name: distillers().get(name) for name in distillers().names()}
-GRAPHS = {"crg": (ChannelGraph, ChannelOptions), "prg": (ProxyGraph, ProxyOptions)}
 SECTIONS = ("Provenance", "Options", "What to watch", "Differs from the official code", "Reference numbers")
 LABELS = {
     "prg": "PRG-style: reconstructed from the abstract and third-party summaries, with EGA-type node and edge losses; "
@@ -37,41 +30,33 @@ def section(text: str, title: str) -> str:
     return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def rows(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-
-
-def said(default: object) -> str:
-    return "required" if default is inspect.Parameter.empty else f"`{default!r}`".replace("'", '"')
-
-
-def options(name: str) -> dict[str, str]:
-    """Every option of the constructor with its default; those of a graph by name instead of ``**graph``."""
-    found = dict(inspect.signature(METHODS[name].__init__).parameters)
-    del found["self"]
-    if name in GRAPHS:
-        graph, names = GRAPHS[name]
-        del found["graph"]
-        found |= {option: inspect.signature(graph).parameters[option] for option in names.__annotations__}
-    return {option: said(parameter.default) for option, parameter in found.items()}
+@pytest.fixture
+def tables(monkeypatch):
+    """The hook that makes the tables while the site is built."""
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    yield __import__("method_tables")
+    sys.modules.pop("method_tables")
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_page_is_complete_and_in_the_navigation(name: str) -> None:
+def test_the_page_is_complete_and_its_table_has_every_option_with_its_meaning(tables, name: str) -> None:
     text = page(name)
     assert [title for title in SECTIONS if not section(text, title).strip()] == []
     assert name == "combined" or "$$" in text
     assert "\nPaper: " in text or "arxiv.org/abs/" in text
     assert "```python\n" in text
-    assert f": methods/{name}.md\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "<!-- table -->" in section(text, "Options")
+    assert tables.meanings(METHODS[name]).keys() == tables.options(METHODS[name]).keys()
+    made = rows(tables.option_table(METHODS[name]))
+    assert [row[0].strip("`") for row in made] == list(tables.options(METHODS[name]))
+    assert all(all(row) for row in made)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_options_are_those_of_the_code(name: str) -> None:
-    written = {row[0].strip("`"): row[1] for row in rows(section(page(name), "Options"))}
-    assert written == options(name)
-    assert all(row[2] for row in rows(section(page(name), "Options")))
+def test_options_of_a_graph_stand_by_name_with_their_defaults(tables):
+    assert tables.options(METHODS["kd"]) == {"weight": 0.9, "temperature": 4.0}
+    assert tables.options(METHODS["crg"])["k"] == 8
+    assert "| `temperature` | `4.0` | softmax temperature, > 0; default 4 |" in tables.option_table(METHODS["kd"])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -89,14 +74,15 @@ def test_no_page_is_of_an_unknown_method() -> None:
     assert {path.stem for path in PAGES.glob("*.md")} - {"index"} == set(METHODS)
 
 
-def test_the_table_of_methods_is_that_of_the_code() -> None:
-    index = section((PAGES / "index.md").read_text(encoding="utf-8"), "All methods")
-    table = {re.findall(r"\((\w+)\.md\)", row[0])[0]: row for row in rows(index)}
-    assert table.keys() == METHODS.keys()
-    for name, row in table.items():
-        assert row[4].startswith("yes") == ("target" in METHODS[name].needs)
-        assert row[5] == f"`{METHODS[name].global_batch}`"
-        assert all(row)
+def test_every_method_is_in_the_table_and_in_the_navigation(tables) -> None:
+    made = {row[0]: row for row in rows(tables.method_table())}
+    assert made.keys() == {f"[`{name}`]({name}.md)" for name in METHODS}
+    assert all(all(row) and row[4][:2] in ("ye", "no") for row in made.values())
+    places = [each for entry in tables.navigation() for each in entry.values()]
+    flat = [
+        path for each in places for path in ([each] if isinstance(each, str) else [p for e in each for p in e.values()])
+    ]
+    assert sorted(flat) == [f"methods/{name}.md" for name in METHODS]
 
 
 def test_the_table_of_functions_is_complete() -> None:

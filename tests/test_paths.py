@@ -14,8 +14,8 @@ from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection, select
 from graphkd.data.store.embed import embed
 from graphkd.data.store.tools import info, verify
+from graphkd.files import local_path
 from graphkd.models.weights import read_weights
-from graphkd.paths import local_path
 from graphkd.pictures.canvas import canvas, save_picture
 from graphkd.training.checkpoint import student_weights
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares

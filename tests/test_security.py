@@ -2,30 +2,27 @@
 
 import ast
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.pages import ROOT, rows
+
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-_CELL = re.compile(r"(?<!\\)\|")
 
 
-def rows(heading):
+def below(heading):
     """The cells of each row of the table below a heading."""
-    lines = PAGE.partition(heading)[2].partition("\n#")[0].splitlines()
-    table = [[cell.strip() for cell in _CELL.split(line)[1:-1]] for line in lines if line.startswith("|")]
-    return table[2:]
+    return rows(PAGE.partition(heading)[2].partition("\n#")[0])
 
 
 def test_every_promise_has_a_test_by_name():
-    defended = [row[0] for row in rows("## What is defended")]
+    defended = [row[0] for row in below("## What is defended")]
     rules = re.findall(r"^- \*\*(.+?)\*\*", PAGE.partition("## What is not")[0], re.MULTILINE)
     assert len(defended) >= 8
     assert len(rules) >= 5
-    assert [row[0] for row in rows("### Which test holds which promise")] == [*defended, *rules]
+    assert [row[0] for row in below("### Which test holds which promise")] == [*defended, *rules]
 
 
 def test_every_test_that_is_named_exists():
-    for promise, tests in rows("### Which test holds which promise"):
+    for promise, tests in below("### Which test holds which promise"):
         named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", tests)
         assert named, promise
         for file, name in named:

@@ -6,26 +6,24 @@
     python -m benchmarks.accuracy caltech-eikd         # selection, class dropping, terms; eikd: on another pool
     python -m benchmarks.accuracy cifar100-full        # the full protocol, and cifar100-full-labels: for a GPU
     python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
-    python -m benchmarks.accuracy rerun FILE.json      # one run again: must give the very same number
+    python -m benchmarks.accuracy rerun STUDY --methods KD --seeds 1    # runs again: must give the very same numbers
     python -m benchmarks.accuracy report STUDY         # tables of what is there
     python -m benchmarks.accuracy page                 # all of them into docs/evidence.md
 
-Results are kept, a JSON a run, and never computed twice. ``GRAPHKD_DATA`` names the folder of data.
+Results are kept, a line a run in ``results/STUDY.jsonl``, and never computed twice. ``GRAPHKD_DATA`` names the
+folder of data.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import torch
 
-from benchmarks.accuracy import page, studies
+from benchmarks.accuracy import page, runs, studies
 from benchmarks.accuracy.config import Config, grid
-from benchmarks.accuracy.estimate import estimate
-from benchmarks.accuracy.one import measure
-from benchmarks.accuracy.report import picture, read
-from benchmarks.accuracy.study import finish
+from benchmarks.accuracy.report import of_methods, picture, read
+from benchmarks.accuracy.runs import estimate, finish, measure, waiting
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -34,7 +32,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report", "page"])
-    parser.add_argument("name", nargs="?", help="of the study to report, or the file to run again")
+    parser.add_argument("name", nargs="?", help="of the study to report or to run again")
     parser.add_argument("--seeds", type=int, help="paired seeds; default: the study's")
     parser.add_argument("--methods", help="some of its methods, separated by ';'; 'all' for those by flag too")
     parser.add_argument("--student", help="another student, such as small_vit")
@@ -49,18 +47,19 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run and report."""
     args = arguments()
-    if args.what == "rerun":
-        rerun(Path(args.name))
-        return
     if args.what == "page":
         page.main(args.results)
         return
-    name = args.name if args.what == "report" else args.what
+    name = args.name if args.what in ("report", "rerun") else args.what
     if name not in studies.STUDIES:
         raise SystemExit(f"no study {name!r}: choose among {', '.join(studies.STUDIES)}")
     study = studies.STUDIES[name]
+    methods, seeds = study.chosen(args.methods), args.seeds or study.seeds
     recipe = study.recipe(args.student, args.epochs, args.batch)
-    configs = grid(name, study.chosen(args.methods), recipe, args.seeds or study.seeds)
+    if args.what == "rerun":
+        rerun([each for each in of_methods(name, args.results, methods, recipe) if each.seed < seeds], args.results)
+        return
+    configs = grid(name, methods, recipe, seeds)
     if args.what != "report":
         announce(study, configs, args.results, args.processes)
         if args.estimate:
@@ -71,13 +70,12 @@ def main() -> None:
 
 def announce(study: studies.Study, configs: list[Config], results: Path, processes: int) -> None:
     """Say beforehand how long it will take."""
-    waiting = [config for config in configs if not (results / config.file).is_file()]
-    if waiting:
+    if todo := waiting(configs, results):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in each run
-        minutes = estimate(waiting, study.problem, processes) / 60
+        minutes = estimate(todo, study.problem, processes) / 60
         torch.set_num_threads(threads)
-        print(f"{len(waiting)} runs, {processes} side by side: about {minutes:.0f} minutes in all", flush=True)
+        print(f"{len(todo)} runs, {processes} side by side: about {minutes:.0f} minutes in all", flush=True)
 
 
 def tell(study: studies.Study, configs: list[Config], results: Path) -> None:
@@ -87,18 +85,21 @@ def tell(study: studies.Study, configs: list[Config], results: Path) -> None:
         raise SystemExit("no results yet: run the study first")
     whole = f"## {study.title}\n\n{page.words(study, scores, records)}"
     print(whole)
-    folder = results / configs[0].study
+    folder = results / configs[0].study  # not committed
+    folder.mkdir(exist_ok=True)
     (folder / "README.md").write_text(whole + "\n")
     picture(scores, folder / "scores.svg", study.title)
 
 
-def rerun(path: Path) -> None:
-    """Exit 1 unless the number comes out exactly as in the file."""
-    kept = json.loads(path.read_text())
-    again = measure(Config.of(kept["config"]))["result"]
-    assert isinstance(again, dict)
-    same = again["scores"] == kept["result"]["scores"]
-    print(f"{path}: {kept['result']['top1']!r} then, {again['top1']!r} now: {'the same' if same else 'DIFFERENT'}")
+def rerun(configs: list[Config], results: Path) -> None:
+    """Exit 1 unless every number comes out exactly as it is kept."""
+    known, same = runs.read(results, (config.study for config in configs)), bool(configs)
+    for config in configs:
+        kept, again = known[config.digest]["result"], measure(config)
+        equal = again["scores"] == kept["scores"]
+        same &= equal
+        outcome = "the same" if equal else "DIFFERENT"
+        print(f"{config.label}, seed {config.seed}: {kept['top1']!r} then, {again['top1']!r} now: {outcome}")
     sys.exit(0 if same else 1)
 
 

@@ -66,6 +66,8 @@ LITERAL: list[Method] = [
 ABLATION: list[Method] = [
     Method("PRG", "prg", PRG),
     Method("without KL", "prg", {**PRG, "kl_weight": 0.0}),
+    # The next rows stay as they were measured, with a version that had these options; no run makes them again:
+    # projector, edges both and full, nodes separate and raw, center_edges, relation, edge_alignment, student_proxy.
     Method("projector MLP", "prg", {**PRG, "projector": "mlp"}),
     Method("weights / 2", "prg", {**PRG, "node_weight": NODE / 2, "edge_weight": EDGE / 2}),
     Method("weights x 2", "prg", {**PRG, "node_weight": NODE * 2, "edge_weight": EDGE * 2}),

@@ -1,10 +1,9 @@
-"""One run as plain data: what it trains, how, and with which seed; its name and its file follow from that."""
+"""One run as plain data: what it trains, how, and with which seed; its digest follows from that."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -67,12 +66,6 @@ class Config:
     recipe: Recipe
     options: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
-
-    @property
-    def file(self) -> Path:
-        """Where its result lies, relative to the folder of results; another option is another file."""
-        plain = "".join(each if each.isalnum() else "-" for each in self.label.lower())
-        return Path(self.study) / f"{plain}-s{self.seed}-{self.digest}.json"
 
     @property
     def digest(self) -> str:

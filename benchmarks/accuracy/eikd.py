@@ -13,8 +13,7 @@ from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
 from graphkd import Features
-from graphkd.data.pool import PoolScores, score_pool, scored
-from graphkd.data.scores import SCORES
+from graphkd.data.pool import SCORES, PoolScores, score_pool, scored
 from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView

@@ -6,7 +6,6 @@ python -m benchmarks.accuracy page
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.accuracy.report import (
     Scores,
@@ -19,21 +18,22 @@ from benchmarks.accuracy.report import (
     table,
     verdicts,
 )
+from benchmarks.accuracy.runs import Record
 from benchmarks.accuracy.studies import STUDIES, Study
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 PLACE = re.compile(r"<!-- (results|verdicts): ([^\n]+?) -->.*?<!-- end -->", re.DOTALL)
 
 
-def committed(name: str, results: Path) -> tuple[Scores, list[dict[str, Any]]]:
+def committed(name: str, results: Path) -> tuple[Scores, list[Record]]:
     """Scores of a study's results, by its own recipe and in its order, and their records."""
     study = STUDIES[name]
     methods = [*study.methods, *study.more]
-    scores, records = read(of_methods(results / name, methods, study.base), results)
+    scores, records = read(of_methods(name, results, methods, study.base), results)
     return in_order(scores, [method.label for method in methods]), records
 
 
-def words(study: Study, scores: Scores, records: Sequence[dict[str, Any]]) -> str:
+def words(study: Study, scores: Scores, records: Sequence[Record]) -> str:
     """The tables of a study, and what they were measured with."""
     parts = [table(scores, records, study.against)]
     if study.ours:

@@ -1,36 +1,37 @@
 """All results of a study as one table of means and one of paired differences, in Markdown, and a picture."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.accuracy import runs
 from benchmarks.accuracy.config import Config, Method, Recipe
+from benchmarks.accuracy.runs import Record
 from benchmarks.accuracy.stats import Difference, mean_std, paired
 
 Scores = dict[str, dict[int, float]]
 """label -> seed -> top-1 in per cent"""
 
 
-def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[dict[str, Any]]]:
+def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[Record]]:
     """Scores of the configurations that have a result, and their whole records."""
+    configs = list(configs)
+    known = runs.read(results, (config.study for config in configs))
     scores: Scores = {}
     records = []
     for config in configs:
-        path = results / config.file
-        if path.is_file():
-            record = json.loads(path.read_text())
+        if record := known.get(config.digest):
             scores.setdefault(config.label, {})[config.seed] = record["result"]["top1"]
             records.append(record)
     return scores, records
 
 
-def of_methods(folder: Path, methods: Iterable[Method], base: Recipe) -> list[Config]:
-    """Configurations of all results of these methods in a folder, in whichever precision; seed by seed."""
+def of_methods(study: str, results: Path, methods: Iterable[Method], base: Recipe) -> list[Config]:
+    """Configurations of all results of these methods in a study, in whichever precision; seed by seed."""
     wanted = [(each.label, each.name, each.options, each.variant, each.recipe(base)) for each in methods]
-    found = [Config.of(json.loads(path.read_text())["config"]) for path in folder.glob("*.json")]
+    found = [Config.of(record["config"]) for record in runs.read(results, [study]).values()]
     kept = [each for each in found if _row(each, base.precision) in wanted]
     return sorted(kept, key=lambda each: each.seed)
 
@@ -45,7 +46,7 @@ def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
     return paired([scores[ours][s] for s in common], [scores[theirs][s] for s in common]) if common else None
 
 
-def table(scores: Scores, records: Sequence[dict[str, Any]], against: str) -> str:
+def table(scores: Scores, records: Sequence[Record], against: str) -> str:
     """Mean of each method, and its paired difference from one of them: 95 % interval, and in standard errors."""
     seconds = {
         label: median(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores
@@ -87,7 +88,7 @@ def _cell(gap: Difference | None) -> str:
     return f"**{gap}**" if gap.above_zero else str(gap)
 
 
-def hardware(records: Sequence[dict[str, Any]]) -> str:
+def hardware(records: Sequence[Record]) -> str:
     """On what the results were measured: one line for each combination of versions."""
     return "; ".join(sorted({", ".join(f"{k} {v}" for k, v in record["versions"].items()) for record in records}))
 

@@ -136,4 +136,3 @@ STUDIES: dict[str, Study] = {
     "cifar100-full": _unlabelled("CIFAR-100, full protocol, CLIP-like teacher, no labels", base=cifar.FULL),
     "cifar100-full-labels": _labelled("CIFAR-100, full protocol, with labels", base=cifar.FULL, seeds=1),
 }
-PROBLEMS: dict[str, Callable[[Config], Problem]] = {name: study.problem for name, study in STUDIES.items()}

@@ -1,22 +1,17 @@
-"""Run one configuration by the product's training loop and keep its result as JSON; run many side by side."""
+"""Run one configuration by the product's training loop."""
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 
 from benchmarks.accuracy.config import Config, Recipe
 from benchmarks.accuracy.tensors import TensorViews
 from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer, create_distiller
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.models.tap import Tap
 from graphkd.step import labelled_cross_entropy
 
@@ -52,6 +47,21 @@ class Problem:
         return found
 
 
+SHARES: Final = {"features": 1.0, "blocks": 0.5, "logits": 0.0}
+"""PRG's option ``nodes``, under whose name results were stored -> the share of the features, which says the same."""
+
+
+def todays(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they are called today. Those that are gone are refused: their rows were measured with graphkd before.
+
+    Example: ``todays({"nodes": "features"})`` is ``{"rho": 1.0}``.
+    """
+    found = dict(options)
+    if found.get("nodes") in SHARES:
+        found = {"rho": SHARES[found.pop("nodes")], **found}
+    return found
+
+
 def step_of(config: Config, problem: Problem) -> Step:
     """A fresh student with the configuration's method."""
     torch.manual_seed(config.seed)
@@ -59,7 +69,7 @@ def step_of(config: Config, problem: Problem) -> Step:
     parts: list[Distiller] = []
     if config.method != "labels":
         sizes = problem.sizes(student) if problem.sizes else (student, problem.teacher)
-        parts.append(create_distiller(config.method, *sizes, **config.options))
+        parts.append(create_distiller(config.method, *sizes, **todays(config.options)))
     return Step(student, *parts, task=labelled_cross_entropy if reads_labels(config, problem) else None)
 
 
@@ -130,42 +140,3 @@ def versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "device": device,
     }
-
-
-def finish(configs: Sequence[Config], results: Path, processes: int) -> None:
-    """Run what has no result yet, a process each, some at a time; an interrupted study goes on where it stopped."""
-    waiting = [config for config in configs if not (results / config.file).is_file()]
-    print(f"{len(configs) - len(waiting)} of {len(configs)} runs have results, {len(waiting)} to do", flush=True)
-    running: dict[subprocess.Popen[bytes], Config] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                config = waiting.pop(0)
-                running[_start(config, results)] = config
-            time.sleep(0.2)
-            for process in [each for each in running if each.poll() is not None]:
-                _report(running.pop(process), process.returncode, results)
-    finally:
-        for process in running:
-            process.terminate()
-
-
-def _start(config: Config, results: Path) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "benchmarks.accuracy.one",
-        json.dumps(asdict(config)),
-        str(results / config.file),
-    ]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def _report(config: Config, code: int, results: Path) -> None:
-    name = f"{config.study}: {config.label}, seed {config.seed}"
-    if code:
-        raise SystemExit(f"{name} failed (exit {code}): its message stands above; the runs before it are kept")
-    record = json.loads((results / config.file).read_text())["result"]
-    print(f"{name}: {record['top1']:.2f} % in {record['seconds']:.0f} s", flush=True)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from graphkd import Batch
-from graphkd.data.epochs import EpochBatches
-from graphkd.data.seeds import derived_generator
-from graphkd.data.source import ImageSource
+from graphkd.data.seeds import EpochBatches, derived_generator
+from graphkd.data.sources import ImageSource
 from graphkd.errors import DataError
 
 

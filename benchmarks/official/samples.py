@@ -108,6 +108,11 @@ def adjacency(x: Tensor) -> Tensor:
     return scale[:, None] * edges * scale[None]
 
 
+def gkd(student: Tensor, teacher: Tensor) -> Tensor:
+    """GKD: squared differences of one layer's adjacencies, summed."""
+    return (adjacency(student) - adjacency(teacher)).square().sum()
+
+
 def edge_kl(x: Tensor, y: Tensor, teacher_x: Tensor, teacher_y: Tensor, temperature: float) -> Tensor:
     """Edges to class proxies as distributions: all cosines, then the divergence of their softmax, summed over rows."""
     s, t = (normalize(a, dim=1) @ normalize(b, dim=1).T / temperature for a, b in ((x, y), (teacher_x, teacher_y)))

@@ -32,7 +32,7 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 import graphkd
 from graphkd.cli.errors import UsageError, flag_of, nearest, without_markup
 from graphkd.errors import OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 
 _HEADINGS = {  # of the overview; "store info" is the function info of commands/store.py
     "distil": ("embed", "distill"),

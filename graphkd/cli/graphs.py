@@ -11,12 +11,10 @@ import torch
 from graphkd.cli import images, networks
 from graphkd.cli.commands.inspect import Inspect
 from graphkd.cli.console import Console
-from graphkd.data.batch import Batch
 from graphkd.data.class_names import Classes
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import source_subset
-from graphkd.data.transforms import CenterView
-from graphkd.data.views import Views
+from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.transforms import CenterView, Transform
+from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.graphs.edges import NORMALISERS
 from graphkd.graphs.graph import Graph

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Images, Running
-from graphkd.data.batch import Batch
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import ImageData
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView
-from graphkd.data.views import Views
+from graphkd.data.sources import ImageSource
+from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, Transform
+from graphkd.data.views import Batch, Views
 
 _SMALL = 64  # pixels up to which images are cropped with a border, as CIFAR's are
 

@@ -12,7 +12,7 @@ from graphkd.cli.errors import UsageError, require
 from graphkd.cli.images import training_view
 from graphkd.cli.networks import make_student, open_teacher, teacher_view
 from graphkd.data.class_names import Classes
-from graphkd.data.source import ImageSource
+from graphkd.data.sources import ImageSource
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.distillers.factory import create_distiller, distillers
@@ -22,8 +22,8 @@ from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.teachers.base import Teacher
 from graphkd.training.agreement import of_method, of_source, of_teacher
+from graphkd.training.devices import prepared
 from graphkd.training.metrics import evaluating
-from graphkd.training.prepare import prepared
 
 _TRIED = 4  # images of a rehearsal
 

@@ -16,20 +16,18 @@ from graphkd.cli.errors import UsageError, require
 from graphkd.cli.images import require_classes
 from graphkd.cli.option_groups import STUDENT, TeacherOptions
 from graphkd.data.class_names import Classes
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.transforms import network_view
+from graphkd.data.sources import ImageSource
+from graphkd.data.transforms import Transform, network_view
 from graphkd.errors import CheckpointError, TapError, TeacherError
-from graphkd.files import write_json
-from graphkd.models.huggingface import PREFIX, hf_config
+from graphkd.files import local_path
+from graphkd.models.huggingface import PREFIX, hf_config, is_clip
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
-from graphkd.paths import local_path
 from graphkd.registry import unknown
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
-from graphkd.teachers.hub import is_clip
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
@@ -199,13 +197,6 @@ def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, c
     if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
         console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
     return tap, names
-
-
-def save_student(run: Path, name: str, tap: Any, classes: Classes, size: int) -> None:
-    """What is needed to build the student of a run again."""
-    mean, std = (None if value is None else value.flatten().tolist() for value in (tap.mean, tap.std))
-    facts = {"student": name, "num_classes": tap.num_classes, "classes": classes.to_json(), "size": size}
-    write_json(run / STUDENT, facts | {"mean": mean, "std": std})
 
 
 def open_student(run: Path, which: str = "last", model_from: str | None = None) -> tuple[Any, dict[str, Any]]:

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from graphkd.cli.catalogue import data_sets
 from graphkd.cli.errors import UsageError, flag_of, nearest, require
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is

@@ -11,11 +11,10 @@ from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.teacher_features import TeacherFeatures
-from graphkd.data.batch import Batch
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
-from graphkd.data.views import Views
+from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher

@@ -12,14 +12,12 @@ from graphkd.cli.commands.distill import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.images import training_view
 from graphkd.cli.networks import teacher_view
-from graphkd.data.batch import Batch
 from graphkd.data.opening import Parts
-from graphkd.data.source import Transform
 from graphkd.data.store.embed import embed
 from graphkd.data.store.format import MANIFEST, Manifest
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.transforms import CenterView, view_of
-from graphkd.data.views import Views
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import CenterView, Transform, view_of
+from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher

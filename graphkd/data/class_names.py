@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import look_alikes, read_text
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]

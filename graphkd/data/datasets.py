@@ -11,7 +11,7 @@ from graphkd.data.class_names import Classes, imagenet_names, prompt_name
 from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.registry import unknown
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

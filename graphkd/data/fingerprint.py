@@ -5,7 +5,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphkd.data.source import ImageSource, Named, Transform
+from graphkd.data.sources import ImageSource, Named
+from graphkd.data.transforms import Transform
 from graphkd.errors import DataError, StoreError
 
 _SAMPLED = 1024  # samples whose content is read

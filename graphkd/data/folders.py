@@ -15,7 +15,7 @@ from graphkd.data.fingerprint import some
 from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 
 log = logging.getLogger("graphkd")
 _TINY_LABELS, _WORDS = "val_annotations.txt", "words.txt"  # of TinyImageNet
@@ -260,24 +260,31 @@ def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str
         first = seen.folders.setdefault(real, below)
         if first != below:
             seen.shared.append(f"{first.rstrip('/')} = {below.rstrip('/')}")
-        with _entries(f"{root}/{below}") as entries:
-            for entry in entries:
-                name = entry.name
-                if name[0] == ".":
-                    continue
-                suffix = name[name.rfind(".") :].lower()
-                if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
-                    yield below + name
-                elif entry.is_dir(follow_symlinks=False):
-                    ahead.append((f"{below}{name}/", f"{real}/{name}"))
-                elif entry.is_symlink() and _is(entry.is_dir):
-                    links.append((f"{below}{name}/", real))
-                elif suffix in SUFFIXES:
-                    if not _is(entry.is_file):
-                        seen.broken.append(below + name)
-                    yield below + name
-                elif suffix in UNREAD:
-                    seen.unread[suffix] += 1
+        yield from _listed(root, below, real, seen, ahead, links)
+
+
+def _listed(
+    root: Path, below: str, real: str, seen: _Seen, ahead: list[tuple[str, str]], links: list[tuple[str, str]]
+) -> Iterator[str]:
+    """The images of one folder; the folders in it are added to ``ahead``, and the links to folders to ``links``."""
+    with _entries(f"{root}/{below}") as entries:
+        for entry in entries:
+            name = entry.name
+            if name[0] == ".":
+                continue
+            suffix = name[name.rfind(".") :].lower()
+            if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
+                yield below + name
+            elif entry.is_dir(follow_symlinks=False):
+                ahead.append((f"{below}{name}/", f"{real}/{name}"))
+            elif entry.is_symlink() and _is(entry.is_dir):
+                links.append((f"{below}{name}/", real))
+            elif suffix in SUFFIXES:
+                if not _is(entry.is_file):
+                    seen.broken.append(below + name)
+                yield below + name
+            elif suffix in UNREAD:
+                seen.unread[suffix] += 1
 
 
 def _entries(folder: str | Path) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":

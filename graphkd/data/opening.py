@@ -11,10 +11,9 @@ from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
 from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
-from graphkd.data.source import ImageSource
-from graphkd.data.sources import SourceSubset, readable, source_subset
+from graphkd.data.sources import ImageSource, SourceSubset, readable, source_subset
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.registry import unknown
 
 Part = Literal["train", "test"]

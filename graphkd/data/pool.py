@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,22 +11,66 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from graphkd.data.fingerprint import canonical, data_fingerprint, differences, digest, order_fingerprint
-from graphkd.data.scores import SCORES, Array, Score, log_confidence
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.sources import source_subset
-from graphkd.data.store.files import load_file, read_json, write_json
-from graphkd.data.store.format import class_terms
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.store.format import class_terms, read_json, read_pair, write_json, write_pair
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import Transform
 from graphkd.data.views import Views
 from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
 from graphkd.features import Features
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path
+from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Float, Tensor
 
+Array: TypeAlias = "np.ndarray[Any, Any]"
 Read = Callable[[Sequence[int]], Iterator[Features]]
 _MANIFEST = "scores.json"
+
+
+def _itself(key: Array) -> Array:
+    return key
+
+
+@dataclass(frozen=True)
+class Score:
+    """A ranking of samples.
+
+    Args:
+        key: logits in float64 -> what samples are ranked by.
+        value: key -> the same in the units that a penalty is subtracted from; default the key itself.
+
+    Shapes: logits (b, c) -> (b,).
+    """
+
+    key: Callable[[Tensor], Tensor]
+    value: Callable[[Array], Array] = _itself
+
+
+SCORES: Registry[Score] = Registry("selection score")
+
+
+def log_confidence(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
+    """log max p: separates samples where max p itself has rounded to 1."""
+    return logits.log_softmax(-1).amax(-1)
+
+
+def negative_entropy(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
+    """sum p log p, at most 0."""
+    entropy: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
+    return -entropy
+
+
+def margin(logits: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
+    """Distance of the two best probabilities, in [0, 1]."""
+    best = logits.softmax(-1).topk(min(2, logits.shape[-1])).values
+    return best[:, 0] - best[:, 1:].sum(-1)
+
+
+SCORES.register("confidence")(Score(log_confidence, np.exp))
+SCORES.register("ce")(Score(log_confidence))  # DFND's: minus the cross-entropy with the teacher's own label
+SCORES.register("entropy")(Score(negative_entropy))
+SCORES.register("margin")(Score(margin))
 
 
 @dataclass(frozen=True)
@@ -223,23 +268,17 @@ class _Shards:
         if self.folder is None:
             return None
         try:
-            body, _ = read_json(self._path(number, "json"))
-            if body["of"] != self.identity:
-                return None
-            raw = load_file(self._path(number, "safetensors"), body["bytes"], body["digest"])
-            found: dict[str, Array] = load(raw.tobytes())
-        except (StoreError, KeyError, SafetensorError):
+            found: dict[str, Array] = load(read_pair(self._path(number), of=self.identity)[1].tobytes())
+        except (StoreError, SafetensorError):
             return None
         return found
 
     def put(self, number: int, rows: Mapping[str, Array]) -> None:
         """Write one shard, then its sidecar."""
-        if self.folder is None:
-            return
-        data = save({name: np.ascontiguousarray(each) for name, each in rows.items()})
-        write_file(self._path(number, "safetensors"), data)
-        write_json(self._path(number, "json"), {"of": self.identity, "bytes": len(data), "digest": digest(data)})
+        if self.folder is not None:
+            data = save({name: np.ascontiguousarray(each) for name, each in rows.items()})
+            write_pair(self._path(number), data, of=self.identity)
 
-    def _path(self, number: int, kind: str) -> Path:
+    def _path(self, number: int) -> Path:
         assert self.folder is not None
-        return self.folder / f"scores-{number:05d}.{kind}"
+        return self.folder / f"scores-{number:05d}"

@@ -10,15 +10,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from graphkd.data.fingerprint import digest
-from graphkd.data.pool import PoolScores, made_with, refuse
-from graphkd.data.scores import Array
-from graphkd.data.source import ImageSource, Transform
-from graphkd.data.store.files import load_file, read_json, write_json
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.pool import Array, PoolScores, made_with, refuse
+from graphkd.data.sources import ImageSource
+from graphkd.data.store.format import read_pair, write_pair
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import Transform
 from graphkd.errors import MissingFeatureError, OptionError, StoreError
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.registry import Registry
 from graphkd.teachers.base import Teacher
 from graphkd.typing import Bool, Tensor
@@ -94,20 +92,18 @@ class Selection:
 
     def save(self, path: str | Path) -> None:
         """Write ``selection.safetensors`` and ``selection.json`` into a folder, each at once or not at all."""
-        data = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
-        write_file(local_path(path) / "selection.safetensors", data)
         about = {"ids": self.ids, "histogram": self.histogram, "classes": self.classes}
         about |= {"made": dict(self.made), "options": dict(self.options)}
-        write_json(local_path(path) / "selection.json", {**about, "bytes": len(data), "digest": digest(data)})
+        data = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
+        write_pair(local_path(path) / "selection", data, **about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Selection":
         """The selection of a folder. Raises: StoreError for a missing or damaged one."""
-        body, _ = read_json(local_path(path) / "selection.json")
+        body, raw, _ = read_pair(local_path(path) / "selection")
         try:
-            raw = load_file(local_path(path) / "selection.safetensors", body.pop("bytes"), body.pop("digest"))
             return cls(**{**load(raw.tobytes()), **body})
-        except (KeyError, TypeError, SafetensorError) as error:
+        except (TypeError, SafetensorError) as error:
             raise StoreError(f"{path} holds no selection ({error}): select again") from error
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from graphkd.data.class_names import Classes, ClassNames, name_folders
 from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES, UNREAD, decoded, largest_file, positive, tell_unread
+from graphkd.data.sources import LabelledSource
 from graphkd.errors import DataError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import open_regular
 
 SHARD, LABELS = ".tar", ("cls", "json")
@@ -28,7 +29,7 @@ _NO_NAME = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)  #
 _BLOCK = 512
 
 
-class ShardSource:
+class ShardSource(LabelledSource):
     """A folder of uncompressed tar files whose members ``KEY.jpg``, ``KEY.cls``, ``KEY.json`` make one sample each.
 
     Headers are read once, nothing is unpacked: a sample is a place in a file, so the order of an epoch, the share of a
@@ -66,25 +67,16 @@ class ShardSource:
                 places.append((number, image.offset_data))
                 labels.append(label)
         tell_unread(root, unread)
-        self.ids: Sequence[str] = ids
-        self.sizes: Sequence[int] = sizes
         if not ids:
             raise DataError(f"the shards in {root} hold no image: expected members such as 000001.jpg and 000001.cls")
+        names, targets = _numbered(labels, ids, classes)
+        super().__init__(f"shards in {root}", ids, targets, names)
+        self.sizes: Sequence[int] = sizes
         self._places = np.array(places, dtype=np.int64)
-        self.classes: Sequence[str] | None
-        self.classes, self._targets = _numbered(labels, self.ids, classes)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def image(self, index: int) -> Image.Image:
         """The member decoded to RGB, upright. Raises: DataError that names it."""
         return decoded(BytesIO(self._bytes(index)), str(self.root / self.ids[index]), self.max_megapixels)
-
-    def target(self, index: int) -> int | None:
-        """The label, or ``None``."""
-        label = int(self._targets[index])
-        return label if label >= 0 else None
 
     def content_hash(self, index: int) -> str:
         """SHA-256 of the image's bytes."""

@@ -1,4 +1,4 @@
-"""Images from files and from arrays, parts of a source, and a check that every image can be read."""
+"""What a data set must offer, images from files and from arrays, parts of a source, and a check of every image."""
 
 import hashlib
 import os
@@ -9,19 +9,90 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from graphkd.data.decoding import MAX_MEGAPIXELS, decoded, positive
-from graphkd.data.source import ImageSource
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.text import open_regular
 
 
-class FileSource:
+class Named(Protocol):
+    """Samples by name and size alone: a source, or what a store kept of one."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """One stable name per sample."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each sample."""
+
+
+class ImageSource(Protocol):
+    """Images with stable names; labels are optional and never needed for training without labels.
+
+    Attributes:
+        classes: class names, index = label, or ``None``.
+        ids: one stable name per sample: the POSIX path relative to the root, or the index as text.
+    """
+
+    classes: Sequence[str] | None
+    ids: Sequence[str]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each sample's source (file size, or bytes of the pixels)."""
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded RGB image. Raises: DataError that names the file where it cannot be read."""
+
+    def target(self, index: int) -> int | None:
+        """The label, or ``None`` where there is none."""
+
+    def content_hash(self, index: int) -> str:
+        """SHA-256 (hex) of the sample's bytes."""
+
+
+class LabelledSource:
+    """Ids, labels and class names of a source that has listed its samples.
+
+    Args:
+        what: what messages call it.
+        ids: one a sample.
+        targets: labels; ``None``, or a negative one, for no label.
+        classes: class names, index = label.
+
+    Raises: DataError for no sample, another number of labels than samples, and a label without a class.
+    """
+
+    def __init__(self, what: str, ids: Sequence[str], targets: Any, classes: Sequence[str] | None) -> None:
+        if not ids:
+            raise DataError(f"{what} holds no image: at least one is needed")
+        if targets is not None and len(targets) != len(ids):
+            raise DataError(f"{what}: {len(ids)} images and {len(targets)} labels: each image needs one")
+        if targets is not None and classes is not None and max(targets) >= len(classes):
+            raise DataError(f"{what}: label {max(targets)} has no name among {len(classes)} classes")
+        self.ids: Sequence[str] = ids
+        self.classes: Sequence[str] | None = classes
+        self._targets = None if targets is None else np.asarray(targets)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def target(self, index: int) -> int | None:
+        """The label, or ``None``."""
+        label = -1 if self._targets is None else int(self._targets[index])
+        return label if label >= 0 else None
+
+
+class FileSource(LabelledSource):
     """Image files below a root.
 
     Args:
@@ -44,15 +115,8 @@ class FileSource:
         classes: Sequence[str] | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
-        _check(f"folder {root}", len(ids), targets, classes)
-        self.root = local_path(root)
-        self.ids: Sequence[str] = ids
-        self.classes: Sequence[str] | None = classes
-        self.max_megapixels = positive(max_megapixels)
-        self._targets = None if targets is None else np.asarray(targets)
-
-    def __len__(self) -> int:
-        return len(self.ids)
+        super().__init__(f"folder {root}", ids, targets, classes)
+        self.root, self.max_megapixels = local_path(root), positive(max_megapixels)
 
     @cached_property
     def sizes(self) -> Sequence[int]:
@@ -66,10 +130,6 @@ class FileSource:
         """The file decoded to RGB, upright (EXIF orientation applied). Raises: DataError that names the file."""
         path = self.root / self.ids[index]
         return decoded(path, str(path), self.max_megapixels)
-
-    def target(self, index: int) -> int | None:
-        """The label, or ``None``."""
-        return None if self._targets is None else int(self._targets[index])
 
     def content_hash(self, index: int) -> str:
         """SHA-256 of the file. Raises: DataError that names it."""
@@ -85,7 +145,7 @@ class FileSource:
         return (self.root / self.ids[index]).stat().st_mtime_ns
 
 
-class ArraySource:
+class ArraySource(LabelledSource):
     """Images in memory; ids are the index as text.
 
     Args:
@@ -103,24 +163,13 @@ class ArraySource:
     ) -> None:
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
             raise DataError(f"expected uint8 [n, h, w] or [n, h, w, 3], found {images.dtype} {list(images.shape)}")
-        _check("array", len(images), targets, classes)
+        super().__init__("array", [str(index) for index in range(len(images))], targets, classes)
         self.images = images
-        self.classes: Sequence[str] | None = classes
-        self.ids: Sequence[str] = [str(index) for index in range(len(images))]
         self.sizes: Sequence[int] = [images[0].nbytes] * len(images)
-        self._targets = None if targets is None else np.asarray(targets)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def image(self, index: int) -> Image.Image:
         """The pixels as an RGB image."""
         return Image.fromarray(self.images[index]).convert("RGB")
-
-    def target(self, index: int) -> int | None:
-        """The label, or ``None``."""
-        label = -1 if self._targets is None else int(self._targets[index])
-        return label if label >= 0 else None
 
     def content_hash(self, index: int) -> str:
         """SHA-256 of the pixels."""
@@ -196,21 +245,19 @@ def readable(
     """
     if on_error not in ("stop", "skip") or not 0 <= max_share <= 1:
         raise OptionError(f"expected on_error 'stop' or 'skip', max_share in [0, 1], found {on_error!r}, {max_share}")
-    errors: list[DataError] = []
-    good: list[int] = []
-    skipped: list[str] = []
+    errors: dict[int, DataError] = {}
     for index, error in enumerate(_decoding_errors(source, workers)):
-        if error is None:
-            good.append(index)
-            continue
-        if on_error == "stop":
+        if error is not None and on_error == "stop":
             raise error
-        errors.append(error)
-        skipped.append(source.ids[index])
+        if error is not None:
+            errors[index] = error
+    skipped = [source.ids[index] for index in errors]
+    good = [index for index in range(len(source)) if index not in errors]
     if len(skipped) > max_share * len(source) or not good:
+        first = next(iter(errors.values()))
         raise DataError(
             f"{len(skipped)} of {len(source)} images cannot be read, at most a share of {max_share:g} may be skipped: "
-            f"repair or remove them; the first is {skipped[0]} ({errors[0].__cause__ or errors[0]})"
+            f"repair or remove them; the first is {skipped[0]} ({first.__cause__ or first})"
         )
     return Readable(source_subset(source, good) if skipped else source, skipped)
 
@@ -235,12 +282,3 @@ def _file_size(path: str) -> int:
     except OSError:
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-
-def _check(what: str, count: int, targets: Any, classes: Sequence[str] | None) -> None:
-    if count == 0:
-        raise DataError(f"{what} holds no image: at least one is needed")
-    if targets is not None and len(targets) != count:
-        raise DataError(f"{what}: {count} images and {len(targets)} labels: each image needs one")
-    if targets is not None and classes is not None and max(targets) >= len(classes):
-        raise DataError(f"{what}: label {max(targets)} has no name among {len(classes)} classes")

@@ -7,19 +7,50 @@ of the view, so that a student sees the very crop that its teacher saw.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from PIL.Image import Image, Resampling
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
-from graphkd.data.source import Transform
 from graphkd.errors import OptionError
 from graphkd.registry import unknown
 from graphkd.teachers.preprocess import INTERPOLATIONS, RESIZES, Preprocess, Size, parts
 from graphkd.typing import Float, Tensor
 
 _THIN = 8  # times the pixels of the view: from there on only the part that is kept is resized
+
+
+class Transform(Protocol):
+    """Image -> tensor in [0, 1]; random ones draw from torch's global generator only, which Views seeds.
+
+    Attributes:
+        spec: what determines the result, as JSON-ready data; part of a store's fingerprint.
+    """
+
+    spec: dict[str, Any]
+
+    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
+        """The view of one image."""
+
+
+@runtime_checkable
+class RandomTransform(Transform, Protocol):
+    """A random transform whose draw can be kept and applied again.
+
+    Attributes:
+        names: of the numbers that describe a draw.
+        space: what they refer to: a draw may be applied by another transform of the same names and space.
+    """
+
+    names: tuple[str, ...]
+    space: str
+
+    def draw(self, image: Image) -> list[float]:
+        """The numbers of one view, exact in float32."""
+
+    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
+        """The view that these numbers describe; ``transform(image)`` is ``apply(image, draw(image))``."""
 
 
 class _View:

@@ -1,20 +1,84 @@
 """Two views of every image of a source, as batches that depend on the seed and not on the workers."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from graphkd.data.batch import Batch
-from graphkd.data.epochs import EpochBatches, Key
-from graphkd.data.seeds import derived_seed
-from graphkd.data.source import ImageSource, RandomTransform, Transform
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.workers import in_a_group_of_its_own
+from graphkd.data.seeds import EpochBatches, Key, derived_seed
+from graphkd.data.sources import ImageSource
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import RandomTransform, Transform
 from graphkd.errors import DataError, OptionError
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Float, Int, Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Student's and teacher's images of the same samples, in [0, 1].
+
+    Args:
+        student: images for the student.
+        teacher: images for the teacher; the same tensor object where the view is shared.
+        index: position of each sample in its data set; a store is asked by it.
+        target: labels, only where a run was asked to use or score them.
+        view: which of a store's views each image is, where ``Views(replay=store)`` applies what the store drew.
+
+    Shapes: student (b, 3, h, w), teacher (b, 3, h', w'), index (b,), target (b,), view (b,).
+    """
+
+    student: Float[Tensor, "b 3 h w"]
+    teacher: Float[Tensor, "b 3 h2 w2"]
+    index: Int[Tensor, " b"]
+    target: Int[Tensor, " b"] | None = None
+    view: Int[Tensor, " b"] | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device; index and view stay on the host, where a store reads them."""
+        student = self.student.to(device, non_blocking=True)
+        shared = self.teacher is self.student
+        return replace(
+            self,
+            student=student,
+            teacher=student if shared else self.teacher.to(device, non_blocking=True),
+            target=None if self.target is None else self.target.to(device, non_blocking=True),
+        )
+
+    def rows(self, span: slice) -> "Batch":
+        """Some samples; a shared view stays one tensor object."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        cut = {name: value[span] for name, value in parts.items() if value is not None}
+        if self.teacher is self.student:
+            cut["teacher"] = cut["student"]
+        return replace(self, **cut)
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; DataLoader calls it."""
+        student, shared = self.student.pin_memory(), self.teacher is self.student
+        return replace(
+            self,
+            student=student,
+            teacher=student if shared else self.teacher.pin_memory(),
+            index=self.index.pin_memory(),
+            target=None if self.target is None else self.target.pin_memory(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def ignore_group_signals(worker: int) -> None:
+    """Keep serving when a terminal or scheduler signals the whole process group: the last update may need batches.
+
+    The loader still ends its workers one by one, and a worker whose parent is gone ends by itself.
+
+    Args:
+        worker: number of the worker, as ``worker_init_fn`` is given.
+    """
+    os.setpgid(0, 0)
 
 
 @dataclass(frozen=True)
@@ -132,7 +196,7 @@ class Views(Dataset[ViewPair]):
             batch_sampler=batches,
             collate_fn=self.collate,
             num_workers=workers,
-            worker_init_fn=in_a_group_of_its_own,
+            worker_init_fn=ignore_group_signals,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             # its own generator: each iter() draws one number, which must not move the global one that dropout uses

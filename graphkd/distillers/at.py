@@ -2,17 +2,42 @@
 
 from typing import ClassVar, final
 
-import torch
-
 from graphkd import ops
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import maps_of, matched_maps
+from graphkd.checks import same_maps, tensor_loss
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.parts import EachNodeType, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def attention_transfer(
+    student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b k h2 w2"]
+) -> Float[Tensor, ""]:
+    r"""Attention transfer: where the energy of a map lies.
+
+    .. math:: L = \mathrm{mean}_{bp} (Q^S_{bp} - Q^T_{bp})^2, \qquad Q_b = \mathrm{unit}(\mathrm{mean}_c F_{bc}^2)
+
+    Paper: Zagoruyko, Komodakis, "Paying More Attention to Attention", ICLR 2017, eq. 2;
+    HobbitLong/RepDistiller@b84f547, p = 2.
+    Args:
+        student_maps, teacher_maps: any channels; the larger is pooled to the smaller.
+    Shapes: (b, c, h, w), (b, k, h2, w2) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``attention_transfer(2 * maps, maps)`` is 0.
+    """
+    same_maps(student_maps, teacher_maps)
+    student, teacher = to_smaller(student_maps, teacher_maps)
+    return MSE(_attention(student, 2), _attention(teacher, 2))
+
+
+def _attention(maps: Float[Tensor, "b c h w"], power: int) -> Float[Tensor, "b p"]:
+    return ops.unit_rows(maps.pow(power).mean(1).flatten(1))
 
 
 @final
@@ -45,7 +70,7 @@ class ATDistiller(Distiller):
         if power < 2 or power % 2:
             raise OptionError(f"the power of an attention map is an even number >= 2, found {power}")
         self.power, self.pairs = power, maps
-        self.terms = self.table(attention=(weight, _attention))
+        self.terms = self.table(attention=(weight, EachNodeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""
@@ -55,9 +80,5 @@ class ATDistiller(Distiller):
         """Images by their attention over positions, one node type for each map."""
         graph = Graph()
         for i, each in enumerate(maps_of(features)):
-            graph.add(f"image{i}", ops.unit_rows(each.pow(self.power).mean(1).flatten(1)))
+            graph.add(f"image{i}", _attention(each, self.power))
         return graph
-
-
-def _attention(pair: Pair) -> Float[Tensor, ""]:
-    return torch.stack([MSE(pair.student[name].x, pair.teacher[name].x) for name in pair.student.node_types]).sum()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from graphkd import distributed
+from graphkd.checks import check_features
 from graphkd.distillers.sizes import Sizes, measure
 from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError, TeacherError
@@ -198,6 +199,7 @@ class Distiller(nn.Module, ABC):
                     "Tap(model), a Teacher and a store give Features; make your own by Features(embedding=..., "
                     "logits=...)"
                 )
+            check_features(side, found)
         if len(student) != len(teacher):
             raise ShapeError(
                 f"student features of {len(student)} samples and teacher features of {len(teacher)}: "

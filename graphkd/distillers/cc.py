@@ -1,17 +1,20 @@
 """Correlation congruence: the kernel matrix of the samples follows the teacher's."""
 
 from dataclasses import dataclass, replace
+from math import exp, factorial
 from typing import ClassVar, final
 
+import torch
 from torch import nn
 
 from graphkd import distributed
+from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import same_samples, sample_graph
+from graphkd.distillers.parts import align_within, sample_graph, samples
 from graphkd.distillers.terms import EdgeTerm
 from graphkd.errors import OptionError
 from graphkd.features import Features
-from graphkd.functional.samples import taylor_kernel
+from graphkd.graphs.alignments import MSE
 from graphkd.graphs.graph import Graph
 from graphkd.graphs.relations import cosine
 from graphkd.registry import unknown
@@ -32,9 +35,63 @@ class TaylorGaussian:
     __name__ = "taylor_gaussian"
     pairwise: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.gamma <= 0 or self.order < 1:
+            raise OptionError(f"the kernel needs gamma > 0 and order >= 1, found {self.gamma} and {self.order}")
+
     def __call__(self, x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
         """The kernel of all pairs."""
-        return taylor_kernel(cosine(x, y), self.gamma, self.order)
+        cosines = cosine(x, y)
+        series = [(2 * self.gamma) ** p / factorial(p) * cosines**p for p in range(self.order + 1)]
+        return exp(-2 * self.gamma) * torch.stack(series).sum(0)
+
+
+@tensor_loss
+def correlation_congruence(
+    student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"], gamma: float = 0.4, order: int = 2
+) -> Float[Tensor, ""]:
+    r"""Correlation congruence, as in the paper: Gaussian kernel matrices, by their Taylor series.
+
+    .. math:: L = \mathrm{mean}_{ij} (K^S_{ij} - K^T_{ij})^2, \qquad
+              K = e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} \cos(f_i, f_j)^p
+
+    Paper: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, eqs. 6-10;
+    AberHu/Knowledge-Distillation-Zoo@65470c8.
+    Args:
+        student, teacher: embeddings; the widths may differ.
+        gamma: inverse squared width of the kernel, > 0; default 0.4.
+        order: last power P of the series, >= 1; default 2.
+    Shapes: (b, d), (b, e) -> scalar.
+    Raises: ShapeError for other samples, OptionError for gamma <= 0 or order < 1.
+    Example: ``correlation_congruence(2 * x, x)`` is 0.
+    """
+    same_samples(student, teacher, 2)
+    return align_within(student, teacher, TaylorGaussian(gamma, order), MSE)
+
+
+@tensor_loss
+def correlation_congruence_adjacent(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    r"""Correlation congruence as RepDistiller codes it: it depends on the order of the batch, and is not the paper's.
+
+    .. math:: L = \mathrm{mean}_{i < N} \sum_k \delta_{ik} \delta_{i+1,k}, \qquad \delta = |f^S - f^T|
+
+    Source: HobbitLong/RepDistiller@b84f547.
+    Args:
+        student, teacher: embeddings in one space (there of width 128).
+    Shapes: (b, d) twice -> scalar.
+    Raises: ShapeError for other samples or widths.
+    Example: ``correlation_congruence_adjacent(x, x)`` is 0.
+    Differs from the official code: one sample gives 0 (there NaN), and the teacher gets no gradient. RepDistiller
+    trains a linear layer on each side by this loss, the teacher's too, as ``CCDistiller(form="adjacent",
+    embed_dim=128)`` does.
+    """
+    return _neighbours(student, teacher, [len(student)])
+
+
+def _neighbours(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"], sizes: list[int]) -> Float[Tensor, ""]:
+    same_embeddings(student, teacher)
+    apart = distributed.gather((student - teacher).abs(), sizes)  # neighbours cross the ranks
+    return (apart[:-1] * apart[1:]).sum() / max(len(apart) - 1, 1)
 
 
 @final
@@ -80,8 +137,6 @@ class CCDistiller(Distiller):
         embed_dim: int | None = None,
     ) -> None:
         super().__init__()
-        if gamma <= 0 or order < 1:
-            raise OptionError(f"gamma must be > 0 and order >= 1, found gamma={gamma} and order={order}")
         if form not in ("kernel", "adjacent"):
             raise unknown("form of CC", form, ["adjacent", "kernel"])
         self.relation = TaylorGaussian(gamma, order)
@@ -106,6 +161,4 @@ class CCDistiller(Distiller):
 
 
 def _adjacent(pair: Pair) -> Float[Tensor, ""]:
-    student, teacher = same_samples(pair, "embeddings")
-    apart = distributed.gather((student - teacher).abs(), list(pair.sizes))  # neighbours cross the ranks
-    return (apart[:-1] * apart[1:]).sum() / max(len(apart) - 1, 1)
+    return _neighbours(*samples(pair), list(pair.sizes))

@@ -3,14 +3,93 @@
 from typing import ClassVar, final
 
 from graphkd import ops
+from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import same_samples, sample_graph
-from graphkd.distributed import columns
+from graphkd.distillers.parts import sample_graph, samples
+from graphkd.distributed import grams
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
 _EPS = 1e-8  # of the published loss, added to the product of both lengths
+
+
+@tensor_loss
+def dist(
+    student_logits: Float[Tensor, "b c"],
+    teacher_logits: Float[Tensor, "b c"],
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 1.0,
+) -> Float[Tensor, ""]:
+    r"""DIST: correlation of predictions within each sample and within each class.
+
+    .. math:: L = \beta\, L_{inter} + \gamma\, L_{intra}
+
+    Paper: Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, eq. 10;
+    hunto/image_classification_sota@6f7a70a.
+    Args:
+        student_logits, teacher_logits: over the same classes.
+        beta, gamma: weights of :func:`dist_inter` and :func:`dist_intra`; defaults 1 and 1.
+        temperature: tau > 0; default 1 (CIFAR: 4).
+    Shapes: (b, c) twice -> scalar.
+    Raises: ShapeError for other classes or samples, OptionError for a temperature <= 0.
+    Example: ``dist(logits, logits)`` is 0 up to the eps, for logits of several samples.
+    Differs from the official code: rows or columns that are constant up to rounding count as uncorrelated and get no
+    gradient. One sample has constant columns: its intra part is 1, as in the official code.
+    """
+    student, teacher = _probabilities(student_logits, teacher_logits, temperature)
+    return temperature**2 * (beta * _inter(student, teacher) + gamma * _intra(student, teacher, len(student)))
+
+
+@tensor_loss
+def dist_inter(
+    student_logits: Float[Tensor, "b c"], teacher_logits: Float[Tensor, "b c"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    r"""DIST's inter-class part: correlation over the classes of each sample.
+
+    .. math:: L = \tau^2 \, \mathrm{mean}_i \, (1 - r(Y^S_{i,:}, Y^T_{i,:})), \qquad Y = \mathrm{softmax}(z / \tau)
+
+    Args, Shapes, Raises: as of :func:`dist`.
+    Example: ``dist_inter(logits, logits)`` is 0 up to the eps.
+    """
+    return temperature**2 * _inter(*_probabilities(student_logits, teacher_logits, temperature))
+
+
+@tensor_loss
+def dist_intra(
+    student_logits: Float[Tensor, "b c"], teacher_logits: Float[Tensor, "b c"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    r"""DIST's intra-class part: correlation over the samples of each class.
+
+    .. math:: L = \tau^2 \, \mathrm{mean}_c \, (1 - r(Y^S_{:,c}, Y^T_{:,c})), \qquad Y = \mathrm{softmax}(z / \tau)
+
+    Args, Shapes, Raises: as of :func:`dist`.
+    Example: ``dist_intra(logits, logits)`` is 0 up to the eps, for logits of several samples.
+    """
+    student, teacher = _probabilities(student_logits, teacher_logits, temperature)
+    return temperature**2 * _intra(student, teacher, len(student))
+
+
+def _probabilities(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    same_logits(student, teacher)
+    ops.positive_temperature(temperature)
+    return _softened(student, temperature), _softened(teacher, temperature)
+
+
+def _softened(logits: Float[Tensor, "b c"], temperature: float) -> Float[Tensor, "b c"]:
+    scaled = logits if temperature == 1 else logits / temperature  # a pass over both matrices is a tenth of the loss
+    return scaled.softmax(-1)
+
+
+def _inter(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
+    same_logits(student, teacher)
+    return mean_over_batch(1 - ops.damped_row_pearson(student, teacher, _EPS))
+
+
+def _intra(student: Float[Tensor, "b c"], teacher: Float[Tensor, "b c"], rows: int) -> Float[Tensor, ""]:
+    same_logits(student, teacher)
+    return (1 - grams.damped_column_pearson(student, teacher, _EPS, rows)).mean()
 
 
 @final
@@ -45,12 +124,10 @@ class DISTDistiller(Distiller):
     def build(self, features: Features, side: Side) -> Graph:
         """Samples by their class probabilities."""
         graph = sample_graph(features, "logits", "DIST")
-        return graph.add("sample", (graph["sample"].x / self.temperature).softmax(-1))
+        return graph.add("sample", _softened(graph["sample"].x, self.temperature))
 
     def _inter(self, pair: Pair) -> Float[Tensor, ""]:
-        student, teacher = same_samples(pair, "logits")
-        return mean_over_batch(1 - ops.damped_row_pearson(student, teacher, _EPS))
+        return _inter(*samples(pair))
 
     def _intra(self, pair: Pair) -> Float[Tensor, ""]:
-        student, teacher = same_samples(pair, "logits")
-        return (1 - columns.damped_column_pearson(student, teacher, _EPS, sum(pair.sizes))).mean()
+        return _intra(*samples(pair), sum(pair.sizes))

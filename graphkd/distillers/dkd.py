@@ -2,13 +2,121 @@
 
 from typing import ClassVar, final
 
+import torch
+from torch.nn.functional import logsigmoid
+
 from graphkd import ops
+from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import same_samples, sample_graph
+from graphkd.distillers.parts import sample_graph, samples
+from graphkd.errors import ShapeError
 from graphkd.features import Features
-from graphkd.functional.logits import dkd_parts
 from graphkd.graphs.graph import Graph
-from graphkd.typing import Float, Side, Tensor
+from graphkd.losses import labelled, only_counted
+from graphkd.ops import expectation
+from graphkd.typing import Float, Int, Side, Tensor
+
+
+@tensor_loss
+def dkd(
+    student_logits: Float[Tensor, "b c"],
+    teacher_logits: Float[Tensor, "b c"],
+    target: Int[Tensor, " b"],
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+) -> Float[Tensor, ""]:
+    r"""Decoupled knowledge distillation: the label's share and the other classes apart.
+
+    .. math:: L = \alpha\, \mathrm{TCKD} + \beta\, \mathrm{NCKD}
+
+    Paper: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, eq. 7; megvii-research/mdistiller@a08d46f.
+    Args:
+        student_logits, teacher_logits: over the same classes, at least 2.
+        target: labels in [0, c); a sample whose label is below 0 has none and leaves the mean.
+        alpha, beta: weights of :func:`dkd_target` and :func:`dkd_non_target`; defaults 1 and 8.
+        temperature: T > 0; default 4.
+    Shapes: (b, c), (b, c), (b,) -> scalar.
+    Raises: ShapeError for other classes, samples or a single class; OptionError for a temperature <= 0; DataError for
+        a label of c or more (on a GPU the loss is NaN).
+    Example: ``dkd(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([0]))`` is 0.
+    Differs from the official code: it hides the label by -1000 and takes the logarithm of a probability, which is NaN
+    from a logit gap of some 420 on; here the label is left out of the log-softmax and no underflowed probability is
+    read. The official warm-up belongs to the training loop.
+    """
+    target_part, other_part, counted = dkd_parts(student_logits, teacher_logits, target, temperature)
+    return alpha * mean_over_batch(target_part, counted) + beta * mean_over_batch(other_part, counted)
+
+
+@tensor_loss
+def dkd_target(
+    student_logits: Float[Tensor, "b c"],
+    teacher_logits: Float[Tensor, "b c"],
+    target: Int[Tensor, " b"],
+    temperature: float = 4.0,
+) -> Float[Tensor, ""]:
+    r"""DKD's target part: the share of the label against all others.
+
+    .. math:: \mathrm{TCKD} = \frac{T^2}{N} \sum_i \mathrm{KL}(b^T_i \,\|\, b^S_i), \qquad b = [p_y, 1 - p_y]
+
+    Args, Shapes, Raises: as of :func:`dkd`.
+    Example: ``dkd_target(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([0]))`` is 0.
+    """
+    part, _, counted = dkd_parts(student_logits, teacher_logits, target, temperature)
+    return mean_over_batch(part, counted)
+
+
+@tensor_loss
+def dkd_non_target(
+    student_logits: Float[Tensor, "b c"],
+    teacher_logits: Float[Tensor, "b c"],
+    target: Int[Tensor, " b"],
+    temperature: float = 4.0,
+) -> Float[Tensor, ""]:
+    r"""DKD's other part: the distribution over the classes that are not the label; exactly 0 for two classes.
+
+    .. math:: \mathrm{NCKD} = \frac{T^2}{N} \sum_i \mathrm{KL}(q^T_i \,\|\, q^S_i), \qquad
+              q = \mathrm{softmax}_{c \ne y}(z / T)
+
+    Args, Shapes, Raises: as of :func:`dkd`.
+    Example: ``dkd_non_target(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, dtype=torch.long))`` is 0.
+    """
+    _, part, counted = dkd_parts(student_logits, teacher_logits, target, temperature)
+    return mean_over_batch(part, counted)
+
+
+def dkd_parts(
+    student_logits: Float[Tensor, "b c"],
+    teacher_logits: Float[Tensor, "b c"],
+    target: Int[Tensor, " b"],
+    temperature: float = 4.0,
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Both parts of DKD for each sample, times T^2, in the precision given, and 1 for each sample with a label.
+
+    Shapes, Raises: as of :func:`dkd`.
+    """
+    same_logits(student_logits, teacher_logits)
+    target, counted = labelled(target, student_logits)
+    ops.positive_temperature(temperature)
+    if student_logits.shape[1] < 2:
+        raise ShapeError(f"DKD splits at least 2 classes, found logits {tuple(student_logits.shape)}: use kd")
+    label = torch.arange(student_logits.shape[1], device=target.device) == target.unsqueeze(1)
+    target_s, others_s = _split(student_logits / temperature, label)
+    target_t, others_t = _split(teacher_logits / temperature, label)
+    parts = expectation(target_t.exp(), target_t - target_s), expectation(others_t.exp(), others_t - others_s)
+    target_part, other_part = (only_counted(temperature**2 * part, counted) for part in parts)
+    return target_part, other_part, counted
+
+
+def _split(logits: Tensor, label: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
+    """log [p_y, 1 - p_y], and the log-softmax over the other classes (-inf at the label and at masked classes)."""
+    logits = logits - logits.detach().amax(-1, keepdim=True)  # as in a softmax: of +inf comes a NaN
+    others = logits.masked_fill(label, -torch.inf)
+    alone = others.amax(-1, keepdim=True) == -torch.inf  # no other class is left; logsumexp has no gradient there
+    rest = torch.where(alone, -torch.inf, others.masked_fill(alone, 0.0).logsumexp(-1, keepdim=True))
+    odds = torch.where(label, logits, 0.0).sum(-1, keepdim=True) - rest  # log p_y / (1 - p_y): exact for small p_y
+    shares = torch.where(others == -torch.inf, others, others - rest)
+    return torch.cat([logsigmoid(odds), logsigmoid(-odds)], -1), shares
 
 
 @final
@@ -60,4 +168,4 @@ class DKDDistiller(Distiller):
     def _parts(self, pair: Pair) -> tuple[Float[Tensor, " b"], ...]:
         target = pair.target
         assert target is not None
-        return pair.once(self, lambda pair: dkd_parts(*same_samples(pair, "logits"), target, self.temperature))
+        return pair.once(self, lambda pair: dkd_parts(*samples(pair), target, self.temperature))

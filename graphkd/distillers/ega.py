@@ -5,19 +5,107 @@ from typing import ClassVar, Final, final
 import torch
 from torch import nn
 
+from graphkd import ops
+from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
+from graphkd.distillers.kd import kd
+from graphkd.distillers.parts import align_within
 from graphkd.distillers.spectral_norm import SpectralNorm
-from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, IdentityNodes
+from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, NodeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
-from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment, kl
+from graphkd.graphs.align import align_edges_and_nodes, align_nodes
+from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.projectors import OnlineHead
+from graphkd.losses import cross_entropy
 from graphkd.registry import unknown
-from graphkd.typing import Float, Side, Tensor
+from graphkd.typing import Float, Int, Side, Tensor
 
 NORMS: Final[dict[str, Alignment]] = {"fro": FROBENIUS, "mse": MSE, "spectral": SpectralNorm()}
 TEACHER_HEADS: Final = ("frozen", "joint", "none", "online_ce")
+
+
+@tensor_loss
+def ega(
+    student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"], node_weight: float = 0.8, edge_weight: float = 0.24
+) -> Float[Tensor, ""]:
+    r"""Embedding graph alignment.
+
+    .. math:: L = w_n \lVert N - I \rVert_F + w_e \lVert E^T - E^S \rVert_F
+
+    Paper: Ma, Chen, Akata, "Embedding Graph Alignment", BMVC 2022, eq. 7; yccm/EGA@0963f8e.
+    Args:
+        student, teacher: embeddings in one space.
+        node_weight, edge_weight: defaults 0.8 and 0.24, the training script's for batches of 64 (its class: 1 and 0.3).
+    Shapes: (b, d) twice -> scalar.
+    Raises: ShapeError for other samples or widths.
+    Example: ``ega(torch.eye(3), torch.eye(3))`` is ``0.8 * sqrt(6) / 2``: the off-diagonal correlations are -1/2.
+    Differs from the official code (argument order teacher, student): a constant row gives correlation 0, there NaN.
+    """
+    same_embeddings(student, teacher)
+    edge, node = align_edges_and_nodes(student, teacher, "pearson", FROBENIUS)
+    return node_weight * node + edge_weight * edge
+
+
+@tensor_loss
+def ega_node(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    r"""EGA's node term: each student node correlates with its own teacher node and with no other.
+
+    .. math:: L = \lVert N - I \rVert_F, \qquad N_{ij} = r(x^T_i, x^S_j)
+
+    Paper: Ma, Chen, Akata, BMVC 2022, eqs. 5-6. Not 0 for student == teacher.
+    Shapes: (b, d) twice -> scalar.
+    Raises: ShapeError for other samples or widths.
+    Example: ``ega_node(torch.eye(3), torch.eye(3))`` is ``sqrt(6) / 2``.
+    """
+    same_embeddings(student, teacher)
+    return align_nodes(student, teacher, "pearson", "identity", FROBENIUS)
+
+
+@tensor_loss
+def ega_edge(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+    r"""EGA's edge term: correlations between samples, un-squared norm of their difference.
+
+    .. math:: L = \lVert E^S - E^T \rVert_F, \qquad E_{ij} = r(x_i, x_j)
+
+    Paper: Ma, Chen, Akata, BMVC 2022, eqs. 3-4. The widths may differ.
+    Shapes: (b, d), (b, e) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``ega_edge(2 * x + 1, x)`` is 0.
+    """
+    same_samples(student, teacher, 2)
+    return align_within(student, teacher, "pearson", FROBENIUS)
+
+
+class OnlineHead(nn.Module):
+    """A linear embedding with a linear classifier on it, trained by its own cross-entropy only.
+
+    Gives a teacher a projection to another width without touching its graph: the nodes are taken without gradient.
+
+    Args:
+        dim: width of the teacher's embedding.
+        width: width of the nodes; EGA's is 256.
+        num_classes: classes of the labels it is trained with.
+
+    Shapes: (b, dim) -> (b, width).
+    Paper: the official code of EGA (yccm/EGA@0963f8e) trains its teacher head this way.
+    """
+
+    def __init__(self, dim: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(dim, width)
+        self.classify = nn.Linear(width, num_classes)
+
+    def forward(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b w"]:
+        """The nodes."""
+        nodes: Tensor = self.embed(embedding)
+        return nodes
+
+    def losses(
+        self, embedding: Float[Tensor, "b d"], labels: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Cross-entropy of each sample, the head's only training signal, and which samples have a label."""
+        return cross_entropy(self.classify(self.embed(embedding)), labels)
 
 
 @final
@@ -83,13 +171,13 @@ class EGADistiller(Distiller):
         if self.teacher_head is not None and teacher_head == "frozen":
             self.teacher_head.requires_grad_(False)
         self.project = self._projector(classifier_on, student_dim, width)
-        self.kl = kl(kl_temperature)
+        self.kl_temperature = ops.positive_temperature(kl_temperature)
         trains = teacher_head in ("online_ce", "joint")
         edge, node = self._edge_and_node(NORMS[norm], both=node_weight > 0 and edge_weight > 0)
         self.terms = self.table(
             node=(node_weight, node),
             edge=(edge_weight, edge),
-            kl=(kl_weight * kl_temperature**2, self._kl),
+            kl=(kl_weight, self._kl),
             teacher_head=(float(trains), self._teacher_head),
         )
 
@@ -110,7 +198,8 @@ class EGADistiller(Distiller):
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
         records = pair.student_features, pair.teacher_features
-        return self.kl(*(each.blended().tensor("logits", "EGA") for each in records))
+        student, teacher = (each.blended().tensor("logits", "EGA") for each in records)
+        return kd.over_ranks(student, teacher, self.kl_temperature)
 
     def _teacher_head(self, pair: Pair) -> Float[Tensor, ""]:
         assert self.teacher_head is not None
@@ -123,7 +212,7 @@ class EGADistiller(Distiller):
         if both and norm.kernel == ("square",):
             shared = EdgesAndIdentity("sample", "pearson", norm)
             return shared.edge, shared.node
-        return EdgeTerm(("sample", "pearson", "sample"), norm), IdentityNodes("sample", "pearson", norm)
+        return EdgeTerm(("sample", "pearson", "sample"), norm), NodeTerm("sample", "identity", "pearson", norm)
 
     @staticmethod
     def _projector(classifier_on: str | None, student_dim: int, width: int) -> nn.Module:

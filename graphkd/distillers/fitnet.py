@@ -3,17 +3,34 @@
 from collections.abc import Sequence
 from typing import ClassVar, final
 
-import torch
 from torch import nn
 
+from graphkd.checks import same_samples, same_shape, tensor_loss
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.parts import EachNodeType, channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def fitnet(student_maps: Float[Tensor, "b *any"], teacher_maps: Float[Tensor, "b *any"]) -> Float[Tensor, ""]:
+    r"""FitNet's hint: the mean squared difference of two features of any one shape.
+
+    .. math:: L = \mathrm{mean}\, (F^S - F^T)^2
+
+    Paper: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, eq. 3; HobbitLong/RepDistiller@b84f547.
+    Shapes: (b, ...) twice -> scalar.
+    Raises: ShapeError for other shapes.
+    Example: ``fitnet(torch.zeros(1, 2), torch.ones(1, 2))`` is 1.
+    Differs from the official code: its convolution on the student is the caller's.
+    """
+    same_samples(student_maps, teacher_maps)
+    same_shape(student_maps, teacher_maps, "features", "adapt the student by a convolution or a linear layer")
+    return MSE(student_maps, teacher_maps)
 
 
 @final
@@ -54,7 +71,7 @@ class FitNetDistiller(Distiller):
         super().__init__()
         make, self.pairs = MAP_ADAPTERS.get(adapter), maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
-        self.terms = self.table(hint=(weight, _hint))
+        self.terms = self.table(hint=(weight, EachNodeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""
@@ -63,7 +80,3 @@ class FitNetDistiller(Distiller):
     def build(self, features: Features, side: Side) -> Graph:
         """Channels by their values at each position."""
         return channel_graph(adapt(self.adapters, features, "FitNet") if side == "student" else maps_of(features))
-
-
-def _hint(pair: Pair) -> Float[Tensor, ""]:
-    return torch.stack([MSE(pair.student[name].x, pair.teacher[name].x) for name in pair.student.node_types]).sum()

@@ -1,26 +1,68 @@
 """Flow of solution procedure: how the channels of one map relate to those of the next."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
 
 from graphkd import ops
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import maps_of, matched_maps
+from graphkd.checks import same_maps, tensor_loss
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.parts import EachEdgeType, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.align import align
 from graphkd.graphs.alignments import MSE
+from graphkd.graphs.channels import to_smaller
+from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
 from graphkd.typing import Float, Side, Tensor
 
 
 def mean_product(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     """Inner product of two channels, mean over positions."""
     return ops.gram(x, y) / x.shape[-1]
+
+
+@tensor_loss
+def fsp(
+    student_maps: Sequence[Float[Tensor, "b c h w"]], teacher_maps: Sequence[Float[Tensor, "b c h w"]]
+) -> Float[Tensor, ""]:
+    r"""Flow of solution procedure: Gram matrices between consecutive maps.
+
+    .. math:: L = \sum_l \mathrm{MSE}(G^S_l, G^T_l), \qquad G_{ji} = \mathrm{mean}_p F^{l}_{ip} F^{l+1}_{jp}
+
+    Paper: Yim et al., "A Gift from Knowledge Distillation", CVPR 2017, eqs. 1-2; HobbitLong/RepDistiller@b84f547, which
+    uses it before training proper.
+    Args:
+        student_maps, teacher_maps: two or more maps in the order of depth; of two that follow each other the larger is
+            pooled to the smaller.
+    Shapes: each (b, c, h, w), channels of a pair equal on both sides -> scalar.
+    Raises: ShapeError for other samples, channels or numbers of maps, or fewer than two.
+    Example: ``fsp([first, second], [first, second])`` is 0.
+
+    The loss is a fourth power of the features, its gradient a third: features of some 1000 overflow float16 gradients.
+    """
+    if len(student_maps) != len(teacher_maps) or len(student_maps) < 2:
+        raise ShapeError(
+            f"FSP compares two or more consecutive maps, found {len(student_maps)} of the student and "
+            f"{len(teacher_maps)} of the teacher: give both networks' maps of the same depths"
+        )
+    for student, teacher in zip(student_maps, teacher_maps, strict=True):
+        same_maps(student, teacher, channels=True)
+    flows = zip(_flows(student_maps), _flows(teacher_maps), strict=True)
+    return torch.stack([align(*each, MSE) for each in flows]).sum()
+
+
+def _flows(maps: Sequence[Tensor]) -> list[Edges]:
+    return [Edges(*_channels(*each), mean_product) for each in pairwise(maps)]
+
+
+def _channels(lower: Tensor, upper: Tensor) -> tuple[Float[Tensor, "b c p"], Float[Tensor, "b k p"]]:
+    lower, upper = to_smaller(lower, upper)
+    return lower.flatten(2), upper.flatten(2)
 
 
 @final
@@ -48,7 +90,7 @@ class FSPDistiller(Distiller):
     def __init__(self, *, weight: float = 50.0, maps: MapPairs = None) -> None:
         super().__init__()
         self.pairs = maps
-        self.terms = self.table(flow=(weight, _flow))
+        self.terms = self.table(flow=(weight, EachEdgeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""
@@ -67,12 +109,7 @@ class FSPDistiller(Distiller):
         """Channels of each map and of the next, and their inner products."""
         graph = Graph()
         for i, (lower, upper) in enumerate(pairwise(maps_of(features))):
-            lower, upper = to_smaller(lower, upper)
-            graph.add(f"lower{i}", lower.flatten(2), "image").add(f"upper{i}", upper.flatten(2), "image")
+            lower, upper = _channels(lower, upper)
+            graph.add(f"lower{i}", lower, "image").add(f"upper{i}", upper, "image")
             graph.connect(f"lower{i}", mean_product, f"upper{i}")
         return graph
-
-
-def _flow(pair: Pair) -> Float[Tensor, ""]:
-    types = pair.student.edge_types
-    return torch.stack([align(pair.student.edges(*each), pair.teacher.edges(*each), MSE) for each in types]).sum()

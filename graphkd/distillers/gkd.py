@@ -5,18 +5,93 @@ from typing import ClassVar, Final, final
 import torch
 
 from graphkd import distributed
+from graphkd.checks import same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import flat_graph, maps_of, matched
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.graphs.alignments import MSE
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
+from graphkd.graphs.relations import cosine, itself
 from graphkd.registry import unknown
 from graphkd.typing import Bool, Float, Side, Tensor
 
 LEAST_DEGREE: Final = 0.1
+
+
+@tensor_loss
+def gkd(
+    student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"], power: int = 1, neighbors: int | None = None
+) -> Float[Tensor, ""]:
+    r"""Graph KD of Lassance et al.: powers of the normalised cosine graph of one block's outputs.
+
+    .. math:: L = \sum_{ij} ((A^S)^p - (A^T)^p)_{ij}^2, \qquad A = D^{-1/2} C D^{-1/2}, \quad
+              C_{ij} = \cos(f_i, f_j), C_{ii} = 0
+
+    Paper: Lassance et al., "Deep geometric knowledge distillation with graphs", arXiv 1911.03080;
+    cadurosar/graph_kd@4e52ed2. The weight 25 and the mean over blocks are the caller's.
+    Args:
+        student, teacher: outputs of one block, flattened here.
+        power: of the adjacency, p >= 1; default 1.
+        neighbors: keep the teacher's k largest entries of each row, and their mirror images, on both sides;
+            default all.
+    Shapes: (b, ...), (b, ...) -> scalar.
+    Raises: ShapeError for other samples, OptionError for power < 1 or neighbors < 1.
+    Example: ``gkd(2 * x, x)`` is 0.
+    Differs from the official code: a degree below 0.1 counts as 0.1 here. Cosines have signs, so a degree may be 0 or
+    less, and the official code then gives infinity or NaN.
+    """
+    same_samples(student, teacher)
+    _check(power, neighbors)
+    ours, theirs = (Edges(x, x, cosine) for x in (student.flatten(1), teacher.flatten(1)))
+    return _distance(ours, theirs, power, neighbors, [len(student)])
+
+
+def _check(power: int, neighbors: int | None) -> None:
+    if power < 1 or (neighbors is not None and neighbors < 1):
+        raise OptionError(f"power and neighbors are whole numbers >= 1, found {power} and {neighbors}")
+
+
+def _distance(
+    student: Edges,
+    teacher: Edges,
+    power: int,
+    neighbors: int | None,
+    sizes: list[int],
+    allowed: Bool[Tensor, "n m"] | None = None,
+) -> Float[Tensor, ""]:
+    """The squared difference of this rank's rows of both powers, of the edges that are kept and allowed."""
+    ours, theirs = _normalised(student, sizes), _normalised(teacher, sizes)
+    masks = [_strongest(theirs, neighbors, sizes), allowed]
+    for mask in masks:
+        if mask is not None:
+            ours, theirs = torch.where(mask, ours, 0.0), torch.where(mask, theirs, 0.0)
+    return (_power(ours, power, sizes) - _power(theirs, power, sizes)).square().sum()
+
+
+def _normalised(edges: Edges, sizes: list[int]) -> Float[Tensor, "n m"]:
+    """This rank's rows of the adjacency matrix, without self-loops, over the roots of both degrees."""
+    cosines = edges.dense().masked_fill(itself(edges.source, edges.targets, edges.offset), 0.0)
+    scale = cosines.sum(-1).clamp_min(LEAST_DEGREE).rsqrt()
+    return scale.unsqueeze(1) * cosines * distributed.gather(scale, sizes)
+
+
+def _strongest(graph: Float[Tensor, "n m"], k: int | None, sizes: list[int]) -> Bool[Tensor, "n m"] | None:
+    """The k strongest edges of each sample of all ranks, and their reverses; ``None`` for all."""
+    if k is None or k >= graph.shape[1]:
+        return None
+    strongest = torch.zeros_like(graph).scatter(1, graph.topk(k, dim=1).indices, 1.0)
+    start = distributed.first_row(sizes)
+    reverse = distributed.gather(strongest, sizes)[:, start : start + len(graph)].mT
+    return (strongest + reverse) > 0
+
+
+def _power(rows: Float[Tensor, "n m"], power: int, sizes: list[int]) -> Float[Tensor, "n m"]:
+    result = rows
+    for _ in range(power - 1):
+        result = result @ distributed.gather(rows, sizes)
+    return result
 
 
 @final
@@ -56,8 +131,7 @@ class GKDDistiller(Distiller):
         maps: MapPairs = None,
     ) -> None:
         super().__init__()
-        if power < 1 or (neighbors is not None and neighbors < 1):
-            raise OptionError(f"power and neighbors are whole numbers >= 1, found {power} and {neighbors}")
+        _check(power, neighbors)
         if among not in ("all", "same", "other"):
             raise unknown("set of edges", among, ["all", "other", "same"])
         self.power, self.neighbors, self.among, self.pairs = power, neighbors, among, maps
@@ -75,42 +149,18 @@ class GKDDistiller(Distiller):
         return graph
 
     def _adjacency(self, pair: Pair) -> Float[Tensor, ""]:
-        kinds, sizes = pair.student.edge_types, list(pair.sizes)
-        distances = []
-        for each in kinds:
-            student, teacher = (_normalised(graph.edges(*each), sizes) for graph in (pair.student, pair.teacher))
-            kept = self._kept(teacher, pair)
-            powers = [self._power(torch.where(kept, rows, 0.0), sizes) for rows in (student, teacher)]
-            distances.append(MSE.penalty(*powers).sum())
+        sizes, allowed = list(pair.sizes), self._allowed(pair)
+        distances = [
+            _distance(pair.student.edges(*each), pair.teacher.edges(*each), self.power, self.neighbors, sizes, allowed)
+            for each in pair.student.edge_types
+        ]
         return distributed.total(torch.stack(distances).mean())
 
-    def _power(self, rows: Float[Tensor, "n m"], sizes: list[int]) -> Float[Tensor, "n m"]:
-        result = rows
-        for _ in range(self.power - 1):
-            result = result @ distributed.gather(rows, sizes)
-        return result
-
-    def _kept(self, teacher: Float[Tensor, "n m"], pair: Pair) -> Bool[Tensor, "n m"]:
-        sizes = list(pair.sizes)
-        kept = torch.ones_like(teacher, dtype=torch.bool)
-        if self.neighbors is not None and self.neighbors < teacher.shape[1]:
-            strongest = torch.zeros_like(teacher).scatter(1, teacher.topk(self.neighbors, dim=1).indices, 1.0)
-            start = distributed.first_row(sizes)
-            reverse = distributed.gather(strongest, sizes)[:, start : start + len(teacher)].mT
-            kept = (strongest + reverse) > 0
+    def _allowed(self, pair: Pair) -> Bool[Tensor, "n m"] | None:
         if self.among == "all":
-            return kept
+            return None
         if pair.target is None:
             raise MissingFeatureError(f"GKD with among={self.among!r} needs target=...: give it beside the features")
-        mine, everyone = pair.target.unsqueeze(1), distributed.gather(pair.target, sizes)
-        kept = kept & (mine >= 0) & (everyone >= 0)  # no label: neither within a class nor between two
-        return kept & (mine == everyone if self.among == "same" else mine != everyone)
-
-
-def _normalised(edges: Edges, sizes: list[int]) -> Float[Tensor, "n m"]:
-    """This rank's rows of the adjacency matrix, without self-loops, over the roots of both degrees."""
-    own = torch.arange(len(edges.source), device=edges.source.device) + edges.offset
-    loops = own.unsqueeze(1) == torch.arange(edges.shape[-1], device=own.device)
-    cosines = torch.where(loops, 0.0, edges.dense())
-    scale = cosines.sum(-1).clamp_min(LEAST_DEGREE).rsqrt()
-    return scale.unsqueeze(1) * cosines * distributed.gather(scale, sizes)
+        mine, everyone = pair.target.unsqueeze(1), distributed.gather(pair.target, list(pair.sizes))
+        known = (mine >= 0) & (everyone >= 0)  # no label: neither within a class nor between two
+        return known & (mine == everyone if self.among == "same" else mine != everyone)

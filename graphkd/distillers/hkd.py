@@ -34,6 +34,10 @@ def _(memory: Tensor, index: Tensor) -> Tensor:
     return memory.new_empty(*index.shape, memory.shape[1])
 
 
+def _smooth(old: Tensor, new: Tensor, share: float) -> Tensor:
+    return ops.unit_rows(share * old.to(new) + (1 - share) * new)
+
+
 @final
 @DISTILLERS.register("hkd")
 class HKDDistiller(Distiller):
@@ -123,17 +127,14 @@ class HKDDistiller(Distiller):
             return
         index = self._index(pair)
         for side, _ in _SIDES:
-            memory, nodes = self._memory(side), self._everyone(pair, side, "sample")
-            memory[index] = self._smooth(recall(memory, index), nodes, self.momentum).to(memory)
+            memory, nodes = self.get_buffer(f"memory_{side}"), self._everyone(pair, side, "sample")
+            memory[index] = _smooth(recall(memory, index), nodes, self.momentum).to(memory)
         self.get_buffer("cursor").add_(self.negatives).remainder_(len(self.get_buffer("order")))
 
     def _instance(self, pair: Pair) -> Float[Tensor, ""]:
         index = self._index(pair)
-        terms = [
-            self._contrast(self._everyone(pair, side, "sample"), recall(self._memory(other), index), index, other)
-            for side, other in _SIDES
-        ]
-        return torch.stack(terms).sum()
+        nodes = {side: self._everyone(pair, side, "sample") for side, _ in _SIDES}
+        return self._both_ways(nodes, {side: recall(self.get_buffer(f"memory_{side}"), index) for side in nodes}, index)
 
     def _graph(self, pair: Pair) -> Float[Tensor, ""]:
         index, nodes, smooth = self._index(pair), {}, {}
@@ -143,20 +144,24 @@ class HKDDistiller(Distiller):
             sample, prediction = (self._everyone(pair, side, kind) for kind in ("sample", "prediction"))
             mixed = ops.unit_rows(self.convolve[side](sample, self._neighborhood(prediction)))
             nodes[side] = mixed + 0 * prediction.sum()  # a NaN has no nearest samples: it goes out
-            smooth[side] = self._smooth(recall(self._memory(side), index), nodes[side].detach(), 0.75)
-        return torch.stack([self._contrast(nodes[a], smooth[b], index, b) for a, b in _SIDES]).sum()
+            smooth[side] = _smooth(recall(self.get_buffer(f"memory_{side}"), index), nodes[side].detach(), 0.75)
+        return self._both_ways(nodes, smooth, index)
 
     def _neighborhood(self, prediction: Float[Tensor, "n c"]) -> Int[Tensor, "2 e"]:
         """Edges to each sample from itself and from those whose predictions are nearest, k in all."""
-        itself = torch.arange(len(prediction), device=prediction.device).expand(2, -1)
-        others = self.neighbors - 1
-        return torch.cat([itself, ops.knn_graph(ops.unit_rows(prediction), others)[0]], 1) if others else itself
+        graph = Graph().add("prediction", prediction).connect("prediction", "cosine", "prediction")
+        edges = graph.to_pyg(max(self.neighbors - 1, 1))["prediction", "cosine", "prediction"].edge_index
+        others = edges[:, : len(prediction) * (self.neighbors - 1)]
+        return torch.cat([others, torch.arange(len(prediction), device=edges.device).expand(2, -1)], 1)
+
+    def _both_ways(self, nodes: dict[str, Tensor], own: dict[str, Tensor], index: Tensor) -> Float[Tensor, ""]:
+        return torch.stack([self._contrast(nodes[a], own[b], index, b) for a, b in _SIDES]).sum()
 
     def _contrast(self, x: Tensor, positive: Tensor, index: Int[Tensor, " b"], other: str) -> Float[Tensor, ""]:
         order = self.get_buffer("order")
         steps = torch.arange(self.negatives, device=order.device)
         chosen = order[(self.get_buffer("cursor") + steps) % len(order)]
-        scores = ops.gram(x, recall(self._memory(other), chosen).to(x))
+        scores = ops.gram(x, recall(self.get_buffer(f"memory_{other}"), chosen).to(x))
         scores = scores.masked_fill(index.unsqueeze(1) == chosen, -torch.inf)
         own = (x * positive.to(x)).sum(-1, keepdim=True)
         return -(torch.cat([own, scores], 1) / self.temperature).log_softmax(-1)[:, 0].mean()
@@ -164,12 +169,6 @@ class HKDDistiller(Distiller):
     def _embedded(self, features: Features, side: str) -> Features:
         features = features.blended()
         return replace(features, embedding=ops.unit_rows(self.embed[side](features.tensor("embedding", "HKD"))))
-
-    def _smooth(self, old: Tensor, new: Tensor, share: float) -> Tensor:
-        return ops.unit_rows(share * old.to(new) + (1 - share) * new)
-
-    def _memory(self, side: str) -> Float[Tensor, "n w"]:
-        return self.get_buffer(f"memory_{side}")
 
     def _index(self, pair: Pair) -> Int[Tensor, " n"]:
         assert pair.index is not None

@@ -1,23 +1,40 @@
 """Inter-channel correlation: the channels of a map relate to each other as the teacher's do."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, final
+from typing import ClassVar, final
 
-import torch
 from torch import nn
 
+from graphkd.checks import same_maps, tensor_loss
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.parts import EachEdgeType, align_within, channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
-from graphkd.graphs.align import align
-from graphkd.graphs.alignments import KL, MSE, Alignment
+from graphkd.graphs.alignments import ROW_SQUARES
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
 
-SQUARES_OF_ROWS: Final = Alignment("squares_of_rows", MSE.penalty, KL.outer)
-"""Squared distance of corresponding rows, mean over rows: the Frobenius norm squared over C and the batch."""
+
+@tensor_loss
+def ickd(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b c h2 w2"]) -> Float[Tensor, ""]:
+    r"""Inter-channel correlation: Gram matrices of an image's channels, rows of unit length.
+
+    .. math:: L = \frac{1}{BC} \sum_b \lVert \hat G^S_b - \hat G^T_b \rVert_F^2, \qquad G = F F^\top \in R^{C \times C}
+
+    Paper: Liu et al., "Exploring Inter-Channel Correlation for Diversity-preserved Knowledge Distillation", ICCV 2021;
+    ADLab-AutoDrive/ICKD@04e1d3e.
+    Args:
+        student_maps, teacher_maps: of equal channels; the larger is pooled to the smaller.
+    Shapes: (b, c, h, w), (b, c, h2, w2) -> scalar.
+    Raises: ShapeError for other samples or channels.
+    Example: ``ickd(2 * maps, maps)`` is 0.
+    Differs from the official code: its 1x1 convolution on the student is the caller's; maps of other sizes are pooled.
+    """
+    same_maps(student_maps, teacher_maps, channels=True)
+    student, teacher = to_smaller(student_maps, teacher_maps)
+    return align_within(student.flatten(2), teacher.flatten(2), "gram", ROW_SQUARES, "unit")
 
 
 @final
@@ -57,7 +74,7 @@ class ICKDDistiller(Distiller):
         super().__init__()
         make, self.pairs = MAP_ADAPTERS.get(adapter), maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
-        self.terms = self.table(correlation=(weight, _correlation))
+        self.terms = self.table(correlation=(weight, EachEdgeType(ROW_SQUARES)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""
@@ -69,9 +86,3 @@ class ICKDDistiller(Distiller):
         for name in graph.node_types:
             graph.connect(name, "gram", name, normalise="unit")
         return graph
-
-
-def _correlation(pair: Pair) -> Float[Tensor, ""]:
-    types = pair.student.edge_types
-    terms = [align(pair.student.edges(*each), pair.teacher.edges(*each), SQUARES_OF_ROWS) for each in types]
-    return torch.stack(terms).sum()

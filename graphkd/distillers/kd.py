@@ -2,12 +2,34 @@
 
 from typing import ClassVar, final
 
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import same_samples, sample_graph
+from graphkd import ops
+from graphkd.checks import same_logits, tensor_loss
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
+from graphkd.distillers.parts import sample_graph, samples
 from graphkd.features import Features
-from graphkd.graphs.alignments import kl
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def kd(
+    student_logits: Float[Tensor, "b c"], teacher_logits: Float[Tensor, "b c"], temperature: float = 4.0
+) -> Float[Tensor, ""]:
+    r"""Knowledge distillation: the teacher's softened probabilities.
+
+    .. math:: L = \frac{T^2}{N} \sum_i \mathrm{KL}(\mathrm{softmax}(z^T_i / T) \,\|\, \mathrm{softmax}(z^S_i / T))
+
+    Paper: Hinton, Vinyals, Dean, arXiv 1503.02531; default of HobbitLong/RepDistiller@b84f547.
+    Args:
+        student_logits, teacher_logits: over the same classes.
+        temperature: T > 0; default 4.
+    Shapes: (b, c) twice -> scalar.
+    Raises: ShapeError for other classes or samples, OptionError for a temperature <= 0.
+    Example: ``kd(torch.zeros(1, 2), torch.zeros(1, 2))`` is 0.
+    """
+    same_logits(student_logits, teacher_logits)
+    ops.positive_temperature(temperature)
+    return temperature**2 * mean_over_batch(ops.row_kl(student_logits, teacher_logits, temperature))
 
 
 @final
@@ -35,12 +57,12 @@ class KDDistiller(Distiller):
 
     def __init__(self, *, weight: float = 0.9, temperature: float = 4.0) -> None:
         super().__init__()
-        self.alignment = kl(temperature)
-        self.terms = self.table(kl=(weight * temperature**2, self._kl))
+        self.temperature = ops.positive_temperature(temperature)
+        self.terms = self.table(kl=(weight, self._kl))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples by their logits."""
         return sample_graph(features, "logits", "KD")
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        return self.alignment(*same_samples(pair, "logits"))
+        return kd.over_ranks(*samples(pair), self.temperature)

@@ -5,12 +5,33 @@ from typing import ClassVar, final
 import torch
 
 from graphkd import ops
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import channel_graph, maps_of, matched_maps
+from graphkd.checks import same_maps, tensor_loss
+from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch
+from graphkd.distillers.parts import EachNodeType, channel_graph, maps_of, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
+from graphkd.graphs.channels import to_smaller
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def nst(student_maps: Float[Tensor, "b c h w"], teacher_maps: Float[Tensor, "b k h2 w2"]) -> Float[Tensor, ""]:
+    r"""Neuron selectivity transfer: maximum mean discrepancy of the channels' activation patterns.
+
+    .. math:: L = \overline{k(T, T)} + \overline{k(S, S)} - 2\, \overline{k(S, T)}, \qquad k(a, b) = \cos(a, b)^2
+
+    Paper: Huang, Wang, "Like What You Like", arXiv 1707.01219, eq. 10 (polynomial kernel);
+    HobbitLong/RepDistiller@b84f547.
+    Args:
+        student_maps, teacher_maps: any channels; the larger is pooled to the smaller.
+    Shapes: (b, c, h, w), (b, k, h2, w2) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``nst(maps, maps.flip(1))`` is 0: the order of channels does not matter.
+    """
+    same_maps(student_maps, teacher_maps)
+    student, teacher = to_smaller(student_maps, teacher_maps)
+    return _discrepancy(ops.unit_rows(student.flatten(2)), ops.unit_rows(teacher.flatten(2)))
 
 
 @final
@@ -40,7 +61,7 @@ class NSTDistiller(Distiller):
     def __init__(self, *, weight: float = 50.0, maps: MapPairs = None) -> None:
         super().__init__()
         self.pairs = maps
-        self.terms = self.table(selectivity=(weight, _selectivity))
+        self.terms = self.table(selectivity=(weight, EachNodeType(_discrepancy)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""
@@ -52,12 +73,6 @@ class NSTDistiller(Distiller):
         for name in graph.node_types:
             graph.add(name, ops.unit_rows(graph[name].x), "image")
         return graph
-
-
-def _selectivity(pair: Pair) -> Float[Tensor, ""]:
-    return torch.stack(
-        [_discrepancy(pair.student[name].x, pair.teacher[name].x) for name in pair.student.node_types]
-    ).sum()
 
 
 def _discrepancy(student: Float[Tensor, "b c n"], teacher: Float[Tensor, "b c2 n"]) -> Float[Tensor, ""]:

@@ -1,20 +1,38 @@
 """What the graphs of several methods are made of: samples, and maps of both networks in one size."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
 
 from graphkd.distillers.base import Pair
 from graphkd.distillers.sizes import MapPairs, pair_names
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
+from graphkd.graphs.align import align
+from graphkd.graphs.alignments import Alignment
+from graphkd.graphs.channels import to_smaller
+from graphkd.graphs.edges import NORMALISERS, Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.pooling import to_smaller
+from graphkd.graphs.relations import RELATIONS, Relation, name_of
 from graphkd.typing import Float, Tensor
 
 
 def sample_graph(features: Features, part: str, reader: str) -> Graph:
     """A graph of samples alone, by their ``embedding`` or ``logits``."""
     return Graph().add("sample", features.blended().tensor(part, reader))
+
+
+def samples(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Sample nodes of both graphs."""
+    return pair.student["sample"].x, pair.teacher["sample"].x
+
+
+def unmasked(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """Logits as vectors: a class masked by -inf takes the mean of the others, so that it counts 0 in a correlation."""
+    masked = logits == -torch.inf
+    total, count = torch.where(masked, 0.0, logits).sum(-1, keepdim=True), (~masked).sum(-1, keepdim=True)
+    return torch.where(masked, total / count.clamp_min(1), logits)
 
 
 def same_samples(pair: Pair, what: str) -> tuple[Tensor, Tensor]:
@@ -75,3 +93,41 @@ def flat_graph(maps: list[Float[Tensor, "b c h w"]]) -> Graph:
     for i, each in enumerate(maps):
         graph.add(f"map{i}", each.flatten(1))
     return graph
+
+
+def align_within(
+    student: Float[Tensor, "*b n d"],
+    teacher: Float[Tensor, "*b n e"],
+    relation: str | Relation,
+    alignment: Alignment,
+    normalise: str | None = None,
+) -> Float[Tensor, ""]:
+    """Compare the relations inside the student's nodes with those inside the teacher's."""
+    rule, made = None if normalise is None else NORMALISERS.get(normalise), RELATIONS.resolve(relation)
+    ours, theirs = (Edges(x, x, made, rule, name=name_of(made)) for x in (student, teacher))
+    return align(ours, theirs, alignment)
+
+
+@dataclass(frozen=True)
+class EachNodeType:
+    """A term: the sum of a loss of the nodes of each type."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """The sum over node types."""
+        names = pair.student.node_types
+        return torch.stack([self.loss(pair.student[name].x, pair.teacher[name].x) for name in names]).sum()
+
+
+@dataclass(frozen=True)
+class EachEdgeType:
+    """A term: the sum of an alignment of the edges of each type."""
+
+    alignment: Alignment
+
+    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
+        """The sum over edge types."""
+        types = pair.student.edge_types
+        both = ((pair.student.edges(*each), pair.teacher.edges(*each)) for each in types)
+        return torch.stack([align(*each, self.alignment) for each in both]).sum()

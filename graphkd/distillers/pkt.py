@@ -2,27 +2,59 @@
 
 from typing import ClassVar, Final, final
 
+import torch
+
 from graphkd import ops
+from graphkd.checks import same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
 from graphkd.features import Features
-from graphkd.functional.samples import pkt_divergence, pkt_rows
 from graphkd.graphs.align import edge_nodes
-from graphkd.graphs.alignments import MSE, Alignment
+from graphkd.graphs.alignments import MSE
+from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.passing import align_passing
 from graphkd.typing import Float, Side, Tensor
 
-DIVERGENCE: Final = Alignment("pkt", pkt_divergence, MSE.outer)
+_EPS: Final = 1e-7
 
 
 def affinity(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     r"""Cosine moved to [0, 1], :math:`(\langle \hat x_i, \hat y_j \rangle + 1)/2`, with 1e-7 beside each length."""
-    rows = pkt_rows(x)
-    return ((ops.gram(rows, rows if x is y else pkt_rows(y)) + 1) / 2).clamp_min(0)  # rounding may pass -1
+    rows = _rows(x)
+    return ((ops.gram(rows, rows if x is y else _rows(y)) + 1) / 2).clamp_min(0)  # rounding may pass -1
 
 
 affinity.pairwise = True  # type: ignore[attr-defined]
+
+
+def _rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows divided by their length + 1e-7, as published; a zero row stays zero, without gradient."""
+    length = ops.safe_sqrt(x.square().sum(-1, keepdim=True))
+    return torch.where(length == 0, 0.0, x / (length + _EPS))
+
+
+@tensor_loss
+def pkt(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+    r"""Probabilistic knowledge transfer: each sample's similarities as a distribution over the batch.
+
+    .. math:: L = \frac{1}{N^2} \sum_{ij} P^T_{ij} \log \frac{P^T_{ij} + \epsilon}{P^S_{ij} + \epsilon}, \qquad
+              P_{ij} = \frac{1 + \cos(f_i, f_j)}{\sum_k 1 + \cos(f_i, f_k)}, \quad \epsilon = 10^{-7}
+
+    Paper: Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, eqs. 3-8;
+    HobbitLong/RepDistiller@b84f547.
+    Args:
+        student, teacher: embeddings; the widths may differ.
+    Shapes: (b, d), (b, e) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``pkt(2 * x, x)`` is 0 up to the eps.
+    Differs from the official code: a zero row gets no gradient, and a NaN is not replaced by 0.
+    """
+    same_samples(student, teacher, 2)
+    return _divergence(Edges(student, student, affinity), Edges(teacher, teacher, affinity))
+
+
+def _divergence(student: Edges, teacher: Edges) -> Float[Tensor, ""]:
+    return MSE.reduce(ops.edge_pkt(*edge_nodes(student, teacher)), *student.shape)
 
 
 @final
@@ -48,17 +80,12 @@ class PKTDistiller(Distiller):
 
     def __init__(self, *, weight: float = 30000.0) -> None:
         super().__init__()
-        self.terms = self.table(divergence=(weight, _divergence))
+        self.terms = self.table(divergence=(weight, _term))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples and their affinities, as distributions."""
         return sample_graph(features, "embedding", "PKT").connect("sample", affinity, "sample", normalise="sum")
 
 
-def _divergence(pair: Pair) -> Float[Tensor, ""]:
-    student, teacher = (graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher))
-    passing = align_passing(student, teacher, DIVERGENCE)
-    if passing is not None:
-        return passing
-    value = ops.edge_pkt(*edge_nodes(student, teacher))
-    return DIVERGENCE.reduce(value, *student.shape)
+def _term(pair: Pair) -> Float[Tensor, ""]:
+    return _divergence(*(graph.edges("sample", "affinity", "sample") for graph in (pair.student, pair.teacher)))

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 import torch
-from graphkd_kernels.reference.rows import expectation
 from torch import nn
 from torch.nn.functional import one_hot
 
 from graphkd import distributed
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.labels import labelled
+from graphkd.losses import labelled
+from graphkd.ops import expectation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Int, Tensor
 

@@ -1,22 +1,63 @@
 """Relational knowledge distillation: distances of pairs and angles of triplets of samples."""
 
-from dataclasses import replace
 from typing import ClassVar, Final, final
 
 import torch
 
 from graphkd import distributed, ops
+from graphkd.checks import same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.parts import sample_graph
 from graphkd.features import Features
 from graphkd.graphs.alignments import HUBER
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.passing import align_passing
-from graphkd.graphs.relations import ExceptItself
+from graphkd.graphs.relations import ExceptItself, euclidean
 from graphkd.typing import Float, Side, Tensor
 
 _LEAST: Final = 1e-12  # of the squared distance of two samples
+
+
+@tensor_loss
+def rkd_distance(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+    r"""Relational KD of pairs: distances, relative to their mean.
+
+    .. math:: L = \frac{1}{N^2} \sum_{ij} \ell(d^S_{ij} / \mu^S - d^T_{ij} / \mu^T), \qquad
+              d_{ij} = \lVert f_i - f_j \rVert
+
+    with :math:`\ell` the smooth-L1 function and :math:`\mu` the mean distance of the pairs.
+
+    Paper: Park et al., "Relational Knowledge Distillation", CVPR 2019, eqs. 5-7; lenscloth/RKD@0a6c3c0.
+    Args:
+        student, teacher: embeddings; the widths may differ.
+    Shapes: (b, d), (b, e) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``rkd_distance(2 * x, x)`` is 0.
+    Differs from the official code: one sample gives 0 (there NaN), equal rows give no gradient (there up to 1e7).
+    """
+    same_samples(student, teacher, 2)
+    return distance_of(Edges(student, student, euclidean), Edges(teacher, teacher, euclidean))
+
+
+@tensor_loss
+def rkd_angle(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+    r"""Relational KD of triplets: the angle at every sample between every two others.
+
+    .. math:: L = \frac{1}{N^3} \sum_{ijk} \ell(a^S_{ijk} - a^T_{ijk}), \qquad
+              a_{ijk} = \frac{\langle f_j - f_i, f_k - f_i \rangle}{\lVert f_j - f_i \rVert \lVert f_k - f_i \rVert}
+                      = \frac{d_{ij}^2 + d_{ik}^2 - d_{jk}^2}{2 d_{ij} d_{ik}}
+
+    Paper: Park et al., "Relational Knowledge Distillation", CVPR 2019, eqs. 8-9; lenscloth/RKD@0a6c3c0.
+    Args:
+        student, teacher: embeddings; the widths may differ.
+    Shapes: (b, d), (b, e) -> scalar. Costs b^2 d + b^3, memory of a block of b^3.
+    Raises: ShapeError for other samples.
+    Example: ``rkd_angle(2 * x + 1, x)`` is 0.
+    Differs from the official code: computed from distances, not from b^2 x d differences; angles at equal samples are
+    0 without gradient.
+    """
+    same_samples(student, teacher, 2)
+    return angle_of(Edges(student, student, euclidean), Edges(teacher, teacher, euclidean))
 
 
 @final
@@ -47,8 +88,8 @@ class RKDDistiller(Distiller):
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0) -> None:
         super().__init__()
         self.terms = self.table(
-            distance=(distance_weight, _distance),
-            angle=(angle_weight, _angle),
+            distance=(distance_weight, _distance_term),
+            angle=(angle_weight, _angle_term),
         )
 
     def build(self, features: Features, side: Side) -> Graph:
@@ -57,21 +98,29 @@ class RKDDistiller(Distiller):
         return graph.connect("sample", "euclidean", "sample", normalise="mean")
 
 
-def _distance(pair: Pair) -> Float[Tensor, ""]:
-    student, teacher = (graph.edges("sample", "euclidean", "sample") for graph in (pair.student, pair.teacher))
+def _distance_term(pair: Pair) -> Float[Tensor, ""]:
+    return distance_of(*_edges(pair))
+
+
+def _angle_term(pair: Pair) -> Float[Tensor, ""]:
+    return angle_of(*_edges(pair))
+
+
+def _edges(pair: Pair) -> tuple[Edges, Edges]:
+    kind = "sample", "euclidean", "sample"
+    return pair.student.edges(*kind), pair.teacher.edges(*kind)
+
+
+def distance_of(student: Edges, teacher: Edges) -> Float[Tensor, ""]:
+    """:func:`rkd_distance` over the samples of all ranks."""
     if distributed.world_size() == 1:
         return ops.rkd_distance(student.source, teacher.source)
-    ours, theirs = (replace(each, relation=ExceptItself(_apart, 0.0)) for each in (student, teacher))
-    passing = align_passing(ours, theirs, HUBER)
-    return HUBER(_relative(student), _relative(teacher)) if passing is None else passing
+    return HUBER(_relative(student), _relative(teacher))
 
 
 def _apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """Distances of different samples, at least 1e-6."""
     return ops.squared_distances(x, y).clamp_min(_LEAST).sqrt()
-
-
-_apart.pairwise = True  # type: ignore[attr-defined]
 
 
 def _relative(edges: Edges) -> Float[Tensor, "n m"]:
@@ -82,8 +131,8 @@ def _relative(edges: Edges) -> Float[Tensor, "n m"]:
     return distances / torch.where(mean == 0, 1.0, mean)
 
 
-def _angle(pair: Pair) -> Float[Tensor, ""]:
-    student, teacher = (graph.edges("sample", "euclidean", "sample") for graph in (pair.student, pair.teacher))
+def angle_of(student: Edges, teacher: Edges) -> Float[Tensor, ""]:
+    """:func:`rkd_angle` over the samples of all ranks."""
     first, everyone = student.offset, student.shape[-1]
     mine = ops.rkd_angle(student.targets, teacher.targets, first, first + len(student.source))
     return distributed.total(mine) / everyone**3

@@ -2,17 +2,34 @@
 
 from typing import ClassVar, final
 
-import torch
-
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair
-from graphkd.distillers.parts import flat_graph, maps_of, matched, sample_graph
+from graphkd.checks import same_samples, tensor_loss
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.parts import EachEdgeType, align_within, flat_graph, maps_of, matched, sample_graph
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
-from graphkd.graphs.align import align
 from graphkd.graphs.alignments import MSE
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def similarity_preserving(student: Float[Tensor, "b *any"], teacher: Float[Tensor, "b *other"]) -> Float[Tensor, ""]:
+    r"""Similarity-preserving KD: Gram matrices with rows of unit length.
+
+    .. math:: L = \frac{1}{N^2} \lVert \hat G^S - \hat G^T \rVert_F^2, \qquad G = F F^\top
+
+    Paper: Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, eqs. 2-4;
+    HobbitLong/RepDistiller@b84f547.
+    Args:
+        student, teacher: maps or embeddings, flattened here; the widths may differ.
+    Shapes: (b, ...), (b, ...) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``similarity_preserving(2 * x, x)`` is 0.
+    Differs from the official code: the teacher gets no gradient, the result is a scalar, a zero row stays zero.
+    """
+    same_samples(student, teacher)
+    return align_within(student.flatten(1), teacher.flatten(1), "gram", MSE, "unit")
 
 
 @final
@@ -43,7 +60,7 @@ class SPDistiller(Distiller):
         if on not in ("maps", "embedding"):
             raise unknown("part of the features", on, ["embedding", "maps"])
         self.on, self.pairs, self.relates_maps = on, maps, on == "maps"
-        self.terms = self.table(similarity=(weight, _similarity))
+        self.terms = self.table(similarity=(weight, EachEdgeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps."""
@@ -57,8 +74,3 @@ class SPDistiller(Distiller):
         for name in graph.node_types:
             graph.connect(name, "gram", name, normalise="unit")
         return graph
-
-
-def _similarity(pair: Pair) -> Float[Tensor, ""]:
-    types = pair.student.edge_types
-    return torch.stack([align(pair.student.edges(*each), pair.teacher.edges(*each), MSE) for each in types]).sum()

@@ -1,25 +1,13 @@
 """Terms that most methods are made of: edges compared within each graph, nodes compared across the two."""
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-
-from graphkd import distributed, ops
-from graphkd.distillers.base import Pair, mean_over_batch
-from graphkd.distributed import grams
-from graphkd.graphs.align import NodeKernel, align, align_nodes
+from graphkd.distillers.base import Pair
+from graphkd.graphs.align import NODE_TARGETS, NodeTarget, align, align_edges_and_nodes, align_nodes
 from graphkd.graphs.alignments import ALIGNMENTS, Alignment
 from graphkd.graphs.graph import EdgeType
-from graphkd.graphs.relations import RELATIONS, Relation, is_pairwise, name_of
-from graphkd.registry import Registry
-from graphkd.ring.pairs import Pairs, itself
-from graphkd.ring.travel import Rows
+from graphkd.graphs.relations import RELATIONS, Relation
 from graphkd.typing import Float, Tensor
 
 
-@dataclass(frozen=True)
 class EdgeTerm:
     r"""Compare the edges of one type in both graphs.
 
@@ -28,160 +16,40 @@ class EdgeTerm:
         alignment: name or Alignment.
     """
 
-    edge_type: EdgeType
-    alignment: str | Alignment
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "alignment", ALIGNMENTS.resolve(self.alignment))
+    def __init__(self, edge_type: EdgeType, alignment: str | Alignment) -> None:
+        self.edge_type, self.alignment = edge_type, ALIGNMENTS.resolve(alignment)
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of the two edge sets."""
-        assert isinstance(self.alignment, Alignment)
         return align(pair.student.edges(*self.edge_type), pair.teacher.edges(*self.edge_type), self.alignment)
 
 
-NODE_TARGETS: Registry[type["NodeTerm"]] = Registry("node target")
-
-
-@dataclass(frozen=True)
-class NodeTerm(ABC):
-    r"""Relate teacher's nodes with student's, :math:`N_{ij} = r(x^T_i, x^S_j)`, and say what N should be.
+class NodeTerm:
+    r"""Relate teacher's nodes with student's, :math:`N_{ij} = r(x^T_i, x^S_j)`, and compare N with what it should be.
 
     Args:
         node_type: compared nodes, of equal width in both graphs.
+        target: name or function, as of :func:`~graphkd.graphs.align.align_nodes`.
         relation: name or function.
         alignment: name or Alignment of N and its target, where the target is a matrix.
     """
 
-    node_type: str
-    relation: str | Relation = "gram"
-    alignment: str | Alignment = "frobenius"
+    def __init__(
+        self,
+        node_type: str,
+        target: str | NodeTarget = "identity",
+        relation: str | Relation = "gram",
+        alignment: str | Alignment = "frobenius",
+    ) -> None:
+        self.node_type, self.target = node_type, NODE_TARGETS.resolve(target)
+        self.relation, self.alignment = RELATIONS.resolve(relation), ALIGNMENTS.resolve(alignment)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "relation", RELATIONS.resolve(self.relation))
-        object.__setattr__(self, "alignment", ALIGNMENTS.resolve(self.alignment))
-
-    @abstractmethod
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of N from what it should be."""
-
-    def nodes(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        """Student's and teacher's nodes of this rank."""
         student, teacher = pair.student[self.node_type].x, pair.teacher[self.node_type].x
-        return ops.same_width(teacher, student), teacher
+        return align_nodes(student, teacher, self.relation, self.target, self.alignment, pair.sizes)
 
 
-class MatrixTarget(NodeTerm):
-    """A node term whose target is a matrix: this rank's teacher nodes by everybody's student nodes.
-
-    Attributes:
-        kernel: what fused kernels call the target, or empty.
-        of_teachers: whether the target relates the teacher's nodes to each other.
-    """
-
-    kernel: ClassVar[str] = ""
-    of_teachers: ClassVar[bool] = False
-
-    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """Distance of N from the target."""
-        assert isinstance(self.alignment, Alignment)
-        assert callable(self.relation)
-        student, teacher = self.nodes(pair)
-        across = self._across_ranks(pair, student, teacher)
-        if across is None:
-            across = self._passing(pair, student, teacher)
-        if across is not None:
-            return across
-        sizes, first = list(pair.sizes), distributed.first_row(pair.sizes)
-        everyone = distributed.gather(student, sizes)
-
-        def teachers() -> Tensor:
-            return distributed.gather(teacher, sizes)
-
-        def target() -> Tensor:
-            return self.target(teacher, teachers() if self.of_teachers else everyone, first, 0)
-
-        fused = NodeKernel(name_of(self.relation), self.kernel, first, teachers)
-        return align_nodes(everyone, teacher, self.relation, self.alignment, target, fused)
-
-    def _across_ranks(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
-        assert isinstance(self.alignment, Alignment)
-        assert callable(self.relation)
-        rows = sum(pair.sizes)
-        if len(pair.sizes) < 2 or self.alignment.kernel != ("square",):
-            return None
-        value = grams.nodes(student, teacher, name_of(self.relation), self.kernel, rows)
-        return None if value is None else self.alignment.outer(value, value.new_tensor(float(rows)), rows)
-
-    def _passing(self, pair: Pair, student: Tensor, teacher: Tensor) -> Tensor | None:
-        assert isinstance(self.alignment, Alignment)
-        assert callable(self.relation)
-        relation, total = self.relation, self.alignment.passes
-        if total is None or not is_pairwise(relation):
-            return None
-        if not distributed.too_large_to_gather(pair.sizes, student, teacher):
-            return None
-
-        def values(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
-            return relation(own[0], theirs[0]), self.target(own[0], theirs[-1], first, start)
-
-        travelling = (student, teacher) if self.of_teachers else (student,)
-        pairs = Pairs((teacher,), travelling, pair.sizes, values, distributed.first_row(pair.sizes))
-        return self.alignment.reduce(total(pairs), len(teacher), pairs.targets)
-
-    @abstractmethod
-    def target(
-        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
-    ) -> Float[Tensor, "r m"]:
-        """What N should be.
-
-        Args:
-            teacher: some of the teacher's nodes.
-            others: nodes that they are related to: the teacher's where :attr:`of_teachers`, else the student's.
-            first, start: place of the first of either among the samples of all ranks.
-        """
-
-
-@NODE_TARGETS.register("identity")
-class IdentityNodes(MatrixTarget):
-    r"""EGA's node term: :math:`N \to I`, each student node like its own teacher node and like no other."""
-
-    kernel: ClassVar[str] = "identity"
-
-    def target(
-        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
-    ) -> Float[Tensor, "r m"]:
-        """These rows and columns of the identity."""
-        return itself(teacher, others, first, start).to(teacher.dtype)
-
-
-@NODE_TARGETS.register("teacher_gram")
-class TeacherGramNodes(MatrixTarget):
-    r""":math:`N \to R^T`: a student node relates to the teacher's nodes as its own teacher node does."""
-
-    kernel: ClassVar[str] = "gram"
-    of_teachers: ClassVar[bool] = True
-
-    def target(
-        self, teacher: Float[Tensor, "r d"], others: Float[Tensor, "m d"], first: int, start: int
-    ) -> Float[Tensor, "r m"]:
-        """The teacher's own relations."""
-        assert callable(self.relation)
-        return self.relation(teacher, others)
-
-
-@NODE_TARGETS.register("diagonal")
-class DiagonalNodes(NodeTerm):
-    r""":math:`\mathrm{mean}_i (1 - N_{ii})`: only corresponding nodes are compared, the alignment plays no part."""
-
-    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """One minus the mean relation of corresponding nodes."""
-        assert callable(self.relation)
-        student, teacher = (x.unsqueeze(-2) for x in self.nodes(pair))  # a graph of one node for each sample
-        return mean_over_batch(1 - self.relation(teacher, student).flatten())
-
-
-@dataclass(frozen=True)
 class EdgesAndIdentity:
     r"""EGA's pair of terms, :math:`E^S \to E^T` and :math:`N \to I`, of the same nodes in one pass.
 
@@ -191,9 +59,8 @@ class EdgesAndIdentity:
         alignment: one of squared differences.
     """
 
-    node_type: str
-    relation: str
-    alignment: Alignment
+    def __init__(self, node_type: str, relation: str, alignment: Alignment) -> None:
+        self.node_type, self.relation, self.alignment = node_type, relation, alignment
 
     def edge(self, pair: Pair) -> Float[Tensor, ""]:
         """Distance of the two edge sets."""
@@ -205,34 +72,4 @@ class EdgesAndIdentity:
 
     def _values(self, pair: Pair) -> tuple[Tensor, Tensor]:
         student, teacher = pair.student[self.node_type].x, pair.teacher[self.node_type].x
-        ops.same_width(student, teacher)
-        if len(pair.sizes) < 2:
-            edge, node = ops.ega_sums(student, teacher, self.relation).unbind()
-            return self._reduced(edge, node, len(student), len(student))
-        rows = sum(pair.sizes)
-        sums = grams.edges_and_nodes(student, teacher, self.relation, rows)
-        if sums is not None:
-            count = sums.new_tensor(float(rows))
-            return self.alignment.outer(sums[0], count, rows), self.alignment.outer(sums[1], count, rows)
-        if distributed.too_large_to_gather(pair.sizes, student, teacher):
-            edge, node = self._passing(student, teacher, pair.sizes)
-            return self._reduced(edge, node, len(student), rows)
-        xs, xt = (distributed.gather(x, list(pair.sizes)) for x in (student, teacher))
-        edge = ops.edge_sum(student, xs, teacher, xt, self.relation)
-        node = ops.node_sum(xs, teacher, self.relation, offset=distributed.first_row(pair.sizes))
-        return self._reduced(edge, node, len(student), rows)
-
-    def _passing(self, student: Tensor, teacher: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-        def sums(own: Rows, theirs: Rows, first: int, start: int) -> Rows:
-            edge = ops.edge_sum(own[0], theirs[0], own[1], theirs[1], self.relation)
-            relations = ops.similarity(own[1], theirs[0], self.relation)
-            node = (relations - itself(own[1], theirs[0], first, start).to(relations.dtype)).square().sum()
-            return (torch.stack([edge, node]).unsqueeze(0),)
-
-        nodes = student, teacher
-        # Gram matrices would have been fewer bytes but for N < D: then a block of pairs is smaller than one of nodes.
-        pairs = Pairs(nodes, nodes, sizes, sums, distributed.first_row(sizes), whole=True)
-        return pairs.sum(lambda both: both).sum(0).unbind()
-
-    def _reduced(self, edge: Tensor, node: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-        return self.alignment.reduce(edge, rows, columns), self.alignment.reduce(node, rows, columns)
+        return align_edges_and_nodes(student, teacher, self.relation, self.alignment, pair.sizes)

@@ -9,16 +9,129 @@ import torch
 from torch import nn
 
 from graphkd import distributed, ops
+from graphkd.checks import same_embeddings, same_samples, same_shape, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.contrast import contrast
 from graphkd.distillers.parts import matched, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.graphs.alignments import MSE
+from graphkd.graphs.align import contrast
+from graphkd.graphs.alignments import MSE, sparse_row_kl
 from graphkd.graphs.graph import Graph
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
+
+
+@tensor_loss
+def trg(
+    student: Float[Tensor, "b n d"],
+    teacher: Float[Tensor, "b n e"],
+    inner_weight: float = 1.0,
+    local_weight: float = 1.0,
+    global_weight: float = 1.0,
+    neighbors: int = 8,
+    temperature: float = 0.1,
+) -> Float[Tensor, ""]:
+    r"""Token relational graph: tokens of the whole batch as nodes.
+
+    .. math:: L = w_i L_{inner} + w_l L_{local} + w_g L_{global}
+
+    Paper: Zhang et al., "Knowledge Distillation via Token-level Relationship Graph", arXiv 2306.12442; no official
+    code was found, its weights, neighbours and temperatures are not known: all defaults are our choice.
+    Args:
+        student, teacher: tokens; a term of weight 0 is not computed, the global one needs equal widths.
+        inner_weight, local_weight, global_weight: default 1.
+        neighbors: k of the local graph; default 8 (fewer where there are fewer tokens).
+        temperature: of the global contrast, > 0; default 0.1.
+    Shapes: (b, n, d), (b, n, e) -> scalar.
+    Raises: ShapeError for other samples, tokens or (global term) widths; OptionError for neighbors < 1.
+    Example: ``trg(x, x, global_weight=0.0)`` is 0.
+    """
+    same_samples(student, teacher, 3)
+    nodes, others = student.flatten(0, 1), teacher.flatten(0, 1)
+    loss = student.sum() * 0
+    if inner_weight:
+        loss = loss + inner_weight * trg_inner.over_ranks(student, teacher)
+    if local_weight:
+        loss = loss + local_weight * trg_local.over_ranks(nodes, others, neighbors)
+    if global_weight:
+        loss = loss + global_weight * trg_global.over_ranks(nodes, others, temperature)
+    return loss
+
+
+@tensor_loss
+def trg_inner(student: Float[Tensor, "b n d"], teacher: Float[Tensor, "b n e"]) -> Float[Tensor, ""]:
+    r"""TRG inside an image: attention-like maps, :math:`\mathrm{MSE}` of :math:`\mathrm{softmax}(F F^\top / \sqrt d)`.
+
+    Shapes: (b, n, d), (b, n, e) -> scalar.
+    Raises: ShapeError for other samples or tokens.
+    Example: ``trg_inner(x, x)`` is 0.
+    """
+    same_samples(student, teacher, 3)
+    same_shape(student[..., 0], teacher[..., 0], "tokens", "sample the same tokens on both sides")
+    return MSE(_attention(student), _attention(teacher))
+
+
+@tensor_loss
+def trg_local(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"], neighbors: int = 8, reverse: bool = False
+) -> Float[Tensor, ""]:
+    r"""TRG's local graph: Gaussian affinities of each token's nearest tokens, as distributions.
+
+    .. math:: L = \mathrm{mean}_i \mathrm{KL}(\mathrm{softmax}_j A^S_{ij} \,\|\, \mathrm{softmax}_j A^T_{ij}), \qquad
+              A_{ij} = \exp(-\lVert t_i - t_j \rVert^2 / 2 d) \text{ for the k nearest } j, \text{ else } 0
+
+    Args:
+        student, teacher: tokens of the whole batch.
+        neighbors: k >= 1; default 8.
+        reverse: KL of the teacher from the student instead; default as reported.
+    Shapes: (n, d), (n, e) -> scalar.
+    Raises: ShapeError for other tokens, OptionError for neighbors < 1.
+    Example: ``trg_local(x, x)`` is 0.
+    Differs from the official code: none is known; the squared width of the kernel is d, the mean over tokens ours.
+    """
+    same_samples(student, teacher, 2)
+    if neighbors < 1:
+        raise OptionError(f"neighbors is >= 1, found {neighbors}")
+    return _neighbourhoods(student, teacher, neighbors, reverse, (len(student),))
+
+
+@tensor_loss
+def trg_global(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    r"""TRG's global contrast: a token is more like its own teacher token than like any other (InfoNCE).
+
+    .. math:: L = -\mathrm{mean}_i \log \mathrm{softmax}_j (\cos(t^S_i, t^T_j) / \tau)_{i}
+
+    Shapes: (n, d) twice -> scalar, not 0 for student == teacher.
+    Raises: ShapeError for other tokens or widths, OptionError for a temperature <= 0.
+    Example: ``trg_global(torch.ones(1, 2), torch.ones(1, 2))`` is 0.
+    """
+    same_embeddings(student, teacher)
+    return contrast(student, teacher, (len(student),), ops.positive_temperature(temperature))
+
+
+def _attention(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
+    return (ops.gram(tokens, tokens) / sqrt(tokens.shape[-1])).softmax(-1)
+
+
+def _neighbourhoods(
+    student: Float[Tensor, "r d"], teacher: Float[Tensor, "r e"], k: int, reverse: bool, sizes: tuple[int, ...]
+) -> Float[Tensor, ""]:
+    everyone = sum(sizes)
+    if everyone == 1:  # no other token
+        return mean_over_batch(0 * (student.sum(1) + teacher.sum(1)))
+    ours, theirs = (_nearest(x, min(k, everyone - 1), sizes) for x in (student, teacher))
+    first, second = (theirs, ours) if reverse else (ours, theirs)
+    return mean_over_batch(sparse_row_kl(*first, *second, everyone))
+
+
+def _nearest(mine: Float[Tensor, "r d"], k: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The k nearest tokens of all ranks to each of this rank's, and their affinities."""
+    everyone, first = distributed.gather(mine, list(sizes)), distributed.first_row(sizes)
+    places, squares = (x[first : first + len(mine)] for x in ops.knn(everyone, k))
+    return places, (-squares / (2 * mine.shape[1])).exp()
 
 
 @final
@@ -46,7 +159,7 @@ class TRGDistiller(Distiller):
         tokens_per_image: evenly spaced tokens that become nodes; default all.
         on: ``"tokens"`` (default) or ``"maps"``, whose positions are tokens.
         pairs: student's tokens (or map) -> teacher's; default: all, in order.
-    Shapes: tokens (b, n, d), equal n on both sides after the prefix; the local graph has (b n)^2 edges.
+    Shapes: tokens (b, n, d), equal n on both sides after the prefix; the local graph has b n k edges.
     Raises: OptionError, UnknownNameError; ShapeError for other numbers of tokens.
     Example: ``TRGDistiller.between(student(images), teacher(images), prefix=(1, 1))``
     Differs from the official code: none was found.
@@ -112,36 +225,17 @@ class TRGDistiller(Distiller):
         return graph
 
     def _inner(self, pair: Pair) -> Float[Tensor, ""]:
-        return torch.stack([MSE(_attention(s), _attention(t)) for s, t in _tokens(pair)]).sum()
+        return torch.stack([trg_inner.over_ranks(*tokens) for tokens in _tokens(pair)]).sum()
 
     def _local(self, pair: Pair) -> Float[Tensor, ""]:
-        terms = []
-        for tokens in _tokens(pair):
-            student, teacher = (self._nearest(x, pair) for x in tokens)
-            order = (teacher, student) if self.first == "student" else (student, teacher)
-            terms.append(mean_over_batch(ops.row_kl(*order)))  # row_kl has the teacher's rows first
-        return torch.stack(terms).sum()
-
-    def _nearest(self, tokens: Float[Tensor, "b n d"], pair: Pair) -> Float[Tensor, "r m"]:
-        mine, everyone, own = _rows(tokens, pair)
-        squares = ops.squared_distances(mine, everyone)
-        itself = own.unsqueeze(1) == torch.arange(len(everyone), device=own.device)
-        k = min(self.neighbors, len(everyone) - 1)
-        nearest = squares.detach().masked_fill(itself, torch.inf).topk(k, dim=1, largest=False).indices
-        kept = torch.zeros_like(itself).scatter(1, nearest, True)
-        return torch.where(kept, (-squares / (2 * mine.shape[1])).exp(), 0.0)
+        k, reverse = self.neighbors, self.first == "teacher"
+        nodes = [(s.flatten(0, 1), t.flatten(0, 1), _tokens_of_ranks(s, pair)) for s, t in _tokens(pair)]
+        return torch.stack([_neighbourhoods(s, t, k, reverse, sizes) for s, t, sizes in nodes]).sum()
 
     def _global(self, pair: Pair) -> Float[Tensor, ""]:
-        terms = []
-        for project, (student, teacher) in zip(self.projectors, _tokens(pair), strict=True):
-            nodes, others = project(student).flatten(0, 1), teacher.flatten(0, 1)
-            terms.append(contrast(nodes, others, _tokens_of_ranks(teacher, pair), self.temperature))
-        return torch.stack(terms).sum()
-
-
-def _attention(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
-    scores = ops.gram(tokens, tokens) / sqrt(tokens.shape[-1])
-    return scores.softmax(-1)
+        both = [(project(s), t) for project, (s, t) in zip(self.projectors, _tokens(pair), strict=True)]
+        nodes = [(s.flatten(0, 1), t.flatten(0, 1), _tokens_of_ranks(t, pair)) for s, t in both]
+        return torch.stack([contrast(s, t, sizes, self.temperature) for s, t, sizes in nodes]).sum()
 
 
 def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
@@ -153,13 +247,6 @@ def _tokens(pair: Pair) -> list[tuple[Tensor, Tensor]]:
                 "of the teacher: leave out class tokens by prefix=, choose as many by tokens_per_image=, or use maps"
             )
     return both
-
-
-def _rows(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    """This rank's tokens, those of all ranks, and the places of the former among the latter."""
-    mine, sizes = tokens.flatten(0, 1), _tokens_of_ranks(tokens, pair)
-    start = distributed.first_row(sizes)
-    return mine, distributed.gather(mine, list(sizes)), torch.arange(len(mine), device=mine.device) + start
 
 
 def _tokens_of_ranks(tokens: Float[Tensor, "b n d"], pair: Pair) -> tuple[int, ...]:

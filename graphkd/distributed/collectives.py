@@ -5,6 +5,7 @@ Convention: a loss is :math:`L = f(\sum_r s_r)`. Every rank returns the same L, 
 Nobody else multiplies by W. Over several ranks there are first derivatives only: second ones raise.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from graphkd.errors import GraphError, OptionError
+from graphkd.errors import DistributedError, GraphError, OptionError
 from graphkd.typing import Float, Tensor
 
 _COUNTING: ContextVar["Traffic | None"] = ContextVar("graphkd_traffic", default=None)
@@ -27,8 +28,8 @@ class Traffic:
 
     Attributes:
         ranks: in the process group.
-        handed: bytes that this rank handed to ``"all_reduce"`` (its buffer), to ``"all_gather"`` (its own rows, padded
-            to those of the largest rank), and to the next rank in a ``"ring"`` (blocks of rows, padded alike).
+        handed: bytes that this rank handed to ``"all_reduce"`` (its buffer) and to ``"all_gather"`` (its own rows,
+            padded to those of the largest rank).
         calls: how often.
     """
 
@@ -45,7 +46,7 @@ class Traffic:
     def sent(self) -> dict[str, float]:
         """Bytes that leave this rank: 2 (W - 1)/W of a sum and W - 1 times own rows, as rings of ranks do it."""
         w = self.ranks
-        factors = {"all_reduce": 2 * (w - 1) / w, "all_gather": w - 1.0, "ring": 1.0}
+        factors = {"all_reduce": 2 * (w - 1) / w, "all_gather": w - 1.0}
         return {name: factors[name] * size for name, size in self.handed.items()}
 
     @property
@@ -73,9 +74,26 @@ def current() -> Traffic | None:
 _GATHER_LIMIT: ContextVar[int] = ContextVar("graphkd_gather_limit", default=2**30)
 
 
+class _Here(threading.local):  # no ContextVar: torch.compile cannot trace its set()
+    alone = False
+
+
+_HERE = _Here()
+
+
 def world_size() -> int:
-    """Ranks in the process group; 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Ranks in the process group; 1 without one, and inside :func:`alone`."""
+    return dist.get_world_size() if not _HERE.alone and dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this rank computes with its own samples as if there were no other rank."""
+    before, _HERE.alone = _HERE.alone, True
+    try:
+        yield
+    finally:
+        _HERE.alone = before
 
 
 def rank() -> int:
@@ -104,14 +122,14 @@ def traffic() -> Iterator[Traffic]:
 
 @contextmanager
 def gather_limit(size: int) -> Iterator[None]:
-    """The most bytes of gathered nodes, of both networks, that a term may hold on a rank: 1 GiB unless set here.
+    """The most bytes that one gathered set of nodes may take on a rank: 1 GiB unless set here.
 
-    A term that would gather more lets blocks of nodes pass from rank to rank instead, if its loss can be computed from
-    blocks (``docs/distributed.md`` says which can); one that cannot gathers all the same. Sizes alone decide, so that
-    all ranks do the same: they need the same limit. The backward pass follows its forward pass.
+    A term that would gather more raises DistributedError before anything is exchanged. Sizes alone decide, so all ranks
+    do the same if they have the same limit. Terms that exchange Gram matrices gather nothing
+    (``docs/distributed.md`` lists them).
 
     Args:
-        size: bytes; 0 for blocks wherever they will do.
+        size: bytes.
 
     Raises: OptionError for a size < 0.
     Example::
@@ -133,16 +151,14 @@ def current_gather_limit() -> int:
     return _GATHER_LIMIT.get()
 
 
-def too_large_to_gather(rows_of_ranks: Sequence[int], *nodes: Tensor) -> bool:
-    """Whether these nodes of all ranks would pass the limit.
-
-    Args:
-        rows_of_ranks: nodes of each rank.
-        nodes: this rank's, (n, any).
-    """
-    if len(rows_of_ranks) < 2:
-        return False
-    return sum(rows_of_ranks) * sum(x.shape[1:].numel() * x.element_size() for x in nodes) > _GATHER_LIMIT.get()
+def _check_limit(rows: Tensor, rows_of_ranks: Sequence[int]) -> None:
+    size, limit = sum(rows_of_ranks) * rows.shape[1:].numel() * rows.element_size(), _GATHER_LIMIT.get()
+    if size > limit:
+        raise DistributedError(
+            f"nodes {(sum(rows_of_ranks), *rows.shape[1:])} of all ranks are {size:,} bytes on each, and the limit is "
+            f"{limit:,}: use a smaller global batch, raise the limit (distributed.gather_limit), or choose a method "
+            "that exchanges Gram matrices (EGA, SP, EIKD)"
+        )
 
 
 def _all_reduce(buffer: Tensor, counter: Traffic | None) -> None:
@@ -224,6 +240,8 @@ def mean_over_batch(values: Float[Tensor, " b"], counted: Float[Tensor, " b"] | 
         values: 0 for a sample that does not count.
         counted: 1 for each sample that counts and 0 for the others; default all count. If none does, the mean is 0.
     """
+    if world_size() == 1:
+        return values.sum() / (max(len(values), 1) if counted is None else counted.sum().to(values.dtype).clamp_min(1))
     count = values.new_tensor(float(len(values))) if counted is None else counted.sum().to(values.dtype)
     both = total(torch.stack([values.sum(), count]))
     return both[0] / both[1].detach().clamp_min(1)
@@ -257,13 +275,20 @@ def sizes(rows: int, device: torch.device) -> list[int]:
 
 
 def gather(rows: Float[Tensor, "n *any"], rows_of_ranks: list[int]) -> Float[Tensor, "m *any"]:
-    """Rows of all ranks in the order of ranks, differentiable; ``rows_of_ranks`` comes from :func:`sizes`."""
+    """Rows of all ranks in the order of ranks, differentiable; ``rows_of_ranks`` comes from :func:`sizes`.
+
+    Raises: DistributedError for more bytes than :func:`gather_limit` allows.
+    """
     if world_size() == 1:
         return rows
+    _check_limit(rows, rows_of_ranks)
     result: Tensor = _Rows.apply(rows, rows_of_ranks)
     return result
 
 
 def maximum(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Largest value over all ranks; its gradient goes to the rank that holds it (in a tie, shared)."""
-    return gather(value.view(1), [1] * world_size()).amax()
+    if world_size() == 1:
+        return value
+    values: Tensor = _Rows.apply(value.view(1), [1] * world_size())
+    return values.amax()

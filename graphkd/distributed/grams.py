@@ -1,6 +1,6 @@
 r"""Squares over the pairs of all ranks' samples, from D x D Gram matrices: the ranks exchange no nodes.
 
-With :math:`J_r` the joined rows of rank r (``graphkd_kernels.grams``), every squared edge and node term is a function
+With :math:`J_r` the joined rows of rank r (``ops.join_mapped``), every squared edge and node term is a function
 of :math:`\sum_r J_r^\top J_r`, whose size does not grow with the batch, and a rank's gradient is its own :math:`J_r`
 times a matrix of that size. Sums and differences of the two networks' rows keep the digits of a small loss.
 
@@ -10,11 +10,9 @@ Values are those of all ranks, the same on each; gradients follow the convention
 from collections.abc import Callable
 
 import torch
-from graphkd_kernels import dispatch
-from graphkd_kernels.grams import Grams, join_mapped, split
 
-from graphkd import distributed
-from graphkd.ops import INNER, row_map
+from graphkd import distributed, ops
+from graphkd.ops import INNER, Grams, gram_blocks, join_mapped, joint_gram, row_map
 from graphkd.typing import Float, Tensor
 
 _Nodes = Float[Tensor, "n d"]
@@ -88,11 +86,11 @@ def _centred(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tens
     of_s, of_t = _unjoined(mean) if d == e else (mean[:d], mean[d:])
     targets = _exchanged(s - of_s, t - of_t, "gram", distributed.common_total)
     mean = mean.to(targets.dtype)
-    return split(targets + rows * torch.outer(mean, mean), d, e).squares(split(targets, d, e))
+    return gram_blocks(targets + rows * torch.outer(mean, mean), d, e).squares(gram_blocks(targets, d, e))
 
 
 def _unit(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor:
-    """Rows of unit length are edges of other sources, x / |X x|; derivation: ``_blocked/unit_edges.py``."""
+    """Rows of unit length are edges of other sources, x / |X x|; derivation: ``_blocked/unit_edge_sum.py``."""
     s, t = row_map(student, relation), row_map(teacher, relation)
     if s.shape[-1] != t.shape[-1]:
         s, t = s.double(), t.double()
@@ -103,7 +101,7 @@ def _unit(student: Tensor, teacher: Tensor, relation: str, rows: int) -> Tensor:
     targets = _joint(s, t, "gram", distributed.total)
     ours, theirs = targets.own()
     s, t = _divided(s, ours.to(s.dtype)), _divided(t, theirs.to(t.dtype))
-    return distributed.total(_split(dispatch.run("joint_gram", s, t, "gram"), s, t).squares(targets))
+    return distributed.total(_split(joint_gram(s, t), s, t).squares(targets))
 
 
 def _unjoined(joined: Float[Tensor, " k"]) -> tuple[Tensor, Tensor]:
@@ -131,12 +129,12 @@ def _joint(student: Tensor, teacher: Tensor, relation: str, total: _Total = dist
 
 
 def _split(gram: Tensor, student: Tensor, teacher: Tensor) -> Grams:
-    return split(gram, student.shape[-1], teacher.shape[-1])
+    return gram_blocks(gram, student.shape[-1], teacher.shape[-1])
 
 
 def _exchanged(student: Tensor, teacher: Tensor, relation: str, total: _Total) -> Float[Tensor, "k k"]:
     """Upper triangle of the joined rows' Gram matrix, summed over the ranks."""
-    packed = _fold(dispatch.run("joint_gram", student, teacher, relation).triu())
+    packed = _fold(joint_gram(student, teacher, relation).triu())
     return _unfold(total(packed), student.shape[-1] + teacher.shape[-1])
 
 
@@ -151,3 +149,29 @@ def _unfold(packed: Float[Tensor, "h w"], size: int) -> Float[Tensor, "k k"]:
     """The upper triangle again."""
     top, turned = packed[:, 1:].triu(), packed[:, :-1].tril()
     return torch.cat([top, turned[: size - len(packed)].flip(0, 1)])
+
+
+def damped_column_pearson(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], eps: float, rows: int
+) -> Float[Tensor, " c"]:
+    """Correlation of corresponding columns over all ranks, eps added to the denominator; 0 where a column is constant.
+
+    Seven numbers for each column are exchanged. Means are constants to the gradient: centred columns sum to 0.
+
+    Args:
+        student, teacher: this rank's rows.
+        eps: of DIST.
+        rows: of all ranks.
+    """
+    if distributed.world_size() == 1:
+        return ops.damped_column_pearson(student, teacher, eps)
+    both = torch.cat([student, teacher], -1)
+    raw = both.detach()
+    mean, squares = distributed.total(torch.stack([raw.sum(0), raw.square().sum(0)]))
+    x, y = (both - mean / rows).chunk(2, -1)
+    moments = distributed.common_total(torch.stack([(x * x).sum(0), (y * y).sum(0), (x * y).sum(0)]))
+    tiny = 4 * torch.finfo(both.dtype).eps
+    small = moments[:2].detach().sqrt() <= tiny * squares.view(2, -1).sqrt()
+    dead = small[0] | small[1]
+    xx, yy, xy = torch.where(dead, 1.0, moments)
+    return torch.where(dead, 0.0, xy / (xx.sqrt() * yy.sqrt() + eps))

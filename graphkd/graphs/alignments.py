@@ -7,17 +7,16 @@ is that of the whole graph.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from graphkd_kernels.reference.rows import expectation
 from torch.nn.functional import smooth_l1_loss
 
 from graphkd import distributed, ops
 from graphkd.errors import OptionError, ShapeError
 from graphkd.registry import Registry
-from graphkd.ring import forms
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Float, Int, Tensor
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
 Outer = Callable[[Tensor, Tensor, int], Tensor]
@@ -28,9 +27,10 @@ class Alignment:
     r"""A comparison of two blocks of edges, :math:`f(\sum p(E^S, E^T), \text{rows}, \text{columns})`.
 
     Args:
-        name: what it is called; part of the key of a fused form.
+        name: what it is called.
         penalty: of the two blocks: one number for each entry, or one for each row.
         outer: of the sum of penalties, the number of rows (a tensor) and of columns.
+        kernel: what fused kernels call the penalty, with its numbers; default none that they know.
 
     Shapes: student (*b, n, m), teacher (*b, n, m) -> scalar.
     Raises: ShapeError if the blocks differ in shape.
@@ -40,6 +40,7 @@ class Alignment:
     name: str
     penalty: Penalty
     outer: Outer
+    kernel: tuple[Any, ...] = ()
 
     def __call__(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
@@ -51,11 +52,16 @@ class Alignment:
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
     ) -> Float[Tensor, ""]:
         """The value of these blocks alone, whatever other ranks hold."""
-        value, rows, columns = self._sum(student, teacher, weight)
+        return self.finish(*self._sum(student, teacher, weight))
+
+    def finish(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
+        """The outer function of a sum that is already that of all rows."""
         return self.outer(value, value.new_tensor(float(rows)), columns)
 
     def reduce(self, value: Float[Tensor, ""], rows: int, columns: int) -> Float[Tensor, ""]:
         """The outer function of a local sum and a local number of rows, both added over all ranks first."""
+        if distributed.world_size() == 1:
+            return self.finish(value, rows, columns)
         both = distributed.total(torch.stack([value, value.new_tensor(float(rows))]))
         return self.outer(both[0], both[1].detach(), columns)
 
@@ -63,27 +69,6 @@ class Alignment:
     def sums(self) -> bool:
         """Whether the value is a function of a sum over entries or rows; a subclass may be none."""
         return type(self) is Alignment
-
-    @property
-    def kernel(self) -> tuple[Any, ...]:
-        """What fused kernels call the penalty, with its numbers; empty for one that they do not know."""
-        if not self.sums:
-            return ()
-        named: tuple[Any, ...] = getattr(self.penalty, "kernel", ())
-        return KERNELS.get(self.penalty, named)
-
-    @property
-    def passes(self) -> forms.RowSums | None:
-        """The sum of penalties of edges whose targets pass by in blocks; ``None`` for a penalty that needs whole rows.
-
-        A penalty of single entries says so by an attribute ``pairwise``.
-        """
-        if not self.sums:
-            return None
-        if getattr(self.penalty, "pairwise", False):
-            return forms.entries(self.penalty)
-        found: forms.RowSums | None = getattr(self.penalty, "passes", PASSES.get(self.penalty))
-        return found
 
     def local_sum(
         self, student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], weight: Tensor | None = None
@@ -134,41 +119,27 @@ def _row_decorrelation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    return -expectation(teacher.softmax(-1), student.log_softmax(-1))
+    return -ops.expectation(teacher.softmax(-1), student.log_softmax(-1))
 
-
-KERNELS: dict[Penalty, tuple[Any, ...]] = {_square: ("square",), _huber: ("huber",), ops.row_kl: ("kl", 1.0)}
-"""Penalty -> the name that ``FUSED`` knows it by, and its numbers."""
-
-PASSES: dict[Penalty, forms.RowSums] = {
-    _square: forms.entries(_square),
-    _huber: forms.entries(_huber),
-    ops.row_kl: forms.row_kl(1.0),
-    _row_decorrelation: forms.row_decorrelation,
-    _soft_cross_entropy: forms.cross_entropy,
-}
-"""Penalty -> its sum over edges whose targets pass by in blocks."""
 
 ALIGNMENTS: Registry[Alignment] = Registry("alignment")
 
 
-def _add(name: str, penalty: Penalty, outer: Outer) -> Alignment:
-    alignment = Alignment(name, penalty, outer)
-    ALIGNMENTS.register(name)(alignment)
-    return alignment
+def _add(name: str, penalty: Penalty, outer: Outer, *kernel: Any) -> Alignment:
+    return ALIGNMENTS.register(name)(Alignment(name, penalty, outer, kernel))
 
 
-FROBENIUS = _add("frobenius", _square, _root)
+FROBENIUS = _add("frobenius", _square, _root, "square")
 """Un-squared Frobenius norm of the difference (EGA, eq. 4, as its official code computes it)."""
-RMS = _add("rms", _square, _root_mean)
+RMS = _add("rms", _square, _root_mean, "square")
 """Frobenius norm divided by the root of the number of entries: does not grow with the graph."""
-MSE = _add("mse", _square, _mean)
+MSE = _add("mse", _square, _mean, "square")
 """Mean squared difference."""
-ROW_SQUARES = _add("row_squares", _square, _mean_of_rows)
+ROW_SQUARES = _add("row_squares", _square, _mean_of_rows, "square")
 """Squared difference summed over each row, mean over rows: ICKD's divisor B C."""
-HUBER = _add("huber", _huber, _mean)
+HUBER = _add("huber", _huber, _mean, "huber")
 """Mean smooth-L1 difference, quadratic up to 1."""
-KL = _add("kl", ops.row_kl, _mean_of_rows)
+KL = _add("kl", ops.row_kl, _mean_of_rows, "kl", 1.0)
 """KL(softmax(teacher row) || softmax(student row)), mean over rows."""
 PEARSON = _add("pearson", _row_decorrelation, _mean_of_rows)
 """1 - correlation of corresponding rows, mean over rows (the form of DIST)."""
@@ -176,25 +147,21 @@ CROSS_ENTROPY = _add("cross_entropy", _soft_cross_entropy, _mean_of_rows)
 """Cross-entropy of the student's row softmax under the teacher's, mean over rows."""
 
 
-@dataclass(frozen=True)
-class _TemperedKL:
-    temperature: float
-
-    @property
-    def kernel(self) -> tuple[Any, ...]:
-        """Its name among fused forms, and the temperature."""
-        return "kl", self.temperature
-
-    @property
-    def passes(self) -> forms.RowSums:
-        """Its sum over edges whose targets pass by in blocks."""
-        return forms.row_kl(self.temperature)
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return ops.row_kl(student, teacher, self.temperature)
-
-
 def kl(temperature: float = 1.0) -> Alignment:
     """KL of the rows' softmax at a temperature > 0; default 1."""
-    tempered = _TemperedKL(ops.positive_temperature(temperature))
-    return Alignment(f"kl@{temperature:g}", tempered, _mean_of_rows)
+    penalty = partial(ops.row_kl, temperature=ops.positive_temperature(temperature))
+    return Alignment(f"kl@{temperature:g}", penalty, _mean_of_rows, ("kl", temperature))
+
+
+def sparse_row_kl(
+    places: Int[Tensor, "r k"], a: Float[Tensor, "r k"], others: Int[Tensor, "r k"], b: Float[Tensor, "r k"], m: int
+) -> Float[Tensor, " r"]:
+    """KL(softmax(A) || softmax(B)) of rows of m numbers, a at some places of A, b at others of B, and 0 elsewhere.
+
+    With d = A - B it is E d + log E exp(-d) under softmax(A), and d is 0 outside both sets of places.
+    """
+    same = places.unsqueeze(-1) == others.unsqueeze(-2)
+    b_alone = b.masked_fill(same.any(-2), 0.0)
+    d = torch.cat([a - torch.where(same, b.unsqueeze(-2), 0.0).sum(-1), -b_alone], -1)
+    p = torch.cat([a.exp(), torch.ones_like(b)], -1) / (a.exp().sum(-1, keepdim=True) + m - a.shape[-1])
+    return (p * d).sum(-1) + (p * (-d).expm1()).sum(-1).log1p()

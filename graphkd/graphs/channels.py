@@ -1,18 +1,18 @@
 r"""Channels of a feature map as nodes: how two maps are brought together, what a node is, how nodes are related."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from graphkd import distributed, ops
 from graphkd.errors import OptionError, ShapeError
-from graphkd.graphs.alignments import ALIGNMENTS, MSE, Alignment
+from graphkd.graphs.alignments import ALIGNMENTS, MSE
 from graphkd.graphs.attention import Masks
 from graphkd.graphs.edges import NORMALISERS, Normalise
-from graphkd.graphs.pooling import pooled, to_smaller
 from graphkd.graphs.relations import RELATIONS, Relation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
@@ -23,6 +23,19 @@ Vertices = Callable[[Tensor], Tensor]
 VERTICES: Registry[Vertices] = Registry("kind of vertices")
 VertexLoss = Callable[[Tensor, Tensor, Masks], Tensor]
 VERTEX_LOSSES: Registry[VertexLoss] = Registry("vertex loss")
+
+
+def pooled(maps: Float[Tensor, "b c y x"], h: int, w: int) -> Float[Tensor, "b c h w"]:
+    """The map averaged to h x w positions; as it is where it has that size."""
+    return maps if maps.shape[2:] == (h, w) else adaptive_avg_pool2d(maps, (h, w))
+
+
+def to_smaller(
+    first: Float[Tensor, "b c y x"], second: Float[Tensor, "b d y2 x2"], cap: int | None = None
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b d h w"]]:
+    """Two maps, averaged to the smaller height and the smaller width of both, ``cap`` at most; default no limit."""
+    h, w = (min(a, b, cap or a) for a, b in zip(first.shape[2:], second.shape[2:], strict=True))
+    return pooled(first, h, w), pooled(second, h, w)
 
 
 @RESIZES.register("pool")
@@ -164,7 +177,7 @@ def _over_graphs(value: Tensor, rows: Tensor, columns: int) -> Tensor:
     return value * columns / rows
 
 
-GRAPH_SQUARES = Alignment("graph_squares", MSE.penalty, _over_graphs)
+GRAPH_SQUARES = replace(MSE, name="graph_squares", outer=_over_graphs)
 """Squared difference summed over each graph of C x C entries, mean over graphs (FGD's way of reducing)."""
 ALIGNMENTS.register("graph_squares")(GRAPH_SQUARES)
 

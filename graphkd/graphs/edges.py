@@ -10,10 +10,8 @@ import torch
 from graphkd import distributed, ops
 from graphkd.errors import GraphError, OptionError
 from graphkd.graphs import spectral
-from graphkd.graphs.relations import RELATIONS, ExceptItself, Relation, is_pairwise, name_of
+from graphkd.graphs.relations import RELATIONS, Relation, is_pairwise, name_of
 from graphkd.registry import Registry
-from graphkd.ring import forms
-from graphkd.ring.pairs import Pairs
 from graphkd.typing import Float, Int, Scope, Tensor
 
 Normalise = Callable[[Tensor], Tensor]
@@ -46,21 +44,12 @@ def _mean(edges: Tensor) -> Tensor:
 @NORMALISERS.register("max")
 def _max(edges: Tensor) -> Tensor:
     """IRG: divide by the largest entry, over all ranks; no division where all are 0."""
-    largest = distributed.maximum(edges.amax())
+    largest = distributed.maximum(edges.amax() if edges.numel() else edges.sum())  # a rank may have no sample
     return edges / torch.where(largest > 0, largest, 1.0)
 
 
 ROW_RULES: Final = frozenset(NORMALISERS.get(name) for name in ("unit", "center", "sum"))
 """Normalisers that look at one row at a time."""
-
-PASSES: Final[dict[Normalise, Callable[[Pairs], Pairs]]] = {
-    NORMALISERS.get("unit"): forms.unit,
-    NORMALISERS.get("center"): forms.center,
-    NORMALISERS.get("sum"): forms.by_sum,
-    NORMALISERS.get("mean"): forms.by_mean,
-    NORMALISERS.get("max"): forms.by_maximum,
-}
-"""Normaliser -> the same of edges whose targets pass by in blocks."""
 
 _DISTANCES: Final = frozenset({"euclidean", "squared_euclidean"})
 _BLOCK: Final = 2**22  # entries of the matrix that are held while the nearest nodes are looked for
@@ -145,21 +134,6 @@ class Edges:
         """Whether rows of the matrix can be computed by themselves."""
         return is_pairwise(self.relation) and (self.normalise is None or self.normalise in ROW_RULES)
 
-    @property
-    def of_block(self) -> Callable[[Tensor, Tensor, int, int], Tensor] | None:
-        """Edges of sources with some of the targets, given the places of the first of either; without the rule.
-
-        ``None`` for a relation that has to see all targets.
-        """
-        if isinstance(self.relation, ExceptItself) and is_pairwise(self.relation.relation):
-            return self.relation.block
-        return (lambda x, y, first, start: self.relation(x, y)) if is_pairwise(self.relation) else None
-
-    @property
-    def passes(self) -> Callable[[Pairs], Pairs] | None:
-        """The rule for edges whose targets pass by in blocks; ``None`` for one that has to see all targets."""
-        return forms.unchanged if self.normalise is None else PASSES.get(self.normalise)
-
     def rows(self, start: int, stop: int) -> "Edges":
         """The edges of some of the sources."""
         weight = self.weight
@@ -177,28 +151,29 @@ class Edges:
         return replace(self, offset=offset, rows_of_ranks=tuple(rows))
 
     def topk(self, k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
-        """Each target's k largest edges in PyG's format (edge_index, edge_attr), from the whole matrix.
+        """Each target's k largest edges in PyG's format (edge_index, edge_attr).
 
         ``edge_index[0]`` holds sources, ``edge_index[1]`` the targets that receive their messages. Every target has
         in-degree k: a convolution over the edges of a node set with itself aggregates each node's own k neighbours, the
         node itself usually among them. For messages from classes to samples, connect the classes with the samples. The
         largest distances are those of the farthest nodes: see :meth:`nearest`.
 
+        Within one node set the kNN op finds the neighbours for cosine, pearson and rbf (and for the nearest by
+        distance). Other relations of pairs are computed by blocks. A rule, and a relation that is not pairwise, cost
+        the whole matrix. Edges have a gradient, the choice of neighbours has none.
+
         Raises: OptionError if there are fewer than k sources; GraphError for a batch of graphs, and for edges that
             reach the targets of all ranks.
         """
-        edges = self._matrix()
-        if not 0 < k <= edges.shape[0]:
-            raise OptionError(f"each target has {edges.shape[0]} edges, {k} were asked for: lower k")
-        values, sources = edges.mT.topk(k, dim=1)
-        return _to_receivers(sources), values.flatten()
+        self._check_one_graph()
+        if not 0 < k <= len(self.source):
+            raise OptionError(f"each target has {len(self.source)} edges, {k} were asked for: lower k")
+        return self._picked(k, largest=True, loops=True)
 
     def nearest(self, k: int | None = None) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
         """Each target's k nearest sources other than itself, nearest first, in the format of :meth:`topk`.
 
-        The nearest have the largest edges, or the smallest distances. Within one node set the kNN kernel finds them for
-        cosine, pearson, rbf and distances. Other pairwise relations are computed by blocks. A rule, and a relation that
-        is not pairwise, cost the whole matrix. Edges have a gradient, the choice of neighbours has none.
+        The nearest have the largest edges, or the smallest distances.
 
         Args:
             k: sources of each target, >= 1, or all where there are fewer; ``None`` (default) for all, as a matrix.
@@ -209,30 +184,37 @@ class Edges:
         others = len(self.source) - (self.source is self.target)
         if k is not None and k < 1:
             raise OptionError(f"k is a number of neighbours >= 1, or None for all, found {k}")
-        k = others if k is None else min(k, others)
-        if k == others or self.normalise is not None or not is_pairwise(self.relation):
+        return self._picked(others if k is None else min(k, others), name_of(self.relation) not in _DISTANCES, False)
+
+    def _picked(self, k: int, largest: bool, loops: bool) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
+        """k sources of each target by their edges, with a target itself among them or not, and these edges."""
+        if k >= len(self.source) - 1 or self.normalise is not None or not is_pairwise(self.relation):
             edges = self.dense()
-            index = _to_receivers(self._strongest(edges.detach(), k))
+            index = _to_receivers(self._sorted(edges.detach(), k, largest, loops))
             return index, edges[index[0], index[1]]
         with torch.no_grad():
-            index = self._neighbours(k)
+            index = _to_receivers(self._found(k, largest, loops))
         sources, targets = self.source[index[0]], self.target[index[1]]
         return index, self.relation(sources.unsqueeze(-2), targets.unsqueeze(-2)).flatten()
 
-    def _neighbours(self, k: int) -> Int[Tensor, "2 e"]:
-        """Of a pairwise relation, without the matrix."""
+    def _found(self, k: int, largest: bool, loops: bool) -> Int[Tensor, "m k"]:
+        """The sources without the matrix: by the kNN op where it knows the relation, else by blocks."""
         name = name_of(self.relation)
-        if self.source is self.target and name in _NEAREST_BY_DISTANCE:
-            return ops.knn_graph(_NEAREST_BY_DISTANCE[name](self.source), k)[0]
+        near = self.source is self.target and name in _NEAREST_BY_DISTANCE and largest == (name not in _DISTANCES)
+        if near and k > loops:
+            found = ops.knn(_NEAREST_BY_DISTANCE[name](self.source), k - loops)[0]
+            return torch.cat([torch.arange(len(found), device=found.device).unsqueeze(1), found], 1) if loops else found
         step = max(1, _BLOCK // len(self.source))
         starts = range(0, len(self.target), step)
-        found = [self._strongest(self.relation(self.source, self.target[i : i + step]), k, i) for i in starts]
-        return _to_receivers(torch.cat(found))
+        blocks = ((i, self.relation(self.source, self.target[i : i + step])) for i in starts)
+        return torch.cat([self._sorted(edges, k, largest, loops, i) for i, edges in blocks])
 
-    def _strongest(self, edges: Float[Tensor, "n m"], k: int, first: int = 0) -> Int[Tensor, "m k"]:
+    def _sorted(
+        self, edges: Float[Tensor, "n m"], k: int, largest: bool, loops: bool, first: int = 0
+    ) -> Int[Tensor, "m k"]:
         """The k sources of each target, strongest first, given the edges of the targets from place ``first``."""
-        strength = -edges.mT if name_of(self.relation) in _DISTANCES else edges.mT.clone()
-        if self.source is self.target:
+        strength = edges.mT.clone() if largest else -edges.mT
+        if self.source is self.target and not loops:
             strength.diagonal(first).fill_(-torch.inf)
         return strength.topk(k, dim=1).indices
 
@@ -253,10 +235,6 @@ class Edges:
     def _square(self) -> Tensor:
         if self.source is not self.target:
             raise GraphError(f"a Laplacian needs edges of a node set with itself, found {self}")
-        return self.dense()
-
-    def _matrix(self) -> Float[Tensor, "n m"]:
-        self._check_one_graph()
         return self.dense()
 
     def _check_one_graph(self) -> None:

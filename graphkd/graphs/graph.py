@@ -166,11 +166,14 @@ class Graph(HeteroData):  # type: ignore[misc]
         Raises: OptionError for k < 1; GraphError for batches of graphs (b, n, d) and for gathered edges.
         Example: ``SAGEConv(64, 64)(data["sample"].x, data["sample", "cosine", "sample"].edge_index)``
         """
-        data = HeteroData.from_dict(self.to_dict())
-        for store in data.node_stores:
-            del store["scope"], store["shared_nodes"]
+        data = HeteroData()
+        for store in self.stores:
+            copied = data._global_store if store._key is None else data[store._key]
+            ours = ("implicit", "weight") if "implicit" in store else ("scope", "shared_nodes")
+            for name, value in store.items():
+                if name not in ours:
+                    copied[name] = value
         for key in self._implicit:
-            del data[key]["implicit"], data[key]["weight"]
             data[key].edge_index, data[key].edge_attr = self.edges(*key).nearest(k)
         return data
 

@@ -8,10 +8,11 @@ mean of the blocks' relations.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from graphkd import ops
 from graphkd.registry import Registry
-from graphkd.ring.pairs import itself
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Bool, Float, Tensor
 
 Relation = Callable[[Tensor, Tensor], Tensor]
 RowMap = Callable[[Tensor], Tensor]
@@ -125,11 +126,13 @@ class ExceptItself:
 
     def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """The relation of sources with all targets."""
-        return self.block(x, y, self.first, 0)
+        return self.relation(x, y).masked_fill(itself(x, y, self.first), self.value)
 
-    def block(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], first: int, start: int) -> Float[Tensor, "n m"]:
-        """The relation of sources from place ``first`` with targets from place ``start``."""
-        return self.relation(x, y).masked_fill(itself(x, y, first, start), self.value)
+
+def itself(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], first: int) -> Bool[Tensor, "n m"]:
+    """Where a source is its own target; ``first``: place of the first source among the targets."""
+    own = torch.arange(first, first + len(x), device=x.device)
+    return own.unsqueeze(1) == torch.arange(len(y), device=x.device)
 
 
 def name_of(relation: Relation) -> str:

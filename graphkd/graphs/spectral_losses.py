@@ -24,12 +24,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
-from graphkd_kernels.diagonal import diagonal
 
 from graphkd import ops
 from graphkd.errors import ShapeError
-from graphkd.graphs.spectral import Operator, decomposed
-from graphkd.graphs.spectral_filters import NONE, Scaling, eigenpairs, spectral_filter
+from graphkd.graphs.spectral import NONE, Operator, Scaling, decomposed, eigenpairs, spectral_filter
+from graphkd.ops import diagonal
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
 
@@ -86,7 +85,7 @@ def projector(
 ) -> Float[Tensor, "*b"]:
     r"""Distance of the two spaces, :math:`1 - \lVert U_S^\top U_T \rVert_F^2 / k` without scaling, in [0, 1].
 
-    Shapes: operators of (*b, n, n) -> (*b). ``gap``: see :func:`~graphkd.graphs.spectral_filters.spectral_filter`.
+    Shapes: operators of (*b, n, n) -> (*b). ``gap``: see :func:`~graphkd.graphs.spectral.spectral_filter`.
     """
     _same_nodes(student, teacher)
     target = spectral_filter(teacher, k, scaling, gap)
@@ -102,7 +101,7 @@ def procrustes(
     .. math:: \lVert Y_S \rVert_F^2 + \lVert Y_T \rVert_F^2 - 2 \lVert Y_S^\top Y_T \rVert_*, \quad
         \lVert Y_S^\top Y_T \rVert_* = \mathrm{tr} \sqrt{Y_T^\top F_S Y_T}
 
-    Shapes: operators of (*b, n, n) -> (*b). ``gap``: see :func:`~graphkd.graphs.spectral_filters.spectral_filter`.
+    Shapes: operators of (*b, n, n) -> (*b). ``gap``: see :func:`~graphkd.graphs.spectral.spectral_filter`.
     """
     _same_nodes(student, teacher)
     y = teacher.weigh(_embedding(teacher, k, scaling))

@@ -5,18 +5,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 
-from graphkd.data.batch import Batch
-from graphkd.data.views import Views
+from graphkd.data.views import Batch, Views
 from graphkd.errors import GraphKDError
 from graphkd.integrations.named_losses import Teaching, detached, losses_of, require_shares, save_student
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
+from graphkd.training.devices import prepared
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.optim import make_optimizer, torch_schedule
-from graphkd.training.prepare import prepared
 from graphkd.typing import Tensor
 
 
@@ -65,7 +65,7 @@ class DistillationModule(LightningModule):  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> None:
         """The loader's order of this epoch, which Lightning sets for its own samplers only."""
-        for loader in _loaders(self.trainer.train_dataloader):
+        for loader in CombinedLoader(self.trainer.train_dataloader).flattened:  # one loader, or a collection of them
             require_shares(loader, self.trainer.global_rank, self.trainer.world_size)
             if hasattr(getattr(loader, "batch_sampler", None), "set_epoch"):
                 loader.batch_sampler.set_epoch(self.current_epoch)
@@ -129,10 +129,3 @@ class DistillationCallback(Callback):  # type: ignore[misc]
                 f"{type(module).__name__} has no student at {self.path!r}: give its path, one of {children}"
             )
         return found
-
-
-def _loaders(found: Any) -> list[Any]:
-    """Lightning keeps one loader, or a collection of them."""
-    if isinstance(found, dict):
-        return list(found.values())
-    return list(found) if isinstance(found, list | tuple) else [found]

@@ -6,15 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from graphkd.data.batch import Batch
-from graphkd.data.epochs import EpochBatches
+from graphkd.data.seeds import EpochBatches
+from graphkd.data.views import Batch
 from graphkd.distillers.base import same_update
 from graphkd.errors import DistributedError
 from graphkd.features import Features
-from graphkd.files import write_file
+from graphkd.files import local_path, write_file
 from graphkd.losses import Losses
 from graphkd.models.tap import Tap
-from graphkd.paths import local_path
 from graphkd.typing import Tensor
 
 Teaching = Callable[[Batch], Features] | None

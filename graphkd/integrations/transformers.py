@@ -8,15 +8,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from graphkd.data.batch import Batch
-from graphkd.data.views import Views
+from graphkd.data.views import Batch, Views
 from graphkd.errors import DataError
 from graphkd.integrations.named_losses import Teaching, detached, losses_of, save_student
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
+from graphkd.training.devices import prepared
 from graphkd.training.metrics import evaluate
 from graphkd.training.optim import make_optimizer, torch_schedule
-from graphkd.training.prepare import prepared
 from graphkd.typing import Tensor
 
 STUDENT = "student"  # file or folder of the student in a checkpoint

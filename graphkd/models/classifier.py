@@ -1,5 +1,6 @@
 """Where the classifier of an image model is: the one linear layer (or 1x1 convolution) that makes its logits."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
 
@@ -35,7 +36,7 @@ def find_classifier(model: nn.Module, head: str | None = None) -> tuple[str, Cla
     Raises: TapError if there is none, if several could be meant, or if it has no shape yet (LazyLinear).
     """
     root = submodule(model, head) if head is not None else _root(model)
-    linears = [each for each in root.modules() if _is_linear(each)]
+    linears = _linears(root)
     if not linears:
         raise TapError(
             f"{type(model).__name__} has no classifier{f' at {head!r}' if head else ''}: expected a Linear or a 1x1 "
@@ -43,7 +44,6 @@ def find_classifier(model: nn.Module, head: str | None = None) -> tuple[str, Cla
             "head='module.path'"
         )
     classifier = linears[-1]
-    assert isinstance(classifier, Classifier)
     if is_lazy(classifier.weight):
         raise TapError(
             f"the classifier {type(classifier).__name__} has no width yet: "
@@ -59,25 +59,20 @@ def _root(model: nn.Module) -> nn.Module:
     if callable(get := getattr(model, "get_classifier", None)):
         found = get()
         if isinstance(found, (tuple, list, nn.ModuleList)):
-            heads = [each for each in found if any(map(_is_linear, each.modules()))]
-            _only_one(model, heads)
-            found = heads[0] if heads else nn.Identity()
+            found = _only_one(model, [each for each in found if _linears(each)])
         return found if isinstance(found, nn.Module) else nn.Identity()
     named = [each for name, each in model.named_children() if name in _NAMES]
-    if len(named) > 1:
-        _only_one(model, named)
     if named:
-        return named[0]
-    children = list(model.children())
-    direct = [each for each in children if _is_linear(each)]
+        return _only_one(model, named)
+    children = [each for each in model.children() if _linears(each)]
+    direct = [each for each in children if isinstance(each, Classifier)]
     if direct and not isinstance(model, nn.Sequential):
         _only_one(model, [each for each in direct if _rows(each) == _rows(direct[-1])])
         return direct[-1]
-    last = [each for each in children if any(map(_is_linear, each.modules()))]
-    return last[-1] if last else model
+    return children[-1] if children else model
 
 
-def _only_one(model: nn.Module, heads: list[nn.Module]) -> None:
+def _only_one(model: nn.Module, heads: Sequence[nn.Module]) -> nn.Module:
     if len(heads) > 1:
         names = [_path(model, each) for each in heads]
         raise TapError(
@@ -85,19 +80,18 @@ def _only_one(model: nn.Module, heads: list[nn.Module]) -> None:
             f"embedding, such as head={names[0]!r}; the logits stay the model's own output (the average, where it "
             "averages its heads)"
         )
+    return heads[0] if heads else nn.Identity()
 
 
-def _is_linear(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):
-        return module.kernel_size == (1, 1) and module.groups == 1
-    return isinstance(module, nn.Linear)
+def _linears(module: nn.Module) -> list[Classifier]:
+    """The linear layers and 1x1 convolutions of a module, itself included."""
+    layers = [each for each in module.modules() if isinstance(each, Classifier)]
+    return [each for each in layers if isinstance(each, nn.Linear) or (each.kernel_size, each.groups) == ((1, 1), 1)]
 
 
-def _rows(module: nn.Module) -> int:
-    assert isinstance(module, Classifier)
-    return module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
+def _rows(layer: Classifier) -> int:
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
 
 
 def _path(model: nn.Module, module: nn.Module) -> str:
-    names: list[str] = [name for name, each in model.named_modules() if each is module]
-    return names[0]
+    return next(name for name, each in model.named_modules() if each is module)  # type: ignore[no-any-return]

@@ -1,6 +1,7 @@
 """EmbeddingHead: a linear embedding of chosen width under a model's classifier."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -42,14 +43,11 @@ class EmbeddingHead(nn.Module):
         if dim < 1 or classes < 1:
             raise OptionError(f"dim and classes must be at least 1, found dim={dim}, classes={classes}")
         path, old = find_classifier(model, head)
-        layers: list[nn.Module]
-        if isinstance(old, nn.Conv2d):
-            layers = [nn.Conv2d(old.in_channels, dim, 1), nn.Conv2d(dim, classes, 1)]
-        else:
-            layers = [nn.Linear(old.in_features, dim), nn.Linear(dim, classes)]
         if not path:
             raise TapError("the model is a bare linear layer: put it into an nn.Sequential first")
-        model.set_submodule(path, nn.Sequential(*layers).to(old.weight))
+        layer = partial(nn.Conv2d, kernel_size=1) if isinstance(old, nn.Conv2d) else nn.Linear
+        layers = nn.Sequential(layer(old.weight.shape[1], dim), layer(dim, classes))
+        model.set_submodule(path, layers.to(old.weight))
         if hasattr(model, "num_classes"):  # timm's models tell it to their readers
             model.num_classes = classes  # type: ignore[assignment]
         self.model = model

@@ -1,24 +1,27 @@
-"""Vision models of Hugging Face's transformers, by name on the hub or from a folder, with their own preprocessing."""
+"""Models of Hugging Face's transformers, by name on the hub or from a folder, each with its own preprocessing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from graphkd.errors import GraphKDError, TapError
-from graphkd.models.archives import check_archive, check_size
-from graphkd.paths import local_path
+from graphkd.errors import CheckpointError, GraphKDError, TapError, TeacherError
+from graphkd.files import local_path
+from graphkd.models.weights import check_archive, check_size
 from graphkd.text import LIMIT, read_json, regular_size
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Float, Int, Tensor
 
+Tokenizer: TypeAlias = Callable[[list[str]], Int[Tensor, "n l"]]
 PREFIX = "hf:"
+CLIP_TYPES = ("clip", "siglip")  # model types of transformers whose towers are asked alike
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _QUIETLY = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+_SAFE: dict[str, Any] = {"trust_remote_code": False}  # a repository's own code is never run
 _MOST, _MOST_LABELS = 1 << 20, 1 << 17  # numbers of a configuration; transformers takes 0.8 KB a label
 
 
@@ -63,8 +66,10 @@ def _check_values(name: str, found: Mapping[str, Any]) -> None:
             raise TapError(f"the configuration of {name!r} has a {key} of no known model: correct it, or give another")
 
 
-def hf_build(name: str, auto: str, config: Any, pretrained: bool = True, **options: Any) -> Any:
-    """The model of a configuration, once its weights were found to be large enough to fill it.
+def hf_build(name: str, auto: str, config: Any, pretrained: bool = True, **options: Any) -> tuple[Any, list[str]]:
+    """The model of a configuration, and the names of its parameters that the weights lack.
+
+    It is built only where its weights are large enough to fill it.
 
     Args:
         name: repository or folder.
@@ -77,16 +82,19 @@ def hf_build(name: str, auto: str, config: Any, pretrained: bool = True, **optio
     """
     kind = getattr(_transformers(), auto)
 
-    def load() -> Any:
+    def load() -> tuple[Any, list[str]]:
         files = _files(name, download=pretrained)
         for file in files:
             check_archive(file)
         check_size(lambda: kind.from_config(config), *files)
         if not pretrained:
-            return kind.from_config(config, dtype=torch.float32)
-        return kind.from_pretrained(_bare(name), config=config, dtype=torch.float32, **options, **_SAFE)
+            return kind.from_config(config, dtype=torch.float32), []
+        asked = {"config": config, "dtype": torch.float32, "output_loading_info": True, **options, **_SAFE}
+        model, report = kind.from_pretrained(_bare(name), **asked)
+        return model, sorted(report["missing_keys"])
 
-    return _asked(name, "weights" if pretrained else "architecture", load)
+    built: tuple[Any, list[str]] = _asked(name, "weights" if pretrained else "architecture", load)
+    return built
 
 
 def _files(name: str, download: bool) -> list[Path]:
@@ -125,14 +133,9 @@ def hf_model(name: str, num_classes: int | None = None, *, pretrained: bool = Tr
     if num_classes is not None:
         config.num_labels = num_classes
     kind = "AutoModel" if headless else "AutoModelForImageClassification"
-    missing: set[str] = set()
-    if pretrained:
-        options: dict[str, Any] = {} if headless else {"ignore_mismatched_sizes": True}
-        model, report = hf_build(name, kind, config, output_loading_info=True, **options)
-        missing = set(report["missing_keys"])
-    else:
-        model = hf_build(name, kind, config, pretrained=False)
-    lost = sorted(each for each in missing if not (each.startswith("pooler.") if headless else num_classes))
+    options = {} if headless else {"ignore_mismatched_sizes": True}
+    model, missing = hf_build(name, kind, config, pretrained, **options)
+    lost = [each for each in missing if not (each.startswith("pooler.") if headless else num_classes)]
     if lost:
         raise TapError(f"the weights of {name!r} lack {', '.join(lost[:5])}: give a complete checkpoint")
     built: Any = Pooled(model, own=not missing) if headless else model
@@ -163,6 +166,76 @@ class Pooled(nn.Module):
         return output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)  # type: ignore[no-any-return]
 
 
+class TwoTowers(nn.Module):
+    """CLIP or SigLIP of transformers, asked as open_clip's models are.
+
+    Args:
+        model: a ``CLIPModel`` or ``SiglipModel``.
+
+    Shapes: images (b, 3, h, w), token ids (n, length) -> (b, d), (n, d).
+    Raises: TeacherError for a model without both towers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
+            raise TeacherError(f"{type(model).__name__} has no image and text towers: expected a CLIP or SigLIP model")
+        self.model: Any = model
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Logarithm of the factor of the logits."""
+        return self.model.logit_scale  # type: ignore[no-any-return]
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """SigLIP's; ``None`` for CLIP."""
+        return getattr(self.model, "logit_bias", None)
+
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Embeddings of normalised images."""
+        return _vector(self.model.get_image_features(pixel_values=images))
+
+    def encode_text(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        """Embeddings of prompts."""
+        return _vector(self.model.get_text_features(input_ids=tokens))
+
+
+def _vector(output: Any) -> Tensor:
+    """transformers 4 answers with the vector, 5 with a record of it."""
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def is_clip(name: str) -> bool:
+    """Whether a name of transformers is a CLIP-like model. Raises: TapError where its configuration cannot be had."""
+    return hf_config(name).model_type in CLIP_TYPES
+
+
+def hf_clip(name: str) -> tuple[TwoTowers, Tokenizer, dict[str, Any]]:
+    """A CLIP-like model such as ``"hf:openai/clip-vit-base-patch32"``: its towers, its tokenizer, its preprocessing.
+
+    Raises: TeacherError where it cannot be had or is of another kind.
+    """
+    try:
+        config = hf_config(name)
+        if config.model_type not in CLIP_TYPES:
+            raise TeacherError(
+                f"{name} is a model of type {config.model_type!r}, expected one of {', '.join(CLIP_TYPES)}: use "
+                "hf_teacher(name) for a classifier"
+            )
+        model, _ = hf_build(name, "AutoModel", config)
+        auto = _transformers().AutoTokenizer
+        tokenize = _asked(name, "tokenizer", lambda: auto.from_pretrained(_bare(name), **_SAFE))
+        said = hf_preprocessing(name)
+    except (TapError, CheckpointError) as error:
+        raise TeacherError(str(error)) from error
+    length = int(config.text_config.max_position_embeddings)
+    options = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
+    side = config.vision_config.image_size
+    size = said.pop("input_size", (3, side, side))[1:]
+    return TwoTowers(model), lambda prompts: tokenize(prompts, **options)["input_ids"], {"size": size, **said}
+
+
 def hf_preprocessing(name: str, needed: bool = True) -> dict[str, Any]:
     """What the model's image processor does, in timm's words: input_size, mean, std, interpolation; and resize_mode.
 
@@ -184,33 +257,26 @@ def hf_preprocessing(name: str, needed: bool = True) -> dict[str, Any]:
     scale = 255 * (found.rescale_factor or 1 / 255) if found.do_rescale else 255.0
     shift = 1.0 if getattr(found, "rescale_offset", None) else 0.0
     mean, std = (found.image_mean, found.image_std) if found.do_normalize else ([0.0] * 3, [1.0] * 3)
+    size = _size(found.size) if found.do_resize else {}
+    crop = _size(getattr(found, "crop_size", None)) if getattr(found, "do_center_crop", False) else {}
     said: dict[str, Any] = {
         "mean": [(each + shift) / scale for each in mean],
         "std": [each / scale for each in std],
         "interpolation": _INTERPOLATIONS.get(int(found.resample or 3), "bicubic"),
-        "resize_mode": "shortest",
+        "resize_mode": "squash" if "height" in size and not crop else "shortest",
     }
-    size = _size(found.size) if found.do_resize else None
-    crop = _size(getattr(found, "crop_size", None)) if getattr(found, "do_center_crop", False) else None
-    if size is not None and crop is None and "height" in size:
-        said["resize_mode"] = "squash"
-    chosen = crop or size
-    if chosen:
+    if chosen := crop or size:
         side = chosen.get("shortest_edge")
         said["input_size"] = (3, chosen.get("height", side), chosen.get("width", side))
     return said
 
 
-_SAFE: dict[str, Any] = {"trust_remote_code": False}  # a repository's own code is never run
-
-
-def _size(size: Any) -> dict[str, int] | None:
-    """Height and width, or shortest_edge."""
+def _size(size: Any) -> dict[str, int]:
+    """Height and width, or shortest_edge, as far as they are given."""
     if isinstance(size, int):
         return {"shortest_edge": size}
-    names = ("height", "width", "shortest_edge")
-    sides = {name: size.get(name) if isinstance(size, Mapping) else getattr(size, name, None) for name in names}
-    return {name: int(side) for name, side in sides.items() if side} or None
+    said = size if isinstance(size, Mapping) else getattr(size, "__dict__", {})
+    return {name: int(said[name]) for name in ("height", "width", "shortest_edge") if said.get(name)}
 
 
 def _bare(name: str) -> str:

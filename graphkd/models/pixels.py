@@ -35,8 +35,7 @@ class RangeCheck:
     never inside ``torch.compile``. A NaN passes: the loss shows it.
     """
 
-    def __init__(self) -> None:
-        self._looked = False
+    _looked = False
 
     def __call__(self, images: Float[Tensor, "b channels h w"], *, refuse: bool = True) -> None:
         """Raises: DataError that says what was found. Without ``refuse`` it warns, after the first batch."""

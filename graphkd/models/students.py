@@ -1,6 +1,6 @@
 """Students by name: any classifier of timm, torchvision or Hugging Face, tapped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -36,12 +36,12 @@ def create_student(
     Raises: UnknownNameError with a suggestion; TapError if the weights cannot be had; CheckpointError for ``init``.
     Example: ``create_student("resnet18", num_classes=100)``
     """
-    model = hf_model(name, num_classes, pretrained=pretrained) if name.startswith(PREFIX) else None
-    if model is None:
-        model = _listed(name, num_classes, pretrained)
+    build = hf_model if name.startswith(PREFIX) else _listed
+    model = build(name, num_classes, pretrained=pretrained)
     config = getattr(model, "pretrained_cfg", {})
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     student = Tap(model, maps=maps, tokens=tokens, mean=mean, std=std)
+    student.created_as = name
     if init is not None:
         load_weights(student, init)
     return student
@@ -60,18 +60,15 @@ def _listed(name: str, num_classes: int, pretrained: bool) -> nn.Module:
         raise UnknownNameError(
             f"unknown student {name!r}{hint} See timm.list_models(), torchvision.models.list_models()"
         )
+    build: Callable[..., nn.Module] = timm.create_model if from_timm else _torchvision
     try:
-        if from_timm:
-            model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-        else:
-            model = _torchvision(bare, num_classes, pretrained)
+        return build(name if from_timm else bare, pretrained=pretrained, num_classes=num_classes)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
         raise TapError(
             f"the weights of {name} could not be had ({error}): without network use pretrained=False"
         ) from None
-    return model
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:

@@ -88,7 +88,7 @@ class Tap(nn.Module):
 
     Attributes:
         model: the model, as given; ``state_dict`` holds it under ``model.`` and nothing else.
-        classifier: the layer found.
+        classifier, classifier_path: the layer found, and its path in the model.
         embedding_dim, num_classes: its width and its number of rows.
 
     Shapes:
@@ -117,6 +117,7 @@ class Tap(nn.Module):
 
     mean: Tensor | None
     std: Tensor | None
+    created_as: str | None = None  # the name that ``create_student`` was given
 
     def __init__(
         self,
@@ -133,9 +134,9 @@ class Tap(nn.Module):
             if isinstance(paths, str):
                 raise OptionError(f"{name} is a sequence of module paths, found the string {paths!r}: use [{paths!r}]")
         self.model = model
-        self._classifier_path, classifier = find_classifier(model, head)
+        self.classifier_path, classifier = find_classifier(model, head)
         self.num_classes, self.embedding_dim = classifier.weight.shape[:2]
-        self._head = _ClassifierSlot(self._classifier_path, classifier)
+        self._head = _ClassifierSlot(self.classifier_path, classifier)
         self._maps = [_Slot(path, submodule(model, path)) for path in maps]
         self._may_turn = frozenset(path for path in maps if _may_be_last(model, path))
         self._tokens = [_Slot(path, submodule(model, path)) for path in tokens]
@@ -146,7 +147,7 @@ class Tap(nn.Module):
     @property
     def classifier(self) -> Classifier:
         """The layer whose input is the embedding and whose rows are the proxies."""
-        module = self.model.get_submodule(self._classifier_path)
+        module = self.model.get_submodule(self.classifier_path)
         assert isinstance(module, Classifier)
         return module
 
@@ -192,7 +193,7 @@ class Tap(nn.Module):
         if output.ndim != 2 or output.shape[1] != self.num_classes:
             raise TapError(
                 f"expected logits (b, {self.num_classes}) from {type(self.model).__name__}, as its classifier "
-                f"{self._classifier_path!r} has {self.num_classes} rows, found {tuple(output.shape)}: "
+                f"{self.classifier_path!r} has {self.num_classes} rows, found {tuple(output.shape)}: "
                 "name the layer that makes the logits, head='module.path'"
             )
         return output
@@ -210,7 +211,7 @@ class Tap(nn.Module):
             x = x.mean((2, 3))
         if x.shape != (len(logits), self.embedding_dim):
             raise TapError(
-                f"expected the input of classifier {self._classifier_path!r} to be ({len(logits)}, "
+                f"expected the input of classifier {self.classifier_path!r} to be ({len(logits)}, "
                 f"{self.embedding_dim}), one vector per image, found {tuple(x.shape)}: "
                 "a layer that runs per token or per position has no embedding; name another, head='module.path'"
             )

@@ -10,8 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import torch
 
 from graphkd.errors import NonFiniteError, OptionError, ShapeError
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file
 from graphkd.text import shown
 from graphkd.typing import Int, Tensor
 
@@ -40,7 +39,8 @@ _STYLE: Final = {
     "svg.hashsalt": "graphkd",  # the same picture is the same file
     "svg.fonttype": "path",
 }
-_LONGEST = 24
+_LONGEST = 24  # characters of a name that is drawn
+_FULL_SIZE = 16  # names beside a matrix up to which they are of full size
 
 
 def drawn(draw: Callable[P, T]) -> Callable[P, T]:
@@ -67,7 +67,6 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **optio
     return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
-@drawn
 def save_picture(figure: Any, path: Path | str) -> Path:
     """Write a figure as PNG or SVG, by the suffix; folders are made, the file is there whole or not at all.
 
@@ -77,18 +76,16 @@ def save_picture(figure: Any, path: Path | str) -> Path:
     kind = path.suffix[1:].lower()
     if kind not in FORMATS:
         raise OptionError(f"pictures are png or svg, found {path.name!r}: end the name in .png or .svg")
-    drawing = BytesIO()
-    figure.savefig(drawing, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    write_file(path, drawing.getvalue())
+    write_file(path, picture_bytes(figure, kind))
     return path
 
 
 @drawn
-def png_bytes(figure: Any) -> bytes:
-    """A figure as PNG."""
-    whole = BytesIO()
-    figure.savefig(whole, format="png")
-    return whole.getvalue()
+def picture_bytes(figure: Any, kind: str = "png") -> bytes:
+    """A figure as a file of that kind."""
+    drawing = BytesIO()
+    figure.savefig(drawing, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return drawing.getvalue()
 
 
 def label(text: object, longest: int = _LONGEST) -> str:
@@ -126,6 +123,17 @@ def known_labels(labels: Int[Tensor, " n"] | None, count: int, classes: Sequence
 def name_of(classes: Sequence[str] | None, number: int) -> str:
     """Of a class, as it is drawn."""
     return label(number if classes is None else classes[number])
+
+
+def name_size(names: Sequence[str]) -> float:
+    """Size of the letters of that many names beside a matrix."""
+    return 9 if len(names) <= _FULL_SIZE else 6.5
+
+
+def name_columns(axis: Any, at: Sequence[float], names: Sequence[str]) -> None:
+    """Names below the columns of a matrix, slanted where they are long."""
+    slant = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names), default=0) > 2 else {}
+    axis.set_xticks(at, names, fontsize=name_size(names), **slant)
 
 
 def styles(labels: Int[Tensor, " n"], most: int = len(CLASS_COLOURS) * 2) -> dict[int, tuple[str, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from graphkd.pictures.canvas import NAMED, canvas, drawn, name_of
+from graphkd.pictures.canvas import NAMED, canvas, drawn, name_columns, name_of, name_size
 from graphkd.typing import Int, Tensor
 
 _SHOWN = 16  # classes up to which counts are written into the cells
@@ -34,9 +34,8 @@ def draw_confusion(confusion: Int[Tensor, "c c"], classes: Sequence[str] | None 
             axis.text(column, row, int(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
     if count <= NAMED:
         names = [name_of(classes, number) for number in range(count)]
-        size = 9 if count <= _SHOWN else 6.5
-        axis.set_yticks(range(count), names, fontsize=size)
-        axis.set_xticks(range(count), names, fontsize=size, rotation=60, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(count), names, fontsize=name_size(names))
+        name_columns(axis, range(count), names)
     right = int(counts.diag().sum())
     axis.spines[:].set_visible(True)
     axis.set(title=f"Confusion: {right} of {int(counts.sum())} right", xlabel="predicted class", ylabel="true class")

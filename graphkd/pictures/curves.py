@@ -19,7 +19,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None
     """Loss terms, accuracy and learning rate over the epochs of a run.
 
     Args:
-        lines: of the run's ``metrics.jsonl``; see :func:`graphkd.training.record.read_metrics`.
+        lines: of the run's ``metrics.jsonl``; see :func:`graphkd.training.run_folder.read_metrics`.
         teacher: the teacher's top-1 as a fraction, drawn as a line to reach.
 
     Returns: a ``matplotlib.figure.Figure`` of two or three panels: there is no accuracy without labelled images.

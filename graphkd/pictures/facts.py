@@ -11,7 +11,7 @@ from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
 from graphkd.strict_yaml import load_yaml
 from graphkd.text import numbers, read_json, read_text
-from graphkd.training.record import read_metrics
+from graphkd.training.run_folder import read_metrics
 from graphkd.typing import Int, Tensor
 
 _MOST = 5000  # classes that a table of confusions may have
@@ -82,12 +82,10 @@ class Facts:
             return []
         names = names if names and len(names) == len(self.confusion) else [str(i) for i in range(len(self.confusion))]
         rows = []
+        wrong = self.confusion - torch.diag(self.confusion.diag())
         for number, counts in enumerate(self.confusion):
             images, right = int(counts.sum()), int(counts[number])
-            others = counts.clone()
-            others[number] = 0
-            taken = int(others.argmax())
-            count = int(others[taken])
+            count, taken = (int(each) for each in wrong[number].max(0))
             rows.append(
                 {
                     "name": names[number],

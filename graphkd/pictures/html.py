@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import graphkd
-from graphkd.files import write_file
-from graphkd.paths import local_path
-from graphkd.pictures.canvas import png_bytes
+from graphkd.files import local_path, write_file
+from graphkd.pictures.canvas import picture_bytes
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section, gallery
 from graphkd.text import shown
-from graphkd.training.watched import Watched
+from graphkd.training.watch import Watched
 
 REPORT = "report.html"
 _PAGE = Path(__file__).parent / "page"
@@ -54,6 +53,7 @@ def write_html_report(
     environment = Environment(
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, finalize=_safe
     )
+    environment.filters["inlined"] = lambda figure: b64encode(picture_bytes(figure)).decode()
     style, script = ((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     page = environment.get_template("report.html").render(
         title=f"{facts.options.get('method', 'run')}: {run.resolve().name}",
@@ -66,7 +66,7 @@ def write_html_report(
         scores=_scores(facts),
         options=_pairs(facts.options),
         machine=_machine(facts.environment),
-        sections=[_inlined(section) for section in sections],
+        sections=sections,
         classes=facts.per_class(facts.classes or (watched.classes if watched else None)),
     )
     write_file(path, page)
@@ -80,22 +80,6 @@ def _safe(value: Any) -> Any:
 
 def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
-def _inlined(section: Section) -> dict[str, Any]:
-    pictures = [
-        {
-            "name": each.name,
-            "moment": each.moment,
-            "caption": each.caption,
-            "source": f"data:image/png;base64,{b64encode(png_bytes(each.figure)).decode()}",
-            "width": round(each.figure.get_figwidth() * each.figure.dpi),
-            "height": round(each.figure.get_figheight() * each.figure.dpi),
-        }
-        for each in section.pictures
-    ]
-    about = {name: getattr(section, name) for name in ("key", "title", "text", "absent")}
-    return {**about, "pictures": pictures}
 
 
 def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:

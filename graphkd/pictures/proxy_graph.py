@@ -144,13 +144,15 @@ def _layout(circle: Tensor, targets: Tensor, strength: Tensor, seed: int) -> Flo
     luck = torch.Generator().manual_seed(seed)
     start = 0.7 * start + 0.05 * torch.randn(start.shape, generator=luck)
     graph = networkx.Graph()
-    fixed = [("class", number) for number in range(len(circle))]
+    at = {("class", number): point for number, point in enumerate(circle.tolist())}
+    fixed = list(at)
     graph.add_nodes_from(fixed)
-    for i in range(len(targets)):
-        for target, strong in zip(targets[i].tolist(), weight[i].tolist(), strict=True):
-            graph.add_edge(("sample", i), ("class", target), weight=strong)
-    at = {("sample", i): point for i, point in enumerate(start.tolist())}
-    at |= dict(zip(fixed, circle.tolist(), strict=True))
+    at |= {("sample", i): point for i, point in enumerate(start.tolist())}
+    graph.add_weighted_edges_from(
+        (("sample", i), ("class", target), strong)
+        for i, each in enumerate(zip(targets.tolist(), weight.tolist(), strict=True))
+        for target, strong in zip(*each, strict=True)
+    )
     spring = 0.6 / max(len(targets), 1) ** 0.5
     found = networkx.spring_layout(graph, k=spring, pos=at, fixed=fixed, iterations=60, seed=seed)
     places = torch.tensor([[float(each) for each in found["sample", i]] for i in range(len(targets))])

@@ -6,10 +6,8 @@ from typing import Any, Literal
 import torch
 
 from graphkd.errors import OptionError, ShapeError
-from graphkd.pictures.canvas import NAMED, canvas, drawn, finite, known_labels, name_of
+from graphkd.pictures.canvas import NAMED, canvas, drawn, finite, known_labels, name_columns, name_of, name_size
 from graphkd.typing import Float, Int, Tensor
-
-_SHOWN = 16  # names up to which they are of full size
 
 
 @drawn
@@ -69,10 +67,14 @@ def _panels(
     images = []
     for axis, values, title, style in zip(axes, (teacher, student, difference), titles, (scale, scale, around)):  # noqa: B905
         images.append(axis.imshow(values.numpy(), aspect=square, interpolation="nearest", **style))
-        axis.set_title(title)
+        axis.set(title=title, xticks=[], yticks=[])
         axis.spines[:].set_visible(True)
-        _borders(axis, ordered, columns, "white" if style is scale else "#555555")
-        _name(axis, ordered, classes, columns, values.shape[1], rows=axis is axes[0])
+        if ordered is not None and len(torch.unique_consecutive(ordered)) <= NAMED:
+            _classes(axis, ordered, classes, columns, "white" if style is scale else "#555555", rows=axis is axes[0])
+        if columns == "class":
+            axis.set_xlabel("proxy (class)")
+            if (width := values.shape[1]) <= NAMED:
+                name_columns(axis, range(width), [name_of(classes, number) for number in range(width)])
     count = len(teacher)
     by = "" if ordered is None else ", ordered by class"
     axes[0].set_ylabel(f"{count} sample{'s' if count != 1 else ''}{by}")
@@ -81,43 +83,18 @@ def _panels(
     return figure
 
 
-def _borders(axis: Any, ordered: Tensor | None, columns: str, colour: str) -> None:
-    """Lines between the classes."""
-    if ordered is None or len(torch.unique_consecutive(ordered)) > NAMED:
-        return
-    starts = (((ordered.diff() != 0).nonzero().flatten()) + 0.5).tolist()
-    for start in starts:
-        axis.axhline(start, color=colour, linewidth=0.6, alpha=0.7)
-        if columns == "sample":
-            axis.axvline(start, color=colour, linewidth=0.6, alpha=0.7)
-
-
-def _name(
-    axis: Any, ordered: Tensor | None, classes: Sequence[str] | None, columns: str, width: int, *, rows: bool
+def _classes(
+    axis: Any, ordered: Tensor, classes: Sequence[str] | None, columns: str, colour: str, *, rows: bool
 ) -> None:
-    """Names of the classes at their rows and columns, where they are not too many."""
-    axis.set_xticks([])
-    axis.set_yticks([])
-    if ordered is not None and len(torch.unique_consecutive(ordered)) <= NAMED:
-        present, counts = torch.unique_consecutive(ordered, return_counts=True)
-        middles = (counts.cumsum(0) - counts / 2 - 0.5).tolist()
-        names = [name_of(classes, number) for number in present.tolist()]
-        if rows:
-            axis.set_yticks(middles, names, fontsize=_size(names))
+    """Lines between the classes, and their names at their rows and columns."""
+    present, counts = torch.unique_consecutive(ordered, return_counts=True)
+    ends = counts.cumsum(0) - 0.5
+    middles, names = (ends - counts / 2).tolist(), [name_of(classes, number) for number in present.tolist()]
+    for end in ends[:-1].tolist():
+        axis.axhline(end, color=colour, linewidth=0.6, alpha=0.7)
         if columns == "sample":
-            _slant(axis, middles, names)
-    if columns == "class":
-        axis.set_xlabel("proxy (class)")
-        if width <= NAMED:
-            _slant(axis, list(range(width)), [name_of(classes, number) for number in range(width)])
-
-
-def _slant(axis: Any, at: list[float], names: list[str]) -> None:
-    slanted = max(map(len, names), default=0) > 2
-    axis.set_xticks(at, names, rotation=60 if slanted else 0, fontsize=_size(names))
-    for each in axis.get_xticklabels() if slanted else ():
-        each.set(ha="right", rotation_mode="anchor")
-
-
-def _size(names: list[str]) -> float:
-    return 9 if len(names) <= _SHOWN else 6.5
+            axis.axvline(end, color=colour, linewidth=0.6, alpha=0.7)
+    if rows:
+        axis.set_yticks(middles, names, fontsize=name_size(names))
+    if columns == "sample":
+        name_columns(axis, middles, names)

@@ -10,15 +10,13 @@ from torch import nn
 from graphkd.errors import DataError, TapError, TeacherError
 from graphkd.features import Features
 from graphkd.models.tap import Tap
-from graphkd.teachers.base import Teacher
-from graphkd.teachers.digests import json_digest, structure_digest, weight_digest
-from graphkd.teachers.precision import Precision, autocast, checked
+from graphkd.teachers.base import NetworkTeacher, Precision, autocast, json_digest
 from graphkd.teachers.preprocess import Preprocess
-from graphkd.teachers.templates import resolve_classes
+from graphkd.teachers.texts import resolve_classes
 from graphkd.typing import Float, Tensor
 
 
-class ClassifierTeacher(Teacher):
+class ClassifierTeacher(NetworkTeacher):
     """A frozen timm, torchvision or other image network.
 
     ``Features``: embedding and logits as :class:`graphkd.Tap` finds them, proxies W (classifier rows) and proxy_logits,
@@ -57,51 +55,30 @@ class ClassifierTeacher(Teacher):
         device: torch.device | str = "cpu",
     ) -> None:
         self.classes = None if classes is None else resolve_classes(classes)
-        self._model = model.eval().requires_grad_(False)
-        self._device, self._precision = torch.device(device), checked(precision)
-        self.preprocess = _preprocess(model, mean, std, image_size)
+        super().__init__(model, _preprocess(model, mean, std, image_size), precision, device)
         self._views: dict[str, Any] = {"head": head, "maps": list(maps), "tokens": list(tokens)}
-        self._digests: dict[str, str] = {}
         self._headless = head is False or (head is None and getattr(model, "num_classes", None) == 0)
         if self._headless:
             model = _Headless(model, self._width())
-        self._tap = _tap(model, self._views, headless=self._headless).eval().requires_grad_(False)
+        self._tap = _tap(model, self._views, headless=self._headless).eval().requires_grad_(False).to(self.device)
         self.embedding_dim = self._tap.embedding_dim
         self.num_classes = None if self._headless else self._tap.num_classes
         if self.classes is not None and len(self.classes) != self.num_classes:
             raise DataError(
                 f"{len(self.classes)} class names and {self.num_classes or 'no'} logits: give one name per logit"
             )
-        self.to(self._device)
 
     def features(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         """What the tap finds, in float32."""
-        with autocast(self._device, self._precision):
+        with autocast(self.device, self._precision):
             found: Features = self._tap(self.preprocess(images))
         if self._headless:
             maps, tokens = _outer(found.maps), _outer(found.tokens)
             found = Features(embedding=found.embedding, maps=maps, tokens=tokens)
         return found.compute()
 
-    def fingerprint(self) -> dict[str, str]:
-        """Digests of weights, structure and class names; preprocessing, precision and exposed parts as text."""
-        if not self._digests:
-            self._digests = {"weights": weight_digest(self._model), "structure": structure_digest(self._model)}
-        return {
-            "kind": "ClassifierTeacher",
-            **self._digests,
-            "classes": json_digest(self.classes),
-            "preprocess": json.dumps(self.preprocess.spec, sort_keys=True),
-            "precision": self._precision,
-            "parts": json.dumps(self._views, sort_keys=True),
-        }
-
-    def to(self, device: torch.device | str) -> "ClassifierTeacher":
-        """Move to a device, in place; returns itself."""
-        self._device = torch.device(device)
-        self._tap.to(self._device)
-        self.preprocess.to(self._device)
-        return self
+    def _facts(self) -> dict[str, str]:
+        return {"classes": json_digest(self.classes), "parts": json.dumps(self._views, sort_keys=True)}
 
     @torch.no_grad()
     def _width(self) -> int:

@@ -1,6 +1,5 @@
 """CLIPTeacher: zero-shot classes from prompts, by any open_clip model."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,20 +10,23 @@ from torch.nn.functional import normalize
 
 from graphkd.errors import OptionError, TeacherError
 from graphkd.features import Features
+from graphkd.models.huggingface import Tokenizer
 from graphkd.registry import unknown
-from graphkd.teachers.base import Teacher
-from graphkd.teachers.digests import json_digest, structure_digest, tensor_digest, weight_digest
-from graphkd.teachers.openclip import LoadedCLIP, default_preprocess, load_clip
-from graphkd.teachers.precision import Precision, autocast, checked
-from graphkd.teachers.prompt_parts import LogWeight, PromptWeighting, Score
-from graphkd.teachers.prompts import prompt_logits, prompt_scores, weighted_texts
-from graphkd.teachers.templates import resolve_classes, resolve_templates
-from graphkd.teachers.text_cache import TextCache, text_bank
-from graphkd.teachers.tokenizers import Tokenizer
+from graphkd.teachers.base import (
+    NetworkTeacher,
+    Precision,
+    autocast,
+    json_digest,
+    structure_digest,
+    tensor_digest,
+    weight_digest,
+)
+from graphkd.teachers.prompts import LogWeight, PromptWeighting, Score, prompt_logits, prompt_scores, weighted_texts
+from graphkd.teachers.texts import TextCache, resolve_classes, resolve_templates, text_bank
 from graphkd.typing import Float, Tensor
 
 
-class CLIPTeacher(Teacher):
+class CLIPTeacher(NetworkTeacher):
     r"""A frozen open_clip model whose classes are prompts.
 
     .. math:: \bar z_{ic} = s \sum_p w_{pi} \langle f_i, t_{pc} \rangle, \qquad
@@ -54,8 +56,7 @@ class CLIPTeacher(Teacher):
         preprocess: replaces single values of the model's size, mean, std, interpolation, resize_mode.
         tokenizer: prompts -> token ids, for a built model or instead of the model's own.
 
-    Attributes: those of ``Teacher``; logit_scale, logit_bias, templates, weighting, preprocess, ``text_forwards``
-        (batches that the text tower has seen since the teacher was built).
+    Attributes: those of ``Teacher``; logit_scale, logit_bias, templates, weighting, preprocess.
     Raises: TeacherError, UnknownNameError, OptionError, DataError.
     Example: ``CLIPTeacher("ViT-L-14", pretrained="openai", classes=["cat", "dog"])(images).logits``
     """
@@ -83,25 +84,20 @@ class CLIPTeacher(Teacher):
         preprocess: Mapping[str, Any] | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:
+        from graphkd.teachers.openclip import load_clip  # seconds: open_clip is imported by whoever uses it
+
         self.classes, self.templates = resolve_classes(classes), resolve_templates(templates)
         self.num_classes = len(self.classes)
         self.weighting = PromptWeighting(weight, scope, score, tau)
-        self._proxy, self._precision = proxy, checked(precision)
+        self._proxy = proxy
         self._image_batch, self._text_batch = image_batch, text_batch
         self._check_options()
-        if isinstance(model, nn.Module):
-            loaded = _built(model, tokenizer, pretrained, quick_gelu)
-        else:
-            loaded = load_clip(model, pretrained, quick_gelu=quick_gelu, tokenizer=tokenizer)
-        self._device = torch.device(device)
+        loaded = load_clip(model, pretrained, quick_gelu=quick_gelu, tokenizer=tokenizer)
+        super().__init__(loaded.model, loaded.preprocessing(preprocess or {}), precision, device)
         self._tokenizer = loaded.tokenizer
-        self._model = loaded.model.eval().requires_grad_(False).to(self._device)
         self.logit_scale = float(self._model.logit_scale.exp())
         bias = getattr(self._model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias)
-        self.preprocess = loaded.preprocessing(preprocess or {}).to(self._device)
-        self.text_forwards = 0
-        self._digests: dict[str, str] = {}
         self._fixed_texts: Tensor | None = None
         self._texts = self._embed_prompts(cache_dir)  # [p, c, d]
         self.embedding_dim = self._texts.shape[2]
@@ -140,33 +136,12 @@ class CLIPTeacher(Teacher):
             self._set_proxies(normalize(self._fixed_texts, dim=-1))
         return self
 
-    def fingerprint(self) -> dict[str, str]:
-        """Digests of weights and structure; prompts with their weighting; preprocessing and precision as text."""
+    def _facts(self) -> dict[str, str]:
         prompts: dict[str, Any] = {"templates": self.templates, "classes": self.classes, "proxy": self._proxy}
         prompts |= self.weighting.spec()
         if self.weighting.scope == "dataset":
             prompts["texts"] = tensor_digest([("texts", self._fitted())])
-        if "weights" not in self._digests:
-            self._digests["weights"] = weight_digest(self._model)
-            self._digests["structure"] = structure_digest(self._model)
-        return {
-            "kind": "CLIPTeacher",
-            **self._digests,
-            "tokens": self._token_digest(),
-            "prompts": json_digest(prompts),
-            "preprocess": json.dumps(self.preprocess.spec, sort_keys=True),
-            "precision": self._precision,
-        }
-
-    def to(self, device: torch.device | str) -> "CLIPTeacher":
-        """Move to a device, in place; returns itself."""
-        self._device = torch.device(device)
-        self._model.to(self._device)
-        self.preprocess.to(self._device)
-        for name in ("_texts", "_mean_texts", "_fixed_texts", "_proxies", "_proxy_logits"):
-            value = getattr(self, name)
-            setattr(self, name, None if value is None else value.to(self._device))
-        return self
+        return {"tokens": self._token_digest(), "prompts": json_digest(prompts)}
 
     def _embed(self, images: Tensor) -> Tensor:
         return torch.cat(
@@ -184,19 +159,16 @@ class CLIPTeacher(Teacher):
             }
             cache = TextCache(cache_dir, facts, self.classes)
         dtype = torch.float32 if self._precision == "fp32" else torch.float16
-        return text_bank(self.templates, self.classes, self._encode, dtype=dtype, cache=cache).to(self._device)
+        return text_bank(self.templates, self.classes, self._encode, dtype=dtype, cache=cache).to(self.device)
 
     @torch.no_grad()
     def _encode(self, prompts: list[str]) -> Tensor:
-        parts = []
-        for tokens in torch.split(self._tokenizer(prompts), self._text_batch):
-            self.text_forwards += 1
-            parts.append(self._tower(self._model.encode_text, tokens.to(self._device)).cpu())
-        return torch.cat(parts)
+        batches = torch.split(self._tokenizer(prompts), self._text_batch)
+        return torch.cat([self._tower(self._model.encode_text, tokens.to(self.device)).cpu() for tokens in batches])
 
     def _tower(self, encode: Any, batch: Tensor) -> Tensor:
         """Unit vectors in float32; towers that also return tokens give a tuple, vector first."""
-        with autocast(self._device, self._precision):
+        with autocast(self.device, self._precision):
             output = encode(batch)
         return normalize((output[0] if isinstance(output, tuple) else output).float(), dim=-1)
 
@@ -204,7 +176,7 @@ class CLIPTeacher(Teacher):
         self._proxies, self._proxy_logits = proxies, self._logits(proxies, proxies)
 
     def _logits(self, vectors: Tensor, texts: Tensor) -> Tensor:
-        with autocast(self._device, "fp32"):
+        with autocast(self.device, "fp32"):
             return self.logit_scale * vectors.float() @ texts.T
 
     def _fitted(self) -> Tensor:
@@ -227,21 +199,3 @@ class CLIPTeacher(Teacher):
             raise OptionError(
                 f"batch sizes must be >= 1, found {self._image_batch} images and {self._text_batch} prompts"
             )
-
-
-def _built(model: nn.Module, tokenizer: Tokenizer | None, pretrained: object, quick_gelu: object) -> LoadedCLIP:
-    missing = [name for name in ("encode_image", "encode_text", "logit_scale") if not hasattr(model, name)]
-    if missing:
-        raise TeacherError(
-            f"{type(model).__name__} is no open_clip model, it has no {', '.join(missing)}: use ClassifierTeacher "
-            "for a network without a text tower"
-        )
-    if pretrained is not None or quick_gelu is not None:
-        raise TeacherError(
-            "a built model has its weights and activations already: leave pretrained= and quick_gelu= out"
-        )
-    if tokenizer is None:
-        raise TeacherError("a built model needs its tokenizer: tokenizer=open_clip.get_tokenizer(name)")
-    said = getattr(getattr(model, "visual", None), "preprocess_cfg", {})
-    preprocess = default_preprocess()
-    return LoadedCLIP(model, tokenizer, {key: said.get(key, value) for key, value in preprocess.items()})

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphkd.errors import TeacherError
-from graphkd.models.huggingface import PREFIX, hf_config, hf_model
+from graphkd.models.huggingface import PREFIX, hf_config, hf_model, is_clip
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
-from graphkd.teachers.hub import is_clip
 
 
 def hf_teacher(name: str, *, classes: Sequence[str] | Mapping[str, str] | None = None, **options: Any) -> Teacher:

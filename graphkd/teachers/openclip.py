@@ -1,4 +1,4 @@
-"""Loading of open_clip models: a name with a tag, a name with a file, or a configuration with a file."""
+"""open_clip's models: their names, files, weights, tokenizers and preprocessing. Importing this takes seconds."""
 
 import logging
 from collections.abc import Mapping
@@ -8,21 +8,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import open_clip
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from open_clip.tokenizer import HFTokenizer
+from open_clip.transform import PreprocessCfg
+from safetensors.torch import save_file
 from torch import nn
 
 from graphkd.errors import CheckpointError, TeacherError
-from graphkd.models.archives import check_archive, check_size
-from graphkd.models.huggingface import PREFIX
-from graphkd.models.weights import named_as, read_file, weights_in
-from graphkd.paths import local_path
+from graphkd.files import local_path
+from graphkd.models.huggingface import PREFIX, Tokenizer, hf_clip
+from graphkd.models.weights import check_archive, check_size, named_as, read_file, weights_in
 from graphkd.registry import unknown
-from graphkd.teachers.hub import FOLDER, HUB, hf_clip, open_clip_files
 from graphkd.teachers.preprocess import Preprocess
-from graphkd.teachers.tokenizers import Tokenizer, build_tokenizer
 from graphkd.text import read_json
 
 log = logging.getLogger("graphkd")
+HUB, FOLDER = "hf-hub:", "local-dir:"  # open_clip's own words
 _PARTS = ("embed_dim", "vision_cfg", "text_cfg")
+_CONFIG = "open_clip_config.json"
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class LoadedCLIP:
 
 
 def load_clip(
-    model: str | Path | Mapping[str, Any],
+    model: str | Path | Mapping[str, Any] | nn.Module,
     pretrained: str | Path | None,
     *,
     quick_gelu: bool | None = None,
@@ -58,46 +63,32 @@ def load_clip(
     Args:
         model: a name that open_clip knows, or a configuration in its JSON format: a dictionary or the path of a file;
             ``hf-hub:org/model`` or ``local-dir:folder`` (open_clip's), ``hf:org/model`` or ``hf:folder``
-            (transformers').
+            (transformers'); or a built open_clip model, which is taken as it is.
         pretrained: a tag of that name, or the path of a checkpoint (safetensors, or a torch file of plain tensors).
         quick_gelu: activation x * sigmoid(1.702 x); ``None`` takes it from the tag, else from the configuration.
         tokenizer: prompts -> token ids; ``None`` takes the model's own.
 
     Raises: TeacherError, UnknownNameError.
     """
+    if isinstance(model, nn.Module):
+        return _built(model, tokenizer, pretrained, quick_gelu)
     if isinstance(model, str) and model.startswith((HUB, FOLDER, PREFIX)):
         if pretrained is not None:
             raise TeacherError(f"{model} brings its own weights: leave pretrained= out")
         if model.startswith(PREFIX):
-            tower = hf_clip(model)
-            return LoadedCLIP(tower.model, tokenizer or tower.tokenizer, tower.preprocess)
-        model, pretrained = open_clip_files(model)
+            towers, own, preprocess = hf_clip(model)
+            return LoadedCLIP(towers, tokenizer or own, preprocess)
+        model, pretrained = _local_files(model) if model.startswith(FOLDER) else _hub_files(model)
     if isinstance(model, str) and not model.endswith(".json"):
         model = model.replace("/", "-")  # OpenAI writes ViT-B/32
     config, preprocess, source = _config(model)
     label = repr(model) if source is None else "the given configuration"
     if pretrained is None:
         raise TeacherError(
-            f"{label} has no weights yet: give pretrained= a tag ({_listed(_tags(model))}) or the path of a "
+            f"{label} has no weights yet: give pretrained= a tag ({_listed(model)}) or the path of a "
             "checkpoint; for random weights build the model with open_clip and give the model itself"
         )
-    tag = _tag(model, str(pretrained)) if source is None else {}
-    if tag:
-        path = _download(str(model), str(pretrained), tag)
-        preprocess |= {key: value for key, value in tag.items() if key in preprocess}
-        config["quick_gelu"] = bool(tag.get("quick_gelu", False))
-    else:
-        path = _file(model, pretrained, source)
-        if source is None:
-            preprocess |= _shared_preprocess(str(model), preprocess)
-            if quick_gelu is None and any(each.get("quick_gelu") for each in _tags(model).values()):
-                log.warning(
-                    "%s: some weights of this model need quick_gelu=True and a file does not say so; using %s",
-                    model,
-                    bool(config.get("quick_gelu", False)),
-                )
-    if quick_gelu is not None:
-        config["quick_gelu"] = quick_gelu
+    path = _weights(model, pretrained, source, config, preprocess, quick_gelu)
     try:
         check_archive(path)
         check_size(lambda: _build(config, label), path)
@@ -105,36 +96,80 @@ def load_clip(
         _load(built, path, label)
     except CheckpointError as error:
         raise TeacherError(str(error)) from error
-    return LoadedCLIP(built, tokenizer or build_tokenizer(model, config, source), preprocess)
+    return LoadedCLIP(built, tokenizer or _tokenizer(model, config, source), preprocess)
+
+
+def _built(model: nn.Module, tokenizer: Tokenizer | None, pretrained: object, quick_gelu: object) -> LoadedCLIP:
+    missing = [name for name in ("encode_image", "encode_text", "logit_scale") if not hasattr(model, name)]
+    if missing:
+        raise TeacherError(
+            f"{type(model).__name__} is no open_clip model, it has no {', '.join(missing)}: use ClassifierTeacher "
+            "for a network without a text tower"
+        )
+    if pretrained is not None or quick_gelu is not None:
+        raise TeacherError(
+            "a built model has its weights and activations already: leave pretrained= and quick_gelu= out"
+        )
+    if tokenizer is None:
+        raise TeacherError("a built model needs its tokenizer: tokenizer=open_clip.get_tokenizer(name)")
+    said = getattr(getattr(model, "visual", None), "preprocess_cfg", {})
+    return LoadedCLIP(model, tokenizer, {key: said.get(key, value) for key, value in default_preprocess().items()})
 
 
 def default_preprocess() -> dict[str, Any]:
     """OpenAI's preprocessing, which open_clip takes where nothing else is said."""
-    from open_clip.transform import PreprocessCfg
-
     default = PreprocessCfg()
     keys = ("mean", "std", "interpolation", "resize_mode")
     return {"size": None, **{key: getattr(default, key) for key in keys}}
+
+
+def _local_files(name: str) -> tuple[Path, Path]:
+    """Configuration and weights of ``"local-dir:folder"``."""
+    folder = local_path(name.removeprefix(FOLDER))
+    weights = [folder / each for each in _WEIGHTS if (folder / each).is_file()]
+    others = sorted(folder.glob("*.safetensors"))
+    if not (folder / _CONFIG).is_file() or not (weights or len(others) == 1):
+        raise TeacherError(
+            f"{name} needs {_CONFIG} and {' or '.join(_WEIGHTS)} in one folder, found "
+            f"{', '.join(sorted(each.name for each in folder.glob('*'))[:8]) or 'nothing'}: download both files"
+        )
+    return folder / _CONFIG, (weights or others)[0]
+
+
+def _hub_files(name: str) -> tuple[Path, Path]:
+    """Configuration and weights of ``"hf-hub:org/model"``."""
+    repository = name.removeprefix(HUB)
+    return _downloaded(repository, _CONFIG), _downloaded(repository, *_WEIGHTS)
+
+
+def _downloaded(repository: str, *names: str) -> Path:
+    """The first of these files that the repository has."""
+    import huggingface_hub
+
+    error: Exception | None = None
+    for name in names:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, name))
+        except Exception as problem:  # the network fails in many ways
+            error = problem
+    raise TeacherError(
+        f"{' or '.join(names)} of {HUB}{repository} is not on this machine and could not be downloaded: "
+        f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {_CONFIG} and "
+        f"{_WEIGHTS[0]} of https://huggingface.co/{repository} into one folder and give {FOLDER}folder"
+    ) from error
 
 
 def _config(
     model: str | Path | Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], Path | Mapping[str, Any] | None]:
     """Configuration, preprocessing, and where they come from (``None``: open_clip's own list)."""
-    import open_clip
-
     preprocess = default_preprocess()
     if isinstance(model, str) and not model.endswith(".json"):
-        found = open_clip.get_model_config(model) if model in open_clip.list_models() else None
-        if found is None:
+        if model not in open_clip.list_models():
             raise unknown("open_clip model", model, open_clip.list_models())
-        return found, preprocess, None
-    if isinstance(model, Mapping):
-        source: Path | Mapping[str, Any] = model
-        data = deepcopy(dict(model))
-    else:
-        source = local_path(model)
-        data = _read_json(source)
+        return open_clip.get_model_config(model), preprocess, None
+    source = model if isinstance(model, Mapping) else local_path(model)
+    data = _read_json(source) if isinstance(source, Path) else deepcopy(dict(source))
     preprocess |= {key: value for key, value in data.get("preprocess_cfg", {}).items() if key in preprocess}
     config = data.get("model_cfg", data)
     missing = [part for part in _PARTS if part not in config]
@@ -156,24 +191,46 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def _weights(
+    model: object,
+    pretrained: str | Path,
+    source: object,
+    config: dict[str, Any],
+    preprocess: dict[str, Any],
+    quick_gelu: bool | None,
+) -> Path:
+    """The file of the weights; what goes with them is written into configuration and preprocessing."""
+    tag = open_clip.get_pretrained_cfg(model, str(pretrained)) if source is None else {}
+    if tag:
+        path = _download(str(model), str(pretrained), tag)
+        preprocess |= {key: value for key, value in tag.items() if key in preprocess}
+        config["quick_gelu"] = bool(tag.get("quick_gelu", False))
+    else:
+        path = _file(model, pretrained, source)
+        tags = list(_tags(model).values()) if source is None else []
+        # what all tags of a model agree on (SigLIP's mean and std, say), for a file of unknown origin
+        shared = [key for key in preprocess if tags and all(key in t and t[key] == tags[0].get(key) for t in tags)]
+        preprocess |= {key: tags[0][key] for key in shared}
+        if quick_gelu is None and any(each.get("quick_gelu") for each in tags):
+            log.warning(
+                "%s: some weights of this model need quick_gelu=True and a file does not say so; using %s",
+                model,
+                bool(config.get("quick_gelu", False)),
+            )
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
+    return path
+
+
 def _tags(model: object) -> dict[str, dict[str, Any]]:
     """The pretrained tags of a model name; open_clip keeps no public table of them."""
-    import open_clip
-
     if not isinstance(model, str):
         return {}
     return {tag: open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)}
 
 
-def _tag(model: object, pretrained: str) -> dict[str, Any]:
-    import open_clip
-
-    found: dict[str, Any] = open_clip.get_pretrained_cfg(model, pretrained)
-    return found
-
-
-def _listed(tags: Mapping[str, Any]) -> str:
-    return ", ".join(tags) or "it has none"
+def _listed(model: object) -> str:
+    return ", ".join(_tags(model)) or "it has none"
 
 
 def _file(model: object, pretrained: str | Path, source: object) -> Path:
@@ -186,21 +243,12 @@ def _file(model: object, pretrained: str | Path, source: object) -> Path:
     if source is not None or isinstance(pretrained, Path) or path.suffix or len(path.parts) > 1:
         raise TeacherError(
             f"there is no file {str(pretrained)!r}: pretrained= takes the path of a checkpoint"
-            + (f" or a tag of {model!r} ({_listed(_tags(model))})" if source is None else "")
+            + (f" or a tag of {model!r} ({_listed(model)})" if source is None else "")
         )
     raise unknown(f"pretrained tag of {model}", str(pretrained), list(_tags(model)))
 
 
-def _shared_preprocess(model: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What all tags of a model agree on (SigLIP's mean and std, say), for a file of unknown origin."""
-    tags = list(_tags(model).values())
-    return {key: tags[0][key] for key in known if tags and all(key in t and t[key] == tags[0].get(key) for t in tags)}
-
-
 def _download(model: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
-    import open_clip
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME
-
     try:
         return Path(open_clip.download_pretrained(tag))
     except Exception as error:  # the network fails in many ways, and open_clip passes them all on
@@ -217,40 +265,31 @@ def _download(model: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
 
 def _build(config: dict[str, Any], label: str) -> nn.Module:
     """The model with random weights, of the class that open_clip would choose; single towers fetch no weights."""
-    from open_clip import CLIP, CoCa, CustomTextCLIP
-
     config = deepcopy(config)
     for tower, flag in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
         config[tower][flag] = False
     custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
-    kind = (CoCa if "multimodal_cfg" in config else CustomTextCLIP) if custom else CLIP
+    own = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
     try:
-        model: nn.Module = kind(**config)
+        model: nn.Module = (own if custom else open_clip.CLIP)(**config)
     except Exception as error:  # whatever a wrong option breaks in open_clip, timm or transformers
         raise TeacherError(f"open_clip cannot build {label}: {type(error).__name__}: {error}") from error
     return model
 
 
 def _load(model: nn.Module, path: Path, label: str) -> None:
-    import open_clip
-
-    try:
-        with TemporaryDirectory() as folder:
-            open_clip.load_checkpoint(model, str(_plain(path, model, Path(folder))), strict=True, weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # of another model
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-        raise CheckpointError(f"the checkpoint {path} does not fit {label}: {reason}") from error
+    """Fill the model from a file; weights under other names go through a copy, as open_clip converts files only."""
+    with TemporaryDirectory() as folder:
+        plain = _plain(path, model, Path(folder))
+        try:
+            open_clip.load_checkpoint(model, str(plain), strict=True, weights_only=True)
+        except Exception as error:  # of another model
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            raise CheckpointError(f"the checkpoint {path} does not fit {label}: {reason}") from error
 
 
 def _plain(path: Path, model: nn.Module, folder: Path) -> Path:
-    """The file, or a copy of its weights under plain names where open_clip would not find them.
-
-    open_clip converts the weights of many other projects, and does so by file only.
-    """
-    from safetensors.torch import save_file
-
+    """The file, or a copy of its weights under plain names where open_clip would not find them."""
     if path.suffix in (".npz", ".npy"):  # big_vision's
         return path
     held = read_file(path)
@@ -259,3 +298,42 @@ def _plain(path: Path, model: nn.Module, folder: Path) -> Path:
         return path
     save_file({name: value.contiguous().clone() for name, value in found.items()}, folder / "plain.safetensors")
     return folder / "plain.safetensors"
+
+
+def _tokenizer(model: object, config: Mapping[str, Any], source: object) -> Tokenizer:
+    """The model's own tokenizer; what a configuration says of it never runs code of its own.
+
+    Args:
+        model: its name, for open_clip's own models.
+        config: open_clip's configuration of the model.
+        source: where the configuration comes from: a file, a dictionary, or ``None`` for open_clip's list.
+
+    Raises: TeacherError where it is not available, or would run code that comes with it.
+    """
+    text = config["text_cfg"]
+    name, options = text.get("hf_tokenizer_name"), dict(text.get("tokenizer_kwargs") or {})
+    if options.pop("trust_remote_code", False):
+        raise TeacherError(
+            "the model configuration asks for trust_remote_code=True, which runs code that comes with the tokenizer: "
+            "remove it, or build the tokenizer yourself and give tokenizer="
+        )
+    try:
+        if source is None:
+            found: Tokenizer = open_clip.get_tokenizer(model)
+        elif name:
+            beside = isinstance(source, Path) and (source.parent / "tokenizer_config.json").is_file()
+            found = HFTokenizer(
+                str(source.parent) if beside and isinstance(source, Path) else name,
+                context_length=text.get("context_length"),
+                tokenizer_mode=text.get("tokenizer_mode"),
+                trust_remote_code=False,
+                **options,
+            )
+        else:
+            found = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+    except Exception as error:  # transformers missing, no network, or no such tokenizer
+        raise TeacherError(
+            f"the tokenizer {name or model!r} is not available: {type(error).__name__}: {str(error)[:200]}. Download "
+            "its files where there is network and point text_cfg.hf_tokenizer_name at their folder, or give tokenizer="
+        ) from error
+    return found

@@ -1,28 +1,118 @@
 r"""Prompt weighting: one set of class logits out of the logits of many prompts, streamed over the prompts.
 
-All forms are one formula, :math:`w_p \propto g(m_p / \tau)`, made of the parts in ``prompt_parts``: the *score* of a
-class (``PROMPT_SCORES``), its reduction to m (``PROMPT_SCOPES``) and the *weight* g, given as log g
-(``PROMPT_WEIGHTS``). With log g, an online softmax serves every g: one pass over the prompts, rescaled when a larger
-log-weight appears.
+All forms are one formula, :math:`w_p \propto g(m_p / \tau)`, made of exchangeable parts: the *score* of a class
+(``PROMPT_SCORES``), its reduction to m (``PROMPT_SCOPES``) and the *weight* g, given as log g (``PROMPT_WEIGHTS``).
+With log g, an online softmax serves every g: one pass over the prompts, rescaled when a larger log-weight appears.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import as_compute
-from graphkd.teachers.prompt_parts import (
-    PROMPT_SCOPES,
-    PROMPT_SCORES,
-    PROMPT_WEIGHTS,
-    LogWeight,
-    Reduction,
-    Score,
-)
+from graphkd.registry import Registry, unknown
 from graphkd.typing import Float, Tensor
 
+LogWeight: TypeAlias = Callable[[Tensor], Tensor]
+Score: TypeAlias = Callable[[Tensor, float], Tensor]
+Reduction: TypeAlias = Callable[[Tensor], Tensor]
+
+PROMPT_WEIGHTS: Registry[LogWeight] = Registry("prompt weight")
+PROMPT_SCORES: Registry[Score] = Registry("prompt score")
+PROMPT_SCOPES: Registry[Reduction] = Registry("prompt scope")
+
 CHUNK = 2**20  # elements of one working matrix: 4 MiB in float32
+FLOOR = 1e-6  # of m in the ratio: m > 0 holds for CLIP in practice
+
+
+@PROMPT_WEIGHTS.register
+def ratio(m: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """g(m) = m: each prompt by its share of the maxima. Negative m count as 1e-6."""
+    return m.clamp_min(FLOOR).log()
+
+
+@PROMPT_WEIGHTS.register
+def softmax(m: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """g(m) = exp(m): much sharper, and sensitive to the scale of m."""
+    return m
+
+
+@PROMPT_WEIGHTS.register
+def uniform(m: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """g(m) = 1: the plain mean over prompts, for ablation."""
+    return torch.zeros_like(m)
+
+
+@PROMPT_SCORES.register
+def scaled(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:
+    """The logits s <f, t> themselves."""
+    return logits
+
+
+@PROMPT_SCORES.register
+def cosine(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:
+    """The cosines <f, t>."""
+    return logits / scale
+
+
+@PROMPT_SCORES.register
+def probability(logits: Float[Tensor, "b c"], scale: float) -> Float[Tensor, "b c"]:
+    """The softmax of the logits over the classes."""
+    return logits.softmax(-1)
+
+
+@PROMPT_SCOPES.register
+def sample(scores: Float[Tensor, "b c"]) -> Float[Tensor, "b 1"]:
+    """One weight per sample and prompt: m is the largest score over the classes."""
+    return scores.amax(-1, keepdim=True)
+
+
+@PROMPT_SCOPES.register("class")
+def per_class(scores: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+    """One weight per sample, prompt and class: m is the class's own score."""
+    return scores
+
+
+@dataclass(frozen=True)
+class PromptWeighting:
+    """One choice of the parts, checked.
+
+    ``scope="dataset"`` stands for the two stages :func:`prompt_scores` and :func:`weighted_texts`.
+
+    Raises: UnknownNameError; OptionError for tau <= 0 and for a function without a name.
+    """
+
+    weight: str | LogWeight = "ratio"
+    scope: str = "sample"
+    score: str | Score = "scaled"
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        PROMPT_WEIGHTS.resolve(self.weight)
+        PROMPT_SCORES.resolve(self.score)
+        if self.scope not in (known := [*PROMPT_SCOPES, "dataset"]):
+            raise unknown("prompt scope", self.scope, known)
+        if not self.tau > 0:
+            raise OptionError(f"tau must be > 0, found {self.tau}")
+        self.spec()
+
+    def spec(self) -> dict[str, Any]:
+        """The choice as JSON-ready data, functions by their full names: part of a teacher's fingerprint."""
+        return {"weight": _name(self.weight), "scope": self.scope, "score": _name(self.score), "tau": self.tau}
+
+
+def _name(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    name = getattr(part, "__qualname__", "<lambda>")
+    if "<lambda>" in name:
+        raise OptionError(
+            f"{part!r} has no name of its own, and the fingerprint needs one: define the function with def"
+        )
+    return f"{part.__module__}.{name}"
 
 
 @torch.no_grad()

@@ -19,17 +19,17 @@ from graphkd.data.fingerprint import (
     name_fingerprint,
     order_fingerprint,
 )
-from graphkd.data.source import ImageSource
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.sources import ImageSource
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.errors import DistributedError
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher
+from graphkd.training.checkpoint import differing
 from graphkd.training.config import TrainConfig
 from graphkd.training.devices import Ranks
-from graphkd.training.record import versions
-from graphkd.training.tree import differing
+from graphkd.training.run_folder import versions
 from graphkd.typing import Tensor
 
 _MOST = 24  # differences that a message lists
@@ -122,15 +122,20 @@ def of_views(views: Views) -> dict[str, Any]:
     return {**facts, "views": {**sides, "labels": views.labels, "replay": replay}}
 
 
-def of_processes(step: Step, scored: Views | None, looks: Collection[int], teaches: bool) -> dict[str, Any]:
+def of_processes(step: Step, scored: Views | None, snapshots: Collection[int], teaches: bool) -> dict[str, Any]:
     """What the processes of a run must have in common beside what decides its result, JSON-ready by name.
 
     Args:
-        looks: epochs at which the student is looked at.
+        snapshots: epochs at which a snapshot of the student is taken.
         teaches: whether there are features of a teacher.
     """
     parts = {name: f"{_name(type(part))}({part.extra_repr()})" for name, part in step.named_modules()}
-    facts = {"modules": parts, "scored": scored and of_views(scored), "looks": sorted(looks), "teaches": teaches}
+    facts = {
+        "modules": parts,
+        "scored": scored and of_views(scored),
+        "snapshots": sorted(snapshots),
+        "teaches": teaches,
+    }
     return {**facts, "gather_limit": distributed.current_gather_limit(), "versions": versions()}
 
 

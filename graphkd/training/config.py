@@ -104,21 +104,23 @@ class TrainConfig:
         at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
         at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
         at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0, "log_gradient_shares": 0}
-        for name, least in at_least.items():
-            self._require(name, getattr(self, name) >= least, f">= {least}")
-        self._require("lr", self.lr > 0, "> 0")
-        self._require("min_lr", self.min_lr <= self.lr, f"<= lr = {self.lr}")
-        self._require("warmup_epochs", self.warmup_epochs < self.epochs, f"< epochs = {self.epochs}")
-        self._require("clip", self.clip is None or self.clip > 0, "> 0, or None for no clipping")
-        self._require("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or None for no moving average")
-        self._require("chunk", self.chunk is None or self.chunk >= 1, ">= 1, or None for the whole batch")
-        self._require("timeout", self.timeout > 0, "> 0")
+        rules = [(name, getattr(self, name) >= least, f">= {least}") for name, least in at_least.items()]
+        rules += [
+            ("lr", self.lr > 0, "> 0"),
+            ("min_lr", self.min_lr <= self.lr, f"<= lr = {self.lr}"),
+            ("warmup_epochs", self.warmup_epochs < self.epochs, f"< epochs = {self.epochs}"),
+            ("clip", self.clip is None or self.clip > 0, "> 0, or None for no clipping"),
+            ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), or None for no moving average"),
+            ("chunk", self.chunk is None or self.chunk >= 1, ">= 1, or None for the whole batch"),
+            ("timeout", self.timeout > 0, "> 0"),
+        ]
+        for rule in rules:
+            self._require(*rule)
         for name, known in (("precision", PRECISIONS), ("nonfinite", POLICIES)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), list(known))
         if self.nonfinite == "lower_scale" and self.precision != "fp16":
             raise OptionError(f"nonfinite='lower_scale' needs precision='fp16', found {self.precision!r}: use 'skip'")
-
         if self.compile and self.log_gradient_shares:
             raise OptionError(
                 "log_gradient_shares needs the gradient of each term, and a compiled step has one for all of them: "
@@ -161,7 +163,7 @@ class TrainConfig:
 
         Raises: CheckpointError that names each difference.
         """
-        from graphkd.training.tree import differing  # with torch, which the command line reads options without
+        from graphkd.training.checkpoint import differing  # with torch, which the command line reads options without
 
         names = [name for name in now if name in earlier and name not in _FREE]
         found = differing([{name: each[name] for name in names} for each in (earlier, now)])

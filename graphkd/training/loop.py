@@ -3,20 +3,21 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from graphkd.data.batch import Batch
+from graphkd.chunks import in_chunks
 from graphkd.data.fingerprint import time_fingerprint
+from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.views import Views
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.views import Batch, Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError
 from graphkd.features import Features
@@ -28,22 +29,64 @@ from graphkd.training.agreement import of_method, of_processes, of_teacher, of_v
 from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
-from graphkd.training.failures import told
-from graphkd.training.feed import Feed, loaders
+from graphkd.training.failures import Interrupted, Signals, explain_failures
 from graphkd.training.gradient_shares import check_whole, shares_of_update
-from graphkd.training.meter import Meter, check
+from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores, evaluate
-from graphkd.training.record import RunFolder
-from graphkd.training.show import Display
-from graphkd.training.signals import Interrupted, Signals
+from graphkd.training.optim import Updater
+from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
-from graphkd.training.updater import Updater
-from graphkd.training.watch import Looks, Watch
+from graphkd.training.watch import Snapshots, Watch
+from graphkd.typing import Float, Tensor
 
 log = logging.getLogger("graphkd")
 
 _ONE = threading.Lock()
 _STATE = {"format", "options", "written", "progress", "step", "ema", "optimizer", "scaler", "meter", "random"}
+
+
+class Feed:
+    """What a forward pass gets: images on their device and the teacher's features, both mixed where that is asked for.
+
+    Args:
+        config: the options.
+        device: of the student.
+        rank: of this process.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device, rank: int) -> None:
+        self.config, self.device, self.rank = config, device, rank
+        self.mixing = Mixing(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
+
+    def __call__(
+        self, batch: Batch, features: Callable[[Batch], Features] | None, epoch: int, number: int
+    ) -> tuple[Batch, Float[Tensor, "b 3 h w"], Features | None]:
+        """Batch ``number`` of an epoch on its device, the student's images, and the teacher's features."""
+        batch = batch.to(self.device)
+        images, teacher = batch.student, features and self._teacher(batch, features)
+        if self.mixing is not None and teacher is not None:
+            luck = mixing_generator(self.config.seed, epoch, number, self.rank)
+            images, mixture = self.mixing(images, luck)
+            teacher = replace(teacher, mixture=mixture)
+        return batch, images, teacher
+
+    def _teacher(self, batch: Batch, features: Callable[[Batch], Features]) -> Features:
+        spans = in_chunks(len(batch), self.config.chunk)
+        parts = [batch] if len(spans) == 1 else [batch.rows(span) for span in spans]
+        return Features.joined([features(part).to(self.device) for part in parts])
+
+
+def loaders(
+    views: Views, scored: Views | None, config: TrainConfig, ranks: Ranks, device: torch.device
+) -> tuple[Any, Any]:
+    """This process's batches of the training images, and of the scored ones where there are any.
+
+    Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
+    """
+    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world, "workers": config.workers}
+    share["pin_memory"] = device.type == "cuda"
+    train = views.loader(config.batch_size, **share)
+    return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
 
 
 @contextmanager
@@ -58,6 +101,14 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         _ONE.release()
+
+
+def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | None) -> Sequence[str] | None:
+    """What the student's classes are called: as the images say, unless the teacher has other names for them."""
+    count = getattr(step.student, "num_classes", None)
+    parts = (getattr(views, "source", None), teacher)
+    known = [names for part in parts if (names := getattr(part, "classes", None)) and len(names) == count]
+    return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
 
 
 class Trainer:
@@ -109,13 +160,15 @@ class Trainer:
         self.accelerator = make_accelerator(config, self.run.path) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
         self.device: torch.device = self.accelerator.device
-        self.looks = Looks(watch, self.run.path, config.epochs, self.accelerator)
+        self.snapshots = Snapshots(watch, self.run.path, config.epochs, self.accelerator)
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
+        size = getattr(getattr(views, "student", None), "size", None)
+        self._described = describe_student(step.student, _class_names(step, views, teacher), size)
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
-            common |= of_processes(step, scored, self.looks.due, teaches=features is not None)
-            with told(self.run.saved, self.ranks.world):
+            common |= of_processes(step, scored, self.snapshots.due, teaches=features is not None)
+            with explain_failures(self.run.saved, self.ranks.world):
                 require_agreement(self.ranks, common)
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
         self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
@@ -149,7 +202,7 @@ class Trainer:
             LockedError while another process, or another Trainer of this one, trains; DataError for an image that
             cannot be read and for a dead loader worker; DistributedError for a lost process.
         """
-        with _alone(), self.signals, told(self.run.saved, self.ranks.world), ExitStack() as held:
+        with _alone(), self.signals, explain_failures(self.run.saved, self.ranks.world), ExitStack() as held:
             torch.manual_seed(self.config.seed + self.ranks.rank)
             self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
             self._begin(resume, begun)
@@ -160,7 +213,7 @@ class Trainer:
             with closing(self.display), session as wrapped:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)
-                    self._obey(read=True)
+                    self._stop_if_signalled(read=True)
             if self.scores is None and self.scored:  # resumed after its end
                 self.scores = self._score()
         return Result(self.model, self.at.seconds, self.at.update, self.scores, self.at.best_score, self.run.path)
@@ -173,11 +226,11 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update))
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described))
         if begun is not None:
             self.ranks.first(begun)
         if found is None:
-            self.looks.at(self.updater.model, 0)
+            self.snapshots.at(self.updater.model, 0)
 
     def _epoch(self, wrapped: Any) -> None:
         config, at = self.config, self.at
@@ -202,7 +255,7 @@ class Trainer:
                 self._read()
             if config.checkpoint_every and at.update % config.checkpoint_every == 0 and at.batch < self.per_epoch:
                 self._save()
-            self._obey(read)
+            self._stop_if_signalled(read)
         self._tick()
         self._end_epoch()
 
@@ -217,7 +270,7 @@ class Trainer:
             self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
 
-    def _obey(self, read: bool) -> None:
+    def _stop_if_signalled(self, read: bool) -> None:
         """Save and leave where a signal asks for it; several processes agree where they read their losses."""
         if self.ranks.world > 1 and not read:
             return
@@ -253,7 +306,7 @@ class Trainer:
         def batches() -> Iterator[Batch]:
             for batch in self.scored:
                 self._mark = time.perf_counter()  # scoring is no training
-                self._obey(read=self.ranks.world == 1)
+                self._stop_if_signalled(read=self.ranks.world == 1)
                 yield batch
 
         with self.accelerator.autocast():
@@ -270,7 +323,7 @@ class Trainer:
                 at.best_score, at.best_update = at.score, at.update
             self._record(self.scores.numbers(), self.scores)
         at.epoch, at.batch = done, 0
-        self.looks.at(self.updater.model, done)
+        self.snapshots.at(self.updater.model, done)
         self.display.epoch(at, self.meter.read_epoch(), due)
         self._mark = time.perf_counter()
         self._save()

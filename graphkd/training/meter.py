@@ -1,6 +1,7 @@
-"""Loss terms summed on the device, and the flag that says whether all of them were finite."""
+"""Loss terms summed on the device, the flag that says whether all were finite, and the progress bar that shows them."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,13 +132,12 @@ def check_finite(means: Mapping[str, float], collapsed: bool, update: int, saved
     Raises: NonFiniteError that names what broke.
     """
     broken = [name for name, value in means.items() if not math.isfinite(value)] + ["gradient"] * collapsed
-    if not broken:
-        return
     terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
-    raise NonFiniteError(
-        f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; {_kept(saved)}. "
-        "Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
-    )
+    if terms:
+        raise NonFiniteError(
+            f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; "
+            f"{_kept(saved)}. Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
+        )
 
 
 def check(
@@ -153,10 +153,9 @@ def check(
     Raises: NonFiniteError that names what broke, at once or where too many updates were left out.
     """
     skipped = at.skipped + round(meter.totals.get("refused", 0.0))
-    stop = config.nonfinite == "stop"
-    check_finite(
-        means if stop else dict.fromkeys(meter.broken, math.nan) if collapsed else {}, collapsed, at.update, saved
-    )
+    if config.nonfinite != "stop":  # what is not finite is left out, unless nothing else is left
+        means = dict.fromkeys(meter.broken, math.nan) if collapsed else {}
+    check_finite(means, collapsed, at.update, saved)
     if config.nonfinite == "skip" and skipped > config.max_skips:
         raise NonFiniteError(
             f"{', '.join(meter.broken)} became NaN or infinite again: {skipped} updates were left out by update "
@@ -168,3 +167,49 @@ def check(
 
 def _kept(saved: str | None) -> str:
     return f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"
+
+
+class Display:
+    """A bar over the images of the whole run on a terminal, and one line per epoch anywhere.
+
+    Args:
+        config: of the run.
+        batches: of an epoch.
+        at: what is behind us.
+        hidden: show nothing.
+    """
+
+    def __init__(self, config: TrainConfig, batches: int, at: Progress, hidden: bool) -> None:
+        from tqdm import tqdm
+
+        self.epochs, self.hidden = config.epochs, hidden
+        images, done = batches * config.batch_size, (at.epoch * batches + at.batch) * config.batch_size
+        disable = True if hidden else None  # None: only a terminal gets a bar
+        self.bar: Any = tqdm(total=self.epochs * images, initial=done, unit="img", unit_scale=True, disable=disable)
+        self.seen, self.since = 0, time.perf_counter()
+
+    def advance(self, images: int) -> None:
+        """Count images; costs nothing on the device."""
+        self.seen += images
+        self.bar.update(images)
+
+    def show(self, at: Progress, terms: Mapping[str, float]) -> float:
+        """Update the bar's text; images per second since the last call."""
+        now = time.perf_counter()
+        rate = self.seen / max(now - self.since, 1e-9)
+        self.seen, self.since = 0, now
+        self.bar.set_description(f"epoch {at.epoch + 1}/{self.epochs}", refresh=False)
+        self.bar.set_postfix({name: f"{value:.4g}" for name, value in terms.items()})
+        return rate
+
+    def epoch(self, at: Progress, means: Mapping[str, float], scored: bool) -> None:
+        """One line for the epoch that ended; the score only where this epoch was scored."""
+        if self.hidden:
+            return
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        score = f"  top-1 {100 * at.score:.2f} %" if scored and at.score is not None else ""
+        self.bar.write(f"epoch {at.epoch}/{self.epochs}  {terms}{score}  {at.seconds:.0f} s")
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphkd.data.batch import Batch
+from graphkd.data.views import Batch
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
 from graphkd.typing import Float, Int, Tensor

@@ -9,8 +9,7 @@ from urllib.parse import quote
 
 from torch import nn
 
-from graphkd.files import write_file
-from graphkd.paths import local_path
+from graphkd.files import local_path, write_file
 from graphkd.text import in_markdown, shown
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")

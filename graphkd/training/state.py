@@ -12,7 +12,6 @@ from torch import nn
 from graphkd.errors import CheckpointError
 from graphkd.training.devices import Ranks
 from graphkd.training.metrics import Scores
-from graphkd.training.parallel import as_placed
 
 
 @dataclass(frozen=True)
@@ -124,19 +123,3 @@ def restore_random_state(states: Mapping[str, Any], device: torch.device, ranks:
     torch.set_rng_state(states["cpu"][ranks.rank].clone())
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"][ranks.rank].clone(), device)
-
-
-def restore_module(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Load weights that fit."""
-    own = module.state_dict()
-    module.load_state_dict({name: as_placed(value, own[name]) for name, value in weights.items()})
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load what :meth:`torch.optim.Optimizer.state_dict` gave; JSON made the parameters' numbers text."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    moments = {
-        int(number): {name: as_placed(value, parameters[int(number)]) for name, value in values.items()}
-        for number, values in state["state"].items()
-    }
-    optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})

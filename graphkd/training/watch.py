@@ -1,6 +1,7 @@
-"""A few images that are looked at all through a run: what both networks say of them is kept for pictures."""
+"""A few images that are watched all through a run: what both networks say of them, written and read again."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,127 @@ from typing import Any
 import torch
 from torch.nn.functional import interpolate
 
-from graphkd.data.batch import Batch
-from graphkd.data.views import Views
-from graphkd.errors import MissingFeatureError, OptionError
+from graphkd.data.views import Batch, Views
+from graphkd.errors import CheckpointError, MissingFeatureError, OptionError
 from graphkd.features import Features
-from graphkd.files import remove_leftovers, write_file, write_json
+from graphkd.files import local_path, remove_leftovers, write_file, write_json
 from graphkd.graphs import relations
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.spectral import decomposed
+from graphkd.text import read_json, regular_size
 from graphkd.training.metrics import evaluating
-from graphkd.training.watched import ABOUT, FOLDER, IMAGES, SPECTRUM, TEACHER, student_files
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Float, Int, Tensor
 
+FOLDER = "watched"
+ABOUT, IMAGES, TEACHER, SPECTRUM = "about.json", "images.safetensors", "teacher.safetensors", "spectrum:"
+_STUDENT = re.compile(r"student-([0-9]{5,9})\.safetensors")
 _PARTS = "embedding", "logits", "proxies"
 _THUMBNAIL, _BATCH = 48, 64  # pixels of a side; images a forward pass
 _SPECTRA, _CHANNELS = 8, 512  # images whose channel graphs are decomposed, where there are at most so many channels
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one network said of the watched images, at one time.
+
+    Args:
+        embedding, logits, proxies: as of :class:`~graphkd.features.Features`.
+        spectra: eigenvalues of the channel graphs of some of the images, ascending, by name of the map.
+
+    Shapes: embedding (n, d), logits (n, c), proxies (c, d), spectra (b, channels).
+    """
+
+    embedding: Float[Tensor, "n d"]
+    logits: Float[Tensor, "n c"] | None
+    proxies: Float[Tensor, "c d"] | None
+    spectra: Mapping[str, Float[Tensor, "b c"]]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The watched images of a run, as its folder holds them.
+
+    Args:
+        ids: names of the images.
+        classes: names of the classes, where there are any.
+        labels: of the images, where they were handed out.
+        images: thumbnails.
+        teacher: what the teacher said.
+        student: what the student said, by epochs done, ascending.
+
+    Shapes: labels (n,), images (n, 3, h, w) of uint8.
+    """
+
+    ids: list[str]
+    classes: list[str] | None
+    labels: Int[Tensor, " n"] | None
+    images: Int[Tensor, "n 3 h w"]
+    teacher: Snapshot | None
+    student: Mapping[int, Snapshot]
+
+    @classmethod
+    def read(cls, run: Path) -> "Watched | None":
+        """Of a run folder; ``None`` where nothing was watched. Raises: CheckpointError for damaged files."""
+        folder = local_path(run) / FOLDER
+        if not (folder / ABOUT).is_file():
+            return None
+        try:
+            about = read_json(folder / ABOUT)
+            ids, classes = _texts(about["ids"]), about["classes"] and _texts(about["classes"])
+            labels = None if about["labels"] is None else _labels(about["labels"], classes)
+            images = _load(folder / IMAGES)["images"]
+            sizes = {len(ids), len(images), len(ids if labels is None else labels)}
+            if len(sizes) > 1 or images.ndim != 4 or images.dtype != torch.uint8:
+                raise ValueError("names, labels and images do not fit together")
+            snapshots = {epoch: _snapshot(path, len(ids)) for epoch, path in student_files(folder).items()}
+            teacher = _snapshot(folder / TEACHER, len(ids)) if (folder / TEACHER).is_file() else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder} is damaged ({error}): remove it, or watch the run again") from error
+        return cls(ids, classes, labels, images, teacher, snapshots)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        regular_size(path)
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _snapshot(path: Path, count: int) -> Snapshot:
+    found = _load(path)
+    spectra = {name.removeprefix(SPECTRUM): value for name, value in found.items() if name.startswith(SPECTRUM)}
+    snapshot = Snapshot(found["embedding"], found.get("logits"), found.get("proxies"), spectra)
+    for value in (snapshot.embedding, snapshot.logits):
+        if value is not None and (value.ndim != 2 or len(value) != count or not value.is_floating_point()):
+            raise ValueError(f"{path.name} does not hold {count} rows")
+    if any(
+        each.ndim != 2 for each in [*spectra.values(), *([snapshot.proxies] if snapshot.proxies is not None else [])]
+    ):
+        raise ValueError(f"{path.name} holds tensors of other shapes")
+    return snapshot
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise ValueError("expected a list of names")
+    return values
+
+
+def _labels(values: Any, classes: list[str] | None) -> Int[Tensor, " n"]:
+    most = len(classes) if classes else 2**31
+    if not isinstance(values, list) or not all(type(each) is int and 0 <= each < most for each in values):
+        raise ValueError("there are labels without a class")
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def student_files(folder: Path) -> dict[int, Path]:
+    """What the student said, by epochs done, ascending: the files of the folder that are named so."""
+    found = ((_STUDENT.fullmatch(path.name), path) for path in folder.glob("student-*"))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 @dataclass(frozen=True)
@@ -36,7 +143,7 @@ class Watch:
         views: plain views without augmentation. Their labels, if they hand any out, only order and colour pictures.
         teacher: its features of a batch of these views, live or from a store; ``None`` for the student alone.
         images: most images, spread evenly over the views, >= 1; default 200.
-        times: most looks, >= 2; default 11.
+        times: most snapshots, >= 2; default 11.
 
     Raises: OptionError.
 
@@ -67,14 +174,14 @@ class Watch:
             yield self.views.collate([self.views[index] for index in indices[start : start + _BATCH]])
 
 
-class Looks:
-    """The looks of one run.
+class Snapshots:
+    """The snapshots of one run.
 
     Args:
         watch: what to look at; ``None`` for nothing.
         run: the run folder.
         epochs: of the run.
-        accelerator: whose main process looks, on its device and in its precision.
+        accelerator: whose main process takes them, on its device and in its precision.
     """
 
     def __init__(self, watch: Watch | None, run: Path, epochs: int, accelerator: Any) -> None:
@@ -84,7 +191,7 @@ class Looks:
         self.due = {round(number * epochs / times) for number in range(times + 1)} if times else set()
 
     def at(self, model: Callable[[], Any], epoch: int) -> None:
-        """Look where it is due: ``epoch`` epochs are done, and ``model`` gives the student.
+        """Take one where it is due: ``epoch`` epochs are done, and ``model`` gives the student.
 
         Raises: MissingFeatureError for a student whose output is no Features with an embedding.
         """

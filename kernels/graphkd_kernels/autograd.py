@@ -1,4 +1,4 @@
-"""Closed-form gradients in autograd: a :class:`Rule` says the mathematics, :func:`apply` makes it differentiable.
+"""Closed-form gradients in autograd: a :class:`Rule` holds the mathematics, :func:`apply` makes it differentiable.
 
 Value and gradients are computed together in the forward pass, where they share most of their work; the backward pass
 multiplies by the upstream gradient (out of place: a second backward finds the saved gradient unscaled). Second
@@ -7,53 +7,69 @@ formula, so that nothing is constant that should not be. Under ``torch.compile``
 every custom function.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from ast import literal_eval
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from graphkd_kernels.precision import no_autocast, widen
+from graphkd_kernels.precision import no_autocast, wide, widen
 
 Options = tuple[Any, ...]
 Needs = tuple[bool, ...]
 Maybe = Tensor | None
+Kept = tuple[Maybe, ...]
+Found = tuple[Tensor, Kept]
 
 
-class Rule(ABC):
-    """An operation with a closed-form gradient. Stateless; one for each operation and path.
+def first_of(tensors: Sequence[Any]) -> Tensor:
+    """The first argument that is a tensor."""
+    return next(each for each in tensors if isinstance(each, Tensor))
 
-    Its tensors may be ``None`` (an absent argument) or integers (never differentiated); ``options`` are hashable.
 
-    Attributes:
-        widens: 16-bit inputs arrive in float32; switch off for kernels that read them as they are.
+def leading(upstream: Tensor, gradient: Tensor) -> Tensor:
+    """The upstream gradient, ready to multiply a gradient: the value's dimensions are leading ones."""
+    return upstream.reshape(upstream.shape + (1,) * (gradient.ndim - upstream.ndim)) if upstream.ndim else upstream
+
+
+def scalar(*arguments: Any) -> Tensor:
+    """An empty scalar, float32 for 16-bit tensors."""
+    first = first_of(arguments)
+    return first.new_empty((), dtype=wide(first.dtype))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An operation with a closed-form gradient; one for each operation and path.
+
+    Each function takes the tensors and then the options, as the operation does. A tensor may be ``None`` (an argument
+    left out) or hold integers (never differentiated); options are hashable literals.
+
+    Args:
+        gradients: (needs, \\*tensors, \\*options) -> the value, and its gradient in each tensor that ``needs`` one,
+            else ``None``. With ``finish``, what it keeps may be any tensors.
+        formula: (\\*tensors, \\*options) -> the same value in differentiable PyTorch, in the same class of memory.
+        finish: (needs, upstream, tensors, kept, \\*options) -> the gradients of the loss. For a gradient that costs
+            less once the upstream gradient is known; by default what was kept is multiplied by it.
+        spread: (upstream, gradient) -> the upstream gradient as a factor of the gradient. The default is right for a
+            scalar and for one value per row.
+        empty: (\\*tensors, \\*options) -> a value of the right shape and type, not computed, as the compiler sees it.
+        compiled: what ``torch.compile`` sees. ``"traced"``: the functions themselves. ``"operator"``: one operator
+            that returns value and gradients together; for loops that a compiler should not unroll, and for kernels.
+            ``"formula"``: the formula, where the gradient is no factor of the upstream one.
+        widens: 16-bit tensors arrive in float32; switch off for kernels that read them as they are.
     """
 
+    gradients: Callable[..., Found]
+    formula: Callable[..., Tensor]
+    finish: Callable[..., Kept] | None = None
+    spread: Callable[[Tensor, Tensor], Tensor] = leading
+    empty: Callable[..., Tensor] = scalar
+    compiled: Literal["traced", "operator", "formula"] = "traced"
     widens: bool = True
-
-    def value(self, options: Options, *tensors: Maybe) -> Tensor:
-        """The value alone, where no gradient is wanted."""
-        return self.gradients(options, (False,) * len(tensors), *tensors)[0]
-
-    @abstractmethod
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        """The value, and its gradient in each tensor that ``needs`` one, else ``None``."""
-
-    @abstractmethod
-    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        """The same value in differentiable PyTorch, in the same class of memory."""
-
-    def finish(
-        self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
-    ) -> tuple[Maybe, ...]:
-        """Gradients of the loss, from the upstream gradient and what :meth:`gradients` returned beside the value.
-
-        As it stands right for a scalar, and for one value per row (leading dimensions). A rule may override it where
-        the gradient costs less once the upstream gradient is known; ``gradients`` may then return any tensors.
-        """
-        return tuple(None if each is None else _leading(upstream, each) * each for each in kept)
 
 
 RULES: dict[str, Rule] = {}
@@ -70,23 +86,22 @@ def apply(name: str, options: Options, *tensors: Maybe) -> Tensor:
     rule = RULES[name]
     if rule.widens:
         tensors = tuple(widen(each) for each in tensors)
-    first = next(each for each in tensors if each is not None)
-    guard = no_autocast(first.device)
+    guard = no_autocast(first_of(tensors).device)
     if guard is None:
         return _apply(rule, name, options, tensors)
     with guard:
         return _apply(rule, name, options, tensors)
 
 
-def _apply(rule: Rule, name: str, options: Options, tensors: tuple[Maybe, ...]) -> Tensor:
-    if transformed():
-        return rule.formula(options, *tensors)
+def _apply(rule: Rule, name: str, options: Options, tensors: Kept) -> Tensor:
+    if transformed() or (rule.compiled == "formula" and torch.compiler.is_compiling()):
+        return rule.formula(*tensors, *options)
     if torch.is_grad_enabled():
         needs = tuple([each is not None and each.requires_grad for each in tensors])
         if True in needs:
             result: Tensor = _Value.apply(name, options, needs, *tensors)
             return result
-    return rule.value(options, *tensors)
+    return _gradients(name, options, (False,) * len(tensors), tensors)[0]
 
 
 def transformed() -> bool:
@@ -96,25 +111,61 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def _gradients(name: str, options: Options, needs: Needs, tensors: Kept) -> Found:
+    rule = RULES[name]
+    if not (rule.compiled == "operator" and torch.compiler.is_compiling()):
+        return rule.gradients(needs, *tensors, *options)
+    value, *found = _operator(name, repr(options), list(needs), list(tensors))
+    each = iter(found)
+    return value, tuple([next(each) if need else None for need in needs])
+
+
+def _finish(name: str, options: Options, needs: Needs, upstream: Tensor, tensors: Kept, kept: Kept) -> Kept:
+    rule = RULES[name]
+    if rule.finish is None or (rule.compiled == "operator" and torch.compiler.is_compiling()):
+        return tuple([None if each is None else rule.spread(upstream, each) * each for each in kept])
+    return rule.finish(needs, upstream, tensors, kept, *options)
+
+
+@torch.library.custom_op("graphkd::rule", mutates_args=())
+def _operator(name: str, options: str, needs: Sequence[bool], tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    rule, chosen = RULES[name], literal_eval(options)
+    value, found = rule.gradients(tuple(needs), *tensors, *chosen)
+    if True not in needs:
+        return [value]
+    if rule.finish is not None:
+        found = rule.finish(tuple(needs), torch.ones_like(value), tuple(tensors), found, *chosen)
+    return [value, *(each for each, need in zip(found, needs, strict=True) if need and each is not None)]
+
+
+@_operator.register_fake
+def _(name: str, options: str, needs: Sequence[bool], tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    found = [each for each, need in zip(tensors, needs, strict=True) if need and each is not None]
+    return [
+        RULES[name].empty(*tensors, *literal_eval(options)),
+        *(torch.empty_like(each, memory_format=torch.contiguous_format) for each in found),
+    ]
+
+
 class _Value(torch.autograd.Function):
     # The old style, with ctx in forward, costs a fifth of setup_context's time; functorch never comes here.
     @staticmethod
     def forward(ctx: Any, name: str, options: Options, needs: Needs, *tensors: Maybe) -> Tensor:
-        value, kept = RULES[name].gradients(options, needs, *tensors)
+        value, kept = _gradients(name, options, needs, tensors)
         ctx.rule = name, options, needs
         ctx.save_for_backward(*tensors, *kept)
         return value
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Maybe, ...]:
-        name, options, needs = ctx.rule
-        count, saved = len(needs), ctx.saved_tensors
+    def backward(ctx: Any, upstream: Tensor) -> Kept:
+        (name, options, needs), saved = ctx.rule, ctx.saved_tensors
+        tensors, kept = saved[: len(needs)], saved[len(needs) :]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # What was kept is no input: it may be the value itself, whose graph a second backward must not enter.
-            kept = [None if each is None else each.detach() for each in saved[count:]]
-            found = iter(_Gradient.apply(name, options, needs, upstream, *saved[:count], *kept))
+            kept = [None if each is None else each.detach() for each in kept]
+            found = iter(_Gradient.apply(name, options, needs, upstream, *tensors, *kept))
             return (None, None, None, *(next(found) if need else None for need in needs))
-        return (None, None, None, *RULES[name].finish(options, needs, upstream, saved[:count], saved[count:]))
+        return (None, None, None, *_finish(name, options, needs, upstream, tensors, kept))
 
 
 class _Gradient(torch.autograd.Function):
@@ -125,11 +176,11 @@ class _Gradient(torch.autograd.Function):
         count = len(needs)
         ctx.rule = name, options, needs, len(saved)
         ctx.save_for_backward(upstream, *saved[:count])
-        found = RULES[name].finish(options, needs, upstream, saved[:count], saved[count:])
+        found = _finish(name, options, needs, upstream, saved[:count], saved[count:])
         return tuple(each for each, need in zip(found, needs, strict=True) if need)
 
     @staticmethod
-    def backward(ctx: Any, *directions: Tensor) -> tuple[Maybe, ...]:
+    def backward(ctx: Any, *directions: Tensor) -> Kept:
         name, options, needs, count = ctx.rule
         again = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -138,7 +189,7 @@ class _Gradient(torch.autograd.Function):
             upstream = _alias(upstream, again)
             tensors = [_alias(each, again) if need else each for each, need in zip(saved, needs, strict=True)]
             inputs = [each for each, need in zip(tensors, needs, strict=True) if need]
-            value = RULES[name].formula(options, *tensors)
+            value = RULES[name].formula(*tensors, *options)
             first = torch.autograd.grad(value, inputs, upstream, create_graph=True, materialize_grads=True)
             pairs = [(g, v) for g, v in zip(first, directions, strict=True) if g.requires_grad]
             second = torch.autograd.grad(
@@ -152,7 +203,3 @@ class _Gradient(torch.autograd.Function):
 
 def _alias(value: Tensor, connected: bool) -> Tensor:
     return value.view_as(value) if connected and value.requires_grad else value.detach().requires_grad_()
-
-
-def _leading(upstream: Tensor, like: Tensor) -> Tensor:
-    return upstream.reshape(upstream.shape + (1,) * (like.ndim - upstream.ndim)) if upstream.ndim else upstream

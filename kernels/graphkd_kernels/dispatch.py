@@ -1,16 +1,20 @@
 """Which implementation of an operation runs: one asked for by name runs or raises, ``auto`` picks from shapes alone."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphkd_kernels import _blocked, _triton, reference
-from graphkd_kernels.plans import PLANNERS, Plan, Signature
+from graphkd_kernels.errors import BackendUnavailableError as BackendUnavailableError
+from graphkd_kernels.plans import PLANNERS, Plan, Shape, Signature, Where
 from graphkd_kernels.precision import in_float64
 
 Operation = Callable[..., Any]
@@ -31,8 +35,8 @@ _PICKED: dict[Any, Operation] = {}  # what the plans picked, by operation, type,
 _MOST_CHOICES = 4096
 
 
-class BackendUnavailableError(RuntimeError):
-    """A backend asked for by name cannot run, here or at all, or lacks the operation."""
+H200 = 386e12, 4.3e12
+"""Planning ceilings of one H200, not measured here: tf32 FLOP/s and copied bytes/s."""
 
 
 def available() -> list[str]:
@@ -55,7 +59,7 @@ def backend(name: str, precision: str = "high") -> Iterator[None]:
         raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, high")
     if name not in available():
         why = _triton.missing() if name == "triton" else "no such backend is known"
-        raise BackendUnavailableError(f"backend {name!r} cannot run: {why}; available here: {', '.join(available())}")
+        raise BackendUnavailableError.because(name, f"{why}; available here: {', '.join(available())}")
     token, inner = _ASKED.set(name), _PRECISION.set(precision)
     try:
         yield
@@ -130,7 +134,7 @@ def _plan(operation: str, signature: Signature, dtype: torch.dtype, device: str)
         if operation not in _table("eager"):
             raise KeyError(f"no backend has an operation {operation!r}; known: {', '.join(sorted(_table('eager')))}")
         return Plan("eager", "dense", float("nan"), float("nan"), "no other backend has it")
-    return planner(signature, dtype, device, _backends_of(operation, device))
+    return planner(signature, Where(dtype, device, _backends_of(operation, device)))
 
 
 def _table(name: str) -> dict[str, Operation]:
@@ -146,3 +150,65 @@ def _backends_of(operation: str, device: str) -> frozenset[str]:
     if device == "cuda" and _triton.missing() is None and operation in _table("triton"):
         names.append("triton")
     return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A plan and its predicted floor.
+
+    Args:
+        operation: its name.
+        plan: what dispatch would run.
+        floor_ms: the larger of FLOPs and bytes over this machine's measured (CPU) or planned (GPU) rates.
+    """
+
+    operation: str
+    plan: Plan
+    floor_ms: float
+
+    def __str__(self) -> str:
+        plan = self.plan
+        return (
+            f"{self.operation}: {plan.backend}, {plan.path} ({plan.why}); {plan.flops / 1e9:.3g} GFLOP, "
+            f"{plan.bytes / 1e6:.3g} MB, at least {self.floor_ms:.3g} ms"
+        )
+
+
+def explain(
+    operation: str,
+    shapes: Sequence[Shape | None],
+    *options: Any,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Explanation:
+    """Which path runs for inputs of these shapes, its work, its predicted floor, and why. The function dispatch uses.
+
+    Args:
+        operation: such as ``"edge_sum"``.
+        shapes: of the tensor arguments, ``None`` for one left out.
+        options: the arguments after the tensors, such as ``"pearson", "square"``.
+        dtype, device: of the first tensor.
+
+    Raises: KeyError for an operation that no backend has.
+    Example: ``print(explain("edge_sum", [(4096, 512), None, (4096, 512), None], "pearson", "square"))``
+    """
+    plan = choose(operation, (*(None if each is None else tuple(each) for each in shapes), *options), dtype, device)
+    flops, moved = rates() if device == "cpu" else H200
+    return Explanation(operation, plan, 1e3 * max(plan.flops / flops, plan.bytes / moved))
+
+
+@cache
+def rates() -> tuple[float, float]:
+    """This CPU's float32 FLOP/s of a matrix product and bytes/s of a copy (read and written), measured once."""
+    a, big = torch.rand(1024, 1024), torch.rand(2**24)
+    target = torch.empty_like(big)
+    return 2 * 1024**3 / _best(lambda: a @ a), 2 * big.nbytes / _best(lambda: target.copy_(big))
+
+
+def _best(function: Any, repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats):
+        start = perf_counter()
+        function()
+        times.append(perf_counter() - start)
+    return min(times)

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _HALF = (torch.bfloat16, torch.float16)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The type of values: float32 for 16-bit inputs."""
+    return torch.float32 if dtype in _HALF else dtype
 
 
 def widen(value: Any) -> Any:
@@ -20,19 +27,19 @@ def no_autocast(device: torch.device) -> torch.autocast | None:
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else None
 
 
-def widened(function: Callable[..., Any]) -> Callable[..., Any]:
+def widened(function: Callable[P, T]) -> Callable[P, T]:
     """Run a function of tensors in float32 at least, whatever autocast says."""
+    plain = cast(Callable[..., T], function)
 
     @wraps(function)
-    def run(first: Tensor, *others: Any) -> Any:
-        arguments = (widen(first), *(widen(each) for each in others))
-        guard = no_autocast(first.device)
+    def run(*arguments: Any) -> T:
+        guard, arguments = no_autocast(arguments[0].device), tuple(widen(each) for each in arguments)
         if guard is None:
-            return function(*arguments)
+            return plain(*arguments)
         with guard:
-            return function(*arguments)
+            return plain(*arguments)
 
-    return run
+    return cast(Callable[P, T], run)
 
 
 def in_float64(function: Callable[..., Any], operation: str, first: Tensor, *others: Any) -> Any:
@@ -42,7 +49,7 @@ def in_float64(function: Callable[..., Any], operation: str, first: Tensor, *oth
         return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
     def back(value: Any) -> Any:
-        return value.to(widen(first).dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        return value.to(wide(first.dtype)) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     found = function(operation, exact(first), *(exact(each) for each in others))
     return tuple(back(each) for each in found) if isinstance(found, tuple) else back(found)

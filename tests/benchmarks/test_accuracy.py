@@ -8,12 +8,11 @@ from PIL import Image
 from benchmarks.accuracy import students, studies
 from benchmarks.accuracy.config import LATER, Config, Method, Recipe, fast_precision, grid
 from benchmarks.accuracy.data import CIFAR, StoredTeacher
-from benchmarks.accuracy.estimate import START, estimate
 from benchmarks.accuracy.report import read, table, verdicts
+from benchmarks.accuracy.runs import START, add, estimate, waiting
 from benchmarks.accuracy.stats import mean_std, paired
 from benchmarks.accuracy.study import Problem, run, training
 from graphkd.data.sources import ArraySource
-from graphkd.files import write_json
 
 RECIPE = Recipe(student="resnet20", epochs=1, batch=4)
 
@@ -32,11 +31,11 @@ def test_paired_differences_by_hand():
     assert mean_std([1.0, 3.0]) == "2.00 ± 1.41"
 
 
-def test_another_option_is_another_file_and_a_configuration_survives_json():
+def test_another_option_is_another_run_and_a_configuration_survives_json():
     config = Config("caltech", "PRG", "prg", 0, RECIPE, {"rho": 0.5})
     other = replace(config, options={"rho": 0.7})
-    assert config.file != other.file
-    assert Config.of(json.loads(json.dumps(asdict(config)))).file == config.file
+    assert config.digest != other.digest
+    assert Config.of(json.loads(json.dumps(asdict(config)))).digest == config.digest
 
 
 def test_an_unknown_method_is_refused():
@@ -144,9 +143,8 @@ def test_results_become_a_table(tmp_path):
     configs = grid("caltech", [Method("KD", "kd", {}), Method("PRG", "prg", {})], RECIPE, seeds=2)
     for config in configs[:3]:  # an interrupted study: the last pair is incomplete
         top1 = 60.0 + config.seed + (config.label == "PRG")
-        write_json(
-            tmp_path / config.file, {"config": asdict(config), "result": {"top1": top1, "seconds": 2.0}, "versions": {}}
-        )
+        add(tmp_path, config, {"top1": top1, "seconds": 2.0})
+    assert waiting(configs, tmp_path) == configs[3:]
     scores, records = read(configs, tmp_path)
     assert scores == {"KD": {0: 60.0, 1: 61.0}, "PRG": {0: 61.0}}
     assert "| PRG | 61.00 | 1 | +1.00 (one pair) |  | 2 |" in table(scores, records, "KD")

@@ -18,9 +18,8 @@ def keep(folder, top1, **changes):
     label, name, options, variant, _ = study.methods[0]
     config = replace(Config("caltech", label, name, 0, study.base, options, variant), **changes)
     record = {"config": asdict(config), "result": {"top1": top1, "seconds": 50.0}, "versions": {"torch": "2.15.0"}}
-    path = folder / config.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record))
+    with open(folder / f"{config.study}.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def test_the_page_is_that_of_the_committed_results(tmp_path):

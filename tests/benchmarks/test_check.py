@@ -25,7 +25,7 @@ def test_the_reference_and_the_published_form_agree_with_float64(name):
         if form == "official" and isinstance(case.official, str):
             continue
         found = check(case, case.check_at(tuple(min(size, 12) for size in case.shapes[0])), form, "cpu")
-        assert max(found["value_error"], found["gradient_error"]) < 1e-4
+        assert max(found["value_error"], found["gradient_error"]) < 3e-4
 
 
 @pytest.mark.parametrize(("wrong", "message"), [

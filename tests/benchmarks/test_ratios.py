@@ -1,8 +1,11 @@
 """Promised ratios: the verdict of a claim, and what is said where it cannot be measured."""
 
+import pytest
+
 from benchmarks import ratios
+from benchmarks.case import cases
 from benchmarks.memory import Weighed
-from benchmarks.ratios import CLAIMS, Claim, claim, large, line, small
+from benchmarks.ratios import CLAIMS, Claim, claim, host, large, light, line, small
 
 SMALL = Claim("rkd_distance", (24, 8), "official", 0.0, 1.0, 1e-3, form="eager")
 
@@ -28,8 +31,6 @@ def test_a_claim_that_cannot_be_measured_says_why(monkeypatch):
 
 
 def test_every_claim_is_of_a_case_and_a_form_that_exist():
-    from benchmarks.case import cases
-
     for each in CLAIMS:
         assert len(each.shape) == len(cases()[each.case].shapes[0])
         assert {each.form, each.over} <= set(cases()[each.case].forms)
@@ -45,10 +46,27 @@ def test_large_graphs_are_judged_by_memory_and_growth(monkeypatch):
     assert not large("ega_sums", (256,))["holds"]
 
 
-def test_small_batches_end_with_the_geometric_mean(monkeypatch):
-    monkeypatch.setattr(ratios, "speed", lambda case, *_: {"faster": 4.0 if case.name == "gram" else 1.0})
-    rows = small(64)
-    count = len(rows) - 1
-    assert rows[-1]["case"] == "geometric mean"
-    assert abs(rows[-1]["faster"] - 4 ** (1 / count)) < 1e-9
-    assert all(row["holds"] for row in rows)
+@pytest.mark.parametrize(("part", "kind"), [(small, "op"), (light, "method")])
+def test_small_batches_end_with_the_geometric_mean(monkeypatch, part, kind):
+    monkeypatch.setattr(ratios, "speed", lambda case, *_: {"faster": 4.0 if case.name in ("gram", "kd") else 1.0})
+    *rows, mean = part(64)
+    assert mean["case"] == "geometric mean"
+    assert mean["faster"] == pytest.approx(4 ** (1 / len(rows)))
+    assert mean["shape"] == "64"
+    assert all(row["holds"] for row in [*rows, mean])
+    forms = {case.name for case in cases(kind).values() if kind == "op" or not isinstance(case.official, str)}
+    assert {row["case"] for row in rows} == {name for name in forms if kind == "method" or "." not in name}
+
+
+def test_a_plain_form_that_holds_all_angles_ends_before_it_is_too_large(monkeypatch):
+    monkeypatch.setattr(ratios, "speed", lambda *_: {"faster": 1.0})
+    rows = {row["case"] for row in light(1024)}
+    assert "rkd" not in rows
+    assert "rkd.distance" in rows
+
+
+def test_host_time_stands_beside_that_of_a_bare_function():
+    bare, *rows = host(rounds=1)
+    assert bare["case"] == "bare autograd.Function"
+    assert {row["case"] for row in rows} == set(cases("method"))
+    assert "us of host time" in line(bare)

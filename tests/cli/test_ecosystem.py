@@ -69,7 +69,7 @@ def test_first_weights_and_frozen_layers(graphkd, class_folders, teacher):
 
 def test_models_of_transformers_as_student_and_teacher(graphkd, class_folders, tmp_path):
     pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
-    from tests.hf_models import small, towers
+    from tests.models.hf_models import small, towers
 
     small("vit", tmp_path / "vit", 5)
     towers("clip", tmp_path / "clip")

@@ -3,7 +3,7 @@
 import pytest
 
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from tests.data.store.fakes import TinyTeacher, ToTensor, direct, squares
 
 

@@ -14,16 +14,16 @@ def written(tmp_path, text, encoding="utf-8"):
     return path
 
 
-def test_one_name_a_line_keeps_order_and_letters(tmp_path):
-    assert read_class_names(written(tmp_path, "zebra\r\nT-shirt\nBär\n", "utf-8-sig")) == ["zebra", "T-shirt", "Bär"]
-
-
-def test_codes_with_names_become_a_mapping(tmp_path):
-    assert read_class_names(written(tmp_path, "c1\tcat\nc0\tpolar bear\n")) == {"c1": "cat", "c0": "polar bear"}
-
-
-def test_classes_with_folders_may_share_a_name(tmp_path):
-    assert read_class_names(written(tmp_path, "a\tcrane\nb\tcrane\n")) == {"a": "crane", "b": "crane"}
+@pytest.mark.parametrize(
+    ("text", "encoding", "names"),
+    [
+        ("zebra\r\nT-shirt\nBär\n", "utf-8-sig", ["zebra", "T-shirt", "Bär"]),
+        ("c1\tcat\nc0\tpolar bear\n", "utf-8", {"c1": "cat", "c0": "polar bear"}),
+        ("a\tcrane\nb\tcrane\n", "utf-8", {"a": "crane", "b": "crane"}),
+    ],
+)
+def test_a_file_of_names_or_of_folders_and_names(tmp_path, text, encoding, names):
+    assert read_class_names(written(tmp_path, text, encoding)) == names
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,51 @@ def test_names_give_the_order_of_the_labels():
     assert list(name_folders(["c0", "c1"], {"c1": "cat", "c0": "dog"})) == ["c1", "c0"]
 
 
-def test_names_that_do_not_fit_are_listed_with_the_nearest():
-    with pytest.raises(
-        DataError, match=r"without a folder: 'dogs'; folders without a name: 'dog'.*'dogs' is near 'dog'"
-    ):
-        name_folders(["cat", "dog"], ["cat", "dogs"])
-    with pytest.raises(DataError, match=r"\('caf\\xe9' looks like 'cafe\\u0301' and is another name\)"):
-        name_folders(["cafe\u0301", "dog"], ["caf\xe9", "dog"])
-    with pytest.raises(DataError, match="without a folder: 'c9'; folders without a name: 'c1'"):
-        name_folders(["c0", "c1"], {"c0": "cat", "c9": "dog"})
+BOTH = {"n04355933": "sunglasses", "n04356056": "sunglasses"}
+REFUSED = {
+    "near": (
+        lambda: name_folders(["cat", "dog"], ["cat", "dogs"]),
+        r"without a folder: 'dogs'; folders without a name: 'dog'.*'dogs' is near 'dog'",
+    ),
+    "looks alike": (
+        lambda: name_folders(["cafe\u0301", "dog"], ["caf\xe9", "dog"]),
+        r"\('caf\\xe9' looks like 'cafe\\u0301' and is another name\)",
+    ),
+    "codes": (
+        lambda: name_folders(["c0", "c1"], {"c0": "cat", "c9": "dog"}),
+        "without a folder: 'c9'; folders without a name: 'c1'",
+    ),
+    "no UTF-8": (
+        lambda: name_folders(["cat", "caf\udce9"]),
+        r"no UTF-8 text: 'caf\\udce9': give them names in UTF-8",
+    ),
+    "outside ImageNet": (
+        lambda: name_folders(["n01440764", "n00000001"]),
+        "not in ImageNet-1k: 'n00000001': pass class names",
+    ),
+    "several classes": (
+        lambda: Classes(BOTH).labels(["sunglasses"]),
+        "'sunglasses' fits several classes: name it as one of 'n04355933', 'n04356056'",
+    ),
+    "one name": (
+        lambda: Classes(["sunglasses", "sunglasses"]).labels(["sunglasses"]),
+        "class names without ids: .* found more than once: 'sunglasses'",
+    ),
+    "letters": (
+        lambda: Classes({"Cat": "Cat", "cat": "cat"}).labels(["CAT"]),
+        "'CAT' fits several classes: name it as one of 'Cat', 'cat'",
+    ),
+    "two folders": (
+        lambda: Classes(["cat", "dog"]).labels(["dog", "Dog"]),
+        "several folders fit one class: 'dog', 'Dog'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_refused_by_name(act, message):
+    with pytest.raises(DataError, match=message):
+        act()
 
 
 def test_folders_that_read_alike_are_classes_of_their_own():
@@ -80,11 +116,6 @@ def test_folders_that_read_alike_are_classes_of_their_own():
 def test_names_without_a_folder_keep_their_label():
     assert name_folders(["dog"], ["cat", "dog", "owl"]) == {"cat": "cat", "dog": "dog", "owl": "owl"}
     assert name_folders(["Dog"], {"c0": "cat", "c1": "dog"}) == {"c0": "cat", "Dog": "dog"}
-
-
-def test_a_folder_whose_name_is_no_utf8_is_named():
-    with pytest.raises(DataError, match=r"no UTF-8 text: 'caf\\udce9': give them names in UTF-8"):
-        name_folders(["cat", "caf\udce9"])
 
 
 def test_wordnet_ids_become_imagenet_names_also_in_part():
@@ -114,27 +145,9 @@ def test_all_of_imagenet_stays_a_thousand_classes():
     assert list(name_folders(ids, every)) == ids
 
 
-def test_classes_of_one_name_are_told_apart_by_ids_alone():
-    both = {"n04355933": "sunglasses", "n04356056": "sunglasses"}
-    assert Classes(both).labels(["n04356056"]) == {"n04356056": 1}
-    with pytest.raises(
-        DataError, match="'sunglasses' fits several classes: name it as one of 'n04355933', 'n04356056'"
-    ):
-        Classes(both).labels(["sunglasses"])
-    with pytest.raises(DataError, match="class names without ids: .* found more than once: 'sunglasses'"):
-        Classes(["sunglasses", "sunglasses"]).labels(["sunglasses"])
-
-
-def test_letters_count_where_they_tell_classes_apart():
-    classes = Classes({"Cat": "Cat", "cat": "cat"})
-    assert classes.labels(["cat", "Cat"]) == {"cat": 1, "Cat": 0}
-    with pytest.raises(DataError, match="'CAT' fits several classes: name it as one of 'Cat', 'cat'"):
-        classes.labels(["CAT"])
-
-
-def test_two_folders_of_one_class_are_refused():
-    with pytest.raises(DataError, match="several folders fit one class: 'dog', 'Dog'"):
-        Classes(["cat", "dog"]).labels(["dog", "Dog"])
+def test_ids_and_letters_tell_classes_apart():
+    assert Classes(BOTH).labels(["n04356056"]) == {"n04356056": 1}
+    assert Classes({"Cat": "Cat", "cat": "cat"}).labels(["cat", "Cat"]) == {"cat": 1, "Cat": 0}
 
 
 def test_classes_come_back_from_json_and_from_other_processes():
@@ -167,11 +180,6 @@ def test_the_cost_of_naming_folders_grows_with_their_number(fits):
             name_folders(folders, names)
         counts.append(Counted.looked_up)
     assert 0 < counts[1] <= 2.2 * counts[0]  # four times, were it quadratic
-
-
-def test_wordnet_ids_outside_imagenet_are_refused():
-    with pytest.raises(DataError, match="not in ImageNet-1k: 'n00000001': pass class names"):
-        name_folders(["n01440764", "n00000001"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from PIL import Image
 from graphkd.data.folders import FlatFolderSource, ImageFolderSource, open_folder, split_folder
 from graphkd.data.sources import readable
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Views
 from graphkd.errors import DataError, OptionError
@@ -58,30 +58,26 @@ def test_flat_layout_reads_deep_folders(fill):
     assert open_folder(fill("p1/b.png", "p2/q/a.png"), ["cat"], layout="flat").ids == ["p1/b.png", "p2/q/a.png"]
 
 
-def test_missing_empty_and_imageless_folders(tmp_path):
-    with pytest.raises(DataError, match=r"expected a folder of images at .*absent, found nothing"):
-        open_folder(tmp_path / "absent")
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda root: open_folder(root / "absent"), r"expected a folder of images at .*absent, found nothing"),
+        (lambda root: open_folder(root / "file"), "found a file"),
+        (lambda root: open_folder(root / "empty"), "empty holds no image"),
+        (lambda root: open_folder(root), "holds no image: expected files that end in"),
+        (lambda root: ImageFolderSource(root / "empty"), "holds no class folder"),
+    ],
+)
+def test_missing_empty_and_imageless_folders(tmp_path, act, message):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="found a file"):
-        open_folder(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no image"):
-        open_folder(tmp_path / "empty")
-    with pytest.raises(DataError, match="holds no image: expected files that end in"):
-        open_folder(tmp_path)
-    with pytest.raises(DataError, match="holds no class folder"):
-        ImageFolderSource(tmp_path / "empty")
+    with pytest.raises(DataError, match=message):
+        act(tmp_path)
 
 
-def test_class_without_an_image_is_named(fill):
-    root = fill("ant/1.png", "bee/1.png")
-    (root / "wasp").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*wasp holds no image"):
-        open_folder(root)
-
-
-def test_empty_class_beside_a_single_full_one_is_named(fill):
-    root = fill("ant/1.png")
+@pytest.mark.parametrize("full", [["ant/1.png", "wasp/1.png"], ["ant/1.png"]])
+def test_class_without_an_image_is_named(fill, full):
+    root = fill(*full)
     (root / "bee").mkdir()
     with pytest.raises(DataError, match=r"class folder .*bee holds no image"):
         open_folder(root)
@@ -173,14 +169,16 @@ def test_loose_images_beside_folders_need_a_choice(fill):
     assert len(open_folder(root, layout="classes")) == 2
 
 
-def test_splits_are_not_classes(fill):
-    with pytest.raises(DataError, match=r"splits, not classes: pass one of them, such as .*train"):
-        open_folder(fill("train/ant/1.png", "val/ant/1.png"))
-
-
-def test_a_single_folder_is_no_set_of_classes(fill):
-    with pytest.raises(DataError, match="single folder of images, 'images'"):
-        open_folder(fill("images/1.png"))
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train/ant/1.png", "val/ant/1.png"], r"splits, not classes: pass one of them, such as .*train"),
+        (["images/1.png"], "single folder of images, 'images'"),
+    ],
+)
+def test_splits_and_a_single_folder_are_no_classes(fill, names, message):
+    with pytest.raises(DataError, match=message):
+        open_folder(fill(*names))
 
 
 def test_unknown_layout():

@@ -167,13 +167,22 @@ def test_pixels_need_no_names(fill):
     assert ImageData(data=root).pixels().ids == ["c0001/1.png", "c0002/1.png"]
 
 
-def test_wrong_names_and_splits(fill, tmp_path):
-    with pytest.raises(UnknownNameError, match="unknown folder or data set 'cifar1'; did you mean 'cifar10'"):
-        ImageData(data="cifar1").open()
-    with pytest.raises(OptionError, match="split='val' is for data sets of torchvision, not for the folder"):
-        ImageData(data=fill("cat/1.png", "dog/1.png"), split="val").open()
-    with pytest.raises(UnknownNameError, match="unknown split of caltech101 'train'.* Known: all"):
-        ImageData(data="caltech101", root=tmp_path, split="train").open()
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"data": "cifar1"}, UnknownNameError, "unknown folder or data set 'cifar1'; did you mean 'cifar10'"),
+        ({"split": "val"}, OptionError, "split='val' is for data sets of torchvision, not for the folder"),
+        (
+            {"data": "caltech101", "split": "train"},
+            UnknownNameError,
+            "unknown split of caltech101 'train'.* Known: all",
+        ),
+    ],
+)
+def test_wrong_names_and_splits(fill, options, error, message):
+    root = fill("cat/1.png", "dog/1.png")
+    with pytest.raises(error, match=message):
+        ImageData(**{"data": root, "root": root, **options}).open()
 
 
 def test_names_of_folders_may_be_no_utf8_where_no_name_is_made_of_them(fill):
@@ -182,11 +191,6 @@ def test_names_of_folders_may_be_no_utf8_where_no_name_is_made_of_them(fill):
     assert ImageData(data=root).pixels().ids == ["caf\udce9/1.png"]
 
 
-def test_scored_images_without_labels_are_named(tmp_path):
-    for path in ("train/cat/1.png", "train/dog/1.png", "val/1.png"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / path)
-    with pytest.raises(
-        DataError, match=r"val holds loose images, and scoring needs their labels: put them into one folder"
-    ):
-        ImageData(data=tmp_path).parts()
+def test_scored_images_without_labels_are_named(fill):
+    with pytest.raises(DataError, match=r"val holds loose images, and scoring needs their labels: put them into one"):
+        ImageData(data=fill("train/cat/1.png", "train/dog/1.png", "val/1.png")).parts()

@@ -1,14 +1,20 @@
-"""Selection from a pool: which samples, in whatever batches, from teacher or store."""
+"""Scores of a pool, and what is selected by them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from graphkd.data.pool import score_pool
-from graphkd.data.scores import SCORES
-from graphkd.data.selection import select
+from graphkd.data.pool import SCORES, score_pool
+from graphkd.data.selection import Selection, select
+from graphkd.data.sources import source_subset
 from graphkd.data.store.embed import embed
-from graphkd.errors import DataError, MissingFeatureError, OptionError, UnknownNameError
+from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError, UnknownNameError
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
@@ -150,23 +156,103 @@ def test_trusted_classes_are_many_and_certain_enough():
     assert selection.trusted_classes(min_samples=2, min_confidence=0.9).tolist() == [True, False, False]
 
 
-def test_bad_input_is_named():
-    source, logits, teacher = staged(6)
-    scores = score_pool(teacher, source, transform=VIEW)
-    with pytest.raises(OptionError, match="7 samples were asked for and 6 of 6"):
-        select(scores, 7)
-    with pytest.raises(OptionError, match="expected n >= 1"):
-        select(scores, 0)
-    with pytest.raises(UnknownNameError, match="did you mean 'class'"):
-        select(scores, 2, balance="clas")
-    with pytest.raises(UnknownNameError, match="did you mean 'margin'"):
-        score_pool(teacher, source, transform=VIEW, score="margins")
-    with pytest.raises(OptionError, match="give transform="):
-        score_pool(teacher, source)
-    with pytest.raises(MissingFeatureError, match="has no classes"):
-        score_pool(TinyTeacher(head=False), source, transform=VIEW)
-    broken = logits.clone()
-    broken[3, 0] = float("nan")
+BAD = {
+    "too many": (lambda scores, score: select(scores, 7), OptionError, "7 samples were asked for and 6 of 6"),
+    "none": (lambda scores, score: select(scores, 0), OptionError, "expected n >= 1"),
+    "balance": (lambda scores, score: select(scores, 2, balance="clas"), UnknownNameError, "did you mean 'class'"),
+    "score": (lambda scores, score: score(score="margins"), UnknownNameError, "did you mean 'margin'"),
+    "transform": (lambda scores, score: score(transform=None), OptionError, "give transform="),
+    "head": (lambda scores, score: score(TinyTeacher(head=False)), MissingFeatureError, "has no classes"),
+}
+
+
+@pytest.mark.parametrize(("act", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(act, error, message):
+    source, _, teacher = staged(6)
+    score = lambda asked=teacher, **options: score_pool(asked, source, **{"transform": VIEW, **options})  # noqa: E731
+    with pytest.raises(error, match=message):
+        act(score(), score)
+
+
+def test_samples_without_finite_logits_are_named():
+    source, logits, _ = staged(6)
+    logits[3, 0] = float("nan")
     with pytest.raises(DataError, match="not finite for 1 samples: folder/image003.png"):
-        score_pool(ClassTeacher(source, broken), source, transform=VIEW)
+        score_pool(ClassTeacher(source, logits), source, transform=VIEW)
     assert set(SCORES) == {"ce", "confidence", "entropy", "margin"}
+
+
+def test_finished_shards_are_not_computed_again_and_damaged_ones_are(tmp_path):
+    source, teacher = squares(20), TinyTeacher()
+    options = {"transform": VIEW, "batch_size": 4, "shard_size": 8}
+    first = score_pool(teacher, source, tmp_path, **options)
+    assert teacher.forwards == 5
+    again = score_pool(teacher, source, tmp_path, **options)
+    assert teacher.forwards == 5
+    (tmp_path / "scores-00001.safetensors").write_bytes(b"x")
+    (tmp_path / "scores-00002.json").write_text("{}")
+    repaired = score_pool(teacher, source, tmp_path, **options)
+    assert teacher.forwards == 8
+    for other in (again, repaired):
+        np.testing.assert_array_equal(first.key, other.key)
+        np.testing.assert_array_equal(first.label, other.label)
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    code = (
+        "import sys; from tests.data.store.fakes import *; from graphkd.data.pool import score_pool\n"
+        f"score_pool(TinyTeacher(kill_at=5), squares(20), {str(tmp_path)!r}, transform=ToTensor(), batch_size=4, shard_size=8)"
+    )
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "kernels")])
+    killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    teacher = TinyTeacher()
+    resumed = score_pool(teacher, squares(20), tmp_path, transform=VIEW, batch_size=4, shard_size=8)
+    assert teacher.forwards == 1  # two shards of eight were kept
+    np.testing.assert_array_equal(resumed.key, score_pool(TinyTeacher(), squares(20), transform=VIEW, batch_size=4).key)
+
+
+def test_a_folder_of_other_scores_is_refused_and_the_difference_named(tmp_path):
+    score_pool(TinyTeacher(), squares(9), tmp_path, transform=VIEW)
+    for change, message in (
+        ({"teacher": TinyTeacher(prompts="a {}")}, "made with prompts 'a photo of a {}.', this run asks 'a {}'"),
+        ({"source": squares(8)}, "made with data .9 samples"),
+        ({"transform": ToTensor(8)}, "made with transform"),
+        ({"score": "margin"}, "made with score 'confidence', this run asks 'margin'"),
+        ({"shard_size": 3}, "made with shard size '8192', this run asks '3'"),
+    ):
+        run = {"teacher": TinyTeacher(), "source": squares(9), "transform": VIEW, **change}
+        teacher, source = run.pop("teacher"), run.pop("source")
+        with pytest.raises(StoreError, match=message.replace("{", r"\{")):
+            score_pool(teacher, source, tmp_path, **run)
+
+
+def test_a_saved_selection_comes_back_and_refuses_what_it_was_not_made_with(tmp_path):
+    source, teacher = squares(30), TinyTeacher()
+    selection = select(score_pool(teacher, source, transform=VIEW), 10)
+    selection.save(tmp_path)
+    loaded = Selection.load(tmp_path)
+    for name in ("indices", "scores", "labels", "confidences"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(selection, name))
+    assert loaded.ids == [source.ids[i] for i in selection.indices] == source_subset(source, loaded.indices).ids
+    assert (loaded.histogram, loaded.options, loaded.made) == (selection.histogram, selection.options, selection.made)
+    assert loaded.report() == selection.report()
+    assert loaded.made["dtype"] == "float32"
+    assert "ToTensor" in loaded.made["transform"]
+    loaded.check(teacher=teacher, source=source, transform=VIEW)
+    loaded.check()
+    for asked, message in (
+        ({"teacher": TinyTeacher(prompts="{}")}, "prompts"),
+        ({"source": squares(29)}, "data .30 samples.*asks .29 samples"),
+        ({"transform": ToTensor(5)}, "transform"),
+        ({"source": source_subset(source, list(range(29, -1, -1)))}, "order of samples"),
+    ):
+        with pytest.raises(StoreError, match=f"this selection belongs to something else: it was made with .*{message}"):
+            loaded.check(**asked)
+    half = embed(teacher, source, tmp_path / "half", transform=VIEW, dtype="float16", progress=False)
+    with pytest.raises(StoreError, match="made with dtype 'float32', this run asks 'float16'"):
+        loaded.check(teacher=half)
+    (tmp_path / "selection.safetensors").write_bytes(b"short")
+    with pytest.raises(StoreError, match="does not fit its digest"):
+        Selection.load(tmp_path)

@@ -121,14 +121,42 @@ def test_a_store_of_shards_is_found_again(shards, tmp_path):
     again.verify(source)
 
 
-def test_labels_in_words(tmp_path):
-    write(tmp_path / "a.tar", [("1.png", encoded(1)), ("1.cls", b"dog\n"), ("2.png", encoded(2)), ("2.cls", b"cat")])
-    source = open_folder(tmp_path)
-    assert list(source.classes) == ["cat", "dog"]
-    assert [source.target(0), source.target(1)] == [1, 0]
-    assert [open_folder(tmp_path, ["dog", "cat"]).target(i) for i in range(2)] == [0, 1]
-    with pytest.raises(DataError, match="a.tar/1 has the label 'dog', which is none of 2 class names"):
-        open_folder(tmp_path, ["cow", "cat"])
+def labelled(*labels):
+    """One image for each label."""
+    pairs = [[(f"{i}.png", encoded(i)), (f"{i}.cls", text.encode())] for i, text in enumerate(labels)]
+    return [member for pair in pairs for member in pair]
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "names", "targets"),
+    [
+        (["dog\n", "cat"], None, ["cat", "dog"], [1, 0]),
+        (["dog", "cat"], ["dog", "cat"], ["dog", "cat"], [0, 1]),
+        (["n04356056", "n04355933"], None, ["sunglasses", "sunglasses"], [1, 0]),
+        (["n01440764", "Goldfish"], ["goldfish", "tench"], ["goldfish", "tench"], [1, 0]),
+        (["n01440764", "Goldfish"], {"n01443537": "goldfish", "n01440764": "tench"}, ["goldfish", "tench"], [1, 0]),
+        (["1"], ["crane", "crane"], ["crane", "crane"], [1]),  # numbers tell classes of one name apart
+    ],
+)
+def test_labels_are_names_ids_or_numbers(tmp_path, labels, given, names, targets):
+    write(tmp_path / "a.tar", labelled(*labels))
+    source = open_folder(tmp_path, given)
+    assert list(source.classes) == names
+    for again in (source, open_folder(tmp_path, source.classes)):
+        assert [again.target(i) for i in range(len(again))] == targets
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "message"),
+    [
+        ("dog", ["cow", "cat"], "a.tar/0 has the label 'dog', which is none of 2 class names"),
+        ("crane", {"n0": "crane", "n1": "crane"}, "has the label 'crane', which is none of 2 class names"),
+    ],
+)
+def test_a_label_of_no_class_or_of_several_is_refused(tmp_path, label, classes, message):
+    write(tmp_path / "a.tar", labelled(label))
+    with pytest.raises(DataError, match=message):
+        open_folder(tmp_path, classes)
 
 
 @pytest.mark.parametrize("file", [("2.cls", b"-1\n"), ("2.json", b'{"label": -1}'), ("2.json", b'{"label": "-1"}')])
@@ -138,36 +166,6 @@ def test_minus_one_is_no_label(tmp_path, file, classes):
     source = open_folder(tmp_path, classes)
     assert source.classes == classes
     assert [source.target(i) for i in range(2)] == [1, None]
-
-
-def test_labels_that_are_wordnet_ids(tmp_path):
-    members = [("1.png", encoded(1)), ("1.cls", b"n04356056"), ("2.png", encoded(2)), ("2.cls", b"n04355933")]
-    write(tmp_path / "a.tar", members)
-    source = open_folder(tmp_path)
-    assert source.classes == ["sunglasses", "sunglasses"]
-    assert source.classes.ids == ("n04355933", "n04356056")
-    for classes in (None, source.classes):
-        assert [open_folder(tmp_path, classes).target(i) for i in range(2)] == [1, 0]
-
-
-def test_names_and_ids_mean_the_classes_of_a_network_trained_on_the_other(tmp_path):
-    write(
-        tmp_path / "a.tar",
-        [("1.png", encoded(1)), ("1.cls", b"n01440764"), ("2.png", encoded(2)), ("2.cls", b"Goldfish")],
-    )
-    for classes in (["goldfish", "tench"], {"n01443537": "goldfish", "n01440764": "tench"}):
-        assert [open_folder(tmp_path, classes).target(i) for i in range(2)] == [1, 0]
-
-
-def test_numbers_tell_classes_of_one_name_apart(tmp_path):
-    write(tmp_path / "a.tar", [("1.png", encoded(1)), ("1.cls", b"1")])
-    assert open_folder(tmp_path, ["crane", "crane"]).target(0) == 1
-
-
-def test_a_label_that_several_classes_are_called_by_is_refused(tmp_path):
-    write(tmp_path / "a.tar", [("1.png", encoded(1)), ("1.cls", b"crane")])
-    with pytest.raises(DataError, match="has the label 'crane', which is none of 2 class names"):
-        open_folder(tmp_path, {"n0": "crane", "n1": "crane"})
 
 
 def test_images_without_labels_and_other_members(tmp_path):

@@ -76,17 +76,19 @@ def test_array_source_grey_and_rgb():
     assert rgb.target(0) is None
 
 
-def test_array_source_refuses_other_arrays():
-    with pytest.raises(DataError, match=r"expected uint8 \[n, h, w\].*found float32 \[2, 3, 3\]"):
-        ArraySource(np.zeros((2, 3, 3), np.float32))
-    with pytest.raises(DataError, match="found uint8"):
-        ArraySource(np.zeros((2, 3, 3, 4), np.uint8))
-    with pytest.raises(DataError, match="array holds no image"):
-        ArraySource(np.zeros((0, 3, 3), np.uint8))
-    with pytest.raises(DataError, match="2 images and 1 labels"):
-        ArraySource(np.zeros((2, 3, 3), np.uint8), [0])
-    with pytest.raises(DataError, match="label 2 has no name among 2 classes"):
-        ArraySource(np.zeros((2, 3, 3), np.uint8), [0, 2], ["a", "b"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "labels", "message"),
+    [
+        ((2, 3, 3), np.float32, (), r"expected uint8 \[n, h, w\].*found float32 \[2, 3, 3\]"),
+        ((2, 3, 3, 4), np.uint8, (), "found uint8"),
+        ((0, 3, 3), np.uint8, (), "array holds no image"),
+        ((2, 3, 3), np.uint8, ([0],), "2 images and 1 labels"),
+        ((2, 3, 3), np.uint8, ([0, 2], ["a", "b"]), "label 2 has no name among 2 classes"),
+    ],
+)
+def test_array_source_refuses_other_arrays(shape, dtype, labels, message):
+    with pytest.raises(DataError, match=message):
+        ArraySource(np.zeros(shape, dtype), *labels)
 
 
 def test_subset_keeps_the_ids_of_its_source():

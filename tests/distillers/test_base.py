@@ -4,7 +4,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch, widths
-from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
+from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError, UnknownNameError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
@@ -139,7 +139,7 @@ def test_a_distiller_is_abstract():
 
 
 def test_integer_features():
-    with pytest.raises(ShapeError, match="expected a real floating-point tensor, found torch.int64"):
+    with pytest.raises(ShapeError, match="student embedding is torch.int64, real floating point was expected"):
         EdgesDistiller()(Features(torch.zeros(4, 3, dtype=torch.int64)), features(4, 3))
 
 
@@ -164,8 +164,8 @@ def test_different_numbers_of_classes():
     ("make", "message"),
     [
         (lambda: EdgeTerm(("a", "b", "c"), "frobenus"), "unknown alignment 'frobenus'; did you mean 'frobenius'"),
-        (lambda: NODE_TARGETS.get("identity")("node", "gramm"), "unknown relation 'gramm'; did you mean 'gram'"),
-        (lambda: NODE_TARGETS.get("diag"), "unknown node target 'diag'"),
+        (lambda: NodeTerm("node", "identity", "gramm"), "unknown relation 'gramm'; did you mean 'gram'"),
+        (lambda: NodeTerm("node", "diag"), "unknown node target 'diag'"),
         (lambda: DISTILLERS.get("prgg"), "unknown distiller 'prgg'; did you mean 'prg'"),
     ],
 )

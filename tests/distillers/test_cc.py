@@ -36,9 +36,11 @@ def test_layers_on_both_sides_are_trained():
 
 def test_bad_input_is_named():
     student, teacher = networks(4)
-    with pytest.raises(OptionError, match="gamma must be > 0 and order >= 1, found gamma=0"):
+    with pytest.raises(OptionError, match="the kernel needs gamma > 0 and order >= 1, found 0"):
         CCDistiller(6, 8, gamma=0.0)
     with pytest.raises(UnknownNameError, match="unknown form of CC 'kernels'; did you mean 'kernel'"):
         CCDistiller(6, 8, form="kernels")
-    with pytest.raises(ShapeError, match=r"student embeddings \(4, 6\), teacher embeddings \(4, 8\): project"):
+    with pytest.raises(
+        ShapeError, match=r"student embeddings \(4, 6\) and teacher embeddings \(4, 8\) differ: project"
+    ):
         CCDistiller(6, 8, form="adjacent")(student, teacher)

@@ -25,5 +25,5 @@ def test_equals_the_function_times_its_weight():
 def test_bad_input_is_named():
     with pytest.raises(OptionError, match="temperature of a softmax is > 0, found 0"):
         KDDistiller(temperature=0.0)
-    with pytest.raises(ShapeError, match=r"student logits \(2, 3\), teacher logits \(2, 4\).*same classes"):
+    with pytest.raises(ShapeError, match=r"student logits \(2, 3\) and teacher logits \(2, 4\) differ: .*same classes"):
         KDDistiller()(Features(logits=torch.zeros(2, 3)), Features(logits=torch.zeros(2, 4)))

@@ -8,7 +8,7 @@ from tests.distillers.prg_case import F64, PARTS, make, student, teacher
 
 
 @pytest.mark.parametrize("preset", ["stable", "ega"])
-@pytest.mark.parametrize("edge_set", ["class", "full"])
+@pytest.mark.parametrize("edge_set", ["class", "sample"])
 @pytest.mark.parametrize(
     "broken",
     [
@@ -25,7 +25,8 @@ def test_degenerate_students_stay_finite(preset, edge_set, broken, dtype):
     losses = make(preset=preset, edges=edge_set).to(dtype)(s, teacher(dtype=dtype))
     losses.total.backward()
     assert losses.total.isfinite()
-    assert all(getattr(s, part).grad.isfinite().all() for part in PARTS)
+    reached = PARTS if edge_set == "class" else ("embedding", "logits")
+    assert all(getattr(s, part).grad.isfinite().all() for part in reached)
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -58,7 +59,7 @@ def test_half_precision_is_computed_in_single(preset, autocast, dtype):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"preset": "ega", "edges": "full"}, {"edges": "both", "nodes": "separate", "student_proxy": "class_mean_ema"}],
+    [{}, {"preset": "ega", "edges": "sample", "rho": 1.0}],
     ids=str,
 )
 def test_compiled_whole_is_eager(options):
@@ -68,5 +69,5 @@ def test_compiled_whole_is_eager(options):
         call = torch.compile(distiller, fullgraph=True, backend="aot_eager") if compile_it else distiller
         losses = call(s, teacher())
         losses.total.backward()
-        results.append((dict(losses), s.embedding.grad, s.proxies.grad, dict(distiller.named_buffers())))
+        results.append((dict(losses), s.embedding.grad, dict(distiller.named_buffers())))
     assert_close(*results)

@@ -16,7 +16,7 @@ from graphkd.distillers.kd import KDDistiller
 from graphkd.distillers.pkt import PKTDistiller
 from graphkd.errors import DistributedError
 from graphkd.step import Step, labelled_cross_entropy
-from graphkd.training import record
+from graphkd.training import run_folder
 from graphkd.training.agreement import described
 from graphkd.training.config import TrainConfig
 from graphkd.training.loop import Trainer
@@ -103,7 +103,7 @@ OTHER = {
     "scored/images is 16 on rank 0 and absent on rank 1": {"scored": lambda: None},
     "teaches is True on rank 0 and False on rank 1": {"features": None},
     "gather_limit is 1073741824 on rank 0 and 0 on rank 1": {"inside": lambda: distributed.gather_limit(0)},
-    "versions/torch is ": {"inside": lambda: patch.object(record, "version", lambda name: "2.0.0")},
+    "versions/torch is ": {"inside": lambda: patch.object(run_folder, "version", lambda name: "2.0.0")},
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from graphkd_kernels import reference
 from torch import nn
 from torch.testing import assert_close
 
+from graphkd import distributed, ops
 from graphkd.distributed import grams
 from graphkd.graphs.edges import NORMALISERS
 from graphkd.graphs.relations import RELATIONS
@@ -116,3 +117,38 @@ def test_an_upper_triangle_survives_folding(size):
     folded = grams._fold(upper)
     assert folded.numel() == (size + 1) // 2 * (size + 1)
     assert_close(grams._unfold(folded, size), upper)
+
+
+def test_one_rank_is_the_operation():
+    x, y = randn(9, 4), randn(9, 4, seed=1)
+    assert_close(grams.damped_column_pearson(x, y, 1e-8, 9), ops.damped_column_pearson(x, y, 1e-8))
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """The form of several ranks, with nobody to exchange with."""
+    monkeypatch.setattr(distributed, "total", lambda value: value)
+    monkeypatch.setattr(distributed, "common_total", lambda value: value)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_sums_give_the_same_values_and_gradients(alone, offset):
+    inputs = offset + randn(9, 4), offset + randn(9, 4, seed=1)
+    inputs[0][:, 2] = offset
+    found, gradients = value_and_gradients(lambda x, y: grams.damped_column_pearson(x, y, 1e-8, 9), inputs)
+    expected, whole = value_and_gradients(lambda x, y: ops.damped_column_pearson(x, y, 1e-8), inputs)
+    assert found[2] == 0
+    assert_close(found, expected)
+    assert_close(gradients, whole)
+
+
+def test_a_nan_in_a_column_goes_out(alone):
+    x = randn(9, 4)
+    x[3, 1] = torch.nan
+    assert grams.damped_column_pearson(x, randn(9, 4, seed=1), 1e-8, 9).isnan().tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]

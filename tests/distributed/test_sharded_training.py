@@ -18,8 +18,8 @@ from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.models.tap import Tap
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
+from graphkd.training.failures import Interrupted
 from graphkd.training.loop import Trainer
-from graphkd.training.signals import Interrupted
 
 CLASSES, IMAGES, STOP = 3, 32, 5
 ONE = (1, False)

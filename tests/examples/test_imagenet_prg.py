@@ -17,17 +17,8 @@ def forwards(printed):
 
 
 def test_class_folders_then_the_store_answers_for_the_teacher(run_job, class_folders, teacher_checkpoint, tmp_path):
-    job = [
-        "--data",
-        class_folders,
-        "--teacher",
-        teacher_checkpoint,
-        "--student",
-        "resnet18",
-        "--store",
-        tmp_path / "features",
-    ]
-    first = run_job(*job, "--run", tmp_path / "one", "--methods", "prg,labels", "--templates", "photo")
+    job = ["--data", class_folders, "--teacher", teacher_checkpoint, "--store", tmp_path / "features"]
+    first = run_job(*job, "--run", tmp_path / "one", "--methods", "prg,labels", "--templates", "photo", drawn=True)
     assert forwards(first) == [2]  # 48 images to train on and 12 to score on, one batch each
     assert "teacher, zero-shot" in first
     assert "student, labels" in first
@@ -45,16 +36,8 @@ def test_imagenets_own_folders(run_job, teacher_checkpoint, tmp_path, count, met
             folder = tmp_path / "imagenet" / part / wnid
             folder.mkdir(parents=True)
             Image.new("RGB", (8, 8), (label % 250, 0, 0)).save(folder / "0.JPEG")
-    job = [
-        "--data",
-        tmp_path / "imagenet",
-        "--teacher",
-        teacher_checkpoint,
-        "--templates",
-        "photo",
-        "--methods",
-        method,
-    ]
+    job = ["--data", tmp_path / "imagenet", "--teacher", teacher_checkpoint, "--templates", "photo"]
+    job += ["--methods", method]
     first, second = (run_job(*job, "--store", tmp_path / "features") for _ in range(2))
     assert f"of {count} held-out images" in first
     assert "| student, " in (tmp_path / "runs" / "imagenet-1" / "report.md").read_text()
@@ -107,16 +90,8 @@ def _without_labels(root):
 
 
 def test_a_store_of_another_teacher_is_refused(run_job, class_folders, teacher_checkpoint, tmp_path):
-    job = [
-        "--data",
-        class_folders,
-        "--teacher",
-        teacher_checkpoint,
-        "--store",
-        tmp_path / "features",
-        "--methods",
-        "prg",
-    ]
+    job = ["--data", class_folders, "--teacher", teacher_checkpoint, "--store", tmp_path / "features"]
+    job += ["--methods", "prg"]
     run_job(*job, "--templates", "photo")
     with pytest.raises(StoreError, match="prompts"):
         run_job(*job, "--templates", "cifar")

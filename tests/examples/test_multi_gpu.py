@@ -11,7 +11,6 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 SHARDED = ["accelerate.commands.launch", "--num_processes", "2", "--use_fsdp", "--fsdp_version", "2"]
 
 pytestmark = [
@@ -38,8 +37,8 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("launcher", "flags"),
-    [(TORCHRUN, []), (TORCHRUN, ["--shard"]), (ACCELERATE, []), (SHARDED, [])],
-    ids=["torchrun", "torchrun --shard", "accelerate launch", "accelerate launch --use_fsdp"],
+    [(TORCHRUN, []), (TORCHRUN, ["--shard"]), (SHARDED, [])],
+    ids=["torchrun", "torchrun --shard", "accelerate launch --use_fsdp"],
 )
 def test_every_launcher_trains_the_student_of_one_process(alone, tmp_path, launcher, flags):
     run = launch(tmp_path, launcher, *flags, ACCELERATE_USE_CPU="true")

@@ -7,6 +7,8 @@ PATH = Path(__file__).parents[2] / "examples" / "new_distiller.py"
 
 
 def test_new_method_trains_and_is_created_by_name():
+    from benchmarks.forms import Runner
+    from benchmarks.methods import method
     from examples.new_distiller import train
     from graphkd.distillers.base import DISTILLERS
     from graphkd.distillers.factory import create_distiller
@@ -16,6 +18,9 @@ def test_new_method_trains_and_is_created_by_name():
         assert last["neighborhood/edge"] < 0.5 * first["neighborhood/edge"]
         student, teacher = networks(6)
         assert create_distiller("neighborhood", student, teacher)(student, teacher).total.isfinite()
+        assert (
+            Runner(method("neighborhood"), (8,), "eager").tried()[0].isfinite()
+        )  # a benchmark without a line of its own
     finally:  # other tests count the methods of the library
         DISTILLERS._parts.pop("neighborhood", None)
 

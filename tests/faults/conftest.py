@@ -11,6 +11,14 @@ __all__ = ["class_folders", "digits", "flat_folder", "run_job", "teacher_checkpo
 _FIGURE = "figure: "
 
 
+@pytest.fixture(scope="session")
+def context():
+    """Where jobs are forked from."""
+    from tests.faults import jobs
+
+    return jobs.server()
+
+
 @pytest.fixture
 def fault_seed(record_figure):
     """The seed that faults are drawn from: GRAPHKD_FAULT_SEED, or a new one; printed with the test and at the end."""

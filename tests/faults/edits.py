@@ -42,45 +42,34 @@ def forget(tensors, name):
         del tensors[each]
 
 
-def drop_a_value(draw):
+def drop_a_value(draw, state, tensors, manifest):
     """Take one value out, tensors with it."""
-
-    def change(state, tensors, manifest):
-        path = draw.choice([*places(state)])
-        gone = parent(state, path).pop(path[-1])
-        name = "/".join(map(str, path))
-        forget(tensors, name)
-        return f"{name} = {str(gone)[:40]} is gone"
-
-    return change
+    path = draw.choice([*places(state)])
+    gone = parent(state, path).pop(path[-1])
+    name = "/".join(map(str, path))
+    forget(tensors, name)
+    return f"{name} = {str(gone)[:40]} is gone"
 
 
-def another_type(draw):
+def another_type(draw, state, tensors, manifest):
     """Put something else where a value was."""
-
-    def change(state, tensors, manifest):
-        path = draw.choice([path for path in places(state) if path[0] not in ("options", "written")])
-        before = parent(state, path)[path[-1]]
-        others = ("text", [], {}, {"a": 1}, -1, True, None, float("inf"), 10**400, [[[]]])
-        new = draw.choice([each for each in others if type(each) is not type(before)])
-        parent(state, path)[path[-1]] = new
-        name = "/".join(map(str, path))
-        forget(tensors, name)
-        return f"{name} = {str(before)[:40]} is {new!r}"
-
-    return change
+    path = draw.choice([path for path in places(state) if path[0] not in ("options", "written")])
+    before = parent(state, path)[path[-1]]
+    others = ("text", [], {}, {"a": 1}, -1, True, None, float("inf"), 10**400, [[[]]])
+    new = draw.choice([each for each in others if type(each) is not type(before)])
+    parent(state, path)[path[-1]] = new
+    name = "/".join(map(str, path))
+    forget(tensors, name)
+    return f"{name} = {str(before)[:40]} is {new!r}"
 
 
 def of_tensor(alter):
     """The same for every tensor: which one is drawn."""
 
-    def kind(draw):
-        def change(state, tensors, manifest):
-            name = draw.choice(sorted(tensors))
-            tensors[name] = alter(tensors[name])
-            return f"{name} {alter.__name__}"
-
-        return change
+    def kind(draw, state, tensors, manifest):
+        name = draw.choice(sorted(tensors))
+        tensors[name] = alter(tensors[name])
+        return f"{name} {alter.__name__}"
 
     kind.__name__ = alter.__name__
     return kind
@@ -106,21 +95,15 @@ def as_float64(value):
     return value.double() if value.dtype != torch.float64 else value.float()
 
 
-def tensor_without_a_place(draw):
-    def change(state, tensors, manifest):
-        tensors["optimizer/state/0/more"] = torch.zeros(2)
-        return "a tensor that nobody asks for"
-
-    return change
+def tensor_without_a_place(draw, state, tensors, manifest):
+    tensors["optimizer/state/0/more"] = torch.zeros(2)
+    return "a tensor that nobody asks for"
 
 
-def two_tensors_changed_places(draw):
-    def change(state, tensors, manifest):
-        a, b = (parent(state, path)[path[-1]] for path in draw.sample([*references(state)], 2))
-        a["tensor"], b["tensor"] = b["tensor"], a["tensor"]
-        return f"{a} and {b} changed places"
-
-    return change
+def two_tensors_changed_places(draw, state, tensors, manifest):
+    a, b = (parent(state, path)[path[-1]] for path in draw.sample([*references(state)], 2))
+    a["tensor"], b["tensor"] = b["tensor"], a["tensor"]
+    return f"{a} and {b} changed places"
 
 
 def references(state):
@@ -130,68 +113,51 @@ def references(state):
             yield path
 
 
-def known_numbers(draw):
+def known_numbers(draw, state, tensors, manifest):
     """Numbers that the run itself knows better."""
-
-    def change(state, tensors, manifest):
-        progress, groups = state["progress"], state["optimizer"]["param_groups"]
-        place, key, value = draw.choice([
-            (progress, "update", progress["update"] + 1), (progress, "epoch", progress["epoch"] + 1),
-            (progress, "batch", progress["batch"] + 2), (progress, "batch", 1), (progress, "best_update", 99),
-            (progress, "skipped", -1), (progress, "best_score", 7.0), (progress, "seconds", -1.0),
-            (groups[0], "weight_decay", 0.5), (groups[1], "betas", [0.5, 0.5]), (groups[0], "eps", 1.0),
-            (groups[0], "params", groups[0]["params"][::-1]), (state["optimizer"], "untouched", [0]),
-            (state["optimizer"], "state", {}), (state["options"], "lr", 7.0), (state["options"], "epochs", 9),
-            (state["options"]["data"], "content", "0" * 64), (state["random"], "processes", 2),
-            (state["random"], "device", "cuda"), (state["meter"], "names", []), (state, "ema", None),
-            (progress, "best_update", {}), (progress, "best_update", False), (state["random"], "processes", True),
-            (state["meter"], "counts", {}), (state["optimizer"], "untouched", {}),
-            (state["options"]["data"], "classes", "0" * 64), (state["options"], "teacher_fingerprint", {"weights": "0"}),
-        ])  # fmt: skip
-        place[key] = value
-        return f"{key} = {value}"
-
-    return change
+    progress, groups = state["progress"], state["optimizer"]["param_groups"]
+    place, key, value = draw.choice([
+        (progress, "update", progress["update"] + 1), (progress, "epoch", progress["epoch"] + 1),
+        (progress, "batch", progress["batch"] + 2), (progress, "batch", 1), (progress, "best_update", 99),
+        (progress, "skipped", -1), (progress, "best_score", 7.0), (progress, "seconds", -1.0),
+        (groups[0], "weight_decay", 0.5), (groups[1], "betas", [0.5, 0.5]), (groups[0], "eps", 1.0),
+        (groups[0], "params", groups[0]["params"][::-1]), (state["optimizer"], "untouched", [0]),
+        (state["optimizer"], "state", {}), (state["options"], "lr", 7.0), (state["options"], "epochs", 9),
+        (state["options"]["data"], "content", "0" * 64), (state["random"], "processes", 2),
+        (state["random"], "device", "cuda"), (state["meter"], "names", []), (state, "ema", None),
+        (progress, "best_update", {}), (progress, "best_update", False), (state["random"], "processes", True),
+        (state["meter"], "counts", {}), (state["optimizer"], "untouched", {}),
+        (state["options"]["data"], "classes", "0" * 64), (state["options"], "teacher_fingerprint", {"weights": "0"}),
+    ])  # fmt: skip
+    place[key] = value
+    return f"{key} = {value}"
 
 
-def no_gradient_yet(draw):
+def no_gradient_yet(draw, state, tensors, manifest):
     """Take moments out, and say that no gradient had reached their parameter."""
-
-    def change(state, tensors, manifest):
-        optimizer = state["optimizer"]
-        numbers = draw.sample(sorted(optimizer["state"]), draw.choice([1, len(optimizer["state"])]))
-        for number in numbers:
-            del optimizer["state"][number]
-            forget(tensors, f"optimizer/state/{number}")
-        optimizer["untouched"] = [*map(int, numbers)]
-        return f"no gradient had reached {numbers}"
-
-    return change
+    optimizer = state["optimizer"]
+    numbers = draw.sample(sorted(optimizer["state"]), draw.choice([1, len(optimizer["state"])]))
+    for number in numbers:
+        del optimizer["state"][number]
+        forget(tensors, f"optimizer/state/{number}")
+    optimizer["untouched"] = [*map(int, numbers)]
+    return f"no gradient had reached {numbers}"
 
 
-def too_deep(draw):
-    def change(state, tensors, manifest):
-        place, key = draw.choice([(state, "written"), (state["options"], "lr"), (manifest, "more")])
-        place[key] = json.loads("[" * 400 + "]" * 400)
-        return f"{key} of 400 levels"
-
-    return change
+def too_deep(draw, state, tensors, manifest):
+    place, key = draw.choice([(state, "written"), (state["options"], "lr"), (manifest, "more")])
+    place[key] = json.loads("[" * 400 + "]" * 400)
+    return f"{key} of 400 levels"
 
 
-def another_format(draw):
-    def change(state, tensors, manifest):
-        manifest["format"] = draw.choice([0, 1, 3, "2", None, 2.0, True, [], float("inf")])
-        return f"format {manifest['format']!r}"
-
-    return change
+def another_format(draw, state, tensors, manifest):
+    manifest["format"] = draw.choice([0, 1, 3, "2", None, 2.0, True, [], float("inf")])
+    return f"format {manifest['format']!r}"
 
 
-def another_update(draw):
-    def change(state, tensors, manifest):
-        manifest["update"] = draw.choice([0, 1, 99, float("inf"), 4.0, True, None, [], "4", 10**400])
-        return f"its manifest says update {manifest['update']}"
-
-    return change
+def another_update(draw, state, tensors, manifest):
+    manifest["update"] = draw.choice([0, 1, 99, float("inf"), 4.0, True, None, [], "4", 10**400])
+    return f"its manifest says update {manifest['update']}"
 
 
 KINDS = (

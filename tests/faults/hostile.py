@@ -2,11 +2,12 @@
 
 import json
 import struct
+from functools import partial
 
 from graphkd.data.fingerprint import digest
 from graphkd.data.store.embed import embed
-from graphkd.data.store.files import write_json
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import write_json
+from graphkd.data.store.read import EmbeddingStore
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
 CASES = {}
@@ -16,6 +17,12 @@ def hostile(case):
     """A case: it gets an empty folder and a payload, whose unpickling leaves a trace."""
     CASES[case.__name__] = case
     return case
+
+
+def hostile_table(prefix, case, table):
+    """A case for each entry of a table: its values come before the folder and the payload."""
+    for name, values in table.items():
+        CASES[prefix + name] = partial(case, *values) if isinstance(values, tuple) else partial(case, values)
 
 
 class Payload:

@@ -10,9 +10,10 @@ import torch
 from graphkd.data.class_names import read_class_names
 from graphkd.data.folders import open_folder
 from graphkd.errors import StoreError
-from graphkd.teachers.text_cache import TextCache
+from graphkd.files import write_file
+from graphkd.teachers.texts import TextCache
 from graphkd.training.checkpoint import Checkpoints
-from tests.faults.hostile import hostile
+from tests.faults.hostile import hostile, hostile_table
 
 
 def run_checkpoint(place):
@@ -28,38 +29,33 @@ def redigest(path):
     (path / "manifest.json").write_text(json.dumps(digests))
 
 
-def state(name, text):
-    """A case whose checkpoint's state is not one."""
-
-    def case(place, payload):
-        checkpoints, path = run_checkpoint(place)
-        (path / "state.json").write_text(text)
-        redigest(path)
-        checkpoints.newest()
-
-    case.__name__ = f"checkpoint_state_{name}"
-    hostile(case)
-
-
-state("deep", "[" * 100_000)
-state("points_outside", '{"step": {"tensor": "../../../outside/secret"}}')
-state("is_python", "__import__('os').getpid()")
-
-
-@hostile
-def checkpoint_tensors_are_a_pickle(place, payload):
+def another_state(text, place, payload):
+    """A checkpoint whose state is not one."""
     checkpoints, path = run_checkpoint(place)
-    (path / "tensors.safetensors").write_bytes(pickle.dumps(payload))
+    (path / "state.json").write_text(text)
     redigest(path)
     checkpoints.newest()
 
 
-@hostile
-def checkpoint_tensors_with_a_huge_header(place, payload):
+STATES = {
+    "deep": "[" * 100_000,
+    "points_outside": '{"step": {"tensor": "../../../outside/secret"}}',
+    "is_python": "__import__('os').getpid()",
+}
+hostile_table("checkpoint_state_", another_state, STATES)
+
+
+def other_tensors(data, place, payload):
+    """A checkpoint whose tensors are something else."""
     checkpoints, path = run_checkpoint(place)
-    (path / "tensors.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")
+    (path / "tensors.safetensors").write_bytes(data or pickle.dumps(payload))
     redigest(path)
     checkpoints.newest()
+
+
+hostile_table(
+    "checkpoint_tensors_", other_tensors, {"are_a_pickle": b"", "with_a_huge_header": struct.pack("<Q", 2**62) + b"{}"}
+)
 
 
 @hostile
@@ -86,10 +82,8 @@ def text_cache_of_pickles(place, payload):
     """A cache has nothing to lose: it says that the file is damaged and computes again."""
     cache = TextCache(place, {"w": "1"}, ["cat", "dog"])
     for template, data in (("{}", pickle.dumps(payload)), ("a {}", struct.pack("<Q", 2**62) + b"{}")):
-        cache.path(template).write_bytes(data)
+        write_file(cache.path(template), data)
         assert cache.read(template) is None
-    (cache.folder / "manifest.json").write_text("[" * 100_000)
-    cache.write_manifest(["{}"])
     raise StoreError("as every case does: nothing was taken from the cache")
 
 

@@ -23,10 +23,10 @@ def case(table, name, data, suffix="png"):
     table[name] = build
 
 
-def place(build):
-    """A case that is no file."""
-    CASES[build.__name__] = build
-    return build
+def cases(table, files):
+    """A case for each name: its data and suffix."""
+    for name, (data, suffix) in files.items():
+        case(table, name, data, suffix)
 
 
 def encoded(kind, size=(64, 48), mode="RGB", **options):
@@ -113,28 +113,30 @@ def jpeg_of(width, height):
 
 
 _GIF = b"\x02\x02\x4c\x01\x00\x3b"
-case(CASES, "png_of_3600_megapixels", png(60_000, 60_000, pixels=zlib.compress(bytes(1 << 20))))
-case(CASES, "png_of_169_megapixels", png(13_000, 13_000, pixels=zlib.compress(bytes(1 << 20))))
-case(CASES, "jpeg_of_4290_megapixels", jpeg_of(65_500, 65_500), "jpg")
-case(CASES, "jpeg_of_100_megapixels", jpeg_of(10_000, 10_000), "jpg")
-case(CASES, "gif_of_4290_megapixels", b"GIF89a" + struct.pack("<HHBBB", 65_500, 65_500, 0, 0, 0) + b";", "gif")
-case(CASES, "gif_with_a_frame_beyond_its_screen", b"GIF89a" + struct.pack("<HHBBB", 1, 1, 128, 0, 0) + bytes(6)
-     + b"," + struct.pack("<HHHHB", 0, 0, 65_535, 2_700, 0) + _GIF, "gif")  # fmt: skip
-case(CASES, "bmp_of_3600_megapixels", b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0), "bmp")  # fmt: skip
-case(CASES, "ppm_of_3600_megapixels", b"P6 60000 60000 255\n", "ppm")
-case(CASES, "ppm_with_an_endless_number", b"P6 " + b"1" * 100_000, "ppm")
-case(CASES, "webp_of_268_megapixels", webp_of(16_384, 16_384), "webp")
-case(CASES, "webp_of_40_megapixels", webp_of(8_000, 5_000), "webp")
-case(CASES, "webp_with_another_canvas", b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10)
-     + bytes(4) + b"\x3f\0\0\x3f\0\0" + webp_of(16_384, 16_384)[12:], "webp")  # fmt: skip
-case(CASES, "avif_of_100_megapixels", lambda: patched(encoded("AVIF"), b"ispe", 10_000, 10_000, False), "avif")
-case(CASES, "jp2_of_100_megapixels", lambda: patched(encoded("JPEG2000"), b"ihdr", 10_000, 10_000, True), "jp2")
-case(CASES, "jp2_of_3600_megapixels", lambda: patched(encoded("JPEG2000"), b"ihdr", 60_000, 60_000, True), "jp2")
-case(CASES, "jp2_whose_stream_is_larger_than_its_box", lambda: patched(encoded("JPEG2000"), b"\xff\x51", 0, 0, True), "jp2")  # fmt: skip
-case(CASES, "tiff_of_3600_megapixels", grey_tiff(60_000, 60_000, 60_000, b"x"), "tif")
-case(CASES, "tiff_in_one_strip", grey_tiff(8_000, 5_000, 5_000, zlib.compress(bytes(40_000_000))), "tif")
-case(CASES, "tiff_with_a_size_in_words", tiff({256: (2, 4, 0x636261), 257: (2, 4, 0x636261)}), "tif")
-case(CASES, "tiff_that_lists_itself", grey_tiff(4, 4, 4, zlib.compress(bytes(16)))[:-4] + struct.pack("<I", 8), "tif")
+cases(CASES, {
+    "png_of_3600_megapixels": (png(60_000, 60_000, pixels=zlib.compress(bytes(1 << 20))), "png"),
+    "png_of_169_megapixels": (png(13_000, 13_000, pixels=zlib.compress(bytes(1 << 20))), "png"),
+    "jpeg_of_4290_megapixels": (jpeg_of(65_500, 65_500), "jpg"),
+    "jpeg_of_100_megapixels": (jpeg_of(10_000, 10_000), "jpg"),
+    "gif_of_4290_megapixels": (b"GIF89a" + struct.pack("<HHBBB", 65_500, 65_500, 0, 0, 0) + b";", "gif"),
+    "gif_with_a_frame_beyond_its_screen": (b"GIF89a" + struct.pack("<HHBBB", 1, 1, 128, 0, 0) + bytes(6)
+     + b"," + struct.pack("<HHHHB", 0, 0, 65_535, 2_700, 0) + _GIF, "gif"),
+    "bmp_of_3600_megapixels": (b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0), "bmp"),
+    "ppm_of_3600_megapixels": (b"P6 60000 60000 255\n", "ppm"),
+    "ppm_with_an_endless_number": (b"P6 " + b"1" * 100_000, "ppm"),
+    "webp_of_268_megapixels": (webp_of(16_384, 16_384), "webp"),
+    "webp_of_40_megapixels": (webp_of(8_000, 5_000), "webp"),
+    "webp_with_another_canvas": (b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10)
+     + bytes(4) + b"\x3f\0\0\x3f\0\0" + webp_of(16_384, 16_384)[12:], "webp"),
+    "avif_of_100_megapixels": (lambda: patched(encoded("AVIF"), b"ispe", 10_000, 10_000, False), "avif"),
+    "jp2_of_100_megapixels": (lambda: patched(encoded("JPEG2000"), b"ihdr", 10_000, 10_000, True), "jp2"),
+    "jp2_of_3600_megapixels": (lambda: patched(encoded("JPEG2000"), b"ihdr", 60_000, 60_000, True), "jp2"),
+    "jp2_whose_stream_is_larger_than_its_box": (lambda: patched(encoded("JPEG2000"), b"\xff\x51", 0, 0, True), "jp2"),
+    "tiff_of_3600_megapixels": (grey_tiff(60_000, 60_000, 60_000, b"x"), "tif"),
+    "tiff_in_one_strip": (grey_tiff(8_000, 5_000, 5_000, zlib.compress(bytes(40_000_000))), "tif"),
+    "tiff_with_a_size_in_words": (tiff({256: (2, 4, 0x636261), 257: (2, 4, 0x636261)}), "tif"),
+    "tiff_that_lists_itself": (grey_tiff(4, 4, 4, zlib.compress(bytes(16)))[:-4] + struct.pack("<I", 8), "tif"),
+})  # fmt: skip
 
 
 def tiles():
@@ -167,20 +169,24 @@ def scans(count, **options):
     return data[:-2] + last * count + data[-2:]
 
 
-case(CASES, "tiff_with_5000_tags_of_the_same_bytes", repeated_tags(5_000, 500_000), "tif")
-case(CASES, "jpeg_with_5000_tags_of_the_same_bytes", jpeg_with_exif(repeated_tags(5_000, 500_000)), "jpg")
-case(CASES, "png_with_5000_tags_of_the_same_bytes", png(9, 9, chunk(b"eXIf", repeated_tags(5_000, 500_000))))
-case(CASES, "png_with_a_profile_that_unpacks", png(9, 9, chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1 << 26)))))
-case(CASES, "png_with_texts_that_unpack", png(9, 9, *[chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20)))] * 90))
-case(CASES, "png_with_a_false_checksum", png(9, 9)[:-6] + b"abcdef")
-case(CASES, "png_cut_off", png(99, 99, pixels=zlib.compress(os.urandom(30_000)))[:9_000])
-case(CASES, "jpeg_cut_off", encoded("JPEG", (640, 480), progressive=True)[:700], "jpg")
-case(CASES, "webp_cut_off", encoded("WEBP", (640, 480))[:60], "webp")
-case(CASES, "gif_of_20000_frames", encoded("GIF")[:-1] + (b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + _GIF[:-1]) * 20_000 + b";", "gif")  # fmt: skip
-case(CASES, "bmp_that_repeats_one_run", b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 1078, 40, 4_000, 4_000, 1, 8, 1, 0, 0, 0, 256, 0)
-     + bytes(1024) + b"\xff\1" * 99, "bmp")  # fmt: skip
-case(LARGE, "jpeg_of_2000_scans", lambda: scans(2_000, progressive=True), "jpg")
-case(LARGE, "avif_whose_frame_is_larger_than_its_box", lambda: patched(encoded("AVIF", (8_000, 8_000)), b"ispe", 64, 64, False), "avif")  # fmt: skip
+cases(CASES, {
+    "tiff_with_5000_tags_of_the_same_bytes": (repeated_tags(5_000, 500_000), "tif"),
+    "jpeg_with_5000_tags_of_the_same_bytes": (jpeg_with_exif(repeated_tags(5_000, 500_000)), "jpg"),
+    "png_with_5000_tags_of_the_same_bytes": (png(9, 9, chunk(b"eXIf", repeated_tags(5_000, 500_000))), "png"),
+    "png_with_a_profile_that_unpacks": (png(9, 9, chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1 << 26)))), "png"),
+    "png_with_texts_that_unpack": (png(9, 9, *[chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20)))] * 90), "png"),
+    "png_with_a_false_checksum": (png(9, 9)[:-6] + b"abcdef", "png"),
+    "png_cut_off": (png(99, 99, pixels=zlib.compress(os.urandom(30_000)))[:9_000], "png"),
+    "jpeg_cut_off": (encoded("JPEG", (640, 480), progressive=True)[:700], "jpg"),
+    "webp_cut_off": (encoded("WEBP", (640, 480))[:60], "webp"),
+    "gif_of_20000_frames": (encoded("GIF")[:-1] + (b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + _GIF[:-1]) * 20_000 + b";", "gif"),
+    "bmp_that_repeats_one_run": (b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 1078, 40, 4_000, 4_000, 1, 8, 1, 0, 0, 0, 256, 0)
+     + bytes(1024) + b"\xff\1" * 99, "bmp"),
+})  # fmt: skip
+cases(LARGE, {
+    "jpeg_of_2000_scans": (lambda: scans(2_000, progressive=True), "jpg"),
+    "avif_whose_frame_is_larger_than_its_box": (lambda: patched(encoded("AVIF", (8_000, 8_000)), b"ispe", 64, 64, False), "avif"),
+})  # fmt: skip
 
 
 def j2k(size, tile, components=3, coding=b"\0\0\0\1\0\5\4\4\0\1"):
@@ -201,73 +207,34 @@ def jp2(stream):
 
 _TINY = b"\1\0\0\1\0\0\4\4\0\1\0"  # precincts of one pixel
 _SMALL = b"\1\0\0\1\0\5\4\4\0\1" + b"\x11" * 6
-case(CASES, "j2k_of_65535_tiles", j2k((255, 257), (1, 1), 4), "j2k")
-case(CASES, "jp2_of_256_components_after_a_free_box", jp2(j2k((255, 257), (1, 1), 256)), "jp2")
-case(CASES, "jp2_whose_stream_after_a_free_box_is_large", jp2(j2k((30_000, 30_000), (30_000, 30_000))), "jp2")
-case(CASES, "j2k_of_25_million_precincts", j2k((5_000, 5_000), (5_000, 5_000), coding=_TINY), "j2k")
-case(CASES, "j2k_of_a_million_precincts", j2k((1_000, 1_000), (1_000, 1_000), coding=_TINY), "j2k")
-case(CASES, "j2k_of_small_precincts_at_each_level", j2k((2_000, 2_000), (2_000, 2_000), 4, _SMALL), "j2k")
-case(CASES, "j2k_of_markers_alone", j2k((64, 64), (64, 64)) + b"\xff\x51" * 1_000_000, "j2k")
-case(CASES, "pgm_of_three_million_comments", b"P2\n800 800 255\n" + b"#a\n" * 3_000_000, "pgm")
-case(CASES, "ppm_with_an_endless_comment", b"P6\n#" + b"a" * (1 << 24) + b"\n8 8 255\n" + bytes(192), "ppm")
-case(CASES, "pbm_of_32_megabytes", lambda: b"P1\n8000 4000\n" + b"0" * 32_000_000, "pbm")
-
-# two things in one file: an image, and nothing else is looked at ---------------------------------------------------
-
-case(CASES, "image_and_zip", encoded("JPEG") + b"PK\3\4" + bytes(60) + b"PK\5\6" + bytes(18), "jpg")
-case(CASES, "image_and_script", png(9, 9, chunk(b"tEXt", b"Comment\0<?php system('touch ran'); ?>")) + b"#!/bin/sh\ntouch ran\n")  # fmt: skip
-case(CASES, "image_and_postscript", encoded("GIF") + FOREIGN["eps"], "gif")
-case(CASES, "postscript_in_a_tiff", grey_tiff(4, 4, 4, zlib.compress(bytes(16)), {270: (2, 4, 0x215325)}), "tif")
-case(CASES, "image_and_pickle", encoded("PNG") + pickle.dumps({"image": 1}))
-case(CASES, "jpeg_named_png", encoded("JPEG"))
-case(CASES, "shell_script_in_a_ppm", b"P6\n#!/bin/sh\n#touch ran\n1 1 255\nabc", "ppm")
+cases(CASES, {
+    "j2k_of_65535_tiles": (j2k((255, 257), (1, 1), 4), "j2k"),
+    "jp2_of_256_components_after_a_free_box": (jp2(j2k((255, 257), (1, 1), 256)), "jp2"),
+    "jp2_whose_stream_after_a_free_box_is_large": (jp2(j2k((30_000, 30_000), (30_000, 30_000))), "jp2"),
+    "j2k_of_25_million_precincts": (j2k((5_000, 5_000), (5_000, 5_000), coding=_TINY), "j2k"),
+    "j2k_of_a_million_precincts": (j2k((1_000, 1_000), (1_000, 1_000), coding=_TINY), "j2k"),
+    "j2k_of_small_precincts_at_each_level": (j2k((2_000, 2_000), (2_000, 2_000), 4, _SMALL), "j2k"),
+    "j2k_of_markers_alone": (j2k((64, 64), (64, 64)) + b"\xff\x51" * 1_000_000, "j2k"),
+    "pgm_of_three_million_comments": (b"P2\n800 800 255\n" + b"#a\n" * 3_000_000, "pgm"),
+    "ppm_with_an_endless_comment": (b"P6\n#" + b"a" * (1 << 24) + b"\n8 8 255\n" + bytes(192), "ppm"),
+    "pbm_of_32_megabytes": (lambda: b"P1\n8000 4000\n" + b"0" * 32_000_000, "pbm"),
+    "image_and_zip": (encoded("JPEG") + b"PK\3\4" + bytes(60) + b"PK\5\6" + bytes(18), "jpg"),
+    "image_and_script": (png(9, 9, chunk(b"tEXt", b"Comment\0<?php system('touch ran'); ?>")) + b"#!/bin/sh\ntouch ran\n", "png"),
+    "image_and_postscript": (encoded("GIF") + FOREIGN["eps"], "gif"),
+    "postscript_in_a_tiff": (grey_tiff(4, 4, 4, zlib.compress(bytes(16)), {270: (2, 4, 0x215325)}), "tif"),
+    "image_and_pickle": (encoded("PNG") + pickle.dumps({"image": 1}), "png"),
+    "jpeg_named_png": (encoded("JPEG"), "png"),
+    "shell_script_in_a_ppm": (b"P6\n#!/bin/sh\n#touch ran\n1 1 255\nabc", "ppm"),
+})  # fmt: skip
 
 # no file ----------------------------------------------------------------------------------------------------------
 
 
-@place
-def pipe(folder):
-    os.mkfifo(folder / "a.png")
-
-
-@place
 def unix_socket(folder):
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(os.path.relpath(folder / "a.png"))
 
 
-@place
-def link_to_endless_zeros(folder):
-    (folder / "a.png").symlink_to("/dev/zero")
-
-
-@place
-def link_to_a_terminal(folder):
-    (folder / "a.png").symlink_to("/dev/tty")
-
-
-@place
-def link_to_nowhere(folder):
-    (folder / "a.png").symlink_to(folder / "nowhere")
-
-
-@place
-def link_to_itself(folder):
-    (folder / "a.png").symlink_to("a.png")
-
-
-@place
-def link_to_a_folder(folder):
-    (folder / "b").mkdir()
-    (folder / "a.png").symlink_to(folder / "b")
-
-
-@place
-def folder_named_as_an_image(folder):
-    (folder / "a.png").mkdir()
-
-
-@place
 def links_that_double(folder):
     """Thirty links that lead to 2^15 paths of one image."""
     for level in range(15):
@@ -279,19 +246,27 @@ def links_that_double(folder):
     (folder / "a").symlink_to(folder / ".0")
 
 
-@place
-def file_of_a_terabyte(folder):
-    with open(folder / "a.webp", "wb") as file:
-        file.write(webp_of(9, 9))
-        file.truncate(1 << 40)
+def file_of_a_terabyte(name, start):
+    def build(folder):
+        (folder / name).write_bytes(start)
+        os.truncate(folder / name, 1 << 40)
+
+    return build
 
 
-@place
-def text_of_a_terabyte(folder):
-    with open(folder / "a.ppm", "wb") as file:
-        file.write(b"P6\n#")
-        file.truncate(1 << 40)
-
+CASES |= {
+    "pipe": lambda folder: os.mkfifo(folder / "a.png"),
+    "unix_socket": unix_socket,
+    "link_to_endless_zeros": lambda folder: (folder / "a.png").symlink_to("/dev/zero"),
+    "link_to_a_terminal": lambda folder: (folder / "a.png").symlink_to("/dev/tty"),
+    "link_to_nowhere": lambda folder: (folder / "a.png").symlink_to(folder / "nowhere"),
+    "link_to_itself": lambda folder: (folder / "a.png").symlink_to("a.png"),
+    "link_to_a_folder": lambda folder: (os.mkdir(folder / "b"), (folder / "a.png").symlink_to(folder / "b")),
+    "folder_named_as_an_image": lambda folder: os.mkdir(folder / "a.png"),
+    "links_that_double": links_that_double,
+    "file_of_a_terabyte": file_of_a_terabyte("a.webp", webp_of(9, 9)),
+    "text_of_a_terabyte": file_of_a_terabyte("a.ppm", b"P6\n#"),
+}
 
 # as large as is allowed -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 
 from graphkd.models.huggingface import hf_model
 from graphkd.teachers.clip import CLIPTeacher
-from tests.faults.hostile import hostile
+from tests.faults.hostile import hostile, hostile_table
 
 CONFIG = {
     "embed_dim": 32,
@@ -25,16 +25,10 @@ def teacher(checkpoint, config=CONFIG):
     return CLIPTeacher(config, pretrained=checkpoint, classes=["cat", "dog"])
 
 
-def weights(name, write):
-    """A case whose checkpoint is not one."""
-
-    def case(place, payload):
-        path = place / name.partition("__")[2].replace("_dot_", ".")
-        write(path, payload)
-        teacher(path)
-
-    case.__name__ = f"weights_{name}"
-    hostile(case)
+def other_weights(file, write, place, payload):
+    """A checkpoint that is not one."""
+    write(place / file, payload)
+    teacher(place / file)
 
 
 def bomb(path, member, size):
@@ -62,27 +56,41 @@ def traversal(path, payload):
         archive.writestr("archive/data.pkl", pickle.dumps(payload))
 
 
-weights("pickle__weights_dot_pt", lambda path, payload: torch.save(payload, path))
-weights("pickle_inside__weights_dot_bin", lambda path, payload: torch.save({"state_dict": {"a": payload}}, path))
-weights(
-    "legacy_pickle__weights_dot_pth",
-    lambda path, payload: torch.save(payload, path, _use_new_zipfile_serialization=False),
-)
-weights("bare_pickle__weights_dot_pt", lambda path, payload: path.write_bytes(pickle.dumps(payload)))
-weights("pickle_named_safe__weights_dot_safetensors", lambda path, payload: path.write_bytes(pickle.dumps(payload)))
-weights("torch_named_safe__weights_dot_safetensors", lambda path, payload: torch.save(payload, path))
-weights("object_array__weights_dot_npy", object_array)
-weights("object_arrays__weights_dot_npz", object_array)
-weights(
-    "torchscript__weights_dot_pt", lambda path, payload: torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
-)
-weights("zip_bomb_in_pickle__weights_dot_pt", lambda path, payload: bomb(path, "data.pkl", 1 << 28))
-weights("zip_bomb_in_tensor__weights_dot_pt", lambda path, payload: bomb(path, "data/0", 1 << 28))
-weights("path_traversal__weights_dot_pt", traversal)
-weights(
-    "huge_header__weights_dot_safetensors", lambda path, payload: path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
-)
-weights("empty__weights_dot_safetensors", lambda path, payload: path.write_bytes(b""))
+WEIGHTS = {
+    "pickle__weights_dot_pt": ("weights.pt", lambda path, payload: torch.save(payload, path)),
+    "pickle_inside__weights_dot_bin": (
+        "weights.bin",
+        lambda path, payload: torch.save({"state_dict": {"a": payload}}, path),
+    ),
+    "legacy_pickle__weights_dot_pth": (
+        "weights.pth",
+        lambda path, payload: torch.save(payload, path, _use_new_zipfile_serialization=False),
+    ),
+    "bare_pickle__weights_dot_pt": ("weights.pt", lambda path, payload: path.write_bytes(pickle.dumps(payload))),
+    "pickle_named_safe__weights_dot_safetensors": (
+        "weights.safetensors",
+        lambda path, payload: path.write_bytes(pickle.dumps(payload)),
+    ),
+    "torch_named_safe__weights_dot_safetensors": (
+        "weights.safetensors",
+        lambda path, payload: torch.save(payload, path),
+    ),
+    "object_array__weights_dot_npy": ("weights.npy", object_array),
+    "object_arrays__weights_dot_npz": ("weights.npz", object_array),
+    "torchscript__weights_dot_pt": (
+        "weights.pt",
+        lambda path, payload: torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path),
+    ),
+    "zip_bomb_in_pickle__weights_dot_pt": ("weights.pt", lambda path, payload: bomb(path, "data.pkl", 1 << 28)),
+    "zip_bomb_in_tensor__weights_dot_pt": ("weights.pt", lambda path, payload: bomb(path, "data/0", 1 << 28)),
+    "path_traversal__weights_dot_pt": ("weights.pt", traversal),
+    "huge_header__weights_dot_safetensors": (
+        "weights.safetensors",
+        lambda path, payload: path.write_bytes(struct.pack("<Q", 2**62) + b"{}"),
+    ),
+    "empty__weights_dot_safetensors": ("weights.safetensors", lambda path, payload: path.write_bytes(b"")),
+}
+hostile_table("weights_", other_weights, WEIGHTS)
 
 
 @hostile
@@ -93,60 +101,50 @@ def weights_zip_bomb_in_npz(place, payload):
     teacher(place / "w.npz")
 
 
-def configuration(name, text):
-    """A case whose model configuration is not one."""
+def another_configuration(text, place, payload):
+    """A model's configuration that is not one."""
+    (place / "config.json").write_text(text)
+    (place / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["evil.Evil", null]}}')
+    (place / "evil.py").write_text(f"open({payload.trace!r}, 'w').close()\nclass Evil: pass\n")
+    import open_clip
+    from safetensors.torch import save_file
 
-    def case(place, payload):
-        (place / "config.json").write_text(text)
-        (place / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["evil.Evil", null]}}')
-        (place / "evil.py").write_text(f"open({payload.trace!r}, 'w').close()\nclass Evil: pass\n")
-        import open_clip
-        from safetensors.torch import save_file
-
-        save_file(open_clip.CLIP(**json.loads(json.dumps(CONFIG))).state_dict(), place / "w.safetensors")
-        teacher(place / "w.safetensors", place / "config.json")
-
-    case.__name__ = f"configuration_{name}"
-    hostile(case)
+    save_file(open_clip.CLIP(**json.loads(json.dumps(CONFIG))).state_dict(), place / "w.safetensors")
+    teacher(place / "w.safetensors", place / "config.json")
 
 
 def with_text(**changes):
     return json.dumps({**CONFIG, "text_cfg": {**CONFIG["text_cfg"], **changes}})
 
 
-configuration("deep", "[" * 100_000)
-configuration("list", "[1, 2]")
-configuration("large_model", json.dumps({**CONFIG, "embed_dim": 10**9}))
-configuration("huge_model", json.dumps({**CONFIG, "embed_dim": 10**15}))
-configuration(
-    "unknown_option", json.dumps({**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "__class__": "os.system"}})
-)
-configuration(
-    "that_runs_a_tokenizer",
-    with_text(hf_tokenizer_name="tokenizer", tokenizer_kwargs={"trust_remote_code": True}),
-)
-
+CONFIGURATIONS = {
+    "deep": "[" * 100_000,
+    "list": "[1, 2]",
+    "large_model": json.dumps({**CONFIG, "embed_dim": 10**9}),
+    "huge_model": json.dumps({**CONFIG, "embed_dim": 10**15}),
+    "unknown_option": json.dumps({**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "__class__": "os.system"}}),
+    "that_runs_a_tokenizer": with_text(hf_tokenizer_name="tokenizer", tokenizer_kwargs={"trust_remote_code": True}),
+}
+hostile_table("configuration_", another_configuration, CONFIGURATIONS)
 
 TRANSFORMERS = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}  # fmt: skip
 
 
-def folder_of_transformers(name, weights=None, **changes):
-    """A case whose folder describes or holds something else than a model of transformers."""
-
-    def case(place, payload):
-        (place / "config.json").write_text(json.dumps({**TRANSFORMERS, **changes}))
-        if weights is not None:
-            torch.save({"weight": payload}, place / weights)
-        hf_model(str(place))
-
-    case.__name__ = f"transformers_{name}"
-    hostile(case)
+def folder_of_transformers(changes, weights, place, payload):
+    """A folder that describes or holds something else than a model of transformers."""
+    (place / "config.json").write_text(json.dumps({**TRANSFORMERS, **changes}))
+    if weights is not None:
+        torch.save({"weight": payload}, place / weights)
+    hf_model(str(place))
 
 
+FOLDERS = {
+    "many_labels": ({"num_labels": 3 * 10**6}, None),
+    "many_stages": ({"num_hidden_layers": 10**9}, None),
+    "wide": ({"hidden_size": 2**15, "intermediate_size": 2**15}, None),
+    "large_images": ({"image_size": 10**6}, None),
+    "pickle": ({}, "pytorch_model.bin"),
+    "pickle_named_safe": ({}, "model.safetensors"),
+}
 if find_spec("transformers"):
-    folder_of_transformers("many_labels", num_labels=3 * 10**6)
-    folder_of_transformers("many_stages", num_hidden_layers=10**9)
-    folder_of_transformers("wide", hidden_size=2**15, intermediate_size=2**15)
-    folder_of_transformers("large_images", image_size=10**6)
-    folder_of_transformers("pickle", weights="pytorch_model.bin")
-    folder_of_transformers("pickle_named_safe", weights="model.safetensors")
+    hostile_table("transformers_", folder_of_transformers, FOLDERS)

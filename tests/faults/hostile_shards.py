@@ -1,5 +1,6 @@
 """Shards, sidecars, pools and selections that somebody made to harm, each opened as a user would."""
 
+import io
 import json
 import os
 import pickle
@@ -13,65 +14,56 @@ from safetensors.numpy import save
 from graphkd.data.fingerprint import digest
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection
-from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.files import write_json
-from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore
-from graphkd.data.store.tools import repair
+from graphkd.data.store.embed import EmbedJob, embed
+from graphkd.data.store.format import write_json
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import merge, repair
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
-from tests.faults.hostile import forge, forge_shard, header, hostile, made, use
+from tests.faults.hostile import forge, forge_shard, header, hostile, hostile_table, made, use
 
 
-@hostile
-def shard_is_a_pipe(place, payload):
+def another_shard(put, place, payload):
+    """Something else where a shard was."""
     folder = made(place)
     (folder / "shard-00001.safetensors").unlink()
-    os.mkfifo(folder / "shard-00001.safetensors")
+    put(folder / "shard-00001.safetensors", place)
     use(folder)
 
 
-@hostile
-def shard_is_a_link_to_endless_zeros(place, payload):
+FILES = {
+    "is_a_pipe": lambda path, place: os.mkfifo(path),
+    "is_a_link_to_endless_zeros": lambda path, place: path.symlink_to("/dev/zero"),
+    "is_a_link_to_a_file_outside": lambda path, place: path.symlink_to(place.parent / "outside" / "secret"),
+}
+hostile_table("shard_", another_shard, FILES)
+
+
+def torch_file(payload):
+    torch.save({"embedding": torch.zeros(4, 5), "x": payload}, file := io.BytesIO())
+    return file.getvalue()
+
+
+def other_bytes(name, data, place, payload):
+    """Other bytes in a file that the manifest lists."""
     folder = made(place)
-    (folder / "shard-00001.safetensors").unlink()
-    (folder / "shard-00001.safetensors").symlink_to("/dev/zero")
+    forge_shard(folder, data(payload), name)
     use(folder)
 
 
-@hostile
-def shard_is_a_link_to_a_file_outside(place, payload):
+BYTES = {
+    "shard_is_a_pickle": ("shard-00001", lambda payload: pickle.dumps(payload) * 20),
+    "shard_is_a_torch_file": ("shard-00001", torch_file),
+    "shared_file_with_a_huge_header": ("shared", lambda payload: struct.pack("<Q", 2**62) + b"{}"),
+    "shared_file_is_a_pickle": ("shared", pickle.dumps),
+}
+hostile_table("", other_bytes, BYTES)
+
+
+def another_header(text, length, place, payload):
+    """A shard whose header is not true."""
     folder = made(place)
-    secret = place.parent / "outside" / "secret"
-    (folder / "shard-00001.safetensors").unlink()
-    (folder / "shard-00001.safetensors").symlink_to(secret)
+    header(folder, text, length)
     use(folder)
-
-
-@hostile
-def shard_is_a_pickle(place, payload):
-    folder = made(place)
-    forge_shard(folder, pickle.dumps(payload) * 20)
-    use(folder)
-
-
-@hostile
-def shard_is_a_torch_file(place, payload):
-    folder = made(place)
-    torch.save({"embedding": torch.zeros(4, 5), "x": payload}, place / "file.pt")
-    forge_shard(folder, (place / "file.pt").read_bytes())
-    use(folder)
-
-
-def headers(name, text, length=None):
-    """A case whose shard's header is not true."""
-
-    def case(place, payload):
-        folder = made(place)
-        header(folder, text, length)
-        use(folder)
-
-    case.__name__ = f"header_{name}"
-    hostile(case)
 
 
 def told(**changes):
@@ -81,31 +73,20 @@ def told(**changes):
     return json.dumps({"embedding": {**shape, **changes}, "logits": logits})
 
 
-headers("of_four_exabytes", "{}", 2**62)
-headers("longer_than_the_file", "{}", 10**6)
-headers("deep", "[" * 100_000)
-headers("not_utf8", b"\xff\xfe\x00{}")
-headers("outside_the_file", told(data_offsets=[10**9, 10**9 + 80]))
-headers("before_the_file", told(data_offsets=[-88, -8]))
-headers("turned_around", told(data_offsets=[80, 0]))
-headers("huge_shape", told(shape=[2**40, 2**40]))
-headers("object_type", told(dtype="O"))
-headers("offsets_as_text", told(data_offsets=["0", "80"]))
-headers("unaligned", told(data_offsets=[1, 81]))
-
-
-@hostile
-def shared_file_with_a_huge_header(place, payload):
-    folder = made(place)
-    forge_shard(folder, struct.pack("<Q", 2**62) + b"{}", "shared")
-    use(folder)
-
-
-@hostile
-def shared_file_is_a_pickle(place, payload):
-    folder = made(place)
-    forge_shard(folder, pickle.dumps(payload), "shared")
-    use(folder)
+HEADERS = {
+    "of_four_exabytes": ("{}", 2**62),
+    "longer_than_the_file": ("{}", 10**6),
+    "deep": ("[" * 100_000, None),
+    "not_utf8": (b"\xff\xfe\x00{}", None),
+    "outside_the_file": (told(data_offsets=[10**9, 10**9 + 80]), None),
+    "before_the_file": (told(data_offsets=[-88, -8]), None),
+    "turned_around": (told(data_offsets=[80, 0]), None),
+    "huge_shape": (told(shape=[2**40, 2**40]), None),
+    "object_type": (told(dtype="O"), None),
+    "offsets_as_text": (told(data_offsets=["0", "80"]), None),
+    "unaligned": (told(data_offsets=[1, 81]), None),
+}
+hostile_table("header_", another_header, HEADERS)
 
 
 @hostile
@@ -130,7 +111,7 @@ def sidecar_of_other_length(place, payload):
 
 
 def verify_says_no(folder):
-    repair(folder, Look(TinyTeacher(prompts="another"), squares(10), ToTensor(), progress=False))
+    repair(folder, EmbedJob(TinyTeacher(prompts="another"), squares(10), ToTensor(), progress=False))
 
 
 @hostile
@@ -158,17 +139,16 @@ def pool_with_a_forged_manifest(place, payload):
     score_pool(TinyTeacher(), squares(10), place / "scores", transform=ToTensor())
 
 
-@hostile
-def selection_that_is_a_pickle(place, payload):
-    data = pickle.dumps(payload)
+def another_selection(data, more, place, payload):
+    """A selection that fits its digest and is none."""
+    data = data or pickle.dumps(payload)
     (place / "selection.safetensors").write_bytes(data)
-    write_json(place / "selection.json", {"bytes": len(data), "digest": digest(data)})
+    write_json(place / "selection.json", {"bytes": len(data), "digest": digest(data), **more})
     Selection.load(place)
 
 
-@hostile
-def selection_with_other_fields(place, payload):
-    data = save({"indices": np.zeros(2)})
-    (place / "selection.safetensors").write_bytes(data)
-    write_json(place / "selection.json", {"bytes": len(data), "digest": digest(data), "__class__": "os.system"})
-    Selection.load(place)
+SELECTIONS = {
+    "that_is_a_pickle": (b"", {}),
+    "with_other_fields": (save({"indices": np.zeros(2)}), {"__class__": "os.system"}),
+}
+hostile_table("selection_", another_selection, SELECTIONS)

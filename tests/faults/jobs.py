@@ -14,7 +14,7 @@ from torch import nn
 
 from graphkd.data.sources import ArraySource
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import RandomCropView, ResizeView
 from graphkd.data.views import Views
 from graphkd.distillers.prg.distiller import PRGDistiller
@@ -212,11 +212,31 @@ def train_job(folder, at=0, act=None, number=0, rank=0, world=1, port=0, victim=
     trainer(folder, acting(happens, lambda: act(number)), **changes).fit(resume=True)
 
 
-def run_state(folder):
+def end_of(run):
     """The newest checkpoint of a run, without clock times."""
-    update, state = Checkpoints(Path(folder) / "run" / "checkpoints").newest()
+    state = Checkpoints(run / "checkpoints").newest()[1]
     state["progress"].pop("seconds")
-    return {"update": update, "state": state}
+    return state
+
+
+def at_batch(made, number, act):
+    """Let a trainer do something first, when batch ``number`` (from 1) is asked for."""
+    plain, seen = made.features, []
+
+    def features(batch):
+        seen.append(0)
+        if len(seen) == number:
+            act()
+        return plain(batch)
+
+    made.features = features
+    return made
+
+
+def run_state(folder):
+    """The newest checkpoint of a job's run, and its number."""
+    run = Path(folder) / "run"
+    return {"update": Checkpoints(run / "checkpoints").updates()[-1], "state": end_of(run)}
 
 
 def outcome(folder):

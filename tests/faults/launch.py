@@ -4,7 +4,15 @@ import signal
 import socket
 import time
 
+import pytest
+
 from tests.faults import jobs
+
+
+def rounds(few, many):
+    """A test with few rounds, and the full form of fault injection with many."""
+    full = pytest.param(many, id="full", marks=pytest.mark.faults)
+    return pytest.mark.parametrize("rounds", [pytest.param(few, id="short"), full])
 
 
 def run(context, folder, world=1, patience=60, **options):

@@ -15,9 +15,9 @@ from graphkd.errors import FileError
 from graphkd.files import write_json
 from graphkd.integrations.named_losses import save_student
 from graphkd.pictures.canvas import canvas, save_picture
-from graphkd.teachers.text_cache import TextCache
-from graphkd.training.record import RunFolder
+from graphkd.teachers.texts import TextCache
 from graphkd.training.report import Row, write_report
+from graphkd.training.run_folder import RunFolder
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
 from tests.faults import jobs
 from tests.training import tiny
@@ -29,7 +29,6 @@ WRITERS = {
     "PNG": lambda folder: save_picture(canvas(1, 1)[0], folder / "picture.png"),
     "SVG": lambda folder: save_picture(canvas(1, 1)[0], folder / "picture.svg"),
     "text embeddings": lambda folder: TextCache(folder, {}, ["a", "b"]).write("a {}.", torch.ones(2, 8)),
-    "manifest of texts": lambda folder: TextCache(folder, {}, ["a", "b"]).write_manifest(["a {}."]),
     "student": lambda folder: save_student(nn.Linear(8, 8), folder / "student.safetensors"),
     "scores of a pool": lambda folder: score_pool(TinyTeacher(), squares(8), folder, transform=ToTensor()),
     "selection": lambda folder: select(score_pool(TinyTeacher(), squares(8), transform=ToTensor()), 4).save(folder),
@@ -86,13 +85,7 @@ def interrupted(tmp_path_factory):
     made._end_epoch = stop
     with pytest.raises(KeyboardInterrupt):
         made.fit()
-    return place / "run", end_of(place / "whole")
-
-
-def end_of(run):
-    state = RunFolder(run).checkpoints.newest()[1]
-    state["progress"].pop("seconds")
-    return state
+    return place / "run", jobs.end_of(place / "whole")
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -104,7 +97,7 @@ def test_training_keeps_its_checkpoints_and_goes_on_when_there_is_space(interrup
     assert contents(run / "checkpoints" / "update-00000005") == checkpoint
     assert not list(run.rglob(".*"))
     tiny.trainer(run).fit(resume=True)
-    jobs.same(end_of(run), expected)
+    jobs.same(jobs.end_of(run), expected)
 
 
 @pytest.mark.faults

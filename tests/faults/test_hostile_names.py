@@ -23,8 +23,8 @@ from graphkd.conformance.table import Row as Conformance
 from graphkd.conformance.table import markdown
 from graphkd.errors import DataError
 from graphkd.files import write_json
+from graphkd.training.devices import tracking
 from graphkd.training.report import Row, text_table, write_report
-from graphkd.training.trackers import tracking
 
 NAMES = [
     *("\x1b[2J", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\link", "\x1bP+q\x1b\\", "\x1b[31mred", "\x9b31m", "\x90q\x9c"),

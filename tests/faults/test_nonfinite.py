@@ -13,13 +13,12 @@ from graphkd.distillers.crg.levels import Level
 from graphkd.errors import NonFiniteError, OptionError
 from graphkd.features import Features
 from graphkd.step import Step, labelled_cross_entropy
-from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
+from graphkd.training.failures import Interrupted
 from graphkd.training.loop import Trainer
 from graphkd.training.meter import Meter
-from graphkd.training.record import read_metrics
-from graphkd.training.signals import Interrupted
-from graphkd.training.updater import Updater
+from graphkd.training.optim import Updater
+from graphkd.training.run_folder import read_metrics
 from tests.faults import jobs
 from tests.training import tiny
 
@@ -28,12 +27,6 @@ from tests.training import tiny
 def form(request):
     """These run in both forms of the suite."""
     return request.param
-
-
-def states(run):
-    state = Checkpoints(run / "checkpoints").newest()[1]
-    state["progress"].pop("seconds")
-    return state
 
 
 def test_skip_leaves_the_update_out_and_names_the_term(tmp_path, caplog):
@@ -81,11 +74,7 @@ def test_skip_is_bounded(tmp_path):
     made = tiny.trainer(tmp_path, nonfinite="skip", max_skips=2, log_every=1, epochs=1)
     plain = made.features
 
-    def broken(batch):
-        found = plain(batch)
-        return found.map_tensors(lambda x: x * float("inf"))
-
-    made.features = broken
+    made.features = lambda batch: plain(batch).map_tensors(lambda x: x * float("inf"))
     with pytest.raises(NonFiniteError, match=r"mimic/ce.* 3 updates were left out by update 3, and max_skips is 2"):
         made.fit()
 
@@ -115,20 +104,12 @@ def test_what_was_left_out_is_remembered_over_a_restart(tmp_path):
     options = {"nonfinite": "skip", "log_every": 3, "checkpoint_every": 1}
     tiny.trainer(tmp_path / "whole", poison=3, **options).fit()
     made = tiny.trainer(tmp_path / "run", poison=3, **options)
-    plain, seen = made.features, []
-
-    def features(batch):
-        seen.append(0)
-        if len(seen) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain(batch)
-
-    made.features = features
+    jobs.at_batch(made, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         made.fit()
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(states(tmp_path / name) for name in ("run", "whole")))
-    assert states(tmp_path / "run")["progress"]["skipped"] == 1
+    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
+    assert jobs.end_of(tmp_path / "run")["progress"]["skipped"] == 1
 
 
 def test_stop_can_be_resumed_with_skip(tmp_path):

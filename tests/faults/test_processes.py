@@ -16,11 +16,6 @@ pytestmark = pytest.mark.faults
 SEVERAL = {"accumulate": 1, "epochs": 2}
 
 
-@pytest.fixture(scope="module")
-def context():
-    return jobs.server()
-
-
 def test_workers_serve_on_when_the_whole_group_is_asked_to_end(context, tmp_path):
     whole = finished(context, tmp_path / "whole", workers=2)
     codes, _ = run(context, tmp_path / "run", at=5, act=jobs.hurt_the_group, number=signal.SIGTERM, workers=2)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -15,16 +16,15 @@ from graphkd.files import one_writer
 from graphkd.training.checkpoint import Checkpoints, student_weights
 from tests.faults import jobs
 from tests.faults.edits import KINDS, edited, forget
-from tests.faults.launch import finished, said
+from tests.faults.launch import finished, rounds, said
 from tests.training import tiny
-from tests.training.runs import lines
+from tests.training.tiny import lines
 
 OPTIONS = tiny.HARD | {"workers": 0, "log_every": 5}  # the newest checkpoint falls into an open window of it
 
 
-@pytest.fixture(scope="module")
-def context():
-    return jobs.server()
+def interrupt():
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +32,11 @@ def interrupted(tmp_path_factory):
     """A run that was stopped inside an epoch, and the state with which an unbroken one ends."""
     place = tmp_path_factory.mktemp("run")
     tiny.trainer(place / "whole", **OPTIONS).fit()
-    made = tiny.trainer(place / "broken", **OPTIONS)
-    plain, seen = made.features, []
-
-    def features(batch):
-        seen.append(0)
-        if len(seen) == 8:
-            raise KeyboardInterrupt
-        return plain(batch)
-
-    made.features = features
+    made = jobs.at_batch(tiny.trainer(place / "broken", **OPTIONS), 8, interrupt)
     with pytest.raises(KeyboardInterrupt):
         made.fit()
     assert Checkpoints(place / "broken" / "checkpoints").updates() == [3, 4]
-    return place, end_of(place / "whole")
-
-
-def end_of(run):
-    state = Checkpoints(run / "checkpoints").newest()[1]
-    state["progress"].pop("seconds")
-    return state
+    return place, jobs.end_of(place / "whole")
 
 
 @pytest.fixture
@@ -66,18 +51,19 @@ def broken(interrupted, tmp_path):
 def start(context, folder, seconds, delay):
     """A job that waits a while at its fourth batch, begun after a delay."""
     time.sleep(delay)
-    given = {"at": 4, "act": time.sleep, "number": seconds}
+    given = {"at": 4, "act": time.sleep, "number": seconds, "epochs": 1}
     process = context.Process(target=jobs.train_job, args=(str(folder),), kwargs=given)
     process.start()
     return process
 
 
-def two_at_once(rounds, seed, context, place, record_figure):
+@rounds(3, 60)
+def test_two_processes_never_share_a_run_folder(rounds, fault_seed, context, tmp_path, record_figure):
     """Two jobs on one folder, every third time with a SIGKILL of the one that trains; then one that finishes."""
-    whole = finished(context, place / "whole")
-    expected, ends, told = lines(place / "whole" / "run"), Counter(), 0
+    whole = finished(context, tmp_path / "whole", epochs=1)
+    expected, ends, told = lines(tmp_path / "whole" / "run"), Counter(), 0
     for number in range(rounds):
-        draw, folder = random.Random(f"{seed}-{number}"), place / f"{number}"
+        draw, folder = random.Random(f"{fault_seed}-{number}"), tmp_path / f"{number}"
         delays = (0.0, draw.uniform(0, 0.15))
         both = [start(context, folder, 0.4, delay) for delay in delays]
         if number % 3 == 2:
@@ -93,8 +79,8 @@ def two_at_once(rounds, seed, context, place, record_figure):
             )
             told += 1
         assert codes in ([0, 1], [0, 0], [-signal.SIGKILL, 0], [-signal.SIGKILL, 1]), said(folder)
-        jobs.same(finished(context, folder), whole)
-        assert lines(folder / "run") == expected, f"seed {seed}, round {number}"
+        jobs.same(finished(context, folder, epochs=1), whole)
+        assert lines(folder / "run") == expected, f"seed {fault_seed}, round {number}"
         assert not list((folder / "run").rglob(".*")), "a lock or a temporary file is left"
         ends[" and ".join(map(str, codes))] += 1
         shutil.rmtree(folder)
@@ -102,15 +88,6 @@ def two_at_once(rounds, seed, context, place, record_figure):
     record_figure("exit codes", dict(ends))
     record_figure("second writers that were told who holds it", told)
     record_figure("lines of metrics lost or doubled", 0)
-
-
-def test_two_processes_never_share_a_run_folder(context, tmp_path, fault_seed, record_figure):
-    two_at_once(3, fault_seed, context, tmp_path, record_figure)
-
-
-@pytest.mark.faults
-def test_two_processes_never_share_a_run_folder_in_full(context, tmp_path, fault_seed, record_figure):
-    two_at_once(60, fault_seed, context, tmp_path, record_figure)
 
 
 def test_a_trainer_in_another_thread_is_refused(tmp_path):
@@ -224,7 +201,7 @@ def test_a_pipe_in_a_run_folder_is_not_waited_for(broken, interrupted, name):
     (broken / name).unlink(missing_ok=True)
     os.mkfifo(broken / name)
     if gone_on_with(broken):
-        jobs.same(end_of(broken), interrupted[1])
+        jobs.same(jobs.end_of(broken), interrupted[1])
     else:
         assert "/" not in name  # files beside the checkpoints are to be replaced, which a pipe is not
 
@@ -237,7 +214,7 @@ def test_files_of_any_size_and_depth_are_not_read(broken, interrupted, name, tex
     else:
         (broken / name).write_text(text + "\n")
     if gone_on_with(broken):
-        jobs.same(end_of(broken), interrupted[1])
+        jobs.same(jobs.end_of(broken), interrupted[1])
     else:
         assert (name, text) == ("metrics.jsonl", None)
 
@@ -245,16 +222,17 @@ def test_files_of_any_size_and_depth_are_not_read(broken, interrupted, name, tex
 # checkpoints
 
 
-def edits(rounds, seed, interrupted, place, caplog, record_figure):
+@rounds(len(KINDS), 10 * len(KINDS))
+def test_edited_checkpoints_are_noticed(rounds, fault_seed, interrupted, tmp_path, caplog, record_figure):
     home, expected = interrupted
     ends = Counter()
     for number in range(rounds):
-        draw, folder = random.Random(f"{seed}-{number}"), place / f"{number}"
+        draw, folder = random.Random(f"{fault_seed}-{number}"), tmp_path / f"{number}"
         shutil.copytree(home / "broken", folder)
         kept = Checkpoints(folder / "checkpoints")
         kind = KINDS[number % len(KINDS)]
-        done = edited(kept.path(kept.updates()[-1]), kind(draw))
-        context = f"seed {seed}, round {number}, {kind.__name__}: {done}"
+        done = edited(kept.path(kept.updates()[-1]), partial(kind, draw))
+        context = f"seed {fault_seed}, round {number}, {kind.__name__}: {done}"
         caplog.clear()
         try:
             tiny.trainer(folder, **OPTIONS).fit(resume=True)
@@ -272,7 +250,7 @@ def edits(rounds, seed, interrupted, place, caplog, record_figure):
             if not aloud:
                 print(context)
             try:
-                jobs.same(end_of(folder), expected)
+                jobs.same(jobs.end_of(folder), expected)
             except AssertionError as error:
                 raise AssertionError(f"{context}: another end state, at {error}") from error
         shutil.rmtree(folder)
@@ -280,15 +258,6 @@ def edits(rounds, seed, interrupted, place, caplog, record_figure):
     record_figure("ends", dict(ends))
     record_figure("silent, into another end state", 0)
     record_figure("bare tracebacks", 0)
-
-
-def test_edited_checkpoints_are_noticed(interrupted, tmp_path, fault_seed, caplog, record_figure):
-    edits(len(KINDS), fault_seed, interrupted, tmp_path, caplog, record_figure)
-
-
-@pytest.mark.faults
-def test_edited_checkpoints_are_noticed_in_full(interrupted, tmp_path, fault_seed, caplog, record_figure):
-    edits(10 * len(KINDS), fault_seed, interrupted, tmp_path, caplog, record_figure)
 
 
 def test_a_missing_moment_is_named_and_the_checkpoint_before_is_used(broken, interrupted, caplog):
@@ -302,7 +271,7 @@ def test_a_missing_moment_is_named_and_the_checkpoint_before_is_used(broken, int
         in caplog.text
     )
     assert "going back to the checkpoint before it" in caplog.text
-    jobs.same(end_of(broken), interrupted[1])
+    jobs.same(jobs.end_of(broken), interrupted[1])
 
 
 def test_a_parameter_said_to_have_had_no_gradient_is_named_when_one_reaches_it(broken, caplog):
@@ -326,7 +295,7 @@ def test_a_copy_under_a_later_name_is_not_the_newest(broken, interrupted, caplog
     assert "update-00000099 holds update 3: a copy under another name is left aside" in caplog.text
     assert "resuming" in caplog.text
     assert "after update 4 of" in caplog.text
-    jobs.same(end_of(broken), interrupted[1])
+    jobs.same(jobs.end_of(broken), interrupted[1])
 
 
 def test_an_earlier_format_is_not_gone_on_with_and_its_student_is_read(broken):

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from graphkd.data.store import read as store_read
-from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.embed import EmbedJob, embed
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import repair, verify
 from graphkd.data.transforms import RandomCropView
 from graphkd.errors import StoreError
 from tests.data.store.fakes import Squares, TinyTeacher, squares
 from tests.faults.damage import KINDS, extend, flip_bits, overwrite, swap, truncate
+from tests.faults.launch import rounds
 
 N, SHARD, VIEWS = 38, 8, 2
 DTYPES = ("float32", "float16", "bfloat16", "int8")
@@ -33,7 +34,7 @@ class Counting(TinyTeacher):
 
 
 def look(teacher):
-    return Look(teacher, squares(N), CROP, batch_size=SHARD * VIEWS, progress=False)
+    return EmbedJob(teacher, squares(N), CROP, batch_size=SHARD * VIEWS, progress=False)
 
 
 def write(folder, dtype, teacher=None, source=None):
@@ -75,16 +76,17 @@ def samples_of(names):
     return count or int(any(name.startswith("shared") for name in names))
 
 
-def corrupt(rounds, seed, pristine, place, record_figure):
+@rounds(40, 600)
+def test_random_corruption(rounds, fault_seed, pristine, tmp_path, record_figure):
     counts, at_reading, embedded, damaged = Counter(), 0, 0, 0
     for number in range(rounds):
-        draw = random.Random(f"{seed}-{number}")
+        draw = random.Random(f"{fault_seed}-{number}")
         home, expected = pristine[dtype := draw.choice(DTYPES)]
-        folder = place / f"{number}"
+        folder = tmp_path / f"{number}"
         shutil.copytree(home / "store", folder)
         kind = KINDS[number % len(KINDS)]
         touched = kind(folder, home / "other", draw)
-        context = f"seed {seed}, round {number}, {kind.__name__} of {touched}, {dtype}"
+        context = f"seed {fault_seed}, round {number}, {kind.__name__} of {touched}, {dtype}"
         try:
             found = answers(folder, draw)
         except StoreError:
@@ -110,23 +112,15 @@ def corrupt(rounds, seed, pristine, place, record_figure):
     record_figure("embedded again", f"{embedded} samples, in damaged shards {damaged}, in all stores {rounds * N}")
 
 
-def test_random_corruption(tmp_path, pristine, fault_seed, record_figure):
-    corrupt(40, fault_seed, pristine, tmp_path, record_figure)
-
-
-@pytest.mark.faults
-def test_random_corruption_in_full(tmp_path, pristine, fault_seed, record_figure):
-    corrupt(600, fault_seed, pristine, tmp_path, record_figure)
-
-
-def under_a_reader(rounds, seed, pristine, place, monkeypatch, record_figure):
+@rounds(20, 150)
+def test_corruption_under_a_reader(rounds, fault_seed, pristine, tmp_path, monkeypatch, record_figure):
     """Damage after the first read: each look at a file's time is due at once."""
     monkeypatch.setattr(store_read, "_LOOK", -1.0)
     found = 0
     for number in range(rounds):
-        draw = random.Random(f"{seed}-reader-{number}")
+        draw = random.Random(f"{fault_seed}-reader-{number}")
         home, _ = pristine[DTYPES[number % len(DTYPES)]]
-        folder = place / f"reader{number}"
+        folder = tmp_path / f"reader{number}"
         shutil.copytree(home / "store", folder)
         store, rows = EmbeddingStore(folder), np.arange(N)
         before = store.read(rows, rows % VIEWS)
@@ -140,12 +134,3 @@ def under_a_reader(rounds, seed, pristine, place, monkeypatch, record_figure):
             assert torch.equal(store.read(rows, rows % VIEWS).logits, before.logits)
         shutil.rmtree(folder)
     record_figure("damaged under an open reader", f"{found} of {found} found on the next look")
-
-
-def test_corruption_under_a_reader(tmp_path, pristine, fault_seed, monkeypatch, record_figure):
-    under_a_reader(20, fault_seed, pristine, tmp_path, monkeypatch, record_figure)
-
-
-@pytest.mark.faults
-def test_corruption_under_a_reader_in_full(tmp_path, pristine, fault_seed, monkeypatch, record_figure):
-    under_a_reader(150, fault_seed, pristine, tmp_path, monkeypatch, record_figure)

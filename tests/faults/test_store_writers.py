@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from graphkd.data.store.embed import Look
+from graphkd.data.store.embed import EmbedJob
 from graphkd.data.store.tools import repair, verify
 from graphkd.errors import LockedError, StoreError
 from graphkd.files import one_writer
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
 from tests.data.store.test_ranks import part
 from tests.faults import jobs
-from tests.faults.launch import said
+from tests.faults.launch import rounds, said
 
 
 class Meeting(TinyTeacher):
@@ -59,7 +59,7 @@ def test_nobody_repairs_what_another_writes(tmp_path):
     (tmp_path / "shard-00001.safetensors").write_bytes(b"")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with one_writer(tmp_path, "writer-1-of-2"), ThreadPoolExecutor(1) as pool:
-        again = pool.submit(repair, tmp_path, Look(TinyTeacher(), squares(10), ToTensor(), progress=False))
+        again = pool.submit(repair, tmp_path, EmbedJob(TinyTeacher(), squares(10), ToTensor(), progress=False))
         with pytest.raises(LockedError, match="is being written by process"):
             again.result()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -73,17 +73,13 @@ def test_a_lock_that_a_kill_left_keeps_nobody_out(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.fixture(scope="module")
-def context():
-    return jobs.server()
-
-
-def writers(rounds, seed, context, place, record_figure):
+@rounds(2, 60)
+def test_writers_of_one_share_never_disturb_each_other(rounds, fault_seed, context, tmp_path, record_figure):
     """Two processes of one rank and one division, every fourth time of different ones, begun at almost the same time."""
-    expected = {path.name: path.read_bytes() for path in jobs.store(place / "whole").path.iterdir()}
+    expected = {path.name: path.read_bytes() for path in jobs.store(tmp_path / "whole").path.iterdir()}
     ends = Counter()
     for number in range(rounds):
-        draw, folder = random.Random(f"{seed}-{number}"), place / f"{number}"
+        draw, folder = random.Random(f"{fault_seed}-{number}"), tmp_path / f"{number}"
         shares = [{}, {"rank": 0, "world": 2, "patience": 0.0} if number % 4 == 3 else {}]
         draw.shuffle(shares)
         processes = []
@@ -106,17 +102,8 @@ def writers(rounds, seed, context, place, record_figure):
         found = {path.name: path.read_bytes() for path in (folder / "store").iterdir()}
         if killed:  # the other one may have made the store whole: then the lock of a kill waits for the next writer
             found = {name: content for name, content in found.items() if not name.endswith(".lock")}
-        assert found == expected, f"seed {seed}, round {number}"
+        assert found == expected, f"seed {fault_seed}, round {number}"
         shutil.rmtree(folder)
     record_figure("rounds of two writers of one share", rounds)
     record_figure("writers refused by name", dict(ends))
     record_figure("writers that failed in another way, files that differ or are left over", 0)
-
-
-def test_writers_of_one_share_never_disturb_each_other(context, tmp_path, fault_seed, record_figure):
-    writers(2, fault_seed, context, tmp_path, record_figure)
-
-
-@pytest.mark.faults
-def test_writers_of_one_share_never_disturb_each_other_in_full(context, tmp_path, fault_seed, record_figure):
-    writers(60, fault_seed, context, tmp_path, record_figure)

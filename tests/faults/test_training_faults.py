@@ -14,8 +14,8 @@ from graphkd.data.transforms import ResizeView
 from graphkd.data.views import Views
 from graphkd.errors import CheckpointError, DataError, FileError
 from graphkd.training.checkpoint import Checkpoints
+from graphkd.training.failures import Interrupted, Signals
 from graphkd.training.loop import Trainer
-from graphkd.training.signals import Interrupted, Signals
 from tests.faults import jobs
 from tests.faults.launch import finished, run, said
 from tests.training import tiny
@@ -29,11 +29,6 @@ def form(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
-def context():
-    return jobs.server()
-
-
 # signals
 
 
@@ -42,16 +37,7 @@ def context():
 def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(tmp_path, batch, number, caplog):
     options = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
     tiny.trainer(tmp_path / "whole", **options).fit()
-    made = tiny.trainer(tmp_path / "run", **options)
-    plain, seen = made.features, []
-
-    def features(given):
-        seen.append(0)
-        if len(seen) == batch:
-            os.kill(os.getpid(), number)
-        return plain(given)
-
-    made.features = features
+    made = jobs.at_batch(tiny.trainer(tmp_path / "run", **options), batch, lambda: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stop:
         made.fit()
@@ -60,13 +46,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(tmp_path, 
     assert signal.getsignal(number) == before
     assert "stopped by a signal after update" in caplog.text
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(states(tmp_path / name) for name in ("run", "whole")))
-
-
-def states(run):
-    state = Checkpoints(run / "checkpoints").newest()[1]
-    state["progress"].pop("seconds")
-    return state
+    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
 
 
 def test_a_signal_while_scoring_is_answered_there(tmp_path):
@@ -78,7 +58,7 @@ def test_a_signal_while_scoring_is_answered_there(tmp_path):
         made.fit()
     assert made.at.score is None
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(states(tmp_path / name) for name in ("run", "whole")))
+    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
 
 
 @pytest.fixture
@@ -118,7 +98,7 @@ def test_a_damaged_newest_checkpoint_costs_the_updates_since_the_one_before(tmp_
     damage(kept.path(kept.updates()[-1]) / "tensors.safetensors")
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
     assert "going back to the checkpoint before it" in caplog.text
-    jobs.same(*(states(tmp_path / name) for name in ("run", "whole")))
+    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
 
 
 def test_a_missing_newest_checkpoint_is_said_and_the_one_before_used(tmp_path, caplog):
@@ -129,7 +109,7 @@ def test_a_missing_newest_checkpoint_is_said_and_the_one_before_used(tmp_path, c
     shutil.rmtree(kept.path(kept.updates()[-1]))
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
     assert "update-00000010 was written last and is missing" in caplog.text
-    jobs.same(*(states(tmp_path / name) for name in ("run", "whole")))
+    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
 
 
 def test_all_checkpoints_missing_is_an_error_and_no_new_start(tmp_path):
@@ -220,7 +200,7 @@ def test_a_dead_loader_worker_ends_the_run_with_a_message(context, tmp_path):
 # several processes
 
 
-@pytest.mark.parametrize("shard", [False, True], ids=["DDP", "FSDP2"])
+@pytest.mark.parametrize("shard", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["DDP", "FSDP2"])
 def test_a_lost_process_ends_the_others_with_a_message_and_the_run_goes_on_from_there(
     context, tmp_path, record_figure, shard
 ):

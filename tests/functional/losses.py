@@ -9,7 +9,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def maps(x: Tensor, channels: int = 8) -> Tensor:
-    return x.view(len(x), channels, -1, 2)
+    return x.reshape(len(x), channels, x.shape[1] // channels // 2, 2)
 
 
 def two_maps(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,10 +111,14 @@ def test_align_compares_edges_with_the_weights_of_the_teacher():
     assert_close(align(student, teacher, alignments.MSE), expected)
 
 
-def test_align_nodes_asks_for_its_target():
-    x, y = randn(3, 4), randn(2, 4, seed=1)
-    value = align_nodes(x, y, cosine, alignments.MSE, lambda: torch.zeros(2, 3, dtype=F64))
-    assert_close(value, cosine(y, x).square().mean())
+@pytest.mark.parametrize("alignment", [alignments.MSE, alignments.HUBER])
+def test_nodes_meet_their_target(alignment):
+    x, y = randn(3, 4), randn(3, 4, seed=1)
+    nodes = cosine(y, x)
+    assert_close(align_nodes(x, y, cosine, "identity", alignment), alignment(nodes, torch.eye(3, dtype=F64)))
+    assert_close(align_nodes(x, y, "cosine", "teacher_gram", alignment), alignment(nodes, cosine(y, y)))
+    assert_close(align_nodes(x, y, "cosine", "diagonal"), 1 - nodes.diagonal().mean())
+    assert_close(align_nodes(x, y, cosine, lambda s, t, *_: (s - t).sum()), (x - y).sum())
 
 
 @pytest.mark.parametrize("align", [alignments.MSE, alignments.MSE.local])

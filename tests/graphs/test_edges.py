@@ -177,6 +177,19 @@ def test_nearest_by_a_loop(relation, targets, rule, k, monkeypatch):
     assert index[0][others].tolist() == [sources[i] for i in others]
 
 
+@pytest.mark.parametrize("relation", [cosine, pearson, gram, euclidean, rbf, doubled])
+@pytest.mark.parametrize("targets", [None, 5])
+@pytest.mark.parametrize("k", [1, 4])
+def test_topk_is_that_of_the_matrix(relation, targets, k, monkeypatch):
+    monkeypatch.setattr("graphkd.graphs.edges._BLOCK", 20)
+    x = randn(9, 6)
+    edges = Edges(x, x if targets is None else randn(targets, 6, seed=1), relation)
+    index, values = edges.topk(k)
+    expected = edges.dense().mT.topk(k, dim=1)
+    assert index[0].view(-1, k).tolist() == expected.indices.tolist()
+    assert_close(values.view(-1, k), expected.values)
+
+
 def test_nearest_edges_have_the_gradient_of_the_matrix():
     x = randn(6, 3).requires_grad_()
     edges = Edges(x, x, cosine)
@@ -187,7 +200,7 @@ def test_nearest_edges_have_the_gradient_of_the_matrix():
 
 
 @pytest.mark.parametrize(("relation", "targets"), [(cosine, None), (rbf, None), (gram, None), (cosine, 4096)])
-def test_nearest_makes_no_matrix_of_all_pairs(relation, targets):
+def test_neighbours_make_no_matrix_of_all_pairs(relation, targets):
     class Largest(TorchDispatchMode):
         entries = 0
 
@@ -199,7 +212,8 @@ def test_nearest_makes_no_matrix_of_all_pairs(relation, targets):
 
     x = randn(4096, 4)
     with Largest() as largest:
-        Edges(x, x if targets is None else randn(targets, 4, seed=1), relation).nearest(3)
+        edges = Edges(x, x if targets is None else randn(targets, 4, seed=1), relation)
+        edges.nearest(3), edges.topk(3)
     assert largest.entries <= 2**22 < 4096**2
 
 

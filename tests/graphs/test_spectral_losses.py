@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from graphkd.errors import OptionError, ShapeError, UnknownNameError
 from graphkd.graphs import relations
-from graphkd.graphs.spectral import LAPLACIANS, Operator, SpectralGraph
-from graphkd.graphs.spectral_filters import NONE, SCALINGS, diffusion
+from graphkd.graphs.spectral import LAPLACIANS, NONE, SCALINGS, Operator, SpectralGraph, diffusion
 from graphkd.graphs.spectral_losses import (
     SPECTRAL_FORMS,
     compares_nodes,
@@ -22,7 +21,7 @@ from graphkd.graphs.spectral_losses import (
     signfix,
     spectrum,
 )
-from tests.spectral_case import F64, affinity, from_spectrum, operators, randn, rotation
+from tests.graphs.spectral_case import F64, affinity, from_spectrum, operators, randn, rotation
 
 WITH_EIGENVECTORS = ["residual", "projector", "procrustes", "quadratic", "signfix"]
 

@@ -7,22 +7,21 @@ from torch import nn
 from graphkd import Step, TrainConfig
 from graphkd.errors import DistributedError, GraphKDError
 from tests.integrations.digits_job import BATCH
+from tests.integrations.loops import lightning_trainer
 from tests.training import tiny
 
 pytest.importorskip("lightning", reason="pip install 'graphkd[integrations]'")
 import lightning
+from lightning.pytorch.callbacks import LambdaCallback
 
 from graphkd.integrations.lightning import DistillationCallback, DistillationModule
 
 
 @pytest.fixture
 def fit(tmp_path):
-    def run(module, loader, epochs=1, **options):
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-        trainer = lightning.Trainer(
-            max_epochs=epochs, default_root_dir=tmp_path, **{"enable_checkpointing": False, **quiet, **options}
-        )
-        trainer.fit(module, loader)
+    def run(module, loader, epochs=1, resume=None, **options):
+        trainer = lightning_trainer(tmp_path, epochs, **options)
+        trainer.fit(module, loader, ckpt_path=resume, weights_only=None if resume is None else False)
         return trainer
 
     return run
@@ -65,42 +64,26 @@ def test_a_checkpoint_has_student_and_distillers_and_no_teacher(fit, tmp_path):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(fit, tmp_path):
-    whole = DistillationModule(step(), tiny.teacher, TrainConfig(lr=0.01))
-    whole.step.student.drop.p = 0  # Lightning keeps no random state
-    fit(whole, tiny.views().loader(8), epochs=3)
-    first = DistillationModule(step(), tiny.teacher, TrainConfig(lr=0.01))
-    first.step.student.drop.p = 0
+    def module():
+        made = DistillationModule(step(), tiny.teacher, TrainConfig(lr=0.01))
+        made.step.student.drop.p = 0  # Lightning keeps no random state
+        return made
 
-    class Kept(lightning.pytorch.Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
-            if trainer.current_epoch == 1:
-                trainer.save_checkpoint(tmp_path / "second.ckpt")
+    def keep(trainer, pl_module):
+        if trainer.current_epoch == 1:
+            trainer.save_checkpoint(tmp_path / "second.ckpt")
 
-    fit(first, tiny.views().loader(8), epochs=3, callbacks=[Kept()])
-    again = DistillationModule(step(), tiny.teacher, TrainConfig(lr=0.01))
-    again.step.student.drop.p = 0
-    made = lightning.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        enable_checkpointing=False,
-    )
-    made.fit(again, tiny.views().loader(8), ckpt_path=tmp_path / "second.ckpt", weights_only=False)
+    whole, again = module(), module()
+    fit(whole, tiny.views().loader(8), epochs=3, callbacks=[LambdaCallback(on_train_epoch_end=keep)])
+    fit(again, tiny.views().loader(8), epochs=3, resume=tmp_path / "second.ckpt")
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
 def test_the_order_is_the_epochs(fit):
     seen = []
-
-    class Kept(lightning.pytorch.Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            seen.append(batch.index.tolist())
-
-    fit(DistillationModule(step(), tiny.teacher), tiny.views().loader(8), epochs=2, callbacks=[Kept()])
+    keep = LambdaCallback(on_train_batch_start=lambda trainer, module, batch, i: seen.append(batch.index.tolist()))
+    fit(DistillationModule(step(), tiny.teacher), tiny.views().loader(8), epochs=2, callbacks=[keep])
     loader = tiny.views().loader(8)
     expected = [batch.index.tolist() for batch in loader]
     loader.batch_sampler.set_epoch(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hf_models import backbone, small
+from tests.models.hf_models import backbone, small
 
 for package in ("lightning", "transformers"):
     pytest.importorskip(package, reason="pip install 'graphkd[integrations]'")

@@ -9,6 +9,7 @@ import torch
 from graphkd import Trainer
 from graphkd.training.optim import make_optimizer, make_schedule
 from tests.integrations.digits_job import BATCH, EPOCHS, UPDATES, command, config
+from tests.integrations.loops import arguments, lightning_trainer
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +51,23 @@ def test_command_line(plain, graphkd, teacher):
 
 
 def test_lightning(job, plain, tmp_path):
-    lightning = pytest.importorskip("lightning", reason="pip install 'graphkd[integrations]'")
+    pytest.importorskip("lightning", reason="pip install 'graphkd[integrations]'")
+    from lightning.pytorch.callbacks import LambdaCallback
+
     from graphkd.integrations.lightning import DistillationModule
 
-    class Kept(lightning.pytorch.Callback):
-        found: list = []
-
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            self.found.append(outputs["loss"].item())
-
-    module = DistillationModule(job.step(), job.features, config())
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    made = lightning.Trainer(
-        max_epochs=EPOCHS, accelerator="cpu", callbacks=[Kept()], default_root_dir=tmp_path, **quiet
-    )
-    made.fit(module, job.views.loader(BATCH))
-    assert Kept.found[:UPDATES] == pytest.approx(plain, abs=1e-5)
+    found = []
+    keep = LambdaCallback(on_train_batch_end=lambda *given: found.append(given[2]["loss"].item()))
+    made = lightning_trainer(tmp_path, EPOCHS, callbacks=[keep])
+    made.fit(DistillationModule(job.step(), job.features, config()), job.views.loader(BATCH))
+    assert found[:UPDATES] == pytest.approx(plain, abs=1e-5)
 
 
 def test_transformers(job, plain, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
+    pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
     from graphkd.integrations.transformers import DistillationTrainer
 
-    args = transformers.TrainingArguments(
-        str(tmp_path), per_device_train_batch_size=BATCH, num_train_epochs=EPOCHS, max_grad_norm=0, logging_steps=1,
-        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
-    )  # fmt: skip
+    args = arguments(tmp_path, per_device_train_batch_size=BATCH, num_train_epochs=EPOCHS)
     trainer = DistillationTrainer(job.step(), job.views, job.features, args, config=config())
     trainer.train()
     found = [each["loss"] for each in trainer.state.log_history if "loss" in each][:UPDATES]

@@ -7,8 +7,9 @@ import torch
 
 from graphkd import Step, TrainConfig, create_student
 from graphkd.errors import DataError
-from tests.hf_models import small
 from tests.integrations.digits_job import BATCH
+from tests.integrations.loops import arguments
+from tests.models.hf_models import small
 from tests.training import tiny
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
@@ -16,20 +17,15 @@ import transformers
 
 from graphkd.integrations.transformers import DistillationTrainer
 
-
-def arguments(folder, **changes):
-    base = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "logging_steps": 1, "save_strategy": "no",
-            "report_to": "none", "disable_tqdm": True, "use_cpu": True, "learning_rate": 0.01}  # fmt: skip
-    return transformers.TrainingArguments(str(folder), **{**base, **changes})
+OPTIONS = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 0.01, "max_grad_norm": 1.0}
 
 
 def made(folder, scored=False, config=None, width=8, **changes):
     torch.manual_seed(0)
     step = Step(tiny.Student(width), tiny.Mimic(width))
     labelled = tiny.views(12, labels=True, seed=4) if scored else None
-    return DistillationTrainer(
-        step, tiny.views(), tiny.teacher, arguments(folder, **changes), scored=labelled, config=config
-    )
+    args = arguments(folder, **{**OPTIONS, **changes})
+    return DistillationTrainer(step, tiny.views(), tiny.teacher, args, scored=labelled, config=config)
 
 
 def test_losses_are_logged_by_name(tmp_path):
@@ -51,7 +47,8 @@ def test_with_accumulation_the_log_has_means(tmp_path):
 
 def test_schedules_of_distillers_count_updates(tmp_path):
     step = Step(tiny.Student(), tiny.Counting())
-    trainer = DistillationTrainer(step, tiny.views(), tiny.teacher, arguments(tmp_path, gradient_accumulation_steps=2))
+    args = arguments(tmp_path, **OPTIONS, gradient_accumulation_steps=2)
+    trainer = DistillationTrainer(step, tiny.views(), tiny.teacher, args)
     trainer.train()
     assert trainer.state.global_step == step.distillers[0].updates == 6
 

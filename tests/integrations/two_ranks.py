@@ -11,6 +11,7 @@ from torch import nn
 
 from graphkd import Step, TrainConfig, create_distiller
 from graphkd.features import Features
+from tests.integrations.loops import arguments, lightning_trainer
 from tests.training import tiny
 
 BATCH, EPOCHS = 8, 2
@@ -34,38 +35,23 @@ def made() -> Step:
 
 
 def with_lightning(rank: int, world: int, folder: str) -> Any:
-    import lightning
+    from lightning.pytorch.callbacks import LambdaCallback
 
     from graphkd.integrations.lightning import DistillationModule
 
-    losses = []
-
-    class Kept(lightning.pytorch.Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            losses.append(outputs["loss"].item())
-
+    losses: list[float] = []
     module = DistillationModule(made(), tiny.teacher, TrainConfig(lr=0.01))
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    strategy = "ddp" if world > 1 else "auto"
-    trainer = lightning.Trainer(max_epochs=EPOCHS, accelerator="cpu", devices=world, strategy=strategy, use_distributed_sampler=False, default_root_dir=folder, callbacks=[Kept()], **quiet)  # fmt: skip
+    keep = LambdaCallback(on_train_batch_end=lambda *given: losses.append(given[2]["loss"].item()))
+    ranks = {"devices": world, "strategy": "ddp" if world > 1 else "auto", "use_distributed_sampler": False}
+    trainer = lightning_trainer(folder, EPOCHS, callbacks=[keep], **ranks)
     trainer.fit(module, tiny.views().loader(BATCH, rank=rank, world=world))
     return losses, module.step
 
 
 def with_transformers(rank: int, world: int, folder: str) -> Any:
-    import transformers
-
     from graphkd.integrations.transformers import DistillationTrainer
 
-    args = transformers.TrainingArguments(
-        folder, per_device_train_batch_size=BATCH // world, num_train_epochs=EPOCHS, max_grad_norm=0, logging_steps=1,
-        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
-    )  # fmt: skip
+    args = arguments(folder, per_device_train_batch_size=BATCH // world, num_train_epochs=EPOCHS)
     scored = tiny.views(12, labels=True, seed=4)
     trainer = DistillationTrainer(made(), tiny.views(), tiny.teacher, args, config=TrainConfig(lr=0.01), scored=scored)
     trainer.train()

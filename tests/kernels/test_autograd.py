@@ -13,42 +13,37 @@ def randn(*shape, seed=0, dtype=F64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
 
 
-class Cubes(autograd.Rule):
+def cubes(needs, s, t, index, power, rows):
     """sum_j power * s_ij^3 t_ij^2, of all entries or for each row; the extra tensor is an index that is not read."""
-
-    def gradients(self, options, needs, s, t, index=None):
-        power, rows = options
-        value = power * (s**3 * t**2).sum(-1)
-        grads = 3 * power * s**2 * t**2 if needs[0] else None, 2 * power * s**3 * t if needs[1] else None, None
-        return (value if rows else value.sum()), grads
-
-    def formula(self, options, s, t, index=None):
-        value = options[0] * (s**3 * t**2).sum(-1)
-        return value if options[1] else value.sum()
+    grads = 3 * power * s**2 * t**2 if needs[0] else None, 2 * power * s**3 * t if needs[1] else None, None
+    return formula(s, t, index, power, rows), grads
 
 
-class Late(Cubes):
-    """The same, its gradient computed in the backward pass from the inputs."""
-
-    def gradients(self, options, needs, s, t, index=None):
-        return super().gradients(options, (False,) * 3, s, t)[0], ()
-
-    def finish(self, options, needs, upstream, tensors, kept):
-        grads = Cubes.gradients(self, options, needs, *tensors)[1]
-        return super().finish(options, needs, upstream, tensors, grads)
+def formula(s, t, index, power, rows):
+    value = power * (s**3 * t**2).sum(-1)
+    return value if rows else value.sum()
 
 
-class Recorded(Cubes):
+def late(needs, upstream, tensors, kept, *options):
+    """The gradient computed in the backward pass from the inputs."""
+    grads = cubes(needs, *tensors, *options)[1]
+    return tuple(None if each is None else autograd.leading(upstream, each) * each for each in grads)
+
+
+ASKED = []
+
+
+def recorded(needs, *arguments):
     """Writes down which tensors it was asked for."""
-
-    asked: list[tuple[bool, ...]] = []
-
-    def gradients(self, options, needs, s, t, index=None):
-        self.asked.append(needs)
-        return super().gradients(options, needs, s, t, index)
+    ASKED.append(needs)
+    return cubes(needs, *arguments)
 
 
-autograd.RULES |= {"test_cubes": Cubes(), "test_late": Late(), "test_recorded": Recorded()}
+autograd.RULES |= {
+    "test_cubes": autograd.Rule(cubes, formula),
+    "test_late": autograd.Rule(lambda needs, *arguments: (formula(*arguments), ()), formula, late),
+    "test_recorded": autograd.Rule(recorded, formula),
+}
 rules = pytest.mark.parametrize("name", ["test_cubes", "test_late"])
 shapes = pytest.mark.parametrize("rows", [False, True], ids=["scalar", "rows"])
 
@@ -140,17 +135,12 @@ def test_narrow_inputs_are_computed_in_float32(dtype):
     assert_close(grad, (1.5 * s.float() ** 2 * t.float() ** 2).to(dtype))
 
 
-class Product(autograd.Rule):
+def product(s, t):
     """Sum of all entries of s t', by a product that autocast would run in bfloat16."""
-
-    def gradients(self, options, needs, s, t):
-        return (s @ t.mT).sum(), (t.sum(0).expand_as(s) if needs[0] else None, None)
-
-    def formula(self, options, s, t):
-        return (s @ t.mT).sum()
+    return (s @ t.mT).sum()
 
 
-autograd.RULES["test_product"] = Product()
+autograd.RULES["test_product"] = autograd.Rule(lambda needs, s, t: (product(s, t), (None, None)), product)
 
 
 def test_autocast_is_off_inside():
@@ -162,12 +152,12 @@ def test_autocast_is_off_inside():
 
 def test_no_gradient_is_computed_where_none_is_wanted():
     s, t = randn(3, 4).requires_grad_(), randn(3, 4, seed=1)
-    Recorded.asked.clear()
+    ASKED.clear()
     with torch.no_grad():
         assert not call("test_recorded", False)(s, t).requires_grad
     assert not call("test_recorded", False)(s.detach(), t).requires_grad
     assert call("test_recorded", False)(s, t).requires_grad
-    assert Recorded.asked == [(False,) * 3, (False,) * 3, (True, False, False)]
+    assert ASKED == [(False,) * 3, (False,) * 3, (True, False, False)]
 
 
 def test_an_integer_argument():
@@ -178,7 +168,7 @@ def test_an_integer_argument():
 
 def test_a_name_is_taken_once():
     with pytest.raises(AssertionError):
-        autograd.register("test_cubes", Cubes())
+        autograd.register("test_cubes", autograd.RULES["test_late"])
 
 
 @rules

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from graphkd_kernels import autograd, dispatch, reference
-from graphkd_kernels._blocked import blocks, groups, joined
+from graphkd_kernels._blocked import blocks, joint_rows
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
@@ -41,10 +41,10 @@ def unit(path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Several blocks of rows, several groups of graphs and several folds, at sizes of tests."""
-    monkeypatch.setattr(joined, "_ENTRIES", 2**9)
-    monkeypatch.setattr(joined, "_FOLD", 40)
-    monkeypatch.setattr(joined, "_PANEL", 3)
-    monkeypatch.setattr(groups, "_ENTRIES", 2**8)
+    monkeypatch.setattr(joint_rows, "_ENTRIES", 2**9)
+    monkeypatch.setattr(joint_rows, "_FOLD", 40)
+    monkeypatch.setattr(joint_rows, "_PANEL", 3)
+    monkeypatch.setattr(blocks, "GROUP_ENTRIES", 2**8)
     monkeypatch.setattr(blocks, "ENTRIES", 2**7)
 
 

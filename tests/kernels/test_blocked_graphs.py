@@ -3,7 +3,7 @@
 import pytest
 import torch
 from graphkd_kernels import dispatch, explain, reference
-from graphkd_kernels._blocked import knn, spectral
+from graphkd_kernels._blocked import knn, spectral_residual
 from graphkd_kernels.plans import PLANNERS
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
@@ -59,14 +59,14 @@ def test_neighbours_compile():
 def test_custom_operators_keep_their_contract():
     torch.library.opcheck(torch.ops.graphkd.nearest.default, (randn(9, 3), 2))
     tensors = [randn(4, 3), randn(4, 3, seed=1)]
-    torch.library.opcheck(torch.ops.graphkd.sweep.default, ("row_kl", "(2.0,)", [True, False], tensors))
+    torch.library.opcheck(torch.ops.graphkd.rule.default, ("row_kl", "(2.0,)", [True, False], tensors))
 
 
 @pytest.mark.parametrize("affinity", ["gram", "rbf"])
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("entries", [60, 2**20])
 def test_spectral_residual_equals_the_reference(affinity, batch, entries, monkeypatch):
-    monkeypatch.setattr(spectral, "_ENTRIES", entries)
+    monkeypatch.setattr(spectral_residual, "_ENTRIES", entries)
     given = [randn(*batch, 19, 5).abs(), randn(*batch, 19, 4, seed=1), randn(*batch, 4, seed=2)]
     found = []
     for backend in ("blocked", "eager"):
@@ -85,7 +85,7 @@ def test_spectral_residual_is_zero_for_the_graphs_own_eigenvectors():
 
 
 def test_spectral_residual_gradients(monkeypatch):
-    monkeypatch.setattr(spectral, "_ENTRIES", 14)
+    monkeypatch.setattr(spectral_residual, "_ENTRIES", 14)
     leaves = [randn(7, 3).abs().requires_grad_(), randn(7, 2, seed=1).requires_grad_(), randn(2).requires_grad_()]
     for affinity in ("gram", "rbf"):
 

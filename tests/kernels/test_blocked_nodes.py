@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 import torch
 from graphkd_kernels import autograd, dispatch, explain, reference
-from graphkd_kernels._blocked import edges as blocked
-from graphkd_kernels._blocked import joined
+from graphkd_kernels._blocked import OPERATIONS, joint_gram, joint_rows
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
@@ -22,14 +21,14 @@ each_path = pytest.mark.parametrize("path", ["pairs", "D x D"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_row_maps(name, kind, dtype):
-    function, truth = blocked.OPERATIONS[name], getattr(reference, name)
+    function, truth = OPERATIONS[name], getattr(reference, name)
     bound = 1e-11 if dtype == F64 else 5e-6
     assert worst(function, truth, (shaped(kind, 20, 33, dtype),)) < bound
 
 
 @pytest.mark.parametrize("name", ["center_normalize", "unit_rows"])
 def test_row_maps_in_every_way_of_differentiation(name):
-    function, truth = blocked.OPERATIONS[name], getattr(reference, name)
+    function, truth = OPERATIONS[name], getattr(reference, name)
     x = randn(3, 4).requires_grad_()
     assert gradcheck(function, x)
     assert gradgradcheck(function, x)
@@ -44,7 +43,7 @@ def test_row_maps_in_every_way_of_differentiation(name):
 def test_dead_rows_and_nan_rows(name, scale):
     x = scale * randn(4, 9, dtype=torch.float32)
     x[0], x[1] = 0.0, torch.nan
-    y, (grad,) = value_and_gradients(blocked.OPERATIONS[name], (x,))
+    y, (grad,) = value_and_gradients(OPERATIONS[name], (x,))
     assert (y[0] == 0).all()
     assert (grad[0] == 0).all()
     assert y[1].isnan().any()
@@ -55,7 +54,7 @@ def test_dead_rows_and_nan_rows(name, scale):
 @each_path
 @pytest.mark.parametrize("n", [1, 2, 63])
 def test_ega_sums(relation, path, n, monkeypatch):
-    monkeypatch.setattr(joined, "_ENTRIES", 2**9)
+    monkeypatch.setattr(joint_rows, "_ENTRIES", 2**9)
     function = partial(autograd.apply, "ega_sums", (relation, path))
     inputs = randn(n, 17), randn(n, 17, seed=1)
     assert worst(function, lambda s, t: reference.ega_sums(s, t, relation), inputs, floor=1e-3) < 1e-12
@@ -99,7 +98,7 @@ def test_node_sum(relation, path, target, everyone, offset):
 def test_diagonal_nodes(relation):
     options = relation, "diagonal", 2
     inputs = randn(9, 5), randn(6, 5, seed=1)
-    function, truth = (partial(_options, each["node_sum"], options) for each in (blocked.OPERATIONS, vars(reference)))
+    function, truth = (partial(_options, each["node_sum"], options) for each in (OPERATIONS, vars(reference)))
     assert worst(function, truth, inputs) < 1e-12
 
 
@@ -109,7 +108,7 @@ def _options(function, options, *tensors):
 
 @pytest.mark.parametrize("relation", [*INNER, "euclidean", "squared_euclidean", "rbf"])
 def test_similarity(relation):
-    function, truth = blocked.OPERATIONS["similarity"], reference.similarity
+    function, truth = OPERATIONS["similarity"], reference.similarity
     x, y = randn(2, 7, 5), randn(2, 4, 5, seed=1)
     assert worst(lambda x: function(x, None, relation), lambda x: truth(x, None, relation), (x,)) < 1e-12
     assert worst(lambda x, y: function(x, y, relation), lambda x, y: truth(x, y, relation), (x, y)) < 1e-12
@@ -221,10 +220,10 @@ def test_dispatch_runs_what_explain_says(monkeypatch):
 @pytest.mark.parametrize("width", [5, 7])
 @pytest.mark.parametrize("n", [0, 1, 63])
 def test_joint_gram(relation, width, n, monkeypatch):
-    monkeypatch.setattr(joined, "_ENTRIES", 2**9)
+    monkeypatch.setattr(joint_rows, "_ENTRIES", 2**9)
 
     def function(student, teacher):
-        return blocked.joint_gram(student, teacher, relation)
+        return joint_gram.joint_gram(student, teacher, relation)
 
     def truth(student, teacher):
         return reference.joint_gram(student, teacher, relation)
@@ -235,10 +234,10 @@ def test_joint_gram(relation, width, n, monkeypatch):
 
 
 def test_joint_gram_of_many_rows_and_twice_differentiated(monkeypatch):
-    monkeypatch.setattr(joined, "_FOLD", 16)
+    monkeypatch.setattr(joint_rows, "_FOLD", 16)
 
     def function(student, teacher):
-        return blocked.joint_gram(student, teacher, "pearson")
+        return joint_gram.joint_gram(student, teacher, "pearson")
 
     rows = [x.requires_grad_() for x in (randn(3, 4), randn(3, 4, seed=1))]
     assert gradcheck(function, rows)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from graphkd_kernels import dispatch
-from graphkd_kernels._blocked import blocks, rkd_angle, rkd_distance, rowwise
+from graphkd_kernels._blocked import blocks, rkd_angle, rkd_distance, row_kl, row_pearson
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
@@ -16,7 +16,8 @@ every = pytest.mark.parametrize("name", list(CALLS))
 def small_blocks(monkeypatch):
     """Blocks of a few entries, so that small inputs meet every edge of a block."""
     monkeypatch.setattr(blocks, "ENTRIES", 40)
-    monkeypatch.setattr(rowwise, "_ENTRIES", 40)
+    monkeypatch.setattr(row_kl, "ROW_ENTRIES", 40)
+    monkeypatch.setattr(row_pearson, "ROW_ENTRIES", 40)
     monkeypatch.setattr(rkd_angle, "_ENTRIES", 700)
     monkeypatch.setattr(rkd_angle, "_ROWS", 5)
     monkeypatch.setattr(rkd_distance, "_ENTRIES", 1)

@@ -3,7 +3,7 @@ import threading
 import graphkd_kernels
 import pytest
 import torch
-from graphkd_kernels import dispatch, plans, reference
+from graphkd_kernels import dispatch, explain, plans, reference
 from torch.testing import assert_close
 
 import graphkd
@@ -99,8 +99,8 @@ def test_triton_says_what_it_lacks(monkeypatch):
 def test_auto_runs_what_the_plan_says(monkeypatch):
     seen = []
 
-    def planned(signature, dtype, device, backends):
-        seen.append((signature, dtype, device, backends))
+    def planned(signature, where):
+        seen.append((signature, where.dtype, where.device, where.backends))
         return plans.Plan("mine" if signature[0][0] > 2 else "eager", "tiles", 1.0, 1.0, "of its size")
 
     monkeypatch.setitem(plans.PLANNERS, "gram", planned)
@@ -112,11 +112,11 @@ def test_auto_runs_what_the_plan_says(monkeypatch):
         assert_close(dispatch.run("gram", large, large), torch.zeros(1))
     assert len(seen) == 2, "a shape is planned once"
     assert seen[0] == (((2, 2), (2, 2)), torch.float32, "cpu", frozenset({"eager", "blocked", "mine"}))
-    assert plans.explain("gram", [(3, 2), (3, 2)]).plan.backend == "mine"
+    assert explain("gram", [(3, 2), (3, 2)]).plan.backend == "mine"
 
 
 def test_explain_knows_every_operation_and_no_other():
-    text = str(plans.explain("edge_kl", [(8, 4), None, (8, 4), None], "cosine", 1.0))
+    text = str(explain("edge_kl", [(8, 4), None, (8, 4), None], "cosine", 1.0))
     assert text.startswith("edge_kl: eager")
     with pytest.raises(KeyError, match="no backend has an operation 'edge_kll'"):
-        plans.explain("edge_kll", [(8, 4)])
+        explain("edge_kll", [(8, 4)])

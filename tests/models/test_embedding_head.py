@@ -56,11 +56,14 @@ def test_two_heads_are_refused_until_one_is_named() -> None:
     assert tap(torch.rand(2, 3, 32, 32)).embedding.shape == (2, 16)
 
 
-def test_what_it_refuses() -> None:
-    model = timm.create_model("resnet10t")
-    with pytest.raises(OptionError, match="at least 1, found dim=0, classes=7"):
-        EmbeddingHead(model, 0, classes=7)
-    with pytest.raises(TapError, match=r"tap afterwards, Tap\(EmbeddingHead\(model"):
-        EmbeddingHead(Tap(model), 16, classes=7)
-    with pytest.raises(TapError, match="bare linear layer"):
-        EmbeddingHead(nn.Linear(3, 4), 16, classes=7)
+@pytest.mark.parametrize(
+    ("model", "dim", "error", "message"),
+    [
+        (nn.Linear(3, 4), 0, OptionError, "at least 1, found dim=0, classes=7"),
+        (Tap(nn.Sequential(nn.Flatten(), nn.Linear(3, 4))), 16, TapError, r"tap afterwards, Tap\(EmbeddingHead\(model"),
+        (nn.Linear(3, 4), 16, TapError, "bare linear layer"),
+    ],
+)
+def test_what_it_refuses(model: nn.Module, dim: int, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        EmbeddingHead(model, dim, classes=7)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from PIL import Image
 from graphkd import ClassifierTeacher, Tap, create_student
 from graphkd.errors import TapError, TeacherError
 from tests.faults.hostile import Payload
-from tests.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
+from tests.models.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
 import transformers
@@ -22,34 +23,33 @@ from graphkd.teachers.huggingface import hf_teacher
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Make a model once: kind -> its folder."""
-    made = {}
 
+    @cache
     def of(kind):
-        if kind not in made:
-            torch.manual_seed(0)
-            made[kind] = small(kind, tmp_path_factory.mktemp(kind))
-        return made[kind]
+        torch.manual_seed(0)
+        return small(kind, tmp_path_factory.mktemp(kind))
 
     return of
 
 
-def processed(folder, pixels):
+def noise(size=SIZE):
+    """An image of bytes."""
+    return torch.randint(0, 256, (size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def processed(folder, pixels, **options):
     """What transformers' own processor makes of an image."""
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    return processor(images=Image.fromarray(pixels.numpy()), return_tensors="pt")["pixel_values"]
+    return processor(images=Image.fromarray(pixels.numpy()), return_tensors="pt", **options)["pixel_values"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_student_by_name_answers_as_transformers_does(folder, kind):
     student = create_student(f"hf:{folder(kind)}", CLASSES, pretrained=True).eval()
-    pixels = torch.randint(0, 256, (SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     model = transformers.AutoModelForImageClassification.from_pretrained(folder(kind)).eval()
-    processor = transformers.AutoImageProcessor.from_pretrained(folder(kind))
-    values = processor(
-        images=Image.fromarray(pixels.numpy()), return_tensors="pt", do_resize=False, do_center_crop=False
-    )
+    pixels = noise()
     with torch.no_grad():
-        expected = model(values["pixel_values"]).logits
+        expected = model(processed(folder(kind), pixels, do_resize=False, do_center_crop=False)).logits
         found = student(pixels.permute(2, 0, 1)[None] / 255)
     torch.testing.assert_close(found.logits, expected, atol=1e-5, rtol=0)
     assert found.embedding.shape == (1, student.embedding_dim)
@@ -60,7 +60,7 @@ def test_a_student_by_name_answers_as_transformers_does(folder, kind):
 def test_a_teacher_prepares_images_as_the_models_own_processor(folder, kind):
     teacher = hf_teacher(str(folder(kind)))
     size = 36 if kind == "dinov2" else SIZE  # the centre of which is cut
-    pixels = torch.randint(0, 256, (size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    pixels = noise(size)
     image = pixels.permute(2, 0, 1)[None] / 255
     if kind == "dinov2":
         image = image[..., 2:-2, 2:-2]
@@ -121,30 +121,21 @@ def test_a_teacher_of_other_classes_has_its_embedding_only(folder):
     assert own.classes == tuple("abcde")
 
 
-def test_the_number_of_heads_is_in_the_fingerprint(tmp_path):
+def test_the_number_of_heads_is_in_the_fingerprint():
     facts = []
     for heads in (2, 4):
         torch.manual_seed(0)
-        config = transformers.ViTConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_attention_heads=heads,
-            num_hidden_layers=1,
-            image_size=SIZE,
-            patch_size=8,
-            num_labels=3,
-        )
-        model = transformers.ViTForImageClassification(config)
+        options = {**KINDS["vit"][1], "num_attention_heads": heads}
+        model = transformers.ViTForImageClassification(transformers.ViTConfig(**options))
         facts.append(ClassifierTeacher(model, mean=[0.5] * 3, std=[0.5] * 3, image_size=SIZE).fingerprint())
-    assert facts[0]["weights"] == facts[1]["weights"]
-    assert facts[0]["structure"] != facts[1]["structure"]
+    assert {name for name in facts[0] if facts[0][name] != facts[1][name]} == {"structure"}
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_two_towers_teach_by_prompts(tmp_path, kind):
     path, names = towers(kind, tmp_path), ["cat", "dog", "horse"]
     teacher = hf_teacher(f"hf:{path}", classes=names, templates=["a photo of a {}."])
-    pixels = torch.randint(0, 256, (SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    pixels = noise()
     model = transformers.AutoModel.from_pretrained(path).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     ids = tokenizer(
@@ -171,18 +162,19 @@ def test_mean_and_deviation_are_those_of_pixels_in_0_to_1(tmp_path):
     assert hf_preprocessing(str(tmp_path))["mean"] == [0.0] * 3
 
 
-def test_what_cannot_be_had(tmp_path, monkeypatch, folder):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nobody/nothing", "the configuration of 'hf:nobody/nothing' cannot be had .* Give a folder with the files"),
+        ("{}", "the configuration of .* cannot be had"),
+        ("{}/bert", r"the architecture of .* cannot be had \(ValueError"),
+    ],
+)
+def test_what_cannot_be_had(tmp_path, monkeypatch, name, message):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        TapError, match=r"the configuration of 'hf:nobody/nothing' cannot be had .* Give a folder with the files"
-    ):
-        create_student("hf:nobody/nothing", 3)
-    with pytest.raises(TapError, match=r"the configuration of .* cannot be had"):
-        hf_config(str(tmp_path))
-    towers("clip", tmp_path / "text")
     transformers.BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(TapError, match=r"the architecture of .* cannot be had \(ValueError"):
-        create_student(f"hf:{tmp_path / 'bert'}", 3)
+    with pytest.raises(TapError, match=message):
+        create_student(f"hf:{name.format(tmp_path)}", 3)
 
 
 def test_no_preprocessing_no_teacher(tmp_path):
@@ -228,7 +220,7 @@ def test_a_configuration_larger_than_its_weights_is_refused_before_it_is_built(t
 
 
 def test_a_model_of_endless_layers_is_built_no_further_than_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("graphkd.models.archives._TENSORS", 500)
+    monkeypatch.setattr("graphkd.models.weights._TENSORS", 500)
     folder = changed(tmp_path, num_hidden_layers=10**6, hidden_size=2, intermediate_size=2)
     with pytest.raises(TeacherError, match=r"parameters in 501 tensors"):
         hf_model(folder)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from graphkd.errors import DataError, OptionError, ShapeError
+from graphkd.errors import DataError, ShapeError
 from graphkd.models.embedding_head import EmbeddingHead
 from graphkd.models.pixels import RangeCheck, normalization
 from graphkd.models.tap import Tap
@@ -101,8 +101,6 @@ def test_student_and_teacher_of_one_network_see_the_same():
 
 def test_what_says_nothing_is_not_normalised():
     assert normalization(nn.Linear(2, 2), None, None) == (None, None)
-    with pytest.raises(OptionError, match="mean and std need one value per channel"):
-        normalization(nn.Linear(2, 2), False, [1.0])
 
 
 @pytest.mark.parametrize("around", [nn.Sequential, nn.DataParallel, torch.optim.swa_utils.AveragedModel])

@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,21 +15,32 @@ from torch import nn
 from graphkd.errors import OptionError, TapError
 from graphkd.models.embedding_head import EmbeddingHead
 from graphkd.models.tap import Tap
-from tests.tap_case import CLASSES, assert_right, make
+from tests.models.tap_case import CLASSES, assert_right, make
 
 
-class Plain(nn.Module):
-    """A network with names that nobody knows."""
+class Net(nn.Module):
+    """Layers by names that nobody knows, and what the network does with them."""
 
-    def __init__(self, rows: int = CLASSES, spare: int = 3) -> None:
+    def __init__(self, run: Callable[[Any, torch.Tensor], Any], **layers: nn.Module) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.first = nn.Linear(5, rows)
-        self.second = nn.Linear(5, spare)
+        self.run = run
+        for name, layer in layers.items():
+            self.add_module(name, layer)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.first(self.body(images))
-        return out
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.run(self, images)
+
+
+def plain(rows: int = CLASSES, spare: int = 3, run: Callable[[Any, torch.Tensor], Any] | None = None) -> Net:
+    body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = {"body": body, "first": nn.Linear(5, rows), "second": nn.Linear(5, spare)}
+    return Net(run or (lambda net, x: net.first(net.body(x))), **layers)
+
+
+def adds() -> Net:
+    """Changes what its convolution returned, without a module that says so."""
+    layers = {"conv": nn.Conv2d(3, 4, 3), "fc": nn.Linear(4, CLASSES)}
+    return Net(lambda net, x: net.fc(net.conv(x).add_(1).mean((2, 3))), **layers)
 
 
 def sequence() -> nn.Sequential:
@@ -41,19 +53,19 @@ def test_a_plain_sequence_without_bias() -> None:
 
 def test_head_by_path() -> None:
     images = torch.rand(2, 3, 8, 8)
-    assert_right(Tap(Plain(), head="first"), images, 5)
+    assert_right(Tap(plain(), head="first"), images, 5)
     with pytest.raises(TapError, match=r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"):
-        Tap(Plain())(images)
+        Tap(plain())(images)
     with pytest.raises(TapError, match=r"module 'second' was not called"):
-        Tap(Plain(spare=CLASSES), head="second")(images)
+        Tap(plain(spare=CLASSES), head="second")(images)
 
 
 @pytest.mark.parametrize(
     ("model", "head", "message"),
     [
-        (Plain(spare=CLASSES), None, r"several classifiers \(first, second\)"),
-        (Plain(), "frist", r"no module 'frist'; near it: first"),
-        (Plain(), "body", r"no classifier at 'body': expected a Linear"),
+        (plain(spare=CLASSES), None, r"several classifiers \(first, second\)"),
+        (plain(), "frist", r"no module 'frist'; near it: first"),
+        (plain(), "body", r"no classifier at 'body': expected a Linear"),
         (nn.Sequential(nn.Flatten()), None, r"Sequential has no classifier: expected a Linear"),
         (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), None, r"no width yet: run the model once"),
         (timm.create_model("resnet10t", num_classes=0), None, r"ResNet has no classifier.*num_classes > 0"),
@@ -73,37 +85,35 @@ def test_auxiliary_outputs_are_refused() -> None:
 
 
 def test_a_classifier_per_position_has_no_embedding() -> None:
-    class Dense(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(3, CLASSES)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = self.fc(images.flatten(2).transpose(1, 2)).mean(1)
-            return out
-
+    dense = Net(lambda net, x: net.fc(x.flatten(2).transpose(1, 2)).mean(1), fc=nn.Linear(3, CLASSES))
     with pytest.raises(TapError, match=r"\(2, 3\), one vector per image, found \(2, 16, 3\)"):
-        Tap(Dense())(torch.rand(2, 3, 4, 4))
+        Tap(dense)(torch.rand(2, 3, 4, 4))
 
 
 def test_maps_and_tokens() -> None:
     images = torch.rand(2, 3, 64, 64)
     seen = Tap(make("resnet10t"), maps=["layer1", "layer4"])(images)
-    assert {name: tuple(each.shape) for name, each in seen.maps.items()} == {
-        "layer1": (2, 64, 16, 16),
-        "layer4": (2, 512, 2, 2),
-    }
+    shapes = {name: tuple(each.shape) for name, each in seen.maps.items()}
+    assert shapes == {"layer1": (2, 64, 16, 16), "layer4": (2, 512, 2, 2)}
     assert seen.tokens is None
     vit = make("vit_tiny_patch16_224", img_size=64, depth=2)
     assert Tap(vit, tokens=["blocks.1"])(images).tokens["blocks.1"].shape == (2, 17, 192)
-    with pytest.raises(TapError, match=r"a map \(b, c, h, w\) from module 'blocks.1', found \(2, 17, 192\)"):
-        Tap(vit, maps=["blocks.1"])(images)
-    with pytest.raises(TapError, match=r"tokens \(b, n, d\) from module 'layer4', found \(2, 512, 2, 2\)"):
-        Tap(make("resnet10t"), tokens=["layer4"])(images)
-    with pytest.raises(TapError, match=r"no module 'layer9'; near it: .*layer"):
-        Tap(make("resnet10t"), maps=["layer9"])
-    with pytest.raises(OptionError, match=r"sequence of module paths, found the string 'layer4'"):
-        Tap(make("resnet10t"), maps="layer4")
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "message"),
+    [
+        ({"maps": ["flatten"]}, TapError, r"a map \(b, c, h, w\) from module 'flatten', found \(2, 5\)"),
+        ({"tokens": ["conv"]}, TapError, r"tokens \(b, n, d\) from module 'conv', found \(2, 5, 62, 62\)"),
+        ({"maps": ["conv9"]}, TapError, "no module 'conv9'; near it: .*conv"),
+        ({"maps": "conv"}, OptionError, "sequence of module paths, found the string 'conv'"),
+    ],
+)
+def test_what_is_no_map_and_no_tokens(parts: dict[str, Any], error: type[Exception], message: str) -> None:
+    layers = {"conv": nn.Conv2d(3, 5, 3), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    model = nn.Sequential(OrderedDict([*layers.items(), ("fc", nn.Linear(5, CLASSES))]))
+    with pytest.raises(error, match=message):
+        Tap(model, **parts)(torch.rand(2, 3, 64, 64))
 
 
 def swin(classes: int = CLASSES, side: int = 64) -> nn.Module:
@@ -146,20 +156,6 @@ def test_where_the_shape_does_not_tell_the_module_or_its_network_does(path: str,
     assert torch.equal(found, seen[0].movedim(-1, 1) if last else seen[0])
 
 
-class Adds(nn.Module):
-    """Changes what its convolution returned, without a module that says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, CLASSES)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.conv(images)
-        x += 1
-        logits: torch.Tensor = self.fc(x.mean((2, 3)))
-        return logits
-
-
 @pytest.mark.parametrize(
     ("build", "path"),
     [
@@ -167,7 +163,7 @@ class Adds(nn.Module):
         (lambda: make("tv:resnet18"), "layer1.0.bn2"),
         (lambda: make("tv:mobilenet_v2"), "features.0.1"),
         (lambda: make("resnet10t"), "bn1"),
-        (Adds, "conv"),
+        (adds, "conv"),
     ],
 )
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
@@ -180,32 +176,33 @@ def test_a_map_is_what_the_module_returned(build: Callable[[], nn.Module], path:
 
 
 def test_the_gradient_passes_through_a_map_that_is_changed_later() -> None:
-    model = Adds()
+    model = adds()
     Tap(model, maps=["conv"])(torch.rand(2, 3, 8, 8)).maps["conv"].square().sum().backward()
     assert model.conv.weight.grad.any()
     assert model.fc.weight.grad is None
 
 
-def test_a_module_that_is_called_twice_is_refused() -> None:
-    message = r"module '{}' was called more than once in one forward.*name a module that is called once"
-    with pytest.raises(TapError, match=message.format("layer1.0.relu")):
-        Tap(make("tv:resnet18"), maps=["layer1.0.relu"])(torch.rand(2, 3, 64, 64))
-
-    class Twice(Plain):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return super().forward(images) + super().forward(images.flip(-1))
-
-    with pytest.raises(TapError, match=message.format("first")):
-        Tap(Twice(), head="first")(torch.rand(2, 3, 8, 8))
+@pytest.mark.parametrize(
+    ("build", "parts", "path"),
+    [
+        (lambda: make("tv:resnet18"), {"maps": ["layer1.0.relu"]}, "layer1.0.relu"),
+        (
+            lambda: plain(run=lambda net, x: net.first(net.body(x)) + net.first(net.body(x.flip(-1)))),
+            {"head": "first"},
+            "first",
+        ),
+    ],
+)
+def test_a_module_that_is_called_twice_is_refused(build: Callable[[], nn.Module], parts: Any, path: str) -> None:
+    message = f"module '{path}' was called more than once in one forward.*name a module that is called once"
+    with pytest.raises(TapError, match=message):
+        Tap(build(), **parts)(torch.rand(2, 3, 64, 64))
 
 
 def test_a_model_that_returns_its_maps_is_told_the_way() -> None:
-    class Functional(Plain):
-        def forward(self, images: torch.Tensor) -> Any:
-            return super().forward(images), {"feats": [self.body[0](images)]}
-
+    model = plain(run=lambda net, x: (net.first(net.body(x)), {"feats": [net.body[0](x)]}))
     with pytest.raises(TapError, match=r"tensor of logits, found tuple: .* needs no Tap but a module that makes Feat"):
-        Tap(Functional(), head="first")(torch.rand(2, 3, 8, 8))
+        Tap(model, head="first")(torch.rand(2, 3, 8, 8))
 
 
 def test_a_copy_hears_itself_only() -> None:
@@ -264,27 +261,22 @@ def test_normalization_and_state_dict() -> None:
     scaled = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
     torch.testing.assert_close(tap(images).logits, model(scaled))
     assert list(tap.state_dict()) == [f"model.{name}" for name in model.state_dict()]
-    for wrong in ({"mean": [0.5]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}):
-        with pytest.raises(OptionError, match="mean and std need one value per channel"):
-            Tap(model, **wrong)
 
 
-class Stretched(nn.Module):
-    """A convolution whose map has as many rows as channels, and half as many columns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 1), padding=1), nn.ReLU())
-        self.fc = nn.Linear(32, CLASSES)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.fc(self.stem(images).mean((2, 3)))
-        return logits
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mean": [0.5]}, {"mean": False, "std": [1.0]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}],
+)
+def test_mean_and_deviation_that_do_not_fit(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="mean and std need one value per channel"):
+        Tap(sequence(), **wrong)
 
 
 @pytest.mark.parametrize("path", ["stem", "stem.0", "stem.1"])
 def test_maps_of_convolutions_are_never_turned(path: str) -> None:
-    net, seen = Stretched(), []
+    """A map with as many rows as channels, and half as many columns."""
+    stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 1), padding=1), nn.ReLU())
+    net, seen = Net(lambda net, x: net.fc(net.stem(x).mean((2, 3))), stem=stem, fc=nn.Linear(32, CLASSES)), []
     net.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
     with torch.no_grad():
         assert torch.equal(Tap(net, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path], seen[0])

@@ -19,7 +19,7 @@ from graphkd.pictures import (
     draw_spectra,
     save_picture,
 )
-from graphkd.pictures.canvas import label, png_bytes
+from graphkd.pictures.canvas import label, picture_bytes
 
 NAMES = ["cat", "dog", "horse"]
 
@@ -70,7 +70,7 @@ def test_a_proxy_graph_shows_images_names_and_the_strongest_edges():
 
 def test_the_same_seed_gives_the_same_graph_and_no_image_covers_another():
     weights, images = random(40, 10), random(40, 3, 8, 8)
-    one, two, other = (png_bytes(draw_proxy_graph({"t": weights}, images, seed=seed)) for seed in (3, 3, 4))
+    one, two, other = (picture_bytes(draw_proxy_graph({"t": weights}, images, seed=seed)) for seed in (3, 3, 4))
     assert one == two != other
     boxes = [image.get_extent() for image in draw_proxy_graph({"t": weights}, images).axes[0].images]
     for i, (left, right, low, high) in enumerate(boxes):
@@ -85,7 +85,7 @@ def test_proxy_graphs_of_odd_sizes(count, width):
     (axis,) = figure.axes
     assert len(axis.images) == min(count, 40)
     assert 1 <= len(axis.texts) <= 20
-    assert png_bytes(figure)
+    assert picture_bytes(figure)
 
 
 def test_a_proxy_graph_that_does_not_fit():
@@ -106,7 +106,7 @@ def test_spectra_pair_the_levels_and_show_the_mean():
     assert_close(torch.tensor(student.get_ydata()), ours["layer1"].mean(0))
     assert_close(torch.tensor(student.get_xdata()), torch.arange(1, 9) / 8)
     assert teacher.get_label() == "teacher, 16 nodes"
-    assert png_bytes(draw_spectra({"one": torch.zeros(1, 1)}))
+    assert picture_bytes(draw_spectra({"one": torch.zeros(1, 1)}))
     with pytest.raises(MissingFeatureError, match="no maps were kept"):
         draw_spectra({})
 
@@ -142,7 +142,7 @@ def test_embeddings_of_odd_sizes(count, width, classes):
     labels = torch.arange(count) % classes
     figure = draw_embeddings({"epoch 0": random(count, width)}, labels, [f"class {i}" for i in range(classes)])
     assert ("other classes" in legend(figure)) == (classes > 18)
-    assert png_bytes(figure)
+    assert picture_bytes(figure)
 
 
 def lines(scored=True):
@@ -189,7 +189,7 @@ def test_names_are_drawn_as_they_are():
     assert label("a rather long name of a class 17") == "a rather long n…class 17"
     assert len(label("a" * 100)) == 24
     figure = draw_confusion(torch.eye(3, dtype=torch.int64), ["$\\frac{1", "</text><script>alert(1)</script>", "a--b"])
-    assert png_bytes(figure)
+    assert picture_bytes(figure)
 
 
 def test_pictures_as_files(tmp_path):
@@ -212,4 +212,67 @@ def test_the_users_own_style_is_left_alone_and_not_used():
     with matplotlib.rc_context({"font.size": 40, "axes.facecolor": "red"}):
         figure = draw_curves(lines())
         assert matplotlib.rcParams["font.size"] == 40
-    assert png_bytes(figure) == png_bytes(draw_curves(lines()))
+    assert picture_bytes(figure) == picture_bytes(draw_curves(lines()))
+
+
+def test_relations_show_both_matrices_and_their_difference_by_class():
+    teacher, student = random(6, 6), random(6, 6, seed=1)
+    figure = draw_relations(teacher, student, LABELS, NAMES)
+    order = torch.tensor([1, 3, 2, 0, 4, 5])
+    axes = figure.axes[:3]
+    assert len(axes) == 3
+    for axis, values in zip(axes, (teacher, student, student - teacher), strict=True):
+        assert_close(shown(axis).float(), values[order][:, order])
+    first, second, third = (axis.images[0] for axis in axes)
+    low, high = float(torch.stack([teacher, student]).min()), float(torch.stack([teacher, student]).max())
+    assert first.get_clim() == second.get_clim() == pytest.approx((low, high))
+    most = float((student - teacher).abs().max())
+    assert third.get_clim() == pytest.approx((-most, most))
+    assert f"mean |Δ| = {float((student - teacher).abs().mean()):.3f}" in axes[2].get_title()
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == NAMES
+    borders = sorted(line.get_ydata()[0] for line in axes[0].lines if line.get_xdata()[0] == 0)
+    assert borders == [1.5, 2.5]  # between the classes: 2 cats, 1 dog, 3 horses
+
+
+def test_relations_to_proxies_keep_the_order_of_the_classes():
+    teacher, student = random(6, 3), random(6, 3, seed=1)
+    figure = draw_relations(teacher, student, LABELS, NAMES, columns="class")
+    assert_close(shown(figure.axes[1]).float(), student[[1, 3, 2, 0, 4, 5]])
+    assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == NAMES
+
+
+def test_the_order_of_the_samples_does_not_matter():
+    teacher, labels = random(30, 4), torch.arange(30) % 4
+    shuffle = labels.argsort(stable=True)
+    pictures = [
+        picture_bytes(draw_relations(t, 0.5 * t, by, columns="class"))
+        for t, by in ((teacher, labels), (teacher[shuffle], labels[shuffle]))
+    ]
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((torch.ones(4, 4), torch.ones(4, 3)), {}, r"teacher edges \(4, 4\) and student edges \(4, 3\) differ"),
+        ((torch.ones(4, 3), torch.ones(4, 3)), {}, "edges between samples are square, found .*: say columns='class'"),
+        ((torch.ones(4, 4), torch.ones(4, 4), torch.zeros(3)), {}, "expected a label for each of 4 samples"),
+        (
+            (torch.ones(2, 2), torch.ones(2, 2), torch.tensor([0, 3]), NAMES),
+            {},
+            "labels 0 to 3 do not fit 3 class names",
+        ),
+        ((torch.ones(2, 2), torch.ones(2, 2)), {"columns": "proxy"}, "columns are 'sample' or 'class', found 'proxy'"),
+    ],
+)
+def test_relations_that_do_not_fit(arguments, options, message):
+    with pytest.raises((ShapeError, OptionError), match=message):
+        draw_relations(*arguments, **options)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_relations_of_one_sample_or_class(samples):
+    edges = torch.ones(samples, samples)
+    figure = draw_relations(edges, edges, torch.zeros(samples, dtype=torch.long), ["only"])
+    assert "mean |Δ| = 0.000" in figure.axes[2].get_title()
+    assert picture_bytes(figure)

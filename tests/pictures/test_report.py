@@ -10,10 +10,10 @@ import torch
 
 from graphkd.errors import CheckpointError
 from graphkd.pictures.facts import Facts
-from graphkd.pictures.gallery import gallery
+from graphkd.pictures.gallery import gallery, log_pictures
 from graphkd.pictures.html import write_html_report
-from graphkd.training.watched import Watched
-from tests.pictures.conftest import CLASSES, SCRIPT, train
+from graphkd.training.watch import Watched
+from tests.pictures.conftest import CLASSES, train
 
 
 class Page(HTMLParser):
@@ -191,8 +191,6 @@ def test_pictures_reach_tensorboard(run, tmp_path):
     from accelerate import Accelerator
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from graphkd.pictures.tensorboard import log_pictures
-
     accelerator = Accelerator(log_with=["tensorboard"], project_dir=str(tmp_path))
     accelerator.init_trackers("one")
     for tracker in accelerator.trackers:
@@ -202,7 +200,3 @@ def test_pictures_reach_tensorboard(run, tmp_path):
     events = EventAccumulator(str(tmp_path / "one")).Reload()
     assert events.Tags()["images"] == ["pictures/curves", "pictures/relations"]
     assert events.Images("pictures/curves")[0].step == 20
-
-
-def test_script_is_in_the_names():
-    assert SCRIPT in CLASSES

@@ -36,7 +36,7 @@ def test_features_are_those_of_the_network(resnet, images):
         assert_close(got.embedding, resnet.forward_head(resnet.forward_features(pixels), pre_logits=True))
         assert_close(got.proxies, resnet.fc.weight)
         assert_close(got.proxy_logits, resnet.fc(resnet.fc.weight))
-    assert (teacher.embedding_dim, teacher.num_classes, teacher.forwards) == (512, 5, 1)
+    assert (teacher.embedding_dim, teacher.num_classes) == (512, 5)
     assert not got.proxies.requires_grad
 
 
@@ -115,17 +115,41 @@ def test_moves_in_place_and_whole(resnet):
     assert {x.device.type for x in [*resnet.parameters(), *teacher.preprocess.buffers()]} == {"meta"}
 
 
-def test_messages(resnet, images):
-    plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    with pytest.raises(TeacherError, match=r"normalization of Sequential is not known: give the mean= and std="):
-        ClassifierTeacher(plain)
-    with pytest.raises(DataError, match="2 class names and 5 logits: give one name per logit"):
-        ClassifierTeacher(resnet, classes=["a", "b"])
-    with pytest.raises(DataError, match="2 class names and no logits"):
-        ClassifierTeacher(vit(num_classes=0), classes=["a", "b"])
-    with pytest.raises(TapError, match="head=False for a network without classifier"):
-        ClassifierTeacher(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), **PIXELS)
-    with pytest.raises(TeacherError, match=r"one vector per image \(b, d\), found \(1, 4, 222, 222\): let it pool"):
-        ClassifierTeacher(nn.Conv2d(3, 4, 3), **PIXELS, head=False)
-    with pytest.raises(UnknownNameError, match="unknown precision 'fp8'"):
-        ClassifierTeacher(resnet, precision="fp8")
+def plain(*layers):
+    return lambda: nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (
+            plain(nn.Flatten(), nn.Linear(12, 2)),
+            {},
+            TeacherError,
+            "normalization of Sequential is not known: give the mean=",
+        ),
+        (
+            plain(nn.Flatten(), nn.Linear(12, 5)),
+            PIXELS | {"classes": ["a", "b"]},
+            DataError,
+            "2 class names and 5 logits",
+        ),
+        (lambda: vit(num_classes=0), {"classes": ["a", "b"]}, DataError, "2 class names and no logits"),
+        (plain(nn.Conv2d(3, 4, 3), nn.ReLU()), PIXELS, TapError, "head=False for a network without classifier"),
+        (
+            plain(nn.Conv2d(3, 4, 3)),
+            PIXELS | {"head": False},
+            TeacherError,
+            r"one vector per image \(b, d\), found \(1, 4, 222, 222\): let it pool",
+        ),
+        (
+            plain(nn.Flatten(), nn.Linear(12, 2)),
+            PIXELS | {"precision": "fp8"},
+            UnknownNameError,
+            "unknown precision 'fp8'",
+        ),
+    ],
+)
+def test_messages(model, options, error, message):
+    with pytest.raises(error, match=message):
+        ClassifierTeacher(model(), **options)

@@ -1,5 +1,9 @@
+"""Loading of open_clip's models: names, files, folders, repositories, and what cannot be loaded."""
+
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +11,9 @@ from torch.testing import assert_close
 
 from graphkd.errors import TeacherError, UnknownNameError
 from graphkd.teachers.clip import CLIPTeacher
+from tests.main_job import digits, teacher_checkpoint
+
+__all__ = ["digits", "teacher_checkpoint"]
 
 
 def quick(teacher):
@@ -125,53 +132,60 @@ def test_siglip_configuration(config, tiny_clip, classes, images, tmp_path):
     assert teacher(images).logits.shape == (6, 5)
 
 
-def test_unknown_names(classes):
-    with pytest.raises(UnknownNameError, match=r"'ViT-B-33'; did you mean 'ViT-B-32'\? Known: .*ViT-L-14"):
-        CLIPTeacher("ViT-B-33", pretrained="openai", classes=classes)
-    with pytest.raises(
-        UnknownNameError, match=r"pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'\? Known: openai"
-    ):
-        CLIPTeacher("ViT-B/32", pretrained="opnai", classes=classes)
+def broken(checkpoint):
+    path = checkpoint.with_name("broken.safetensors")
+    path.write_bytes(checkpoint.read_bytes()[:-100])
+    return path
 
 
-def test_a_model_without_weights(config, classes):
-    with pytest.raises(TeacherError, match=r"the given configuration has no weights yet: .* the path of a checkpoint"):
-        CLIPTeacher(config, classes=classes)
-    with pytest.raises(TeacherError, match=r"'RN101' has no weights yet: give pretrained= a tag \(openai, yfcc15m\)"):
-        CLIPTeacher("RN101", classes=classes)
+def written(checkpoint, text):
+    path = checkpoint.with_name("model.json")
+    path.write_text(text)
+    return path
 
 
-def test_missing_files(config, classes, tmp_path):
-    with pytest.raises(TeacherError, match=r"there is no file '\S+none.pt'.* or a tag of 'RN101' \(openai, yfcc15m\)"):
-        CLIPTeacher("RN101", pretrained=str(tmp_path / "none.pt"), classes=classes)
-    with pytest.raises(TeacherError, match=r"there is no file 'openai': pretrained= takes the path of a checkpoint$"):
-        CLIPTeacher(config, pretrained="openai", classes=classes)
-    with pytest.raises(TeacherError, match="is a folder: give the checkpoint file in it"):
-        CLIPTeacher(config, pretrained=tmp_path, classes=classes)
-    with pytest.raises(TeacherError, match=r"cannot read the model configuration \S+none.json"):
-        CLIPTeacher(tmp_path / "none.json", pretrained="x", classes=classes)
+@pytest.mark.parametrize(
+    ("model", "pretrained", "message"),
+    [
+        (lambda c, w: "ViT-B-33", "openai", r"'ViT-B-33'; did you mean 'ViT-B-32'\? Known: .*ViT-L-14"),
+        (
+            lambda c, w: "ViT-B/32",
+            "opnai",
+            r"pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'\? Known: openai",
+        ),
+        (lambda c, w: c, None, "the given configuration has no weights yet: .* the path of a checkpoint"),
+        (lambda c, w: "RN101", None, r"'RN101' has no weights yet: give pretrained= a tag \(openai, yfcc15m\)"),
+        (lambda c, w: "RN101", "a/none.pt", r"there is no file 'a/none.pt'.* or a tag of 'RN101' \(openai, yfcc15m\)"),
+        (lambda c, w: c, "openai", "there is no file 'openai': pretrained= takes the path of a checkpoint$"),
+        (lambda c, w: c, Path, "is a folder: give the checkpoint file in it"),
+        (lambda c, w: w.with_name("none.json"), "x", r"cannot read the model configuration \S+none.json"),
+        (lambda c, w: written(w, "[1]"), "x", "expected a JSON object in .*, found list"),
+        (
+            lambda c, w: {"embed_dim": 3},
+            "x",
+            r"vision_cfg, text_cfg is missing from the dictionary \(found: embed_dim\)",
+        ),
+        (
+            lambda c, w: {**c, "vision_cfg": {**c["vision_cfg"], "layer": 3}},
+            lambda w: w,
+            "open_clip cannot build the given configuration: TypeError: .*'layer'",
+        ),
+        (
+            lambda c, w: {**c, "embed_dim": 48},
+            lambda w: w,
+            "tiny.safetensors does not fit the given config.*size mismatch",
+        ),
+        (lambda c, w: c, broken, r"broken.safetensors is no checkpoint of plain tensors \(SafetensorError\)"),
+    ],
+)
+def test_what_cannot_be_loaded(config, checkpoint, classes, model, pretrained, message):
+    if callable(pretrained):
+        pretrained = checkpoint.parent if pretrained is Path else pretrained(checkpoint)
+    with pytest.raises((TeacherError, UnknownNameError), match=message):
+        CLIPTeacher(model(config, checkpoint), pretrained=pretrained, classes=classes)
 
 
-def test_bad_configurations(config, checkpoint, classes, tmp_path):
-    path = tmp_path / "model.json"
-    path.write_text("[1]")
-    with pytest.raises(TeacherError, match=r"expected a JSON object in .*, found list"):
-        CLIPTeacher(path, pretrained=checkpoint, classes=classes)
-    with pytest.raises(TeacherError, match=r"vision_cfg, text_cfg is missing from the dictionary \(found: embed_dim\)"):
-        CLIPTeacher({"embed_dim": 3}, pretrained=checkpoint, classes=classes)
-    config["vision_cfg"]["layer"] = 3
-    with pytest.raises(TeacherError, match=r"open_clip cannot build the given configuration: TypeError: .*'layer'"):
-        CLIPTeacher(config, pretrained=checkpoint, classes=classes)
-
-
-def test_bad_checkpoints(config, checkpoint, classes, tmp_path):
-    wide = {**config, "embed_dim": 48}
-    with pytest.raises(TeacherError, match=r"tiny.safetensors does not fit the given config.*size mismatch"):
-        CLIPTeacher(wide, pretrained=checkpoint, classes=classes)
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(TeacherError, match=r"broken.safetensors is no checkpoint of plain tensors \(SafetensorError\)"):
-        CLIPTeacher(config, pretrained=broken, classes=classes)
+def test_a_script_is_refused(config, classes, tmp_path):
     script = tmp_path / "script.pt"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
     with (
@@ -199,3 +213,45 @@ def test_an_unavailable_tokenizer(config, checkpoint, classes, tmp_path, monkeyp
     config["text_cfg"]["hf_tokenizer_name"] = str(tmp_path / "no_tokenizer")
     with pytest.raises(TeacherError, match=r"the tokenizer '\S+no_tokenizer' is not available.*or give tokenizer="):
         CLIPTeacher(config, pretrained=checkpoint, classes=classes)
+
+
+@pytest.fixture
+def local(tmp_path, teacher_checkpoint):
+    shutil.copy(teacher_checkpoint.with_name("config.json"), tmp_path / "open_clip_config.json")
+    shutil.copy(teacher_checkpoint, tmp_path / "open_clip_model.safetensors")
+    return tmp_path
+
+
+def same(teacher, teacher_checkpoint):
+    config = teacher_checkpoint.with_name("config.json")
+    plain = CLIPTeacher(config, pretrained=teacher_checkpoint, classes=["one", "two"], templates="photo")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(teacher(images).logits, plain(images).logits)
+    assert teacher.fingerprint() == plain.fingerprint()
+
+
+def test_a_folder(local, teacher_checkpoint):
+    same(CLIPTeacher(f"local-dir:{local}", classes=["one", "two"], templates="photo"), teacher_checkpoint)
+
+
+def test_a_repository(local, teacher_checkpoint, monkeypatch):
+    asked = []
+    download = lambda *names: asked.append(names) or str(local / names[1])  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    same(CLIPTeacher("hf-hub:org/model", classes=["one", "two"], templates="photo"), teacher_checkpoint)
+    assert asked == [("org/model", "open_clip_config.json"), ("org/model", "open_clip_model.safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "message"),
+    [
+        ("local-dir:{}", None, r"needs open_clip_config.json and .* in one folder, found open_clip_config.json"),
+        ("local-dir:{}", "openai", "brings its own weights: leave pretrained= out"),
+        ("hf-hub:nobody/{}", None, r"is not on this machine and could not be downloaded: .* give local-dir:folder"),
+    ],
+)
+def test_what_is_missing_is_named(local, monkeypatch, model, pretrained, message):
+    (local / "open_clip_model.safetensors").unlink()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TeacherError, match=message):
+        CLIPTeacher(model.format(local), pretrained=pretrained, classes=["one"])

@@ -114,16 +114,17 @@ def test_images_of_another_form(images):
         Preprocess(**PLAIN)(images)
 
 
-def test_bad_options():
-    with pytest.raises(OptionError, match=r"mean and std > 0 of 3 channels, found mean=\(0.5,\)"):
-        Preprocess((0.5,), (0.5,))
-    with pytest.raises(OptionError, match="std > 0"):
-        Preprocess((0.5,) * 3, (0.5, 0.5, 0.0))
-    with pytest.raises(OptionError, match=r"image size in pixels, one side or \(height, width\), found 0"):
-        Preprocess(**PLAIN, size=0)
-    with pytest.raises(OptionError, match=r"found 1000000: give 1 to 8192"):  # a configuration may ask for it
-        Preprocess(**PLAIN, size=10**6)
-    with pytest.raises(UnknownNameError, match="unknown interpolation 'bicubc'; did you mean 'bicubic'"):
-        Preprocess(**PLAIN, interpolation="bicubc")
-    with pytest.raises(UnknownNameError, match="unknown resize mode 'squish'; did you mean 'squash'"):
-        Preprocess(**PLAIN, resize_mode="squish")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"mean": (0.5,), "std": (0.5,)}, OptionError, r"mean and std > 0 of 3 channels, found mean=\(0.5,\)"),
+        ({"std": (0.5, 0.5, 0.0)}, OptionError, "std > 0"),
+        ({"size": 0}, OptionError, r"image size in pixels, one side or \(height, width\), found 0"),
+        ({"size": 10**6}, OptionError, "found 1000000: give 1 to 8192"),  # a configuration may ask for it
+        ({"interpolation": "bicubc"}, UnknownNameError, "unknown interpolation 'bicubc'; did you mean 'bicubic'"),
+        ({"resize_mode": "squish"}, UnknownNameError, "unknown resize mode 'squish'; did you mean 'squash'"),
+    ],
+)
+def test_bad_options(options, error, message):
+    with pytest.raises(error, match=message):
+        Preprocess(**{**PLAIN, **options})

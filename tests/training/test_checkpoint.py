@@ -8,8 +8,7 @@ from torch import nn
 
 from graphkd.errors import CheckpointError, FileError
 from graphkd.files import write_json
-from graphkd.training.checkpoint import Checkpoints, check_weights, student_weights
-from graphkd.training.tree import pack, unpack
+from graphkd.training.checkpoint import Checkpoints, check_weights, pack, student_weights, unpack
 
 STATE = {
     "step": {"student.w": torch.arange(6.0).view(2, 3), "project.b": torch.ones(2, dtype=torch.bfloat16)},

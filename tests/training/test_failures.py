@@ -3,8 +3,7 @@ import threading
 import pytest
 
 from graphkd.errors import DataError, DistributedError, ShapeError
-from graphkd.training.failures import told
-from graphkd.training.signals import Signals
+from graphkd.training.failures import Signals, explain_failures
 
 WRAPPED = """Caught DataError in DataLoader worker process 0.
 Original Traceback (most recent call last):
@@ -19,7 +18,7 @@ def saved():
 
 
 def through(error, processes=1):
-    with told(saved, processes):
+    with explain_failures(saved, processes):
         raise error
 
 
@@ -48,7 +47,7 @@ def test_what_interrupts_the_explanation_is_explained_too():
         return saved()
 
     calls = []
-    with pytest.raises(DataError, match="run/x"), told(interrupted, 1):
+    with pytest.raises(DataError, match="run/x"), explain_failures(interrupted, 1):
         raise ConnectionResetError("reset")
 
 

@@ -12,8 +12,19 @@ from graphkd.step import Step
 from graphkd.training.config import TrainConfig
 from graphkd.training.gradient_shares import check_whole, gradient_shares
 from graphkd.training.loop import Trainer
-from tests.training.runs import assert_same_state, lines, weights
-from tests.training.tiny import HARD, Counting, Mimic, Student, config, teacher, trainer, views
+from tests.training.tiny import (
+    HARD,
+    Counting,
+    Mimic,
+    Student,
+    assert_same_state,
+    config,
+    lines,
+    teacher,
+    trainer,
+    views,
+    weights,
+)
 
 
 def parameter(*values):

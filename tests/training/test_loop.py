@@ -1,4 +1,4 @@
-"""A whole run: what it trains, averages, scores, logs and refuses."""
+"""The training loop: what it learns, writes, refuses and compiles."""
 
 import json
 
@@ -12,8 +12,8 @@ from graphkd.step import Step
 from graphkd.training.checkpoint import Checkpoints, student_weights
 from graphkd.training.loop import Trainer
 from graphkd.training.metrics import evaluate
-from tests.training.runs import lines
-from tests.training.tiny import Counting, Student, config, teacher, trainer, views
+from tests.training import tiny
+from tests.training.tiny import Counting, Student, config, lines, teacher, trainer, views
 
 
 def test_the_student_learns_and_the_run_folder_holds_everything(tmp_path):
@@ -194,3 +194,31 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     assert bool(torch.ones(1))
     inside[0] = False
     assert asked == ["__bool__"]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_same_losses(tmp_path):
+    found = {}
+    for compiled in (False, True):
+        trainer = tiny.trainer(tmp_path / str(compiled), compile=compiled, epochs=1, log_every=1)
+        trainer.step.student.drop.p = 0.0  # the compiler draws other random numbers
+        names = set(trainer.step.state_dict())
+        trainer.fit()
+        lines = (tmp_path / str(compiled) / "metrics.jsonl").read_text().splitlines()
+        found[compiled] = [json.loads(line)["loss"] for line in lines]
+        assert set(trainer.step.state_dict()) == names
+        assert trainer.step._compiled_call_impl is None
+    assert found[True] == pytest.approx(found[False], abs=1e-5)
+
+
+def test_the_step_is_what_is_compiled(tmp_path, monkeypatch):
+    seen = []
+
+    def compiler(model, *given, **options):
+        seen.append(model)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    trainer = tiny.trainer(tmp_path, compile=True, epochs=1)
+    trainer.fit()
+    assert [each.__self__ for each in seen] == [trainer.step]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from graphkd.data.batch import Batch
+from graphkd.data.views import Batch
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
 from graphkd.training.metrics import Counts, evaluate, score_teacher
@@ -69,19 +69,29 @@ def test_score_teacher_asks_as_training_does():
     assert score_teacher(lambda batch: Features(logits=-batch.teacher[..., 0, 0]), batches()).top1 == 0.0
 
 
-def test_scoring_refuses_what_it_cannot_score():
-    def logits(images):
-        return images[..., 0, 0]
+def raw(images):
+    return images[..., 0, 0]
 
-    with pytest.raises(MissingFeatureError, match=r"Views\(..., labels=True\)"):
-        evaluate(logits, batches(targets=False))
-    with pytest.raises(MissingFeatureError, match="loader of labelled images is empty"):
-        evaluate(logits, [])
-    with pytest.raises(MissingFeatureError, match=r"scoring needs features\.logits"):
-        evaluate(lambda images: Features(embedding=images[..., 0, 0]), batches())
-    with pytest.raises(ShapeError, match="labels 1 to 3 do not fit 3 logits"):
-        evaluate(logits, batches(offset=1))
-    with pytest.raises(ShapeError, match=r"expected logits \(4, 3\) for 4 labels, found \(2, 3\)"):
-        Counts(3).update(torch.zeros(2, 3), torch.zeros(4))
-    with pytest.raises(NonFiniteError, match="6 of 6 rows of logits are not finite"):
-        evaluate(lambda images: logits(images) / 0.0, batches())
+
+BAD = {
+    "labels": (lambda: evaluate(raw, batches(targets=False)), MissingFeatureError, r"Views\(..., labels=True\)"),
+    "images": (lambda: evaluate(raw, []), MissingFeatureError, "loader of labelled images is empty"),
+    "logits": (
+        lambda: evaluate(lambda images: Features(embedding=raw(images)), batches()),
+        MissingFeatureError,
+        r"scoring needs features\.logits",
+    ),
+    "classes": (lambda: evaluate(raw, batches(offset=1)), ShapeError, "labels 1 to 3 do not fit 3 logits"),
+    "rows": (
+        lambda: Counts(3).update(torch.zeros(2, 3), torch.zeros(4)),
+        ShapeError,
+        r"expected logits \(4, 3\) for 4 labels, found \(2, 3\)",
+    ),
+    "finite": (lambda: evaluate(lambda images: raw(images) / 0.0, batches()), NonFiniteError, "6 of 6 rows of logits"),
+}
+
+
+@pytest.mark.parametrize(("act", "error", "message"), BAD.values(), ids=BAD)
+def test_scoring_refuses_what_it_cannot_score(act, error, message):
+    with pytest.raises(error, match=message):
+        act()

@@ -12,7 +12,7 @@ from graphkd.errors import CheckpointError, NonFiniteError, OptionError
 from graphkd.training.config import TrainConfig
 from graphkd.training.meter import Meter, check_finite
 from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule, torch_schedule
-from graphkd.training.record import RunFolder, read_metrics
+from graphkd.training.run_folder import RunFolder, read_metrics
 
 # config
 
@@ -176,14 +176,20 @@ def test_one_bad_term_closes_the_gate_until_the_next_update():
     assert meter.ok
 
 
-def test_the_broken_term_is_named_and_the_gradient_only_if_no_term_is():
-    nan = float("nan")
-    with pytest.raises(NonFiniteError, match=r"^prg/edge became NaN.* update 9\..*is run/x\."):
-        check_finite({"prg/ce": 1.0, "prg/edge": nan, "gradient": nan}, False, 9, "run/x")
-    with pytest.raises(NonFiniteError, match=r"^gradient became NaN.*no checkpoint was due yet"):
-        check_finite({"prg/ce": 1.0, "gradient": nan}, False, 9, None)
-    with pytest.raises(NonFiniteError, match=r"^gradient became"):
-        check_finite({"prg/ce": 1.0, "gradient": 0.0}, True, 9, None)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("means", "collapsed", "saved", "message"),
+    [
+        ({"prg/edge": NAN, "gradient": NAN}, False, "run/x", r"^prg/edge became NaN.* update 9\..*is run/x\."),
+        ({"gradient": NAN}, False, None, r"^gradient became NaN.*no checkpoint was due yet"),
+        ({"gradient": 0.0}, True, None, r"^gradient became"),
+    ],
+)
+def test_the_broken_term_is_named_and_the_gradient_only_if_no_term_is(means, collapsed, saved, message):
+    with pytest.raises(NonFiniteError, match=message):
+        check_finite({"prg/ce": 1.0, **means}, collapsed, 9, saved)
     check_finite({"prg/ce": 1.0, "gradient": 2.0}, False, 9, None)
 
 

@@ -29,8 +29,19 @@ from graphkd.step import Step
 from graphkd.training.agreement import of_source, of_teacher
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.loop import Trainer
-from tests.training.runs import assert_same_state, lines, weights
-from tests.training.tiny import HARD, Mimic, Named, Student, config, teacher, trainer, views
+from tests.training.tiny import (
+    HARD,
+    Mimic,
+    Named,
+    Student,
+    assert_same_state,
+    config,
+    lines,
+    teacher,
+    trainer,
+    views,
+    weights,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from graphkd.errors import OptionError, UnknownNameError
-from graphkd.training import trackers
+from graphkd.training import devices
 from graphkd.training.loop import Trainer
 from tests.training import tiny
 
@@ -60,16 +60,18 @@ def test_a_tracker_of_ones_own_sees_every_number(tmp_path):
     assert kept.ended == 1
 
 
-def test_one_that_is_not_installed_is_told_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(trackers, "known_trackers", lambda: (["wandb", "comet_ml", "tensorboard"], ["tensorboard"]))
-    with pytest.raises(
-        OptionError, match="the tracker 'wandb' is not installed: run pip install wandb, or leave wandb out"
-    ):
-        tiny.trainer(tmp_path / "run", trackers=("tensorboard", "wandb"))
-    with pytest.raises(OptionError, match="run pip install comet-ml"):
-        tiny.trainer(tmp_path / "run", trackers=("comet_ml",))
-    with pytest.raises(UnknownNameError, match="unknown tracker 'wandbb'; did you mean 'wandb'"):
-        tiny.trainer(tmp_path / "run", trackers=("wandbb",))
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("wandb", OptionError, "the tracker 'wandb' is not installed: run pip install wandb, or leave wandb out"),
+        ("comet_ml", OptionError, "run pip install comet-ml"),
+        ("wandbb", UnknownNameError, "unknown tracker 'wandbb'; did you mean 'wandb'"),
+    ],
+)
+def test_one_that_is_not_installed_is_told_before_anything_is_written(tmp_path, monkeypatch, name, error, message):
+    monkeypatch.setattr(devices, "known_trackers", lambda: (["wandb", "comet_ml", "tensorboard"], ["tensorboard"]))
+    with pytest.raises(error, match=message):
+        tiny.trainer(tmp_path / "run", trackers=("tensorboard", name))
     assert not (tmp_path / "run").exists()
 
 

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.training.loop import Trainer
-from graphkd.training.watch import Watch, channel_spectrum
-from graphkd.training.watched import Watched
+from graphkd.training.watch import Watch, Watched, channel_spectrum
 from tests.pictures.conftest import CLASSES, colours, teacher, train
 
 
@@ -97,16 +96,25 @@ def test_a_spectrum_by_hand_and_of_what_is_broken():
     assert channel_spectrum(maps * torch.nan).isnan().all()
 
 
-def test_what_cannot_be_watched(tmp_path):
-    with pytest.raises(OptionError, match="images must be >= 1, found 0"):
-        Watch(colours(6, 4), images=0)
-    with pytest.raises(OptionError, match="times must be >= 2, found 1"):
-        Watch(colours(6, 4), times=1)
-    blind = Watch(colours(6, 4), lambda batch: dataclasses.replace(teacher(batch), embedding=None))
-    with pytest.raises(MissingFeatureError, match=r"watching needs features\.embedding"):
-        train(tmp_path / "run", blind)
-    with pytest.raises(MissingFeatureError, match="watching needs a network that gives Features: wrap it in Tap"):
-        train(tmp_path / "other", Watch(colours(6, 4), lambda batch: batch.teacher.mean((2, 3))))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"images": 0}, "images must be >= 1, found 0"), ({"times": 1}, "times must be >= 2, found 1")],
+)
+def test_how_many_images_and_times(options, message):
+    with pytest.raises(OptionError, match=message):
+        Watch(colours(6, 4), **options)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (lambda batch: dataclasses.replace(teacher(batch), embedding=None), r"watching needs features\.embedding"),
+        (lambda batch: batch.teacher.mean((2, 3)), "watching needs a network that gives Features: wrap it in Tap"),
+    ],
+)
+def test_what_cannot_be_watched(tmp_path, said, message):
+    with pytest.raises(MissingFeatureError, match=message):
+        train(tmp_path / "run", Watch(colours(6, 4), said))
 
 
 def test_the_latest_scoring_is_kept_with_its_confusions(tmp_path):

@@ -20,10 +20,13 @@ from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher
+from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.loop import Trainer
+from graphkd.training.run_folder import read_metrics
 
 CLASSES = 3
+CLOCK = {"images_per_second"}
 
 
 class Student(nn.Module):
@@ -151,6 +154,26 @@ def main(run: str, *flags: str) -> None:
         raise
     head = float(made.step.student.head.weight.detach().double().sum())
     told.write_text(json.dumps({"updates": result.updates, "images": result.scores.images, "head": head}))
+
+
+def weights(run):
+    """Every tensor of the newest checkpoint: weights, moments, average, generators."""
+    return Checkpoints(run / "checkpoints").newest()[1]
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        if isinstance(value, dict):
+            assert_same_state(value, b[key])
+        elif isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[key]), key
+        elif key != "seconds":
+            assert value == b[key], key
+
+
+def lines(run):
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from graphkd.cli.option_groups import (
     require_folder,
     require_new_folder,
 )
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.registry import unknown
 from graphkd.training.config import TrainConfig
 
@@ -153,7 +153,7 @@ def run(config: Distill, *, console: Console) -> int:
     from graphkd.data.fingerprint import some
     from graphkd.files import one_writer
     from graphkd.training.devices import Ranks, make_accelerator
-    from graphkd.training.record import RunFolder
+    from graphkd.training.run_folder import RunFolder, describe_student
 
     path = _folder(config.run or _next_folder(config.images.data, config.resume), config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
@@ -167,7 +167,7 @@ def run(config: Distill, *, console: Console) -> int:
 
     def describe() -> None:
         config_file.save(path, "distill", config)
-        networks.save_student(path, config.student.student, step.student, names, config.student.size)
+        folder.write_student(describe_student(step.student, names, config.student.size))
 
     with ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))
@@ -209,7 +209,7 @@ def _next_folder(data: str, resume: bool) -> Path:
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
     from graphkd.cli import images, networks
-    from graphkd.training.trackers import check_trackers
+    from graphkd.training.devices import check_trackers
 
     train, count = config.train, len(parts.train)
     if config.labels != "no":

@@ -69,6 +69,7 @@ def run(config: Embed, *, console: Console) -> int:
     """Images to a store."""
     from graphkd.cli import config_file, images, networks
     from graphkd.data.store.embed import embed
+    from graphkd.teachers.base import count_batches
 
     source, device = images.image_data(config.images, console).open(), networks.device_of(config.running.device)
     teacher = networks.open_teacher(config.teaching, source.classes, device)
@@ -77,6 +78,7 @@ def run(config: Embed, *, console: Console) -> int:
         view = images.random_view(view, config.augment, config.flip)
     console.remark(f"{len(source)} images, teacher {config.teaching.asked} on {device}")
     console.go_on = (f"finished shards are kept in {config.out}", _AGAIN)
+    asked = count_batches(teacher)
     store = embed(
         teacher,
         source,
@@ -100,8 +102,7 @@ def run(config: Embed, *, console: Console) -> int:
         "dtype": config.dtype,
         "views": config.views,
         "bytes": sum(file.stat().st_size for file in config.out.iterdir()),
-        "teacher_batches": teacher.forwards,
+        "teacher_batches": len(asked),
     }
-    asked = f"asked the teacher for {teacher.forwards} batches" if teacher.forwards else "complete already"
-    console.result(facts, f"{store!r}: {facts['bytes'] / 2**20:.1f} MiB, {asked}")
+    console.result(facts, f"{store!r}: {facts['bytes'] / 2**20:.1f} MiB, {len(asked)} batches asked of the teacher")
     return 0

@@ -95,9 +95,8 @@ def write_pictures(wanted: bool | None, result: "Result", trackers: Sequence[Any
     """Write the report of a run that is done, and give its pictures to TensorBoard where that tracks the run."""
     if not wanted:
         return
-    from graphkd.pictures.gallery import gallery
+    from graphkd.pictures.gallery import gallery, log_pictures
     from graphkd.pictures.html import write_html_report
-    from graphkd.pictures.tensorboard import log_pictures
 
     sections = gallery(result.run)
     log_pictures(trackers, [picture for section in sections for picture in section.pictures], result.updates)

@@ -148,14 +148,14 @@ def repair(config: StoreRepair, *, console: Console) -> int:
     """The damaged samples, asked for again."""
     from graphkd.cli import images, networks, teacher_features
     from graphkd.data.store import tools
-    from graphkd.data.store.embed import Look
+    from graphkd.data.store.embed import EmbedJob
 
     source, device = images.image_data(config.images, console).open(), networks.device_of(config.running.device)
     teacher = networks.open_teacher(config.teaching, source.classes, device)
     console.go_on = (f"finished shards are kept in {config.path}", "run the same command again")
     view = teacher_features.stored_view(config.path) or networks.teacher_view(teacher, config.teaching.teacher_size)
-    look = Look(teacher, source, view, config.running.batch_size, config.running.workers, device, console.bars)
-    found = tools.repair(config.path, look)
+    job = EmbedJob(teacher, source, view, config.running.batch_size, config.running.workers, device, console.bars)
+    found = tools.repair(config.path, job)
     facts = {"store": str(config.path), "damaged": found.damaged, "embedded": found.embedded}
     text = f"{config.path}: {len(found.damaged)} damaged files mended, {found.embedded} images embedded again"
     console.result(facts, text if found.damaged else f"{config.path}: nothing was damaged")
@@ -194,10 +194,10 @@ class StoreMerge:
 
 def merge(config: StoreMerge, *, console: Console) -> int:
     """Several folders as one store."""
-    from graphkd.data.store.merge import merge as merged
+    from graphkd.data.store import tools
 
     console.go_on = (f"what was copied is kept in {config.out}", "run the same command again")
-    found = merged(config.parts, config.out)
+    found = tools.merge(config.parts, config.out)
     facts = {"store": str(config.out), "samples": found.samples, "written": found.written, "absent": list(found.absent)}
     missing = f"; still missing: {', '.join(found.absent)}" if found.absent else ""
     console.result(facts, f"{config.out}: {found.samples} samples, {found.written} shards written{missing}")

@@ -1,3 +1,3 @@
 """Teacher features on disk, by sample id."""
 
-from graphkd.data.store.store import EmbeddingStore as EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore as EmbeddingStore

@@ -5,28 +5,109 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from graphkd.data.fingerprint import data_fingerprint, order_fingerprint, transform_fingerprint
-from graphkd.data.source import ImageSource, RandomTransform, Transform
-from graphkd.data.store.codec import check_dtype
-from graphkd.data.store.format import MANIFEST, Manifest, check_shards, largest_shard, missing_files, row_bytes
-from graphkd.data.store.samples import Samples
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.seeds import derived_seed
+from graphkd.data.sources import ImageSource
+from graphkd.data.store.format import (
+    MANIFEST,
+    Manifest,
+    check_dtype,
+    check_shards,
+    largest_shard,
+    missing_files,
+    row_bytes,
+)
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.write import Share, StoreWriter, one_store_writer, require_same
+from graphkd.data.transforms import RandomTransform, Transform
 from graphkd.errors import DataError, OptionError
-from graphkd.paths import local_path
+from graphkd.files import local_path
 from graphkd.teachers.base import Teacher
-from graphkd.typing import Tensor
+from graphkd.typing import Float, Tensor
 
 _FILES = 32  # so that an interruption costs 3 %, and a batch in random order finds many rows in each
 _LEAST = 4096  # samples of a shard, where fewer would make more files than they are worth
 
 
+class Seen(NamedTuple):
+    """Some samples as a teacher sees them, the views of each in sequence.
+
+    Args:
+        images: all views.
+        drawn: the numbers that describe each view's augmentation; of width 0 for a transform that keeps none.
+        content: a hash of each sample's bytes.
+
+    Shapes: images (b * v, 3, h, w), drawn (b * v, p).
+    """
+
+    images: Float[Tensor, "bv 3 h w"]
+    drawn: Float[Tensor, "bv p"]
+    content: list[str]
+
+
+Sample = tuple[int, Tensor, Tensor, str]
+
+
+class Samples(Dataset[Sample]):
+    """Position, views, draws and content hash of each sample.
+
+    Args:
+        source: the images.
+        transform: image -> view; what it draws depends on the sample's id and the view's number only.
+        views: of each image.
+    """
+
+    def __init__(self, source: ImageSource, transform: Transform, views: int) -> None:
+        self.source, self.transform, self.views = source, transform, views
+
+    def __getitem__(self, index: int) -> Sample:
+        image, name = self.source.image(index), self.source.ids[index]
+        views, draws = [], []
+        with torch.random.fork_rng(devices=[]):
+            for number in range(self.views):
+                torch.default_generator.manual_seed(derived_seed(name, number))
+                if isinstance(self.transform, RandomTransform):
+                    draws.append(self.transform.draw(image))
+                    views.append(self.transform.apply(image, draws[-1]))
+                else:
+                    views.append(self.transform(image))
+        drawn = torch.tensor(draws, dtype=torch.float32) if draws else torch.empty(self.views, 0)
+        return index, torch.stack(views), drawn, self.source.content_hash(index)
+
+    def collate(self, samples: list[Sample]) -> Seen:
+        """A batch of samples."""
+        first, views, _, _ = samples[0]
+        for index, other, _, _ in samples:
+            if other.shape != views.shape:
+                raise DataError(
+                    f"expected views of one size, found {tuple(views.shape[1:])} of {self.source.ids[first]} and "
+                    f"{tuple(other.shape[1:])} of {self.source.ids[index]}: let the transform resize"
+                )
+        return Seen(
+            torch.cat([views for _, views, _, _ in samples]),
+            torch.cat([drawn for _, _, drawn, _ in samples]),
+            [content for _, _, _, content in samples],
+        )
+
+    def loader(self, batches: list[list[int]], workers: int) -> "DataLoader[Sample]":
+        """These samples, batch by batch."""
+        return DataLoader(
+            self,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=self.collate,
+            generator=torch.Generator(),  # the caller's random state stays as it is
+        )
+
+
 @dataclass(frozen=True)
-class Look:
-    """How a teacher looks at images.
+class EmbedJob:
+    """What a teacher is to embed, and how it is run.
 
     Args:
         teacher, source, transform, batch_size, workers, device, progress: as of :func:`embed`.
@@ -43,6 +124,9 @@ class Look:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0:
             raise OptionError(f"expected batch_size >= 1 and workers >= 0, found {self.batch_size}, {self.workers}")
+
+
+Look = EmbedJob  # deprecated: its earlier name
 
 
 def embed(
@@ -91,22 +175,22 @@ def embed(
         writes this share; FileError if the folder cannot be written; DataError for unusable samples.
     Example: ``store = embed(teacher, source, "store", transform=transform, workers=2)``
     """
-    look = Look(teacher, source, transform, batch_size, workers, device, progress)
+    job = EmbedJob(teacher, source, transform, batch_size, workers, device, progress)
     folder, share = local_path(path), _share(rank, world)
     made = Manifest.read(folder) if (folder / MANIFEST).is_file() else None
-    plan = plan_store(look, dtype, views, made.shard_size if made else shard_size)
+    plan = plan_store(job, dtype, views, made.shard_size if made else shard_size)
     if made is None or not _complete(folder, made, plan):
         with one_store_writer(folder, share):
             writer = StoreWriter(folder, plan, share)
-            fill(writer, look)
+            fill(writer, job)
             writer.finish(patience)
     return EmbeddingStore(folder).for_source(source)
 
 
-def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = None) -> Manifest:
+def plan_store(job: EmbedJob, dtype: str, views: int = 1, shard_size: int | None = None) -> Manifest:
     """What a store of these images would be made of. Raises: DataError, OptionError, UnknownNameError."""
     check_dtype(dtype)
-    teacher, transform, ids = look.teacher, look.transform, list(look.source.ids)
+    teacher, transform, ids = job.teacher, job.transform, list(job.source.ids)
     kept = isinstance(transform, RandomTransform)
     if views < 1 or (views > 1 and not kept) or (shard_size is not None and shard_size < 1):
         raise OptionError(
@@ -119,7 +203,7 @@ def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = 
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise DataError(f"expected one id per sample, found {twice!r} twice: features are stored by id")
-    longest = max(map(row_bytes, ids, look.source.sizes))
+    longest = max(map(row_bytes, ids, job.source.sizes))
     plan = Manifest(
         dtype=dtype,
         samples=len(ids),
@@ -127,7 +211,7 @@ def plan_store(look: Look, dtype: str, views: int = 1, shard_size: int | None = 
         embedding_dim=teacher.embedding_dim,
         num_classes=teacher.num_classes,
         classes=None if teacher.classes is None else list(teacher.classes),
-        data=data_fingerprint(look.source),
+        data=data_fingerprint(job.source),
         order=order_fingerprint(ids),
         teacher=teacher.fingerprint(),
         transform=transform_fingerprint(transform),
@@ -144,36 +228,35 @@ def usual_shard(samples: int, longest: int) -> int:
     return min(max(_LEAST, -(-samples // _FILES)), largest_shard(longest))
 
 
-def fill(writer: StoreWriter, look: Look) -> int:
+def fill(writer: StoreWriter, job: EmbedJob) -> int:
     """Compute and write this process's shards that are absent; returns the number of samples that the teacher saw."""
-    plan, teacher = writer.plan, look.teacher
-    images = max(1, look.batch_size // plan.views)  # of which the teacher sees all views at once
+    plan, teacher = writer.plan, job.teacher
+    images = max(1, job.batch_size // plan.views)  # of which the teacher sees all views at once
     batches = {k: _batches(plan.span(k), images) for k in writer.todo()}
     asked = sum(len(batch) for each in batches.values() for batch in each)
-    only_shared = not batches and writer.needs_shared()
-    if not batches and not only_shared:
+    if not batches and not writer.needs_shared():
         return 0
-    if look.device is not None:
-        teacher.to(look.device)
-    samples = Samples(look.source, look.transform, plan.views)
-    order = [[0]] if only_shared else [batch for each in batches.values() for batch in each]
-    stream = iter(samples.loader(order, look.workers))
-    if only_shared:
-        writer.share(teacher(_moved(next(stream).images, look.device)))
+    if job.device is not None:
+        teacher.to(job.device)
+    samples = Samples(job.source, job.transform, plan.views)
+    order = [batch for each in batches.values() for batch in each]
+    stream = iter(samples.loader(order or [[0]], job.workers))
+    if not order:  # only what all samples share is absent
+        writer.share(teacher(_moved(next(stream).images, job.device)))
         return 1
     mine = sum(len(plan.span(k)) for k in range(writer.mine.rank, plan.count, writer.mine.world))
-    with _bar(mine, mine - asked, look.progress) as advance:
+    with _bar(mine, mine - asked, job.progress) as advance:
         for number, parts in batches.items():
             rows, content = [], []
             for batch in parts:
                 seen = next(stream)
-                features = teacher(_moved(seen.images, look.device))
+                features = teacher(_moved(seen.images, job.device))
                 writer.share(features)
-                found = writer.rows(features, [look.source.ids[i] for i in batch])
+                found = writer.rows(features, [job.source.ids[i] for i in batch])
                 rows.append(found | ({"drawn": seen.drawn} if plan.drawn else {}))
                 content += seen.content
                 advance(len(batch))
-            writer.shard(number, rows, look.source, content)
+            writer.shard(number, rows, job.source, content)
     return asked
 
 

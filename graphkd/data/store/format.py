@@ -1,4 +1,4 @@
-"""The files of an embedding store: a manifest, and shards that each come with a JSON sidecar.
+r"""The files of an embedding store: a manifest, and shards that each come with a JSON sidecar.
 
 ::
 
@@ -10,6 +10,14 @@
 A sidecar names the store it belongs to, so shards can be written one by one, in any order and by anyone. No file names
 another one: names follow from numbers, so nothing can point outside the folder. ``shared.json`` repeats what the store
 was made of, so that a lost manifest can be made again.
+
+A row is a sample's features in a floating-point format, or in 8 bits with a scale and an offset of its own:
+
+.. math:: q_{ij} = \mathrm{round}\big((x_{ij} - o_i) / s_i\big), \qquad o_i = (\max_j x_{ij} + \min_j x_{ij}) / 2,
+          \qquad s_i = (\max_j x_{ij} - \min_j x_{ij}) / 254
+
+so that int8 errs by at most :math:`s_i / 2`, a 508th of the row's range. The offset matters for class scores: those of
+CLIP lie between 10 and 35, and a scale alone would spend its steps on values that never occur.
 """
 
 import json
@@ -18,17 +26,78 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from graphkd.data.fingerprint import canonical, differences, digest, some
-from graphkd.data.store.codec import KINDS, Array, Column, columns
-from graphkd.data.store.files import JSON_LIMIT, read_json, write_json
-from graphkd.errors import OptionError, StoreError
+import numpy as np
+import torch
 
+from graphkd.data.fingerprint import canonical, differences, digest, some
+from graphkd.errors import OptionError, StoreError
+from graphkd.files import write_file
+from graphkd.registry import unknown
+from graphkd.text import read_bytes, regular_size
+from graphkd.typing import Float, Tensor
+
+JSON_LIMIT = 1 << 26  # bytes; Python's objects of a hostile one take about twenty times as much
+_OWN = "digest_of_this"
+_LAST = len(f',\n "{_OWN}": "{"0" * 64}"\n}}')
+Array = np.ndarray[Any, Any]
+_RANGE = ".range"
 VERSION = 2
 MANIFEST = "manifest.json"
 _MOST_SHARDS = 1_000_000
 _HEAD = 1 << 10  # bytes of a sidecar or manifest beside its lists
 _LONGEST_HEADER = 1 << 16  # bytes; a shard has a handful of tensors
 _ENTRY = 256  # bytes of a shard in the manifest
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> str:
+    """Write a JSON object whose last entry is the SHA-256 of the text before it; returns that digest.
+
+    Raises: StoreError for a text larger than what :func:`read_json` reads; FileError where it cannot be written.
+    """
+    text = json.dumps(body, indent=1, allow_nan=False).removesuffix("\n}")
+    own = digest(text)
+    data = f'{text},\n "{_OWN}": "{own}"\n}}'.encode()
+    if len(data) > JSON_LIMIT:
+        raise StoreError(f"{path} would take {len(data)} bytes, at most {JSON_LIMIT} are read: use smaller shards")
+    write_file(path, data)
+    return own
+
+
+def read_json(path: Path) -> tuple[dict[str, Any], str]:
+    """A JSON object and its digest, which is compared before the text is parsed.
+
+    Raises: StoreError unless it is there and fits its own digest.
+    """
+    try:
+        data = read_bytes(path, JSON_LIMIT)
+        text, last = data[:-_LAST], data[-_LAST:]
+        own = digest(text)
+        if last != f',\n "{_OWN}": "{own}"\n}}'.encode():
+            raise ValueError("it does not fit its own digest")
+        body = json.loads(data)
+        del body[_OWN]
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing: expected a store that embed(...) wrote; run the embedding") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}): delete it and embed again into this folder; shards that fit are kept"
+        ) from error
+    return body, own
+
+
+def load_file(path: Path, size: int, expected: str) -> np.ndarray[Any, Any]:
+    """A file as memory-mapped bytes, once they fit their digest. Raises: StoreError that names the file."""
+    try:
+        if regular_size(path) == size:  # before mapping: reading past a file's end kills the process
+            # torch's mapping keeps no file open, numpy's keeps one per shard
+            raw: np.ndarray[Any, Any] = torch.from_file(str(path), size=size, dtype=torch.uint8).numpy()
+            if digest(raw) == expected:
+                raw.flags.writeable = False
+                return raw
+        problem = "does not fit its digest"
+    except (OSError, RuntimeError, TypeError) as error:
+        problem = f"cannot be read ({error})"
+    raise StoreError(f"{path} {problem}: repair the store, or delete this file and embed again")
 
 
 @dataclass(frozen=True)
@@ -38,6 +107,103 @@ class Entry:
     bytes: int
     digest: str
     sidecar: str
+
+
+def write_pair(path: Path, data: bytes, **about: Any) -> Entry:
+    """Write a file, then the JSON sidecar that makes it count: its size, its digest and what is known of it.
+
+    Args:
+        path: of both, without an ending.
+    """
+    write_file(path.with_name(f"{path.name}.safetensors"), data)
+    body = {**about, "bytes": len(data), "digest": digest(data)}
+    return Entry(len(data), body["digest"], write_json(path.with_name(f"{path.name}.json"), body))
+
+
+def read_pair(path: Path, **expected: Any) -> tuple[dict[str, Any], Array, Entry]:
+    """What :func:`write_pair` wrote: what is known of the file, and its bytes, which fit their digest.
+
+    Args:
+        expected: what the sidecar must say.
+
+    Raises: StoreError.
+    """
+    sidecar = path.with_name(f"{path.name}.json")
+    about, own = read_json(sidecar)
+    if not {*expected, "bytes", "digest"} <= about.keys() or any(about[key] != expected[key] for key in expected):
+        raise StoreError(f"{sidecar} belongs to something else, or does not describe a file")
+    entry = Entry(about.pop("bytes"), about.pop("digest"), own)
+    return about, load_file(path.with_name(f"{path.name}.safetensors"), entry.bytes, entry.digest), entry
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A number format: its name in safetensors, in torch, and the numpy type whose bits stand for it."""
+
+    name: str
+    torch: torch.dtype
+    raw: type[np.generic]  # numpy has no bfloat16: rows move as bits
+
+
+KINDS = {
+    "float32": Kind("F32", torch.float32, np.int32),
+    "float16": Kind("F16", torch.float16, np.int16),
+    "bfloat16": Kind("BF16", torch.bfloat16, np.int16),
+    "int8": Kind("I8", torch.int8, np.int8),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One tensor of a shard: its number format and its width."""
+
+    kind: Kind
+    width: int
+
+    @property
+    def bytes(self) -> int:
+        """Of one row."""
+        return self.width * self.kind.torch.itemsize
+
+
+def columns(widths: Mapping[str, int], dtype: str, drawn: int) -> dict[str, Column]:
+    """The tensors of a shard.
+
+    Args:
+        widths: of embedding and logits.
+        dtype: of these, a key of ``KINDS``.
+        drawn: numbers that describe the augmentation of a view; 0 for none.
+    """
+    found = {part: Column(KINDS[dtype], width) for part, width in widths.items()}
+    if dtype == "int8":
+        found |= {part + _RANGE: Column(KINDS["float32"], 2) for part in widths}
+    return found | ({"drawn": Column(KINDS["float32"], drawn)} if drawn else {})
+
+
+def encode(part: str, values: Float[Tensor, "n d"], dtype: str) -> dict[str, Tensor]:
+    """Rows as they are written, on the CPU: one tensor, or for int8 the numbers and (scale, offset) of each row."""
+    if dtype != "int8":
+        return {part: values.to("cpu", KINDS[dtype].torch)}
+    x = values.float().cpu()
+    low, high = x.aminmax(dim=1, keepdim=True)
+    scale, offset = high / 254 - low / 254, high / 2 + low / 2
+    steps = ((x - offset) / scale.where(scale > 0, 1)).round().clamp(-127, 127)
+    return {part: steps.to(torch.int8), part + _RANGE: torch.cat([scale, offset], dim=1)}
+
+
+def decode(part: str, rows: Mapping[str, Tensor], dtype: str) -> Float[Tensor, "n d"]:
+    """The reverse of :func:`encode`, in float32."""
+    values = rows[part].float()
+    if dtype != "int8":
+        return values
+    spread = rows[part + _RANGE]
+    return values.mul_(spread[:, :1]).add_(spread[:, 1:])
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises: UnknownNameError for a dtype that no store has."""
+    if dtype not in KINDS:
+        raise unknown("store dtype", dtype, list(KINDS))
 
 
 @dataclass(frozen=True)

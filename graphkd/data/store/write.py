@@ -11,14 +11,22 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from graphkd.data.fingerprint import differences, digest, some
-from graphkd.data.source import Named
-from graphkd.data.store.codec import encode
-from graphkd.data.store.files import load_file, read_json, write_json
-from graphkd.data.store.format import MANIFEST, Entry, Manifest, missing_files, shard_name
+from graphkd.data.fingerprint import differences, some
+from graphkd.data.sources import Named
+from graphkd.data.store.format import (
+    MANIFEST,
+    Entry,
+    Manifest,
+    encode,
+    missing_files,
+    read_json,
+    read_pair,
+    shard_name,
+    write_pair,
+)
 from graphkd.errors import StoreError
 from graphkd.features import Features
-from graphkd.files import one_writer, remove_leftovers, write_file
+from graphkd.files import one_writer, remove_leftovers
 from graphkd.typing import Tensor
 
 _OURS = re.compile(r"\.?(manifest|shared|shard-\d+)\.(json|safetensors)(\.[0-9a-f]+\.tmp)?|\.writer-\d+-of-\d+\.lock")
@@ -79,14 +87,12 @@ class StoreWriter:
         self.plan = self._claim(plan)
         self._clean()
         self.entries: dict[str, Entry] = {}
-        for name in self.mine.names(self.plan):
-            entry = finished(folder, name, self.plan.identity)
-            if entry is not None:
-                self.entries[name] = entry
+        self.find(self.mine.names(self.plan))
 
     def todo(self) -> list[int]:
         """Numbers of this process's shards that are to be computed."""
-        return [number for number in range(self.mine.rank, self.plan.count, self.mine.world) if self._lacks(number)]
+        mine = range(self.mine.rank, self.plan.count, self.mine.world)
+        return [number for number in mine if shard_name(number) not in self.entries]
 
     def needs_shared(self) -> bool:
         """Whether the shared file is this process's and absent; any batch gives it."""
@@ -118,13 +124,8 @@ class StoreWriter:
             if value.shape != shape:
                 raise StoreError(f"the teacher's {part} are {tuple(value.shape)}, expected {shape}")
             encoded = encode(part, value, self.plan.dtype)
-            finite = torch.isfinite(value).all(1).cpu()
-            for each in encoded.values():
-                finite &= torch.isfinite(each).all(1)
-            broken = [
-                name for name, good in zip(ids, finite.view(len(ids), -1).all(1).tolist(), strict=True) if not good
-            ]
-            if broken:
+            finite = torch.cat([each.isfinite().cpu().view(len(ids), -1) for each in (value, *encoded.values())], 1)
+            if broken := [name for name, good in zip(ids, finite.all(1).tolist(), strict=True) if not good]:
                 raise StoreError(
                     f"the teacher's {part} in {self.plan.dtype} are not finite for {len(broken)} samples: "
                     f"{', '.join(broken[:5])}; their shard is not written: check these images and the teacher's "
@@ -142,11 +143,8 @@ class StoreWriter:
 
     def put(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Write a file, then its sidecar."""
-        data = save(tensors)
-        body = {"store": self.plan.identity, "name": name, "bytes": len(data), "digest": digest(data), **about}
-        write_file(self.folder / f"{name}.safetensors", data)
-        sidecar = write_json(self.folder / f"{name}.json", body)
-        self.entries[name] = Entry(len(data), body["digest"], sidecar)
+        about = {"store": self.plan.identity, "name": name, **about}
+        self.entries[name] = write_pair(self.folder / name, save(tensors), **about)
 
     def finish(self, patience: float = 0.0) -> None:
         """Rank 0 writes the manifest that lists all files, which makes the store one; the others wait for it.
@@ -174,9 +172,7 @@ class StoreWriter:
     def _absent(self) -> list[str]:
         """For rank 0 the files that are not there and whole yet; for the others the manifest, until it lists theirs."""
         if self.mine.leads:
-            for name in self.plan.names:
-                if name not in self.entries and (entry := finished(self.folder, name, self.plan.identity)):
-                    self.entries[name] = entry
+            self.find(self.plan.names)
             return [name for name in self.plan.names if name not in self.entries]
         try:
             made = Manifest.read(self.folder)
@@ -188,8 +184,11 @@ class StoreWriter:
         present = {path.stem for path in self.folder.glob("shard-*.json")}
         return [name for name in self.plan.names if name not in present] + [MANIFEST]
 
-    def _lacks(self, number: int) -> bool:
-        return shard_name(number) not in self.entries
+    def find(self, names: Sequence[str]) -> None:
+        """Note which of these files are there and whole."""
+        for name in names:
+            if name not in self.entries and (entry := finished(self.folder, name, self.plan.identity)):
+                self.entries[name] = entry
 
     def _clean(self) -> None:
         """Remove what a killed run of this share left; other ranks may be writing theirs."""
@@ -232,12 +231,8 @@ class StoreWriter:
 def finished(folder: Path, name: str, identity: str) -> Entry | None:
     """A file that is there, whole, and of this very store."""
     try:
-        body, sidecar = read_json(folder / f"{name}.json")
-        if (body["store"], body["name"]) != (identity, name):
-            return None
-        load_file(folder / f"{name}.safetensors", body["bytes"], body["digest"])
-        return Entry(body["bytes"], body["digest"], sidecar)
-    except (StoreError, KeyError):
+        return read_pair(folder / name, store=identity, name=name)[2]
+    except StoreError:
         return None
 
 

@@ -1,25 +1,23 @@
 """Channel relational graph: a student learns how the channels of a teacher's feature maps relate to each other."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar, Unpack, final
 
 import torch
 
-from graphkd import ops
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair
 from graphkd.distillers.crg.graph import ChannelGraph, GraphOptions
 from graphkd.distillers.crg.levels import Level, Probed, pair_levels, share_of_levels
-from graphkd.distillers.crg.terms import WEIGHED, AttentionTerm, ChannelEdgeTerm, SpectralTerm, VertexTerm
+from graphkd.distillers.crg.terms import WEIGHED, AttentionTerm, ChannelEdgeTerm, SpectralTerm, VertexTerm, tempered
+from graphkd.distillers.kd import kd
 from graphkd.distillers.sizes import MapPairs
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.alignments import ALIGNMENTS, Alignment
-from graphkd.graphs.attention import ATTENTION, Attention
+from graphkd.graphs.attention import Attention
 from graphkd.graphs.channels import VERTEX_LOSSES, VertexLoss
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.spectral import SpectralGraph
-from graphkd.graphs.spectral_filters import SCALINGS, Scaling
+from graphkd.graphs.spectral import SCALINGS, Scaling, SpectralGraph
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
@@ -134,7 +132,7 @@ class CRGDistiller(Distiller):
         self.graph = ChannelGraph(levels, [name for name, weight in used.items() if weight], compared, **graph)
         each = share_of_levels(levels, reduction, level_weights or {})
         at_vertex, at_edge, at_spectrum = (
-            _tempered(a, tau) for a in (vertex_attention, edge_attention, spectral_attention)
+            tempered(a, tau) for a in (vertex_attention, edge_attention, spectral_attention)
         )
         edge = (
             ChannelEdgeTerm(each, self.graph, ALIGNMENTS.resolve(edge_alignment), at_edge, diagonal) if beta else None
@@ -193,9 +191,4 @@ class CRGDistiller(Distiller):
 
     def _kd(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = (x.tensor("logits", "CRG's kd term") for x in (pair.student_features, pair.teacher_features))
-        return mean_over_batch(ops.row_kl(student, teacher, self.kd_temperature)) * self.kd_temperature**2
-
-
-def _tempered(attention: str | Attention, tau: float | None) -> Attention:
-    function = ATTENTION.resolve(attention)
-    return function if tau is None or attention == "off" else partial(function, tau=tau)
+        return kd.over_ranks(student, teacher, self.kd_temperature)

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from graphkd import distributed, ops
+from graphkd.checks import same_logits
 from graphkd.distillers.base import Pair, mean_over_batch
 from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping
-from graphkd.functional._shapes import same_logits
-from graphkd.graphs.nodes import unmasked
+from graphkd.distillers.parts import unmasked
 from graphkd.typing import Float, Int, Tensor
 
 

@@ -10,13 +10,13 @@ from graphkd.distillers.eikd.classes import TrustedClasses
 from graphkd.distillers.eikd.explicit import EXPLICIT, AutoScale, FeatureNodes, MapNodes
 from graphkd.distillers.eikd.implicit import IMPLICIT, Implicit
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
+from graphkd.distillers.parts import unmasked
 from graphkd.distillers.presets import preset_of
 from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.sizes import MapPairs, measure
 from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.nodes import unmasked
 from graphkd.losses import Losses
 from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import smooth_l1_loss
 
 from graphkd import ops
+from graphkd.checks import same_embeddings, tensor_loss
 from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
 from graphkd.distillers.base import Pair, Term, mean_over_batch
 from graphkd.distillers.parts import maps_of, matched_maps, same_samples
@@ -21,6 +22,21 @@ from graphkd.registry import Registry
 from graphkd.typing import Float, Side, Tensor
 
 EXPLICIT: Registry[Term] = Registry("explicit target")
+
+
+@tensor_loss
+def explicit_features(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    r"""EIKD's explicit term: the squared distance of the embeddings, which the distiller scales to unit length first.
+
+    .. math:: L = \mathrm{mean}_i \lVert h^S_i - h^T_i \rVert^2
+
+    EIKD-style: reconstructed from the abstract and the DFND protocol; not a reproduction.
+    Shapes: (b, d) twice, the student's projected where the widths differ -> scalar.
+    Raises: ShapeError for other samples or widths.
+    Example: ``explicit_features(torch.zeros(1, 2), torch.ones(1, 2))`` is 2.
+    """
+    same_embeddings(student, teacher)
+    return mean_over_batch(_squares(student, teacher))
 
 
 @dataclass(frozen=True)

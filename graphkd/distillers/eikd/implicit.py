@@ -5,17 +5,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphkd import distributed, ops
+from graphkd.checks import same_samples, tensor_loss
 from graphkd.distillers.base import Pair
-from graphkd.distillers.contrast import contrast
-from graphkd.distillers.terms import TeacherGramNodes
+from graphkd.distillers.parts import align_within
+from graphkd.distillers.terms import NodeTerm
 from graphkd.errors import OptionError
-from graphkd.graphs.align import align
+from graphkd.graphs.align import align, contrast
 from graphkd.graphs.alignments import HUBER, MSE, ROW_SQUARES, Alignment, kl
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
 from graphkd.graphs.relations import ExceptItself, cosine
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
+
+
+@tensor_loss
+def implicit_relations(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+    r"""EIKD's implicit term: the squared distance of each sample's cosines with all samples, rows of unit length.
+
+    .. math:: L = \frac{1}{N} \lVert R^S - R^T \rVert_F^2, \qquad R = \mathrm{unit\ rows}(\cos(h_i, h_j))
+
+    A mean over samples, as :func:`explicit_features`; over all N^2 entries its gradient would vanish in large batches.
+
+    EIKD-style: reconstructed from the abstract and the DFND protocol; not a reproduction.
+    Shapes: (b, d), (b, e) -> scalar.
+    Raises: ShapeError for other samples.
+    Example: ``implicit_relations(2 * h, h)`` is 0.
+    """
+    same_samples(student, teacher, 2)
+    return align_within(student, teacher, "cosine", ROW_SQUARES, "unit")
 
 
 class Implicit(ABC):
@@ -93,7 +111,7 @@ class Cross(Implicit):
 
     def __call__(self, pair: Pair) -> Float[Tensor, ""]:
         """Mean over samples of the squared distance of their rows."""
-        return TeacherGramNodes("sample", _unit_cosine, ROW_SQUARES)(pair)
+        return NodeTerm("sample", "teacher_gram", _unit_cosine, ROW_SQUARES)(pair)
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
 """Proxy relational graph: a student learns from a CLIP-like teacher by samples and class proxies, without labels."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Unpack, final
+from typing import ClassVar, Final, final
 
-from graphkd import ops
-from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
+from torch import nn
+
+from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, mean_over_batch, widths
+from graphkd.distillers.kd import kd
 from graphkd.distillers.presets import preset_of
-from graphkd.distillers.prg.graph import GraphOptions, ProxyGraph
+from graphkd.distillers.prg.losses import joined, share_of_features
 from graphkd.distillers.pseudo_labels import PseudoLabels
-from graphkd.distillers.terms import NODE_TARGETS, EdgeTerm
-from graphkd.errors import OptionError
+from graphkd.distillers.terms import EdgeTerm, NodeTerm
+from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.graphs.alignments import Alignment
 from graphkd.graphs.graph import Graph
+from graphkd.registry import unknown
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -69,20 +71,8 @@ class PRGDistiller(Distiller):
         labels: ``"hard"`` (default), ``"soft"``, ``"label"``, or a
             :class:`~graphkd.distillers.pseudo_labels.PseudoLabels` with calibration, confidence threshold and balance.
         node_target: ``"diagonal"``, ``"identity"``, ``"teacher_gram"``; default from the preset.
-        node_alignment, edge_alignment: from ``graphkd.graphs.alignments``; default from the preset.
-        nodes: composition of a node: ``"blocks"`` (default), ``"features"``, ``"logits"``, ``"separate"``, ``"raw"``,
-            ``"fused"``.
-        rho: share of the feature block in [0, 1]; default 0.5.
-        relation: ``"pearson"`` (default), ``"cosine"``, ``"gram"``, or a function that maps rows.
-        logit_temperature: logit blocks are softmax(z / T) instead of logits; default none.
-        teacher_proxy: ``"own"`` (text, default), ``"class_mean"``, ``"class_mean_ema"``.
-        student_proxy: ``"own"`` (classifier rows with gradient, default), ``"detached"``, ``"learnable"``,
-            ``"class_mean"``, ``"class_mean_ema"``, ``"text"`` (the teacher's; samples reach them by the projector).
-        proxy_logits: ``"own"`` (default), ``"one_hot"``, or ``"none"``: edges of features only.
-        projector: ``"linear"`` (default), ``"mlp"``, ``"shared"`` (both to width 256; the teacher's side is trained by
-            its own cross-entropy on the pseudo-labels), ``"none"`` (node alignment of logits only).
-        edges: ``"class"`` (B x C, default), ``"sample"`` (B x B), ``"both"``, ``"full"`` ((B + C) x (B + C)).
-        center_edges: subtract each row's mean from the edges; default off.
+        edges: ``"class"`` (B x C, default), or ``"sample"`` (B x B, EGA's).
+        rho: share of the feature block in [0, 1]; default 0.5. 1: features alone, 0: logits alone.
 
     Shapes: student embedding (b, student_dim), teacher embedding (b, teacher_dim), logits (b, num_classes).
     Raises: UnknownNameError, OptionError; ShapeError for features of other widths; MissingFeatureError without proxies.
@@ -106,30 +96,26 @@ class PRGDistiller(Distiller):
         kl_temperature: float = 4.0,
         labels: str | PseudoLabels = "hard",
         node_target: str | None = None,
-        node_alignment: str | Alignment | None = None,
-        edge_alignment: str | Alignment | None = None,
-        **graph: Unpack[GraphOptions],
+        edges: str = "class",
+        rho: float = 0.5,
     ) -> None:
         super().__init__()
         if kl_temperature <= 0:
             raise OptionError(f"kl_temperature is a softmax temperature > 0, found {kl_temperature}")
+        if edges not in ("class", "sample"):
+            raise unknown("edge set", edges, ["class", "sample"])
         weights = {"node_weight": node_weight, "edge_weight": edge_weight, "kl_weight": kl_weight}
         use = preset_of(PRESETS, preset, node_target=node_target, **weights)
-        self.kl_temperature = kl_temperature
+        self.kl_temperature, self.edges, self.rho = kl_temperature, edges, share_of_features(rho)
+        self.widths, self.num_classes = {"student": student_dim, "teacher": teacher_dim}, num_classes
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
-        used = {"with_nodes": use.node_weight != 0, "with_edges": use.edge_weight != 0}  # table() refuses negative ones
-        self.graph = ProxyGraph(student_dim, teacher_dim, num_classes, **used, **graph)
-        node = NODE_TARGETS.get(use.node_target)
-        terms: dict[str, tuple[float, Term]] = {"ce": (ce_weight, self._ce)}
-        for kind, share in self.graph.node_shares.items():
-            terms[kind] = share * use.node_weight, node(kind, "gram", node_alignment or use.alignment)
-        for edge_type, share in self.graph.edge_shares.items():
-            term = EdgeTerm(edge_type, edge_alignment or use.alignment)
-            terms[self._edge_name(edge_type[2])] = share * use.edge_weight, term
-        terms["kl"] = use.kl_weight, self._kl
-        if self.graph.projector is not None and self.graph.projector.trains_teacher_side:
-            terms["teacher_head"] = 1.0, self._teacher_head
-        self.terms = self.table(**terms)
+        self.projector = nn.Linear(student_dim, teacher_dim) if use.node_weight and rho else None
+        self.terms = self.table(
+            ce=(ce_weight, self._ce),
+            node=(use.node_weight, NodeTerm("node", use.node_target, "gram", use.alignment)),
+            edge=(use.edge_weight, EdgeTerm(("sample", "gram", edges), use.alignment)),
+            kl=(use.kl_weight, self._kl),
+        )
 
     @classmethod
     def between(cls, student: Sized, teacher: Sized, **options: object) -> "PRGDistiller":
@@ -144,30 +130,34 @@ class PRGDistiller(Distiller):
         """
         return cls(*widths("PRG", student, teacher), **options)  # type: ignore[arg-type]
 
-    def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
-        """Both records with the proxies that the options ask for."""
-        return self.graph.prepare(student, teacher)
-
     def build(self, features: Features, side: Side) -> Graph:
-        """Samples, class proxies and the edges between them."""
-        return self.graph.build(features, side)
+        """Samples among themselves, class proxies, and samples as they meet those of the other network (``node``)."""
+        graph, features = Graph(), features.blended()
+        embedding, logits = features.tensor("embedding", "PRG"), features.tensor("logits", "PRG")
+        self._check_widths(embedding, logits, side)
+        if "node" in self.terms:
+            project = self.projector if side == "student" else None
+            graph.add("node", joined(embedding if project is None else project(embedding), logits, self.rho))
+        if "edge" in self.terms:
+            graph.add("sample", joined(embedding, logits, self.rho))
+            if self.edges == "class":
+                proxies, own = (features.tensor(part, f"PRG ({side})") for part in ("proxies", "proxy_logits"))
+                graph.add("class", joined(proxies, own, self.rho), "shared")
+            graph.connect("sample", "gram", self.edges)
+        return graph
+
+    def _check_widths(self, embedding: Tensor, logits: Tensor, side: Side) -> None:
+        found, expected = (embedding.shape[-1], logits.shape[-1]), (self.widths[side], self.num_classes)
+        if found != expected:
+            raise ShapeError(
+                f"{side}: found an embedding of width {found[0]} and {found[1]} logits, this distiller was built for "
+                f"{expected[0]} and {expected[1]}: PRGDistiller.between(student, teacher) sizes itself"
+            )
 
     def _ce(self, pair: Pair) -> Float[Tensor, ""]:
         return mean_over_batch(self.labels(pair.student_features, pair.teacher_features, pair.target))
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        student, teacher = (
-            each.blended().tensor("logits", "PRG") for each in (pair.student_features, pair.teacher_features)
-        )
-        return self.kl_temperature**2 * mean_over_batch(ops.row_kl(student, teacher, self.kl_temperature))
-
-    def _teacher_head(self, pair: Pair) -> Float[Tensor, ""]:
-        projector, teacher = self.graph.projector, pair.teacher_features
-        assert projector is not None
-        labels = teacher.tensor("logits", "PRG").argmax(-1)
-        return mean_over_batch(*projector.teacher_losses(teacher.tensor("embedding", "PRG"), labels))
-
-    def _edge_name(self, target: str) -> str:
-        kind, _, part = target.partition(":")
-        name = "edge" if len({each[2].partition(":")[0] for each in self.graph.edge_shares}) == 1 else f"edge_{kind}"
-        return f"{name}:{part}" if part else name
+        records = pair.student_features, pair.teacher_features
+        student, teacher = (each.blended().tensor("logits", "PRG") for each in records)
+        return kd.over_ranks(student, teacher, self.kl_temperature)

@@ -1,43 +1,113 @@
-"""One network's edges in blocks of rows: values into a buffer, derivatives of the entries back to the nodes."""
+"""Edges in blocks of rows: values into a buffer, a loss of these rows, its derivative back to the nodes.
+
+No n x m matrix exists. Value and gradient are computed together, so that each block is formed once and never kept.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.blocks import Block
-from graphkd_kernels._blocked.rows import MAPS, map_rows, unmap_rows
-from graphkd_kernels._blocked.squares import BlockSquares
-from graphkd_kernels.autograd import Maybe
+from graphkd_kernels._blocked.blocks import Block, Nodes, row_blocks
+from graphkd_kernels._blocked.rows import map_rows, unmap_rows
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs
+from graphkd_kernels.plans import INNER
+from graphkd_kernels.reference.distances import centered, settled, widest
 
 Pair = tuple[bool, bool]
+Rows = slice | tuple[slice, ...]
+"""Of a set (n, d), or of graphs (b, n, d)."""
+RowLoss = Callable[[Tensor, Tensor, Pair], tuple[Tensor, Maybe, Maybe]]
+"""(student, teacher, needs) -> values and derivatives of two blocks, which only losses of inner products overwrite."""
+
+
+class BlockSquares:
+    """Blocks of squared distances with the digits of the reference, in the type of the nodes.
+
+    Args:
+        x, y: nodes (*b, n, d) and (*b, m, d); the same tensor for the same nodes.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+        self.close = False  # whether a block had close rows: then gradients are summed in float64
+        self._sets: dict[torch.dtype, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+
+    def block(self, rows: Rows, columns: Rows, out: Tensor, own: int | None) -> Tensor:
+        """One block, in ``out``; ``own``: the column of its first row itself, in a set with itself."""
+
+        def products(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            x, y, size_x, size_y = self._set(dtype)
+            found = torch.matmul(x[rows], y[columns].mT, out=out if out.dtype == dtype else None)
+            sizes = size_x[rows].unsqueeze(-1) + size_y[columns].unsqueeze(-2)
+            found.mul_(-2).add_(sizes)
+            if own is not None:
+                found.diagonal(own, -2, -1).mul_(0)  # a NaN stays
+            return found, sizes
+
+        found = settled(self.x[rows], self.y[columns], products, own)
+        self.close |= found.dtype != out.dtype
+        return found if found is out else out.copy_(found)
+
+    def to_rows(self, weights: Tensor, rows: Rows, columns: Rows) -> Tensor:
+        """Half the gradient of the block's sum of w_ij |x_i - y_j|^2 to its rows."""
+        x, y, *_ = self._set(widest(self.x) if self.close else self.x.dtype)
+        return pull(weights, x[rows], y[columns]).to(self.x.dtype)
+
+    def to_columns(self, weights: Tensor, rows: Rows, columns: Rows) -> Tensor:
+        """The same to its columns."""
+        x, y, *_ = self._set(widest(self.x) if self.close else self.x.dtype)
+        return pull(weights.mT, y[columns], x[rows]).to(self.x.dtype)
+
+    def _set(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centred nodes and their squared sizes in a type."""
+        if dtype not in self._sets:
+            x, y = centered(self.x, self.y, dtype)
+            self._sets[dtype] = x, y, torch.linalg.vecdot(x, x), torch.linalg.vecdot(y, y)
+        return self._sets[dtype]
+
+
+def pull(weights: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:
+    """The sums of w_ij (x_i - y_j) over j."""
+    weights = weights.to(mine.dtype)
+    return (weights.sum(-1, keepdim=True) * mine).sub_(weights @ theirs)
 
 
 class EdgeBlocks(ABC):
-    """A relation's matrices (b, n, m), a block at a time.
+    """One network's matrices of a relation (b, n, m), a block at a time.
 
     Args:
-        x, y: nodes (b, n, d) and (b, m, d); ``None``: the same nodes.
+        x, y: nodes (*b, n, d) and (*b, m, d); ``None``: the same nodes.
         scale: factor of every entry.
         needs: whether gradients of x and of y are collected.
         symmetric: of the same nodes, the derivative too is symmetric: its rows alone give the gradient, twice.
     """
 
     def __init__(self, x: Tensor, y: Maybe, scale: float, needs: Pair, symmetric: bool) -> None:
-        self.itself, self.scale, self.needed = y is None, scale, any(needs)
-        self.needs = (True, not symmetric) if self.itself else needs
+        self.like, self.itself, self.scale, self.needed = (x, y), y is None, scale, any(needs)
         self.times = 2 if symmetric else 1
-        self.shape = (len(x), x.shape[1], x.shape[1] if y is None else y.shape[1])
+        self.x = x.reshape(-1, *x.shape[-2:])
+        self.y = self.x if y is None else y.reshape(-1, *y.shape[-2:])
+        self.shape = (*self.x.shape[:2], self.y.shape[1])
+        self.buffer = x.new_empty(0)
+        # Where gradients are collected; one place for both sides where y is x.
+        self.dx = torch.zeros_like(self.x) if (self.needed if self.itself else needs[0]) else None
+        self.dy = None if symmetric else self.dx
+        if not self.itself:
+            self.dy = torch.zeros_like(self.y) if needs[1] else None
 
-    def _sums(self, x: Tensor, y: Tensor) -> None:
-        """Where gradients are collected; one place for both sides where y is x."""
-        self.dx = torch.zeros_like(x) if self.needed and self.needs[0] else None
-        wanted = self.needed and self.needs[1]
-        self.dy = None if not wanted else self.dx if self.itself else torch.zeros_like(y)
+    def out(self, block: Block) -> Tensor:
+        """Memory of a block, taken once and used by each: fresh pages would cost more than the arithmetic."""
+        graphs, rows = (each.stop - each.start for each in block)
+        size = graphs * rows * self.shape[2]
+        if self.buffer.numel() < size:
+            self.buffer = self.buffer.new_empty(size)
+        return self.buffer[:size].view(graphs, rows, self.shape[2])
 
     @abstractmethod
-    def entries(self, block: Block, out: Tensor) -> Tensor:
-        """Scaled relations of one block, in ``out``."""
+    def entries(self, block: Block) -> Tensor:
+        """Scaled relations of one block, in its memory."""
 
     @abstractmethod
     def collect(self, block: Block, derivative: Tensor, entries: Tensor) -> None:
@@ -46,9 +116,17 @@ class EdgeBlocks(ABC):
         The block is the one whose entries were asked for last.
         """
 
-    @abstractmethod
+    def unmapped(self, gradient: Tensor) -> Tensor:
+        """The gradient of the targets, from that of their mapped rows."""
+        return gradient
+
     def gradients(self) -> tuple[Maybe, Maybe]:
         """Of x and of y, ``None`` where not needed; of both together where y is x."""
+        x, y = self.like
+        if y is None:
+            return None if self.dx is None else self.unmapped(self.dx).view(x.shape), None
+        of_y = None if self.dy is None else self.unmapped(self.dy).view(y.shape)
+        return None if self.dx is None else self.dx.view(x.shape), of_y
 
 
 class InnerProducts(EdgeBlocks):
@@ -56,13 +134,13 @@ class InnerProducts(EdgeBlocks):
 
     def __init__(self, x: Tensor, y: Maybe, relation: str, scale: float, needs: Pair, symmetric: bool) -> None:
         super().__init__(x, y, scale, needs, symmetric)
-        self.x, self.relation = x, relation
-        self.y, self.inverse = map_rows(x if y is None else y, relation)
-        self._sums(x, self.y)
+        self.relation = relation
+        self.y, self.inverse = map_rows(self.y, relation)
 
-    def entries(self, block: Block, out: Tensor) -> Tensor:
-        """Scaled relations of one block, in ``out``."""
+    def entries(self, block: Block) -> Tensor:
+        """Scaled relations of one block, in its memory."""
         self.rows = (self.y[block], None) if self.itself else map_rows(self.x[block], self.relation)
+        out = self.out(block)
         return torch.baddbmm(out, self.rows[0], self.y[block[0]].mT, beta=0, alpha=self.scale, out=out)
 
     def collect(self, block: Block, derivative: Tensor, entries: Tensor) -> None:
@@ -74,14 +152,9 @@ class InnerProducts(EdgeBlocks):
         if self.dy is not None:
             self.dy[block[0]].baddbmm_(derivative.mT, self.rows[0], alpha=self.scale)
 
-    def gradients(self) -> tuple[Maybe, Maybe]:
-        """Of x and of y, ``None`` where not needed; of both together where y is x."""
-        if self.itself:
-            return self._unmapped(self.dx), None
-        return self.dx, self._unmapped(self.dy)
-
-    def _unmapped(self, gradient: Maybe) -> Maybe:
-        return None if gradient is None else unmap_rows(gradient, self.y, self.inverse, self.relation)
+    def unmapped(self, gradient: Tensor) -> Tensor:
+        """The gradient of the targets, from that of their mapped rows."""
+        return unmap_rows(gradient, self.y, self.inverse, self.relation)
 
 
 class Distances(EdgeBlocks):
@@ -91,14 +164,11 @@ class Distances(EdgeBlocks):
         self, x: Tensor, y: Maybe, relation: str, gamma: float, scale: float, needs: Pair, symmetric: bool
     ) -> None:
         super().__init__(x, y, scale, needs, symmetric)
-        self.relation, self.gamma = relation, gamma
-        others = x if y is None else y
-        self.squares = BlockSquares(x, others)
-        self._sums(x, others)
+        self.relation, self.gamma, self.squares = relation, gamma, BlockSquares(self.x, self.y)
 
-    def entries(self, block: Block, out: Tensor) -> Tensor:
-        """Scaled relations of one block, in ``out``."""
-        found = self.squares.block(block, block[0], out, block[1].start if self.itself else None)
+    def entries(self, block: Block) -> Tensor:
+        """Scaled relations of one block, in its memory."""
+        found = self.squares.block(block, block[0], self.out(block), block[1].start if self.itself else None)
         if self.relation == "euclidean":
             found.sqrt_()
         elif self.relation == "rbf":
@@ -118,17 +188,55 @@ class Distances(EdgeBlocks):
         if self.dy is not None:
             self.dy[block[0]].add_(self.squares.to_columns(derivative, block, block[0]), alpha=2)
 
-    def gradients(self) -> tuple[Maybe, Maybe]:
-        """Of x and of y, ``None`` where not needed; of both together where y is x."""
-        return self.dx, None if self.itself else self.dy
-
 
 def edge_blocks(
-    x: Tensor, y: Maybe, relation: str, scale: float, needs: Pair, gamma: float = 1.0, symmetric: bool = False
+    x: Tensor, y: Maybe, relation: str, scale: float, needs: Needs, gamma: float = 1.0, symmetric: bool = False
 ) -> EdgeBlocks:
     """The relation by name, or PKT's cosine ``"pkt"``. Shapes: x (*b, n, d), y (*b, m, d)."""
-    graphs = x.reshape(-1, *x.shape[-2:])
-    others = None if y is None else y.reshape(-1, *y.shape[-2:])
-    if relation in MAPS or relation == "pkt":
-        return InnerProducts(graphs, others, relation, scale, needs, symmetric)
-    return Distances(graphs, others, relation, gamma, scale, needs, symmetric)
+    pair = needs[0], needs[1]
+    if relation in INNER or relation == "pkt":
+        return InnerProducts(x, y, relation, scale, pair, symmetric)
+    return Distances(x, y, relation, gamma, scale, pair, symmetric)
+
+
+def sweep(sides: Sequence[EdgeBlocks], loss: Callable[..., tuple[Tensor | Maybe, ...]]) -> Found:
+    """Sum of a loss of rows of edges, and its gradients in the nodes of each side.
+
+    Args:
+        sides: one network's edges, or both networks'.
+        loss: (block, \\*entries of each side, which sides need a derivative) -> values, and each side's derivative.
+    """
+    needed, totals = tuple([side.needed for side in sides]), []
+    for block in row_blocks(*sides[0].shape):
+        entries = [side.entries(block) for side in sides]
+        values, *derivatives = loss(block, *entries, needed)
+        assert values is not None
+        totals.append(values.sum(dtype=torch.float64))
+        for side, derivative, found in zip(sides, derivatives, entries, strict=True):
+            if derivative is not None:
+                side.collect(block, derivative, found)
+    x = sides[0].x
+    value = torch.stack(totals).sum().to(x.dtype) if totals else x.new_zeros(())
+    gradients: Kept = tuple([gradient for side in sides for gradient in side.gradients()])
+    return value, gradients
+
+
+def compare(
+    nodes: Nodes,
+    needs: Needs,
+    rows: RowLoss,
+    relation: str,
+    scale: float = 1.0,
+    gamma: float = 1.0,
+    symmetric: bool = False,
+) -> Found:
+    """Sum of a loss of two networks' rows of edges, and its gradients.
+
+    Shapes: (*b, n, d), (*b, m, d), (*b, n, e), (*b, m, e). ``scale`` and ``symmetric`` as of :class:`EdgeBlocks`.
+    """
+    sides = []
+    for i in (0, 2):
+        x = nodes[i]
+        assert x is not None
+        sides.append(edge_blocks(x, nodes[i + 1], relation, scale, needs[i : i + 2], gamma, symmetric))
+    return sweep(sides, lambda block, s, t, needed: rows(s, t, needed))

@@ -1,16 +1,22 @@
-"""The k nearest neighbours of each node, a block of rows at a time; nothing n x n exists."""
+"""``knn`` and ``knn_graph``: nearest neighbours, a block of rows at a time; nothing n x n exists."""
 
 import torch
 from torch import Tensor
 
+from graphkd_kernels import reference
 from graphkd_kernels._blocked.blocks import row_slices
+from graphkd_kernels.autograd import transformed
+from graphkd_kernels.precision import widened
 from graphkd_kernels.reference.distances import can_look, centered, is_close, widest
+from graphkd_kernels.reference.knn import as_edges
 
+__all__ = ["knn", "knn_graph"]
 _ENTRIES = 2**22  # of one block of distances
 _ROWS = 128  # at least, in one block: a product of fewer rows runs at half the speed
 _GROUPED = 16  # columns whose least distance is looked at first
 
 
+@torch.library.custom_op("graphkd::nearest", mutates_args=())
 def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k) of each row's k nearest other rows, nearest first; without gradient."""
     n = len(x)
@@ -83,3 +89,24 @@ def _smallest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         places = torch.cat([places, rest.expand(rows, -1)], 1)
     found = candidates.topk(k, dim=-1, largest=False)
     return found.values, places.gather(1, found.indices)
+
+
+@nearest.register_fake
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return x.new_empty(len(x), k, dtype=torch.int64), x.new_empty(len(x), k)
+
+
+@widened
+def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Indices and squared distances of each row's k nearest other rows, nearest first."""
+    if transformed():
+        return reference.knn(x, k)
+    found: tuple[Tensor, Tensor] = nearest(x.detach(), k)
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return found
+    return found[0], (x.unsqueeze(1) - x[found[0]]).square().sum(-1)
+
+
+def knn_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest neighbours as PyG's edges, and squared distances."""
+    return as_edges(*knn(x, k))

@@ -1,4 +1,4 @@
-r"""RKD's angles from squared distances, in blocks that stay in the cache; value and gradient in one sweep.
+r"""``rkd_angle`` from squared distances, in blocks that stay in the cache; value and gradient in one sweep.
 
 With :math:`q_{ij} = |x_i - x_j|^2`, :math:`r = q^{-1/2}` (0 for coincident nodes), the angle at i between j and k is
 
@@ -16,16 +16,20 @@ A block is passed over with whole rows: products of a matrix with one or two col
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.squares import pull
+from graphkd_kernels import reference
+from graphkd_kernels._blocked.blocks import row_slices, sum_computed_again
+from graphkd_kernels._blocked.edge_blocks import pull
+from graphkd_kernels.autograd import Found, Needs, Rule, apply, register, transformed
 from graphkd_kernels.reference.distances import centered
-from graphkd_kernels.reference.rkd import angle_sides
+from graphkd_kernels.reference.rkd_angle import angle_sides
 
+__all__ = ["rkd_angle"]
 _ENTRIES = 2**18  # of one buffer: four of them stay in the cache of two cores
 _ROWS = 32  # of j in one block
-Gradients = tuple[Tensor | None, Tensor | None]
+_SECOND = 2**22  # entries of one block of angles in a second derivative
 
 
-class _Side:
+class _Angles:
     """What one network's nodes contribute: constant over the sweep, and the sums of its gradient."""
 
     def __init__(self, x: Tensor, half: Tensor, inverse: Tensor, vertices: slice, needed: bool) -> None:
@@ -64,26 +68,20 @@ class _Side:
         return pull(weights + weights.mT, x, x).mul_(2 * sign).to(self.x.dtype)
 
 
-def value_and_gradients(
-    student: Tensor, teacher: Tensor, first: int, last: int, needs: tuple[bool, bool] = (True, False)
-) -> tuple[Tensor, Gradients]:
-    """Sum of the smooth-L1 differences of all angles at the nodes in [first, last), and its gradients where needed.
-
-    Shapes: student (n, d), teacher (n, e) -> (), ((n, d) or None, (n, e) or None).
-    """
+def _gradients(needs: Needs, student: Tensor, teacher: Tensor, first: int, last: int) -> Found:
     vertices, matrices = slice(first, last), (*angle_sides(student), *angle_sides(teacher))
     dtype = torch.promote_types(matrices[0].dtype, matrices[2].dtype)  # float64 where either has close nodes
     half_s, inverse_s, half_t, inverse_t = (each.to(dtype) for each in matrices)
-    student_side = _Side(student, half_s, inverse_s, vertices, needs[0])
-    teacher_side = _Side(teacher, half_t, inverse_t, vertices, needs[1])
-    value = _sweep(student_side, teacher_side)
+    of_student = _Angles(student, half_s, inverse_s, vertices, needs[0])
+    of_teacher = _Angles(teacher, half_t, inverse_t, vertices, needs[1])
+    value = _sweep(of_student, of_teacher)
     return value.to(student.dtype), (
-        student_side.gradient(1.0) if needs[0] else None,
-        teacher_side.gradient(-1.0) if needs[1] else None,
+        of_student.gradient(1.0) if needs[0] else None,
+        of_teacher.gradient(-1.0) if needs[1] else None,
     )
 
 
-def _sweep(student: _Side, teacher: _Side) -> Tensor:
+def _sweep(student: _Angles, teacher: _Angles) -> Tensor:
     vertices, nodes = student.near.shape
     tall = min(nodes, _ROWS)
     buffers = student.half.new_empty(4, min(vertices * tall * nodes, max(_ENTRIES, tall * nodes)))
@@ -96,7 +94,7 @@ def _sweep(student: _Side, teacher: _Side) -> Tensor:
     return total
 
 
-def _block(student: _Side, teacher: _Side, at: slice, rows: slice, buffers: Tensor) -> Tensor:
+def _block(student: _Angles, teacher: _Angles, at: slice, rows: slice, buffers: Tensor) -> Tensor:
     """Value of the angles at the vertices ``at`` between ``rows`` and all nodes from there on."""
     shape = (at.stop - at.start, rows.stop - rows.start, student.half.shape[1] - rows.start)
     angles, difference, h, spare = (each[: shape[0] * shape[1] * shape[2]].view(shape) for each in buffers)
@@ -113,3 +111,23 @@ def _block(student: _Side, teacher: _Side, at: slice, rows: slice, buffers: Tens
         teacher.angles(at, rows, angles)
         teacher.collect(at, rows, h, angles, spare)
     return value
+
+
+def _formula(student: Tensor, teacher: Tensor, first: int, last: int) -> Tensor:
+    """The reference on blocks of vertices, each computed again in its backward pass."""
+
+    def angles(part: slice) -> Tensor:
+        return reference.rkd_angle(student, teacher, first + part.start, first + part.stop)
+
+    parts = row_slices(last - first, len(student) ** 2, _SECOND)
+    if len(parts) <= 1 or transformed():
+        return angles(slice(0, last - first))
+    return sum_computed_again(angles, parts)
+
+
+register("rkd_angle", Rule(_gradients, _formula, compiled="operator"))
+
+
+def rkd_angle(student: Tensor, teacher: Tensor, first: int, last: int) -> Tensor:
+    """Sum of the smooth-L1 differences of the angles at the nodes in [first, last)."""
+    return apply("rkd_angle", (first, last), student, teacher)

@@ -1,4 +1,4 @@
-r"""RKD's distances: value and gradient from the upper half of the pairs, in blocks of rows.
+r"""``rkd_distance``: value and gradient from the upper half of the pairs, in blocks of rows.
 
 With :math:`e_{ij} = d^S_{ij} / \mu_S - d^T_{ij} / \mu_T`, h its clamp to [-1, 1] and M the number of pairs,
 
@@ -12,23 +12,27 @@ a limit (half a matrix for each network) and computed again beyond it.
 import torch
 from torch import Tensor
 
-from graphkd_kernels._blocked.squares import BlockSquares
+from graphkd_kernels import reference
+from graphkd_kernels._blocked.edge_blocks import BlockSquares
+from graphkd_kernels.autograd import Found, Needs, Rule, apply, register
+
+__all__ = ["rkd_distance"]
 
 _LEAST = 1e-12  # of a squared distance between two nodes (RKD); no gradient there
 _KEPT = 2**26  # distances of one network that are kept
 _ENTRIES = 2**20  # of one block
 
 
-class _Side:
+class _Distances:
     """Distances within one network's nodes, for blocks of rows and the columns from there on."""
 
     def __init__(self, x: Tensor, blocks: list[slice]) -> None:
         self.x, self.squares = x, BlockSquares(x, x)
         keep = len(x) ** 2 <= 2 * _KEPT
         self.kept = [self._distances(rows) for rows in blocks] if keep else None
-        pairs = len(x) * max(len(x) - 1, 1)
+        self.pairs = len(x) * max(len(x) - 1, 1)
         total = torch.stack([self.total(self.block(at, rows), rows) for at, rows in enumerate(blocks)]).sum()
-        self.pairs, self.mean = pairs, torch.where(total == 0, 1.0, total / pairs).to(x.dtype)
+        self.mean = torch.where(total == 0, 1.0, total / self.pairs).to(x.dtype)
 
     def block(self, at: int, rows: slice) -> Tensor:
         """Distances of one block; not to be written to."""
@@ -47,31 +51,24 @@ class _Side:
         return distances
 
 
-def value_and_gradients(
-    student: Tensor, teacher: Tensor, needs: tuple[bool, bool] = (True, False)
-) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
-    """Mean smooth-L1 difference of the relative distances, and its gradients where needed.
-
-    Shapes: student (n, d), teacher (n, e) -> (), ((n, d) or None, (n, e) or None).
-    """
+def _gradients(needs: Needs, student: Tensor, teacher: Tensor) -> Found:
     n = len(student)
     height = min(max(_ENTRIES // n, 64), 1024)
     blocks = [slice(i, min(i + height, n)) for i in range(0, n, height)]
-    sides = [_Side(x, blocks) for x in (student, teacher)]
+    sides = [_Distances(x, blocks) for x in (student, teacher)]
     sums = torch.stack([_sums(sides, at, rows, needs) for at, rows in enumerate(blocks)]).sum(0) / n**2
-    gradients = [
+    return sums[0].to(student.dtype), tuple(
         _gradient(sides, which, blocks, sums[1 + which] / sides[which].mean.square()) if needs[which] else None
         for which in (0, 1)
-    ]
-    return sums[0].to(student.dtype), (gradients[0], gradients[1])
+    )
 
 
-def _difference(sides: list[_Side], at: int, rows: slice) -> Tensor:
+def _difference(sides: list[_Distances], at: int, rows: slice) -> Tensor:
     scaled = sides[0].block(at, rows) / sides[0].mean
     return scaled.addcdiv_(sides[1].block(at, rows), sides[1].mean, value=-1)
 
 
-def _sums(sides: list[_Side], at: int, rows: slice, needs: tuple[bool, bool]) -> Tensor:
+def _sums(sides: list[_Distances], at: int, rows: slice, needs: Needs) -> Tensor:
     """Of the penalties, and of h times each side's distances."""
     difference = _difference(sides, at, rows)
     h = difference.clamp(-1, 1)
@@ -82,7 +79,7 @@ def _sums(sides: list[_Side], at: int, rows: slice, needs: tuple[bool, bool]) ->
     return torch.stack(sums)
 
 
-def _gradient(sides: list[_Side], which: int, blocks: list[slice], pull: Tensor) -> Tensor:
+def _gradient(sides: list[_Distances], which: int, blocks: list[slice], pull: Tensor) -> Tensor:
     side, n = sides[which], len(sides[which].x)
     gradient = torch.zeros_like(side.x)
     least = 1.000001 * _LEAST**0.5
@@ -95,3 +92,11 @@ def _gradient(sides: list[_Side], which: int, blocks: list[slice], pull: Tensor)
         gradient[rows] += side.squares.to_rows(weights, rows, slice(rows.start, None))
         gradient[later] += side.squares.to_columns(weights[:, rows.stop - rows.start :], rows, later)
     return gradient.mul_(2)
+
+
+register("rkd_distance", Rule(_gradients, reference.rkd_distance, compiled="operator"))
+
+
+def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean smooth-L1 difference of all distances, each side's divided by their mean."""
+    return apply("rkd_distance", (), student, teacher)

@@ -3,19 +3,16 @@
 PyTorch's layer normalisation is the centred map up to a factor, in one pass each way.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from graphkd_kernels import reference
-from graphkd_kernels.autograd import Maybe, Needs, Options, Rule, apply, register
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, Rule, apply, register
 from graphkd_kernels.reference.distances import can_look
-from graphkd_kernels.reference.edges import PKT_EPS
+from graphkd_kernels.reference.edge_pkt import PKT_EPS
 from graphkd_kernels.reference.rows import unit_scale
 
-MAPS = ("gram", "cosine", "pearson")
-"""Relations that are inner products of mapped rows."""
+__all__ = ["center_normalize", "unit_rows"]
 _USUAL = 1e-15, 1e15
 """Inverse lengths of rows whose squares float32 holds."""
 
@@ -23,7 +20,7 @@ _USUAL = 1e-15, 1e15
 def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
     """Rows whose inner products are the relation, and the inverse length of each row before (0 for a dead row).
 
-    Beside :data:`MAPS` there is ``"pkt"``: the cosine with 1e-7 beside the length.
+    Beside "gram", "cosine" and "pearson" there is ``"pkt"``: the cosine with 1e-7 beside the length.
     """
     if relation == "gram":
         return x, None
@@ -80,32 +77,16 @@ def unmap_rows(gradient: Tensor, rows: Tensor, inverse: Maybe, relation: str) ->
     return found
 
 
-class RowMap(Rule):
-    """Mapped rows as an operation of its own; its gradient is computed when the upstream one is known."""
-
-    def gradients(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        """The rows, which are kept, and their inverse lengths."""
-        (x,) = tensors
-        assert x is not None
-        rows, inverse = map_rows(x, options[0])
-        return rows, (rows, inverse)
-
-    def finish(
-        self, options: Options, needs: Needs, upstream: Tensor, tensors: Sequence[Maybe], kept: Sequence[Maybe]
-    ) -> tuple[Maybe, ...]:
-        """The gradient in the rows."""
-        rows, inverse = kept
-        assert rows is not None
-        return (unmap_rows(upstream.clone(memory_format=torch.contiguous_format), rows, inverse, options[0]),)
-
-    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        """The reference."""
-        (x,) = tensors
-        assert x is not None
-        return reference.center_normalize(x) if options[0] == "pearson" else reference.unit_rows(x)
+def _gradients(needs: Needs, x: Tensor, relation: str) -> Found:
+    rows, inverse = map_rows(x, relation)
+    return rows, (rows, inverse)
 
 
-register("row_map", RowMap())
+def _finish(needs: Needs, upstream: Tensor, tensors: Kept, kept: tuple[Tensor, Maybe], relation: str) -> Kept:
+    return (unmap_rows(upstream.clone(memory_format=torch.contiguous_format), *kept, relation),)
+
+
+register("row_map", Rule(_gradients, lambda x, relation: reference.ROW_MAPS[relation](x), _finish))
 
 
 def row_map(x: Tensor, relation: str) -> Tensor:
@@ -115,9 +96,9 @@ def row_map(x: Tensor, relation: str) -> Tensor:
 
 def center_normalize(x: Tensor) -> Tensor:
     """Rows centred and of unit length, in the type of x."""
-    return apply("row_map", ("pearson",), x).to(x.dtype)
+    return row_map(x, "pearson").to(x.dtype)
 
 
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of unit length, in the type of x."""
-    return apply("row_map", ("cosine",), x).to(x.dtype)
+    return row_map(x, "cosine").to(x.dtype)

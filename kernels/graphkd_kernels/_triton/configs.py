@@ -1,38 +1,9 @@
-"""Arithmetic, tiles, warps and stages of each kernel: a static table, every row of which passes the gate."""
-
-from dataclasses import dataclass
+"""Arithmetic, tiles, warps and stages of each kernel: static tables, checked ahead of time."""
 
 import torch
+import triton
 
-
-@dataclass(frozen=True)
-class Config:
-    """Tile (rows, columns, depth of one step of a product), warps and pipeline stages.
-
-    Args:
-        chunk: columns of a gradient that one program accumulates.
-    """
-
-    rows: int
-    columns: int
-    depth: int
-    warps: int
-    stages: int
-    chunk: int = 0
-
-    def __str__(self) -> str:
-        return f"[{self.rows}x{self.columns}x{self.depth}, {self.warps} warps, {self.stages} stages]"
-
-
-@dataclass(frozen=True)
-class Math:
-    """How products are formed: the operands' type, that of the sums, Triton's ``input_precision``."""
-
-    name: str
-    storage: torch.dtype
-    sums: torch.dtype
-    precision: str
-
+from graphkd_kernels._triton.launch import Config, Math, arch
 
 MATHS = {
     math.name: math
@@ -48,7 +19,7 @@ def math(dtype: torch.dtype) -> Math:
     """The arithmetic for inputs of a dtype, the widest of them.
 
     bfloat16 operands for 16-bit inputs, rounded once, after U and V are formed; three-term tf32 for float32; float64
-    stays float64.
+    stays float64. What does not bear operands of 16 bits (distances, logits divided by a temperature) widens first.
     """
     return MATHS[{torch.float64: "fp64", torch.float32: "tf32x3"}.get(dtype, "bf16")]
 
@@ -56,16 +27,12 @@ def math(dtype: torch.dtype) -> Math:
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("edges", "bf16"): {80: Config(128, 128, 64, 8, 3)},
-    ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3), 100: Config(128, 128, 32, 8, 3)},
+    ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
     ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("edges_bwd", "bf16"): {80: Config(128, 64, 32, 8, 3, chunk=128), 100: Config(128, 64, 64, 8, 3, chunk=256)},
-    ("edges_bwd", "tf32x3"): {
-        80: Config(32, 32, 32, 4, 2, chunk=64),
-        90: Config(64, 32, 32, 8, 2, chunk=64),
-        100: Config(64, 64, 32, 8, 2, chunk=64),
-    },
+    ("edges_bwd", "bf16"): {80: Config(128, 64, 32, 8, 3, chunk=128)},
+    ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
-    ("gram", "bf16"): {80: Config(128, 128, 64, 8, 3), 100: Config(128, 128, 32, 8, 3)},
+    ("gram", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("similarity", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
@@ -73,12 +40,67 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2)},
+    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
+    ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
+    ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32), 90: Config(32, 16, 16, 4, 1, chunk=32)},
+    ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
+    ("spectral", "tf32x3"): {80: Config(32, 32, 32, 8, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
+    ("spectral", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
 }
 
 
-def pick(kernel: str, math: Math, arch: int) -> Config:
-    """The configuration of a kernel on an architecture: compute capability times ten; 0: the interpreter, 64-tiles."""
-    if arch == 0:
-        return Config(64, 64, 64, 4, 1, chunk=32)
+def pick(kernel: str, math: Math, device: torch.device) -> Config:
+    """The configuration of a kernel on a device; 64-tiles in the interpreter."""
+    capability = arch(device)
+    if capability == 0:
+        return Config(64, 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
     table = _TABLE[kernel, math.name]
-    return table[max(capability for capability in table if capability <= arch)]
+    return table[max(row for row in table if row <= capability)]
+
+
+def power(number: int, most: int) -> int:
+    """The power of two that holds a number: 16 at least, so that products take it, and at most so many."""
+    return int(min(max(triton.next_power_of_2(number), 16), most))
+
+
+def square(size: int) -> Config:
+    """A square tile of kernels without products, in 4 warps."""
+    return Config(size, size, 1, 4, 1)
+
+
+def map_tile(width: int, dtype: torch.dtype, device: torch.device) -> Config:
+    """1,024 elements in registers (half of them in float64), whatever the width; 64 rows in the interpreter."""
+    elements = 512 if dtype == torch.float64 else 1024
+    block = power(width, elements)
+    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4, 1)
+
+
+def long_rows(columns: int, dtype: torch.dtype, device: torch.device, most: int = 8192) -> Config:
+    """Whole rows by programs that hold some bytes of a matrix at once; 32 rows in the interpreter.
+
+    Args:
+        dtype: of the sums. most: bytes, fewer for kernels that keep much beside them.
+    """
+    block = power(columns, most // dtype.itemsize)
+    rows = min(most // dtype.itemsize // block, 16) if arch(device) else 32
+    return Config(rows, block, 1, 8, 1)
+
+
+def short_tile(columns: int, dtype: torch.dtype, device: torch.device) -> Config:
+    """A tile for one visit of every number, without sums over it."""
+    if arch(device) == 0:
+        return square(64)
+    return Config(16, power(columns, 512 // dtype.itemsize), 1, dtype.itemsize, 1)
+
+
+def angle_tile(n: int, dtype: torch.dtype, device: torch.device) -> Config:
+    """Pairs that a program holds, and its warps: few where few tiles would leave the device idle."""
+    capability = arch(device)
+    if capability == 0:
+        return square(64)
+    before, double = capability < 90, dtype == torch.float64
+    most = 64 // (1 + double) // (1 + before)  # larger tiles spill: more of them with sm_80's assembler
+    tile = min(16 if n <= 256 else 32 if n <= 1024 else 64, most)
+    numbers = 256 if not double else 128 if before else 64  # of the tile, by each warp
+    return Config(tile, tile, 1, tile * tile // numbers, 1)

@@ -9,9 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels._triton.configs import Config, Math, pick
-from graphkd_kernels._triton.launch import arch, empty, launch
-from graphkd_kernels._triton.tiles import constants, dot, load, narrow
+from graphkd_kernels._triton.configs import pick, square
+from graphkd_kernels._triton.launch import Math, empty, launch
+from graphkd_kernels._triton.tiles import dot, load, narrow, triangle, upper_tile
+from graphkd_kernels.grams import symmetric
 
 SPLIT = 4096  # rows summed in float32; what is above is summed in float64
 
@@ -20,7 +21,7 @@ SPLIT = 4096  # rows summed in float32; what is above is summed in float64
 def gram_kernel(
     a_ptr, b_ptr, out_ptr, n, ka, kb, tiles_a, tiles_b, per_batch, split_rows, splits,
     a_batch, a_row, b_batch, b_row, SYMMETRIC: tl.constexpr,
-    BM: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    ROWS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """A'B over each block of split_rows rows: (b, n, ka) and (b, n, kb) to out (b, splits, ka, kb).
 
@@ -29,17 +30,14 @@ def gram_kernel(
     pid, split = tl.program_id(0), tl.program_id(1)
     batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
     fresh = True
-    if SYMMETRIC:  # the rectangle of edges.edges_fwd_kernel
-        p, q = index // (tiles_a + 1), index % (tiles_a + 1)
-        first = q < tiles_a - p
-        fresh = first | (p != tiles_a - 1 - p)
-        i, j = tl.where(first, p, tiles_a - 1 - p), tl.where(first, p + q, q - 1)
+    if SYMMETRIC:
+        i, j, fresh = upper_tile(index, tiles_a)
     else:
         i, j = index // tiles_b, index % tiles_b
     if fresh:
-        a, b = i * BM + tl.arange(0, BM), j * BM + tl.arange(0, BM)
+        a, b = i * ROWS + tl.arange(0, ROWS), j * ROWS + tl.arange(0, ROWS)
         a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
-        total = tl.zeros([BM, BM], SUMS)
+        total = tl.zeros([ROWS, ROWS], SUMS)
         end = tl.minimum((split + 1) * split_rows, n)
         for start in range(split * split_rows, end, BK):
             row = start + tl.arange(0, BK)
@@ -64,7 +62,7 @@ def _entry(g_ptr, splits, k, a, b, keep):
 @triton.jit
 def combine_kernel(
     x_ptr, y_ptr, m_ptr, out_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
-    UV: tl.constexpr, SAME: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    UV: tl.constexpr, SAME: tl.constexpr, ROWS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """<Gx, J Gy J> in partial sums, and M with which Z_x M is a gradient, both from Gram matrices (b, splits, k, k).
 
@@ -74,8 +72,8 @@ def combine_kernel(
     """
     pid = tl.program_id(0)
     batch, index = (pid // (tiles * tiles)).to(tl.int64), pid % (tiles * tiles)
-    a = ((index // tiles) * BLOCK + tl.arange(0, BLOCK))[:, None]
-    b = ((index % tiles) * BLOCK + tl.arange(0, BLOCK))[None, :]
+    a = ((index // tiles) * ROWS + tl.arange(0, ROWS))[:, None]
+    b = ((index % tiles) * ROWS + tl.arange(0, ROWS))[None, :]
     keep = (a < k) & (b < k)
     x_ptr += batch * splits_x * k * k
     y_ptr += batch * splits_y * k * k
@@ -104,25 +102,20 @@ def combine_kernel(
 @triton.jit
 def product_kernel(
     z_ptr, m_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, m_batch, m_row,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """z (b, n, k) @ m (b, k, d) to out (b, n, d), in the precision of the sums."""
     pid = tl.program_id(0)
     batch, index = (pid // (tiles_n * tiles_d)).to(tl.int64), pid % (tiles_n * tiles_d)
-    row, col = (index // tiles_d) * BM + tl.arange(0, BM), (index % tiles_d) * BN + tl.arange(0, BN)
+    row, col = (index // tiles_d) * ROWS + tl.arange(0, ROWS), (index % tiles_d) * COLUMNS + tl.arange(0, COLUMNS)
     z_ptr, m_ptr = z_ptr + batch * z_batch, m_ptr + batch * m_batch
-    total = tl.zeros([BM, BN], SUMS)
+    total = tl.zeros([ROWS, COLUMNS], SUMS)
     for start in range(0, k, BK):
         at = start + tl.arange(0, BK)
         total = dot(load(z_ptr, row, at, n, k, z_row), load(m_ptr, at, col, k, d, m_row), total, PRECISION, UPCAST)
     keep = (row < n)[:, None] & (col < d)[None, :]
     tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
-
-
-def triangle(tiles: int) -> int:
-    """Programs of the rectangle that holds the tiles on and above the diagonal."""
-    return -(-tiles // 2) * (tiles + 1)
 
 
 def gram(z: Tensor, math: Math, other: Tensor | None = None) -> Tensor:
@@ -132,7 +125,7 @@ def gram(z: Tensor, math: Math, other: Tensor | None = None) -> Tensor:
     (b, splits, k, k2).
     """
     (b, n, k), right = z.shape, z if other is None else other
-    config = pick("gram", math, arch(z.device))
+    config = pick("gram", math, z.device)
     tiles, tiles_b = triton.cdiv(k, config.rows), triton.cdiv(right.shape[2], config.rows)
     per_batch = triangle(tiles) if other is None else tiles * tiles_b
     # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
@@ -140,51 +133,44 @@ def gram(z: Tensor, math: Math, other: Tensor | None = None) -> Tensor:
     rows = max(1, triton.cdiv(triton.cdiv(n, wanted), config.depth)) * config.depth if n else config.depth
     splits = triton.cdiv(n, rows)
     out = empty((b, splits, k, right.shape[2]), math.sums, z.device)
-    args = {
-        "a_ptr": z, "b_ptr": right, "out_ptr": out, "n": n, "ka": k, "kb": right.shape[2], "tiles_a": tiles,
-        "tiles_b": tiles_b, "per_batch": per_batch, "split_rows": rows, "splits": splits,
-        "a_batch": z.stride(0), "a_row": z.stride(1), "b_batch": right.stride(0), "b_row": right.stride(1),
-    }  # fmt: skip
-    rule = {"SYMMETRIC": other is None, "BM": config.rows, "BK": config.depth} | constants(math)
-    launch(gram_kernel, (b * per_batch, splits), args, rule, config, math.name)
+    launch(
+        gram_kernel, (b * per_batch, splits), config, math, a_ptr=z, b_ptr=right, out_ptr=out, n=n, ka=k,
+        kb=right.shape[2], tiles_a=tiles, tiles_b=tiles_b, per_batch=per_batch, split_rows=rows, splits=splits,
+        a_batch=z.stride(0), a_row=z.stride(1), b_batch=right.stride(0), b_row=right.stride(1), SYMMETRIC=other is None,
+    )  # fmt: skip
     return out
 
 
 def whole(gram: Tensor) -> Tensor:
     """The symmetric matrix (b, k, k) in float64 of which the splits' upper halves are there (b, splits, k, k)."""
-    upper = gram.sum(1, dtype=torch.float64).triu()
-    return upper + upper.triu(1).mT
+    return symmetric(gram.sum(1, dtype=torch.float64))
 
 
 def combine(
     x: Tensor, y: Tensor, half: int, uv: bool, math: Math, width: int = 0, factor: float = 1.0
 ) -> tuple[Tensor, Tensor | None]:
     """The sum <Gx, J Gy J> () in float64, and M (b, k, width) unless width is 0; see the kernel."""
-    (b, splits_x, k, _), splits_y = x.shape, y.shape[1]
-    block = 32
-    tiles = triton.cdiv(k, block)
+    (b, splits_x, k, _), config = x.shape, square(32)
+    tiles = triton.cdiv(k, config.rows)
     out = empty((b * tiles * tiles,), torch.float64, x.device)
     m = empty((b, k, width), math.storage, x.device) if width else None
-    args = {
-        "x_ptr": x, "y_ptr": y, "m_ptr": m, "out_ptr": out, "k": k, "out_width": width, "half": half, "tiles": tiles,
-        "splits_x": splits_x, "splits_y": splits_y, "factor": factor,
-    }  # fmt: skip
-    rule = {"UV": uv, "SAME": x is y, "BLOCK": block} | constants(math, dot=False)
-    launch(combine_kernel, (b * tiles * tiles,), args, rule, Config(block, block, 1, 4, 1))
+    launch(
+        combine_kernel, (b * tiles * tiles,), config, math, x_ptr=x, y_ptr=y, m_ptr=m, out_ptr=out, k=k,
+        out_width=width, half=half, tiles=tiles, splits_x=splits_x, splits_y=y.shape[1], factor=factor, UV=uv,
+        SAME=x is y,
+    )  # fmt: skip
     return out.sum(), m
 
 
 def product(z: Tensor, m: Tensor, math: Math) -> Tensor:
     """z @ m in the precision of the sums. Shapes: (b, n, k), (b, k, d), columns of stride 1 -> (b, n, d)."""
     (b, n, k), d = z.shape, m.shape[-1]
-    config = pick("product", math, arch(z.device))
+    config = pick("product", math, z.device)
     tiles_n, tiles_d = triton.cdiv(n, config.rows), triton.cdiv(d, config.columns)
     out = empty((b, n, d), math.sums, z.device)
-    args = {
-        "z_ptr": z, "m_ptr": m, "out_ptr": out, "n": n, "k": k, "d": d,
-        "tiles_n": tiles_n, "tiles_d": tiles_d, "z_batch": z.stride(0), "z_row": z.stride(1),
-        "m_batch": m.stride(0), "m_row": m.stride(1),
-    }  # fmt: skip
-    tile = {"BM": config.rows, "BN": config.columns, "BK": config.depth}
-    launch(product_kernel, (b * tiles_n * tiles_d,), args, tile | constants(math), config, math.name)
+    launch(
+        product_kernel, (b * tiles_n * tiles_d,), config, math, z_ptr=z, m_ptr=m, out_ptr=out, n=n, k=k, d=d,
+        tiles_n=tiles_n, tiles_d=tiles_d, z_batch=z.stride(0), z_row=z.stride(1), m_batch=m.stride(0),
+        m_row=m.stride(1),
+    )  # fmt: skip
     return out

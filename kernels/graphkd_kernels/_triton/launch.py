@@ -1,4 +1,4 @@
-"""The one place where kernels are launched and their outputs allocated: tests poison, the gate records."""
+"""The one place where kernels are launched and their outputs allocated: tests poison, the check records."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +7,47 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels._triton import interpreting
-from graphkd_kernels._triton.configs import Config
 
 Allocator = Callable[[tuple[int, ...], torch.dtype, torch.device], Tensor]
+_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Tile (rows, columns, depth of one step of a product), warps and pipeline stages.
+
+    Args:
+        chunk: columns of a gradient that one program accumulates.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    chunk: int = 0
+
+    def __str__(self) -> str:
+        return f"[{self.rows}x{self.columns}x{self.depth}, {self.warps} warps, {self.stages} stages]"
+
+
+@dataclass(frozen=True)
+class Math:
+    """How products are formed: the operands' type, that of the sums, Triton's ``input_precision``."""
+
+    name: str
+    storage: torch.dtype
+    sums: torch.dtype
+    precision: str
+
+    @property
+    def tiny(self) -> float:
+        """Squared distances within this part of both sizes are rounding."""
+        return 16 * torch.finfo(self.sums).eps
 
 
 @dataclass(frozen=True)
@@ -51,7 +86,7 @@ _ALLOCATE: ContextVar[Allocator | None] = ContextVar("graphkd_triton_allocate", 
 
 @contextmanager
 def recording(arch: int) -> Iterator[Record]:
-    """Note launches instead of making them. Launchers then take meta tensors: the gate compiles what runs."""
+    """Note launches instead of making them. Launchers then take meta tensors: what is compiled is what runs."""
     token = _RECORD.set(record := Record(arch))
     try:
         yield record
@@ -86,16 +121,21 @@ def arch(device: torch.device) -> int:
     return 10 * major + minor
 
 
-def launch(
-    kernel: Any,
-    grid: tuple[int, ...],
-    args: dict[str, Any],
-    constants: dict[str, Any],
-    config: Config,
-    math: str = "",
-) -> None:
-    """Launch a kernel, or record it. A grid without programs is no launch."""
-    call = Launch(kernel, grid, args, constants, config, math)
+def launch(kernel: Any, grid: tuple[int, ...], config: Config, math: Math, **arguments: Any) -> None:
+    """Launch a kernel, or record it. A grid without programs is no launch.
+
+    Args:
+        config, math: fill the kernel's constants ROWS, COLUMNS, BK (the tile), SUMS, PRECISION and UPCAST.
+        arguments: the others, constants in capitals.
+    """
+    settled = {
+        "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth, "SUMS": _TYPES[math.sums],
+        "PRECISION": math.precision, "UPCAST": interpreting() and math.storage == torch.bfloat16,
+    }  # fmt: skip
+    constants = {name: value for name, value in settled.items() if name in kernel.arg_names}
+    constants |= {name: value for name, value in arguments.items() if name.isupper()}
+    args = {name: value for name, value in arguments.items() if not name.isupper()}
+    call = Launch(kernel, grid, args, constants, config, math.name if "PRECISION" in constants else "")
     record = _RECORD.get()
     if record is not None:
         record.launches.append(call)

@@ -11,23 +11,20 @@ is the angle at i. With h the derivative of smooth L1, two kernels hold a tile e
 The second counts both arms. Coincident nodes have r = 0: no angle, no gradient.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels import reference
-from graphkd_kernels._triton import nodes
-from graphkd_kernels._triton.cases import WIDE, Case
-from graphkd_kernels._triton.flash_configs import angle_tile, long_rows
-from graphkd_kernels._triton.grams import triangle
+from graphkd_kernels._triton import node_blocks
+from graphkd_kernels._triton.configs import angle_tile, long_rows, math
+from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register, there
-from graphkd_kernels._triton.tiles import TYPES, load
-from graphkd_kernels.autograd import Maybe, Needs, Options, apply
+from graphkd_kernels._triton.tiles import huber_slope, load, triangle, upper_tile
+from graphkd_kernels.autograd import Found, Maybe, Needs, apply
+
+__all__ = ["rkd_angle"]
 
 
 @triton.jit
@@ -56,36 +53,24 @@ def _vector(ptr, row, index, n):
 
 
 @triton.jit
-def _slope(gap):
-    """Derivative of smooth L1, written so that a NaN stays."""
-    return tl.where(gap > 1.0, 1.0, tl.where(gap < -1.0, -1.0, gap))
-
-
-@triton.jit
 def angle_pairs_kernel(
     qs_ptr, rs_ptr, qt_ptr, rt_ptr, value_ptr, ds_ptr, dt_ptr, n, first, last, tiles,
-    TILE: tl.constexpr, SUMS: tl.constexpr,
+    ROWS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Sums of a tile (j, k) over all vertices i; tiles above the diagonal count twice, and are stored in both places.
-
-    Rows p and T-1-p of the T x T tiles hold T+1 such tiles together: the grid is ceil(T/2) x (T+1), without roots.
-    """
-    p, q = tl.program_id(0) // (tiles + 1), tl.program_id(0) % (tiles + 1)
-    early = q < tiles - p
-    fresh = early | (p != tiles - 1 - p)  # the middle row of an odd number is paired with itself
-    j_tile, k_tile = tl.where(early, p, tiles - 1 - p), tl.where(early, p + q, q - 1)
-    total = tl.zeros([TILE, TILE], SUMS)
+    """Sums of a tile (j, k) over all vertices i; those above the diagonal count twice and are stored twice."""
+    j_tile, k_tile, fresh = upper_tile(tl.program_id(0), tiles)
+    total = tl.zeros([ROWS, ROWS], SUMS)
     if fresh:
-        j, k = j_tile * TILE + tl.arange(0, TILE), k_tile * TILE + tl.arange(0, TILE)
+        j, k = j_tile * ROWS + tl.arange(0, ROWS), k_tile * ROWS + tl.arange(0, ROWS)
         qs, qt = load(qs_ptr, j, k, n, n, n), load(qt_ptr, j, k, n, n, n)
-        ds, dt = tl.zeros([TILE, TILE], SUMS), tl.zeros([TILE, TILE], SUMS)
+        ds, dt = tl.zeros([ROWS, ROWS], SUMS), tl.zeros([ROWS, ROWS], SUMS)
         for i in range(first, last):
             rs = _vector(rs_ptr, i, j, n)[:, None] * _vector(rs_ptr, i, k, n)[None, :]
             rt = _vector(rt_ptr, i, j, n)[:, None] * _vector(rt_ptr, i, k, n)[None, :]
             s = _vector(qs_ptr, i, j, n)[:, None] + _vector(qs_ptr, i, k, n)[None, :] - qs
             t = _vector(qt_ptr, i, j, n)[:, None] + _vector(qt_ptr, i, k, n)[None, :] - qt
             gap = 0.5 * (rs * s - rt * t)
-            h = _slope(gap)
+            h = huber_slope(gap)
             total += h * (gap - 0.5 * h)
             if ds_ptr is not None:
                 ds += h * rs
@@ -108,20 +93,20 @@ def angle_pairs_kernel(
 @triton.jit
 def angle_arms_kernel(
     qs_ptr, rs_ptr, qt_ptr, rt_ptr, ds_ptr, dt_ptr, n, first, last, tiles,
-    TILE: tl.constexpr, SUMS: tl.constexpr,
+    ROWS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Add a tile (i, j) of the gradient, summed over k; vertices i are those from first to last."""
-    i = first + (tl.program_id(0) // tiles) * TILE + tl.arange(0, TILE)
-    j = (tl.program_id(0) % tiles) * TILE + tl.arange(0, TILE)
+    i = first + (tl.program_id(0) // tiles) * ROWS + tl.arange(0, ROWS)
+    j = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
     qs, qt = load(qs_ptr, i, j, last, n, n), load(qt_ptr, i, j, last, n, n)
     rs, rt = load(rs_ptr, i, j, last, n, n), load(rt_ptr, i, j, last, n, n)
-    pull_s, turn_s = tl.zeros([TILE, TILE], SUMS), tl.zeros([TILE, TILE], SUMS)
-    pull_t, turn_t = tl.zeros([TILE, TILE], SUMS), tl.zeros([TILE, TILE], SUMS)
+    pull_s, turn_s = tl.zeros([ROWS, ROWS], SUMS), tl.zeros([ROWS, ROWS], SUMS)
+    pull_t, turn_t = tl.zeros([ROWS, ROWS], SUMS), tl.zeros([ROWS, ROWS], SUMS)
     for k in range(n):
         near_s, near_t = _vector(rs_ptr, k, i, n)[:, None], _vector(rt_ptr, k, i, n)[:, None]
         s = 0.5 * rs * near_s * (qs + _vector(qs_ptr, k, i, n)[:, None] - _vector(qs_ptr, k, j, n)[None, :])
         t = 0.5 * rt * near_t * (qt + _vector(qt_ptr, k, i, n)[:, None] - _vector(qt_ptr, k, j, n)[None, :])
-        h = _slope(s - t)
+        h = huber_slope(s - t)
         if ds_ptr is not None:
             pull_s += h * near_s
             turn_s += h * s
@@ -138,7 +123,7 @@ def angle_arms_kernel(
         tl.store(dt_ptr + place, before - rt * pull_t + rt * rt * turn_t, mask=keep)
 
 
-class _Side:
+class _Angles:
     """One network's centred nodes, squared distances, inverse distances, and their gradient's place."""
 
     def __init__(self, x: Tensor, needed: bool) -> None:
@@ -147,11 +132,10 @@ class _Side:
         self.inverses = empty(self.squares.shape, x.dtype, x.device)
         self.slopes = empty(self.squares.shape, x.dtype, x.device) if needed else None
         config, n = long_rows(len(x), x.dtype, x.device), len(x)
-        args = {
-            "q_ptr": self.squares, "r_ptr": self.inverses, "size_ptr": self.squares.diagonal().contiguous(), "n": n,
-        }  # fmt: skip
-        rule = {"TINY": 4 * torch.finfo(x.dtype).eps, "ROWS": config.rows, "COLUMNS": config.columns}
-        launch(angle_squares_kernel, (triton.cdiv(n, config.rows),), args, rule | {"SUMS": TYPES[x.dtype]}, config)
+        launch(
+            angle_squares_kernel, (triton.cdiv(n, config.rows),), config, math(x.dtype), q_ptr=self.squares,
+            r_ptr=self.inverses, size_ptr=self.squares.diagonal().contiguous(), n=n, TINY=4 * torch.finfo(x.dtype).eps,
+        )  # fmt: skip
 
     def gradient(self) -> Maybe:
         """dx = 2 sum_j (w_ij + w_ji) (x_i - x_j)."""
@@ -161,45 +145,25 @@ class _Side:
         return (weights.sum(1, keepdim=True) * self.x).sub_(weights @ self.x).mul_(2)
 
 
-class RKDAngle(KernelRule):
-    """Tensors: student (n, d), teacher (n, e). Options: first and last vertex."""
-
-    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> tuple[Tensor, tuple[Maybe, ...]]:
-        x, y = there(*tensors)
-        student, teacher = _Side(x, needs[0]), _Side(y, needs[1])
-        (n, _), (first, last), device = student.x.shape, options, student.x.device
-        tile, config = angle_tile(n, student.x.dtype, device)
-        tiles = triton.cdiv(n, tile)
-        values = empty((triangle(tiles),), torch.float64, device)
-        args = {
-            "qs_ptr": student.squares, "rs_ptr": student.inverses, "qt_ptr": teacher.squares,
-            "rt_ptr": teacher.inverses, "ds_ptr": student.slopes, "dt_ptr": teacher.slopes, "n": n, "first": first,
-            "last": last, "tiles": tiles,
-        }  # fmt: skip
-        rule = {"TILE": tile, "SUMS": TYPES[student.x.dtype]}
-        launch(angle_pairs_kernel, (len(values),), args | {"value_ptr": values}, rule, config)
-        if True in needs:
-            launch(angle_arms_kernel, (triton.cdiv(last - first, tile) * tiles,), args, rule, config)
-        return values.sum().to(student.x.dtype), (student.gradient(), teacher.gradient())
-
-    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        (student, teacher), (first, last) = there(*tensors), options
-        return reference.rkd_angle(student, teacher, first, last)
+def _gradients(needs: Needs, x: Tensor, y: Tensor, first: int, last: int) -> Found:
+    student, teacher = _Angles(x, needs[0]), _Angles(y, needs[1])
+    config = angle_tile(len(x), x.dtype, x.device)
+    tiles = triton.cdiv(len(x), config.rows)
+    values = empty((triangle(tiles),), torch.float64, x.device)
+    shared = {
+        "qs_ptr": student.squares, "rs_ptr": student.inverses, "qt_ptr": teacher.squares, "rt_ptr": teacher.inverses,
+        "ds_ptr": student.slopes, "dt_ptr": teacher.slopes, "n": len(x), "first": first, "last": last, "tiles": tiles,
+    }  # fmt: skip
+    launch(angle_pairs_kernel, (len(values),), config, math(x.dtype), **shared, value_ptr=values)
+    if True in needs:
+        launch(angle_arms_kernel, (triton.cdiv(last - first, config.rows) * tiles,), config, math(x.dtype), **shared)
+    return values.sum().to(x.dtype), (student.gradient(), teacher.gradient())
 
 
-register("triton/rkd_angle", RKDAngle())
+kernel_rule("triton/rkd_angle", _gradients, reference.rkd_angle)
 
 
 def rkd_angle(student: Tensor, teacher: Tensor, first: int, last: int) -> Tensor:
     """Sum of the smooth-L1 differences of all angles at the nodes in [first, last): ``reference.rkd_angle``."""
     fit(student, teacher)
-    return apply("triton/rkd_angle", (first, last), *nodes.one_type(student, teacher))
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {"rkd_angle": rkd_angle}
-
-CASES = [
-    Case("triton/rkd_angle", (0, n), ((n, 128), (n, 96)), needs, WIDE)
-    for n in (65, 500, 2000)
-    for needs in ((False, False), (True, False), (True, True))
-]
+    return apply("triton/rkd_angle", (first, last), *node_blocks.one_type(student, teacher))

@@ -1,22 +1,28 @@
-"""KL divergence and cross entropy of rows of given relations: one program owns whole rows, relations are read twice.
+"""``row_kl``, and the kernel of every softmax of rows: KL divergence and cross entropy of rows of given relations.
 
-Maxima, sums, and what small differences need, in one pass; the weights, which are the gradient in the relations, in
-another. Exponentials are base 2, with log2(e) / T folded into the scale.
+One program owns whole rows, relations are read twice: maxima, sums, and what small differences need, in one pass; the
+weights, which are the gradient in the relations, in another. Exponentials are base 2, with log2(e) / T folded into the
+scale. ``row_kl`` itself reads logits as they are, in two launches, the second with each row's upstream gradient.
 """
+
+from typing import Any
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from graphkd_kernels._triton.edges import relate
-from graphkd_kernels._triton.tiles import block_of, load
+from graphkd_kernels import reference
+from graphkd_kernels._triton.configs import long_rows, math
+from graphkd_kernels._triton.edge_tiles import relate
+from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
+from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.node_blocks import common
+from graphkd_kernels._triton.tiles import block_of, exact, load
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
+from graphkd_kernels.precision import wide, widened
 
+__all__ = ["row_kl"]
 LN2 = tl.constexpr(0.6931471805599453)
-
-
-@triton.jit
-def exact(number, TYPE: tl.constexpr):
-    """A number in the type of the sums; left to itself it would have 32 bits."""
-    return tl.full([1], number, TYPE)
 
 
 @triton.jit
@@ -184,3 +190,61 @@ def row_kl_kernel(
             if WS:
                 w = (tl.exp2(s) - p) * up * steep
                 tl.store(ws_ptr + out, w.to(ws_ptr.dtype.element_ty), mask=live)
+
+
+LOG2E = 1.4426950408889634
+
+
+def matrices(*tensors: Tensor) -> list[Tensor]:
+    """(*b, n, m) of one shape to (b, n, m), columns adjacent in memory; 16-bit inputs are not copied."""
+    found = [each.reshape(-1, *each.shape[-2:]) if each.ndim > 1 else each.reshape(1, 1, -1) for each in tensors]
+    return [each if each.stride(-1) == 1 else each.contiguous() for each in found]
+
+
+def one_per_row(student: Tensor, teacher: Tensor, *options: Any) -> Tensor:
+    """An empty value for each row, as the compiler sees it."""
+    return student.new_empty(student.shape[:-1], dtype=wide(common(student, teacher)))
+
+
+def gradients_like(x: Tensor, y: Tensor, needs: Needs) -> list[Maybe]:
+    """Outputs for the gradients that are needed."""
+    return [
+        empty(each.shape, each.dtype, each.device) if need else None for each, need in zip((x, y), needs, strict=True)
+    ]
+
+
+def _launch(temperature: float, s: Tensor, t: Tensor, kept: Kept, up: Maybe, out: list[Maybe]) -> None:
+    (b, n, m), dtype = s.shape, wide(common(s, t))
+    config = long_rows(m, dtype, s.device)
+    tiles = triton.cdiv(n, config.rows)
+    launch(
+        row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=s, t_ptr=t, positive_ptr=None, row_s_ptr=None,
+        column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=kept[0], norm_s_ptr=kept[1],
+        norm_t_ptr=kept[2], ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
+        t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1), w_row=m, scale=LOG2E / temperature,
+        temperature=float(temperature), gamma=1.0, TEACHER=True, STATISTICS=up is None, WS=out[0] is not None,
+        WT=out[1] is not None, RELATION=0, TINY=0.0,
+    )  # fmt: skip
+
+
+def _gradients(needs: Needs, student: Tensor, teacher: Tensor, temperature: float) -> Found:
+    s, t = matrices(student, teacher)
+    kept = tuple(empty((*extra, *s.shape[:2]), wide(common(s, t)), s.device) for extra in ((), (2,), (2,)))
+    _launch(temperature, s, t, kept, None, [None, None])
+    return kept[0].view(student.shape[:-1]), kept
+
+
+def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: Kept, temperature: float) -> Kept:
+    s, t = matrices(*tensors)
+    out = gradients_like(s, t, needs)
+    _launch(temperature, s, t, kept, upstream.contiguous(), out)
+    return tuple(None if each is None else each.view(tensors[0].shape) for each in out)
+
+
+kernel_rule("triton/row_kl", _gradients, widened(reference.row_kl), finish=_finish, empty=one_per_row)
+
+
+def row_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(softmax(teacher / T) || softmax(student / T)) of each row: ``reference.row_kl``."""
+    fit(student, teacher)
+    return apply("triton/row_kl", (float(temperature),), student, teacher)

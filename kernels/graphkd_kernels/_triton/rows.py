@@ -1,4 +1,4 @@
-"""Rows centred and scaled to unit length, pairs of them as sum and difference, and the gradient of both.
+"""``center_normalize`` and ``unit_rows``; rows as products want them: pairs of them as sum and difference, and back.
 
 ``rows_fwd_kernel`` reads the rows of one or two matrices once per pass and writes what products want, contiguous and
 rounded once: the rows, or [U V U] with U = (S + T) / sqrt(2), V = (S - T) / sqrt(2). Derivations: kernels/README.md.
@@ -11,18 +11,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from graphkd_kernels import reference
 from graphkd_kernels._triton import interpreting
-from graphkd_kernels._triton.configs import Config, Math
-from graphkd_kernels._triton.launch import arch, empty, launch
-from graphkd_kernels._triton.tiles import TYPES, block_of, constants, narrow
+from graphkd_kernels._triton.configs import map_tile, math
+from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
+from graphkd_kernels._triton.launch import Math, empty, launch
+from graphkd_kernels._triton.node_blocks import flat
+from graphkd_kernels._triton.tiles import block_of, narrow
+from graphkd_kernels.autograd import Found, Kept, Needs, apply
+from graphkd_kernels.precision import wide, widen
 
-KINDS = {"raw": 0, "unit": 1, "center": 2, "shift": 3}
+__all__ = ["center_normalize", "unit_rows"]
+KINDS = {"gram": 0, "cosine": 1, "pearson": 2, "shift": 3}
+"""Relations that are inner products of mapped rows, and ``"shift"``: less the same for all rows."""
 
 
 @triton.jit
-def _load(x_ptr, base, step, start, d, row_ok, BLOCK: tl.constexpr, SUMS: tl.constexpr):
+def _load(x_ptr, base, step, start, d, row_ok, COLUMNS: tl.constexpr, SUMS: tl.constexpr):
     """Columns start.. of some rows, and which of them exist."""
-    col = start + tl.arange(0, BLOCK)
+    col = start + tl.arange(0, COLUMNS)
     keep = row_ok[:, None] & (col < d)[None, :]
     x = tl.load(x_ptr + base[:, None] + col.to(tl.int64)[None, :] * step, mask=keep, other=0.0)
     return x.to(SUMS), keep
@@ -30,19 +37,19 @@ def _load(x_ptr, base, step, start, d, row_ok, BLOCK: tl.constexpr, SUMS: tl.con
 
 @triton.jit
 def _statistics(
-    x_ptr, base, step, d, row_ok, KIND: tl.constexpr, TINY: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr
+    x_ptr, base, step, d, row_ok, KIND: tl.constexpr, TINY: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr
 ):
     """What is subtracted from each row, and what it is then multiplied by: 0 for a dead row."""
     total = tl.zeros(base.shape, SUMS)
     if KIND == 2:
-        for start in range(0, d, BLOCK):
-            x, _ = _load(x_ptr, base, step, start, d, row_ok, BLOCK, SUMS)
+        for start in range(0, d, COLUMNS):
+            x, _ = _load(x_ptr, base, step, start, d, row_ok, COLUMNS, SUMS)
             total += tl.sum(x, 1)
     mean = total / d
     size = tl.zeros(base.shape, SUMS)
     square = tl.zeros(base.shape, SUMS)
-    for start in range(0, d, BLOCK):
-        x, keep = _load(x_ptr, base, step, start, d, row_ok, BLOCK, SUMS)
+    for start in range(0, d, COLUMNS):
+        x, keep = _load(x_ptr, base, step, start, d, row_ok, COLUMNS, SUMS)
         size += tl.sum(x * x, 1)
         c = tl.where(keep, x - mean[:, None], 0.0)  # masked again: padding is no longer 0 after centring
         square += tl.sum(c * c, 1)
@@ -54,12 +61,12 @@ def _statistics(
 @triton.jit
 def _mapped(
     x_ptr, shift_ptr, base, step, start, d, row_ok, mean, scale,
-    KIND: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+    KIND: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Columns start.. of the mapped rows; 0 beyond d."""
-    x, keep = _load(x_ptr, base, step, start, d, row_ok, BLOCK, SUMS)
+    x, keep = _load(x_ptr, base, step, start, d, row_ok, COLUMNS, SUMS)
     if KIND == 3:
-        col = start + tl.arange(0, BLOCK)
+        col = start + tl.arange(0, COLUMNS)
         x -= tl.load(shift_ptr + col, mask=col < d, other=0.0).to(SUMS)[None, :]
     elif KIND > 0:
         x = (x - mean[:, None]) * scale[:, None]
@@ -68,15 +75,15 @@ def _mapped(
 
 @triton.jit
 def rows_fwd_kernel(
-    x_ptr, t_ptr, z_ptr, right_ptr, shift_ptr, mean_x_ptr, scale_x_ptr, mean_t_ptr, scale_t_ptr,
+    x_ptr, t_ptr, z_ptr, shift_ptr, mean_x_ptr, scale_x_ptr, mean_t_ptr, scale_t_ptr,
     n, dx, dt, padded_x, padded_t, tiles, width,
     x_batch, x_row, x_col, t_batch, t_row, t_col, sign,
     KIND: tl.constexpr, UV: tl.constexpr, PAIR: tl.constexpr, TINY: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Mapped rows of x (b, n, dx), and of t (b, n, dt) where PAIR, to z (b, n, width), each padded with columns of 0.
 
-    z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows. x alone goes to right where it is given.
+    z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows.
     """
     batch, row = block_of(tiles, ROWS)
     row_ok = row < n
@@ -86,27 +93,25 @@ def rows_fwd_kernel(
     mean_x, scale_x = tl.zeros([ROWS], SUMS), tl.full([ROWS], 1.0, SUMS)
     mean_t, scale_t = mean_x, scale_x
     if KIND == 1 or KIND == 2:
-        mean_x, scale_x = _statistics(x_ptr, base_x, x_col, dx, row_ok, KIND, TINY, BLOCK, SUMS)
+        mean_x, scale_x = _statistics(x_ptr, base_x, x_col, dx, row_ok, KIND, TINY, COLUMNS, SUMS)
         tl.store(mean_x_ptr + place, mean_x, mask=row_ok)
         tl.store(scale_x_ptr + place, scale_x, mask=row_ok)
     base_t = base_x
     if PAIR:
         base_t = batch * t_batch + row * t_row
         if KIND == 1 or KIND == 2:
-            mean_t, scale_t = _statistics(t_ptr, base_t, t_col, dt, row_ok, KIND, TINY, BLOCK, SUMS)
+            mean_t, scale_t = _statistics(t_ptr, base_t, t_col, dt, row_ok, KIND, TINY, COLUMNS, SUMS)
             tl.store(mean_t_ptr + place, mean_t, mask=row_ok)
             tl.store(scale_t_ptr + place, scale_t, mask=row_ok)
     z_row = z_ptr + (place * width)[:, None]
     kind = z_ptr.dtype.element_ty
     shift_ptr += batch * dx
-    for start in range(0, padded_x, BLOCK):
-        col = start + tl.arange(0, BLOCK)[None, :]
+    for start in range(0, padded_x, COLUMNS):
+        col = start + tl.arange(0, COLUMNS)[None, :]
         keep = row_ok[:, None] & (col < padded_x)
-        x = _mapped(x_ptr, shift_ptr, base_x, x_col, start, dx, row_ok, mean_x, scale_x, KIND, BLOCK, SUMS)
-        if right_ptr is not None:
-            tl.store(right_ptr + (place * padded_x)[:, None] + col, narrow(x, kind, UPCAST), mask=keep)
+        x = _mapped(x_ptr, shift_ptr, base_x, x_col, start, dx, row_ok, mean_x, scale_x, KIND, COLUMNS, SUMS)
         if UV:
-            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dx, row_ok, mean_t, scale_t, KIND, BLOCK, SUMS)
+            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dx, row_ok, mean_t, scale_t, KIND, COLUMNS, SUMS)
             u = narrow((x + t) * 0.7071067811865476, kind, UPCAST)
             v = narrow((x - t) * 0.7071067811865476, kind, UPCAST)
             tl.store(z_row + col, u, mask=keep)
@@ -116,9 +121,9 @@ def rows_fwd_kernel(
         else:
             tl.store(z_row + col, narrow(x, kind, UPCAST), mask=keep)
     if PAIR and not UV:
-        for start in range(0, padded_t, BLOCK):
-            col = start + tl.arange(0, BLOCK)[None, :]
-            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, KIND, BLOCK, SUMS)
+        for start in range(0, padded_t, COLUMNS):
+            col = start + tl.arange(0, COLUMNS)[None, :]
+            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, KIND, COLUMNS, SUMS)
             keep = row_ok[:, None] & (col < padded_t)
             tl.store(z_row + padded_x + col, narrow(t * sign, kind, UPCAST), mask=keep)
 
@@ -127,7 +132,7 @@ def rows_fwd_kernel(
 def rows_bwd_kernel(
     g_ptr, x_ptr, mean_ptr, scale_ptr, out_ptr,
     n, d, tiles, g_batch, g_row, x_batch, x_row, x_col,
-    CENTER: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    CENTER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Gradient g (b, n, d) of the scaled rows to out (b, n, d), that of x: (g - y <g, y> - mean g) / |c|."""
     batch, row = block_of(tiles, ROWS)
@@ -138,16 +143,16 @@ def rows_bwd_kernel(
     scale = tl.load(scale_ptr + place, mask=row_ok, other=0.0)
     base_g, base_x = batch * g_batch + row * g_row, batch * x_batch + row * x_row
     along, total = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
-    for start in range(0, d, BLOCK):
-        g, keep = _load(g_ptr, base_g, 1, start, d, row_ok, BLOCK, SUMS)
-        x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, BLOCK, SUMS)
+    for start in range(0, d, COLUMNS):
+        g, keep = _load(g_ptr, base_g, 1, start, d, row_ok, COLUMNS, SUMS)
+        x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, COLUMNS, SUMS)
         along += tl.sum(g * tl.where(keep, (x - mean[:, None]) * scale[:, None], 0.0), 1)
         total += tl.sum(g, 1)
     shift = total / d if CENTER else tl.zeros([ROWS], SUMS)
-    for start in range(0, d, BLOCK):
-        col = start + tl.arange(0, BLOCK)[None, :]
-        g, keep = _load(g_ptr, base_g, 1, start, d, row_ok, BLOCK, SUMS)
-        x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, BLOCK, SUMS)
+    for start in range(0, d, COLUMNS):
+        col = start + tl.arange(0, COLUMNS)[None, :]
+        g, keep = _load(g_ptr, base_g, 1, start, d, row_ok, COLUMNS, SUMS)
+        x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, COLUMNS, SUMS)
         y = (x - mean[:, None]) * scale[:, None]
         g = (g - y * along[:, None] - shift[:, None]) * scale[:, None]
         tl.store(out_ptr + (place * d)[:, None] + col, narrow(g, out_ptr.dtype.element_ty, UPCAST), mask=keep)
@@ -155,14 +160,10 @@ def rows_bwd_kernel(
 
 @dataclass(frozen=True)
 class Rows:
-    """Mapped rows as products want them. Shapes: z (b, n, width), right (b, n, padded d), the statistics (b, n)."""
+    """Mapped rows as products want them, z (b, n, width); of student and teacher, the mean and scale (b, n)."""
 
     z: Tensor
-    right: Tensor | None
-    mean: Tensor | None
-    scale: Tensor | None
-    mean_t: Tensor | None
-    scale_t: Tensor | None
+    statistics: tuple[tuple[Tensor | None, Tensor | None], tuple[Tensor | None, Tensor | None]]
 
 
 def padded(d: int) -> int:
@@ -170,74 +171,83 @@ def padded(d: int) -> int:
     return -(-d // 16) * 16
 
 
-def config(d: int, dtype: torch.dtype, device: torch.device) -> Config:
-    """1,024 elements in registers (half of them in float64), whatever the width; 64 rows in the interpreter."""
-    elements = 512 if dtype == torch.float64 else 1024
-    block = min(triton.next_power_of_2(max(d, 16)), elements)
-    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4, 1)
-
-
 def normalise(
-    x: Tensor, t: Tensor | None, kind: str, math: Math, layout: str = "", right: bool = False, sign: float = 1.0,
-    shift: Tensor | None = None,
-) -> Rows:  # fmt: skip
+    x: Tensor, t: Tensor | None, kind: str, math: Math, layout: str = "", sign: float = 1.0, shift: Tensor | None = None
+) -> Rows:
     """Rows of x (b, n, dx), and of t (b, n, dt), any strides, mapped.
 
     Args:
-        kind: ``"raw"``, ``"unit"``, ``"center"``, or ``"shift"``: less ``shift`` (b, dx), contiguous.
+        kind: ``"gram"`` (as they are), ``"cosine"``, ``"pearson"``, or ``"shift"``: less ``shift`` (b, dx), contiguous.
         layout: of z: ``"uvu"`` and ``"uv"`` need equal widths; otherwise x beside sign * t.
-        right: whether x alone is wanted too.
     """
     (b, n, dx), dt = x.shape, 0 if t is None else t.shape[2]
     width = len(layout) * padded(dx) if layout else padded(dx) + padded(dt)
 
-    def statistics(there: Tensor | None) -> Tensor | None:
-        return None if there is None or kind not in ("unit", "center") else empty((b, n), math.sums, x.device)
+    def statistic(there: Tensor | None) -> Tensor | None:
+        return None if there is None or kind not in ("cosine", "pearson") else empty((b, n), math.sums, x.device)
 
-    out = Rows(
-        empty((b, n, width), math.storage, x.device),
-        empty((b, n, padded(dx)), math.storage, x.device) if right else None,
-        *(statistics(each) for each in (x, x, t, t)),
-    )
-    tile = config(max(dx, dt), math.sums, x.device)
-    tiles = triton.cdiv(n, tile.rows)
-    other = x if t is None else t
-    args = {
-        "x_ptr": x, "t_ptr": other, "z_ptr": out.z, "right_ptr": out.right, "shift_ptr": x if shift is None else shift,
-        "mean_x_ptr": out.mean, "scale_x_ptr": out.scale, "mean_t_ptr": out.mean_t, "scale_t_ptr": out.scale_t,
-        "n": n, "dx": dx, "dt": dt, "padded_x": padded(dx), "padded_t": padded(dt), "tiles": tiles, "width": width,
-        "x_batch": x.stride(0), "x_row": x.stride(1), "x_col": x.stride(2),
-        "t_batch": other.stride(0), "t_row": other.stride(1), "t_col": other.stride(2), "sign": sign,
-    }  # fmt: skip
-    rule = {
-        "KIND": KINDS[kind], "UV": bool(layout), "PAIR": t is not None, "TINY": tiny(kind, math),
-        "ROWS": tile.rows, "BLOCK": tile.columns,
-    }  # fmt: skip
-    launch(rows_fwd_kernel, (b * tiles,), args, rule | constants(math, dot=False), tile)
-    return out
+    of_x, of_t = (statistic(x), statistic(x)), (statistic(t), statistic(t))
+    z, config, other = empty((b, n, width), math.storage, x.device), map_tile(max(dx, dt), math.sums, x.device), t
+    if other is None:
+        other = x
+    tiles = triton.cdiv(n, config.rows)
+    launch(
+        rows_fwd_kernel, (b * tiles,), config, math, x_ptr=x, t_ptr=other, z_ptr=z,
+        shift_ptr=x if shift is None else shift, mean_x_ptr=of_x[0], scale_x_ptr=of_x[1], mean_t_ptr=of_t[0],
+        scale_t_ptr=of_t[1], n=n, dx=dx, dt=dt, padded_x=padded(dx), padded_t=padded(dt), tiles=tiles, width=width,
+        x_batch=x.stride(0), x_row=x.stride(1), x_col=x.stride(2), t_batch=other.stride(0), t_row=other.stride(1),
+        t_col=other.stride(2), sign=sign, KIND=KINDS[kind], UV=bool(layout), PAIR=t is not None,
+        # A centred row this short, relative to the row itself, is constant up to rounding.
+        TINY=4 * torch.finfo(math.sums).eps if kind == "pearson" else 0.0,
+    )  # fmt: skip
+    return Rows(z, (of_x, of_t))
 
 
-def tiny(kind: str, math: Math) -> float:
-    """A centred row this short, relative to the row itself, is constant up to rounding."""
-    return 4 * torch.finfo(math.sums).eps if kind == "center" else 0.0
-
-
-def normalise_backward(g: Tensor, x: Tensor, mean: Tensor | None, scale: Tensor | None, kind: str) -> Tensor:
+def normalise_backward(g: Tensor, x: Tensor, statistics: tuple[Tensor | None, Tensor | None], kind: str) -> Tensor:
     """Gradient of x (b, n, d), in its dtype and contiguous, from that of its mapped rows (b, n, >= d)."""
-    b, n, d = x.shape
+    (b, n, d), (mean, scale) = x.shape, statistics
     if scale is None:
         return g[..., :d].to(x.dtype, memory_format=torch.contiguous_format)
-    tile = config(d, g.dtype, x.device)
-    tiles = triton.cdiv(n, tile.rows)
-    out = empty((b, n, d), x.dtype, x.device)
-    args = {
-        "g_ptr": g, "x_ptr": x, "mean_ptr": mean, "scale_ptr": scale, "out_ptr": out, "n": n, "d": d, "tiles": tiles,
-        "g_batch": g.stride(0), "g_row": g.stride(1),
-        "x_batch": x.stride(0), "x_row": x.stride(1), "x_col": x.stride(2),
-    }  # fmt: skip
-    rule = {
-        "CENTER": kind == "center", "ROWS": tile.rows, "BLOCK": tile.columns, "SUMS": TYPES[g.dtype],
-        "UPCAST": interpreting() and x.dtype == torch.bfloat16,
-    }  # fmt: skip
-    launch(rows_bwd_kernel, (b * tiles,), args, rule, tile)
+    config, out = map_tile(d, g.dtype, x.device), empty((b, n, d), x.dtype, x.device)
+    tiles = triton.cdiv(n, config.rows)
+    launch(
+        rows_bwd_kernel, (b * tiles,), config, math(g.dtype), g_ptr=g, x_ptr=x, mean_ptr=mean, scale_ptr=scale,
+        out_ptr=out, n=n, d=d, tiles=tiles, g_batch=g.stride(0), g_row=g.stride(1), x_batch=x.stride(0),
+        x_row=x.stride(1), x_col=x.stride(2), CENTER=kind == "pearson",
+        UPCAST=interpreting() and x.dtype == torch.bfloat16,
+    )  # fmt: skip
     return out
+
+
+def _gradients(needs: Needs, x: Tensor, kind: str) -> Found:
+    found = normalise(flat(x), None, kind, math(wide(x.dtype)))
+    return found.z[..., : x.shape[-1]].reshape(x.shape), found.statistics[0]
+
+
+def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor], kept: tuple[Tensor, Tensor], kind: str) -> Kept:
+    (x,) = tensors
+    return (normalise_backward(flat(upstream.contiguous()), flat(x), kept, kind).view(x.shape),)
+
+
+def _formula(x: Tensor, kind: str) -> Tensor:
+    return reference.ROW_MAPS[kind](widen(x))
+
+
+kernel_rule("triton/rows", _gradients, _formula, finish=_finish, compiled="formula")
+
+
+def row_map(x: Tensor, relation: str) -> Tensor:
+    """Rows whose inner products are the relation; float32 for 16-bit rows that are normalised."""
+    return x if relation == "gram" else apply("triton/rows", (relation,), x)
+
+
+def center_normalize(x: Tensor) -> Tensor:
+    """Rows centred and scaled to unit length, in the type of x: ``reference.center_normalize``."""
+    fit(x)
+    return row_map(x, "pearson").to(x.dtype)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows scaled to unit length, in the type of x: ``reference.unit_rows``."""
+    fit(x)
+    return row_map(x, "cosine").to(x.dtype)

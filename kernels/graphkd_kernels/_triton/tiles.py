@@ -1,21 +1,7 @@
 """What every tile kernel is made of: masked operand loads and products with their precision stated."""
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-
-from graphkd_kernels._triton import interpreting
-from graphkd_kernels._triton.configs import Math
-
-TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
-
-
-def constants(math: Math, dot: bool = True) -> dict[str, Any]:
-    """A kernel's constants for one kind of arithmetic; ``dot``: it has products."""
-    upcast = interpreting() and math.storage == torch.bfloat16
-    return {"UPCAST": upcast, "SUMS": TYPES[math.sums]} | ({"PRECISION": math.precision} if dot else {})
 
 
 @triton.jit
@@ -33,6 +19,35 @@ def narrow(x, TYPE: tl.constexpr, UPCAST: tl.constexpr):
         bits = x.to(tl.float32).to(tl.int32, bitcast=True)
         x = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
     return x.to(TYPE)
+
+
+@triton.jit
+def exact(number, TYPE: tl.constexpr):
+    """A number in the type of the sums; left to itself it would have 32 bits."""
+    return tl.full([1], number, TYPE)
+
+
+@triton.jit
+def huber_slope(gap):
+    """Derivative of smooth L1, written so that a NaN stays: clamping would drop it."""
+    return tl.where(gap > 1.0, 1.0, tl.where(gap < -1.0, -1.0, gap))
+
+
+@triton.jit
+def upper_tile(index, tiles):
+    """Tile (i, j) on or above the diagonal, and whether this program is the first that has it.
+
+    Rows p and T-1-p of the T x T tiles hold T+1 such tiles together, so the grid is a rectangle of ceil(T/2) x (T+1)
+    and needs no root to find its way. The middle row of an odd number is paired with itself.
+    """
+    p, q = index // (tiles + 1), index % (tiles + 1)
+    first = q < tiles - p
+    return tl.where(first, p, tiles - 1 - p), tl.where(first, p + q, q - 1), first | (p != tiles - 1 - p)
+
+
+def triangle(tiles: int) -> int:
+    """Programs of the rectangle of :func:`upper_tile`."""
+    return -(-tiles // 2) * (tiles + 1)
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-r"""Grams whose rows have unit length (SP, ICKD), compared through Grams of columns: nothing N x N exists.
+r"""``unit_edge_sum``: Grams whose rows have unit length (SP, ICKD), compared; nothing N x N exists.
 
 For row i with a = Ys xs_i, b = Yt xt_i and e = a - b, its term is |a/|a| - b/|b||^2
 = (|e|^2 - (|a| - |b|)^2) / (|a| |b|):
@@ -14,22 +14,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels import _blocked, autograd
-from graphkd_kernels._triton.cases import Case
-from graphkd_kernels._triton.configs import math
-from graphkd_kernels._triton.edge_sum import Found, columns_pay, common, flat
+from graphkd_kernels import _blocked
+from graphkd_kernels._triton.configs import map_tile, math
+from graphkd_kernels._triton.edge_sum import columns_pay
 from graphkd_kernels._triton.grams import gram, product, whole
+from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.library import KernelRule, fit, register, wide
-from graphkd_kernels._triton.rows import config, normalise, normalise_backward, padded
-from graphkd_kernels._triton.tiles import TYPES
-from graphkd_kernels.autograd import Maybe, Needs, Options
+from graphkd_kernels._triton.node_blocks import common, flat
+from graphkd_kernels._triton.rows import normalise, normalise_backward, padded
+from graphkd_kernels.autograd import Found, Maybe, Needs, apply
+from graphkd_kernels.precision import wide
+
+__all__ = ["unit_edge_sum"]
 
 
 @triton.jit
 def unit_edges_kernel(
     z_ptr, h_ptr, f_ptr, alive_s_ptr, alive_t_ptr, out_ptr, grad_s_ptr, grad_t_ptr, weight_s_ptr, weight_t_ptr,
-    n, d, GRADIENT: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+    n, d, GRADIENT: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Terms of the rows of z = [u v u] (n, 3 d) from h = z G and f = z' G (n, 2 d), summed in out for each program.
 
@@ -40,8 +42,8 @@ def unit_edges_kernel(
     there = row < n
     place = row.to(tl.int64)
     ee, es, ss = tl.zeros([ROWS], tl.float64), tl.zeros([ROWS], tl.float64), tl.zeros([ROWS], tl.float64)
-    for start in range(0, 2 * d, BLOCK):
-        col = start + tl.arange(0, BLOCK)[None, :]
+    for start in range(0, 2 * d, COLUMNS):
+        col = start + tl.arange(0, COLUMNS)[None, :]
         keep = there[:, None] & (col < 2 * d)
         z = tl.load(z_ptr + (place * 3 * d)[:, None] + col, mask=keep, other=0.0).to(SUMS)
         swapped = tl.load(z_ptr + (place * 3 * d)[:, None] + d + col, mask=keep, other=0.0).to(SUMS)
@@ -69,8 +71,8 @@ def unit_edges_kernel(
         mean_s = zero * (-apart - near * b) / (a * a * b)
         mean_t = zero * (apart - near * a) / (b * b * a)
         half_s, half_t = zero * (mean_s - cross), zero * (cross - mean_t)
-        for start in range(0, d, BLOCK):
-            col = start + tl.arange(0, BLOCK)[None, :]
+        for start in range(0, d, COLUMNS):
+            col = start + tl.arange(0, COLUMNS)[None, :]
             keep = there[:, None] & (col < d)
             own, far = (place * 2 * d)[:, None] + col, (place * 2 * d)[:, None] + d + col
             hu, hv = tl.load(h_ptr + own, mask=keep, other=0.0), tl.load(h_ptr + far, mask=keep, other=0.0)
@@ -91,47 +93,32 @@ def unit_edges_kernel(
             tl.store(weight_t_ptr + far, p * v + q * u, mask=keep)
 
 
-class UnitEdgeSum(KernelRule):
-    """tensors: xs, ys, xt, yt of one width. float32 operands for 16-bit inputs: terms cancel."""
-
-    def compute(self, options: Options, needs: Needs, *tensors: Maybe) -> Found:
-        xs, ys, xt, yt = (None if each is None else flat(each) for each in tensors)
-        assert xs is not None
-        assert xt is not None
-        dtype = wide(common(*tensors))
-        how = math(dtype)
-        ends = (xs, xt) if ys is None or yt is None else (ys, yt)
-        scales = [_inverse(end, dtype) for end in ends]
-        x = normalise(xs, xt, "unit", how, "uvu")
-        y = normalise(ends[0] * scales[0], ends[1] * scales[1], "raw", how, "uv").z
-        g = whole(gram(y, how)).to(how.storage)
-        d = padded(xs.shape[2])
-        h, f = product(x.z[..., : 2 * d], g, how), product(x.z[..., d:], g, how)
-        assert x.scale is not None
-        assert x.scale_t is not None
-        value, sides = terms(x.z, h, f, (x.scale, x.scale_t), any(needs))
-        found: list[Maybe] = [None] * 4
-        for teacher, (own, far, mean, scale) in enumerate(
-            ((xs, ends[0], x.mean, x.scale), (xt, ends[1], x.mean_t, x.scale_t))
-        ):
-            if not (needs[2 * teacher] or needs[2 * teacher + 1]):
-                continue
-            grad, weights = sides[teacher]
-            of_x = normalise_backward(grad, own, mean, scale, "unit")
-            rows = normalise(own, None, "unit", how).z
-            factor = gram(weights, how, rows).sum(1, dtype=torch.float64).to(how.storage)
-            of_y = (product(y, factor, how)[..., : far.shape[2]] * scales[teacher]).to(far.dtype)
-            if ys is None:
-                found[2 * teacher] = of_x + of_y
-            else:
-                found[2 * teacher] = of_x if needs[2 * teacher] else None
-                found[2 * teacher + 1] = of_y if needs[2 * teacher + 1] else None
-        shaped = (None if v is None or t is None else v.view(t.shape) for v, t in zip(found, tensors, strict=True))
-        return value.to(dtype), tuple(shaped)
-
-    def formula(self, options: Options, *tensors: Maybe) -> Tensor:
-        value: Tensor = _blocked.OPERATIONS["unit_edge_sum"](*tensors)
-        return value
+def _gradients(needs: Needs, *nodes: Maybe) -> Found:
+    """Tensors xs, ys, xt, yt of one width. float32 operands for 16-bit inputs: terms cancel."""
+    xs, ys, xt, yt = (None if each is None else flat(each) for each in nodes)
+    assert xs is not None
+    assert xt is not None
+    dtype, d = wide(common(*nodes)), padded(xs.shape[2])
+    how, ends = math(dtype), (xs, xt) if ys is None or yt is None else (ys, yt)
+    scales = [_inverse(end, dtype) for end in ends]
+    x = normalise(xs, xt, "cosine", how, "uvu")
+    y = normalise(ends[0] * scales[0], ends[1] * scales[1], "gram", how, "uv").z
+    g = whole(gram(y, how)).to(how.storage)
+    h, f = product(x.z[..., : 2 * d], g, how), product(x.z[..., d:], g, how)
+    value, sides = _terms(x.z, h, f, [scale for _, scale in x.statistics], any(needs))
+    found: list[Maybe] = []
+    for k, own, far, scale, need in zip((0, 1), (xs, xt), ends, scales, (needs[:2], needs[2:]), strict=True):
+        if not any(need):
+            found += None, None
+            continue
+        grad, weights = sides[k]
+        of_x = normalise_backward(grad, own, x.statistics[k], "cosine")
+        rows = normalise(own, None, "cosine", how).z
+        factor = gram(weights, how, rows).sum(1, dtype=torch.float64).to(how.storage)
+        of_y = (product(y, factor, how)[..., : far.shape[2]] * scale).to(far.dtype)
+        found += (of_x + of_y, None) if ys is None else (of_x if need[0] else None, of_y if need[1] else None)
+    shaped = (None if v is None or t is None else v.view(t.shape) for v, t in zip(found, nodes, strict=True))
+    return value.to(dtype), tuple(shaped)
 
 
 def _inverse(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -140,47 +127,36 @@ def _inverse(x: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(size == 0, 0.0, 1 / torch.where(size == 0, 1.0, size))
 
 
-def terms(
-    z: Tensor, h: Tensor, f: Tensor, scales: tuple[Tensor, Tensor], gradient: bool
+def _terms(
+    z: Tensor, h: Tensor, f: Tensor, scales: list[Maybe], gradient: bool
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Sum () of all rows' terms in float64; for student and teacher the gradient of the rows, and the weights."""
     (b, n, _), d = z.shape, z.shape[2] // 3
-    tile = config(d, torch.float64, z.device)
-    programs = triton.cdiv(b * n, tile.rows)
-    out = empty((programs,), torch.float64, z.device)
+    config = map_tile(d, torch.float64, z.device)
+    out = empty((triton.cdiv(b * n, config.rows),), torch.float64, z.device)
     sides = [
         (empty((b, n, d), h.dtype, z.device), empty((b, n, 2 * d), h.dtype, z.device)) for _ in range(2) if gradient
     ]
     (grad_s, weight_s), (grad_t, weight_t) = sides if gradient else ((None, None), (None, None))
-    args = {
-        "z_ptr": z, "h_ptr": h, "f_ptr": f, "alive_s_ptr": scales[0], "alive_t_ptr": scales[1], "out_ptr": out,
-        "grad_s_ptr": grad_s, "grad_t_ptr": grad_t, "weight_s_ptr": weight_s, "weight_t_ptr": weight_t,
-        "n": b * n, "d": d,
-    }  # fmt: skip
-    rule = {
-        "GRADIENT": gradient, "TINY": 4 * torch.finfo(h.dtype).eps, "ROWS": tile.rows, "BLOCK": tile.columns,
-        "SUMS": TYPES[h.dtype],
-    }  # fmt: skip
-    launch(unit_edges_kernel, (programs,), args, rule, tile)
+    launch(
+        unit_edges_kernel, (len(out),), config, math(h.dtype), z_ptr=z, h_ptr=h, f_ptr=f, alive_s_ptr=scales[0],
+        alive_t_ptr=scales[1], out_ptr=out, grad_s_ptr=grad_s, grad_t_ptr=grad_t, weight_s_ptr=weight_s,
+        weight_t_ptr=weight_t, n=b * n, d=d, GRADIENT=gradient, TINY=4 * torch.finfo(h.dtype).eps,
+    )  # fmt: skip
     return out.sum(), sides
 
 
+kernel_rule("triton/unit_edge_sum", _gradients, _blocked.OPERATIONS["unit_edge_sum"])
+
+
 def unit_edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
-    """Squared difference of the two Grams, each with rows of unit length; see reference.unit_edge_sum.
+    """Squared difference of the two Grams, each with rows of unit length: ``reference.unit_edge_sum``.
 
     Small or unequally wide node sets go by the vendor's products: their N x M matrices are no larger than they are.
     """
     fit(xs, ys, xt, yt)
     d, m = xs.shape[-1], (xs if ys is None else ys).shape[-2]
     if d == xt.shape[-1] and columns_pay(xs.shape[-2], m, 2 * d):
-        return autograd.apply("triton_unit_edge_sum", (), xs, ys, xt, yt)
+        return apply("triton/unit_edge_sum", (), xs, ys, xt, yt)
     result: Tensor = _blocked.OPERATIONS["unit_edge_sum"](xs, ys, xt, yt)
     return result
-
-
-register("triton_unit_edge_sum", UnitEdgeSum())
-OPERATIONS = {"unit_edge_sum": unit_edge_sum}
-CASES = [
-    Case("triton_unit_edge_sum", (), ((8192, 512), None, (8192, 512), None), (True, False, False, False)),
-    Case("triton_unit_edge_sum", (), ((8, 512, 49), None, (8, 512, 49), None), (False,) * 4),
-]

@@ -5,37 +5,22 @@ Rows are nodes. Degenerate rows and roots of zero are masked (value 0, gradient 
 A second node set of ``None`` means the first one: the same nodes, and g_ii from the same product as g_ij.
 """
 
-from graphkd_kernels.reference.distances import squared_distances
-from graphkd_kernels.reference.edges import (
-    edge_kl,
-    edge_pkt,
-    edge_sum,
-    ega_sums,
-    info_nce,
-    joint_gram,
-    node_sum,
-    unit_edge_sum,
-)
-from graphkd_kernels.reference.pairs import (
-    ROW_MAPS,
-    gram,
-    knn,
-    knn_graph,
-    pair_squares,
-    similarity,
-    unit_gram,
-)
-from graphkd_kernels.reference.rkd import rkd_angle, rkd_angles, rkd_distance, rkd_distances
-from graphkd_kernels.reference.rows import (
-    center_normalize,
-    damped_column_pearson,
-    damped_row_pearson,
-    row_kl,
-    row_pearson,
-    safe_sqrt,
-    unit_rows,
-)
-from graphkd_kernels.reference.spectral import spectral_residual
+from graphkd_kernels.reference.distances import pair_squares, squared_distances
+from graphkd_kernels.reference.edge_kl import edge_kl, info_nce
+from graphkd_kernels.reference.edge_pkt import edge_pkt
+from graphkd_kernels.reference.edge_sum import edge_sum
+from graphkd_kernels.reference.ega_sums import ega_sums
+from graphkd_kernels.reference.joint_gram import joint_gram
+from graphkd_kernels.reference.knn import knn, knn_graph
+from graphkd_kernels.reference.node_sum import node_sum
+from graphkd_kernels.reference.rkd_angle import rkd_angle, rkd_angles
+from graphkd_kernels.reference.rkd_distance import rkd_distance, rkd_distances
+from graphkd_kernels.reference.row_kl import row_kl
+from graphkd_kernels.reference.row_pearson import damped_column_pearson, damped_row_pearson, row_pearson
+from graphkd_kernels.reference.rows import center_normalize, safe_sqrt, unit_rows
+from graphkd_kernels.reference.similarity import ROW_MAPS, gram, similarity, unit_gram
+from graphkd_kernels.reference.spectral_residual import spectral_residual
+from graphkd_kernels.reference.unit_edge_sum import unit_edge_sum
 
 __all__ = [
     "ROW_MAPS",

@@ -1,19 +1,16 @@
-"""Operations on single rows: lengths, normalisation, divergences of corresponding rows."""
+"""Maps of single rows: unit length, centred or not. Roots and expectations whose gradient at 0 is 0."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+__all__ = ["center_normalize", "safe_sqrt", "unit_rows"]
 
 
 def safe_sqrt(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """Square root whose value and gradient at 0 are 0. No eps is added, so exact zeros stay exact."""
     zero = x <= 0  # a NaN is not <= 0 and passes
     return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
-
-
-def row_length(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
-    # Not Tensor.norm: in float32 on the CPU it loses up to 7e-4 on long rows, a sum of squares does not.
-    return x.square().sum(-1, keepdim=True).sqrt()
 
 
 def unit_scale(x: Float[Tensor, "*b n d"]) -> tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b n 1"]]:
@@ -50,40 +47,6 @@ def center_normalize(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     return _scale_rows(centered, squares, dead)
 
 
-def row_kl(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], temperature: float = 1.0
-) -> Float[Tensor, "*b n"]:
-    """KL(softmax(teacher / T) || softmax(student / T)) of each row."""
-    log_s = (student / temperature).log_softmax(-1)
-    log_t = (teacher / temperature).log_softmax(-1)
-    return expectation(log_t.exp(), log_t - log_s)
-
-
 def expectation(p: Float[Tensor, "*b m"], x: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
     """Sum of p x over the last dimension, where what has probability 0 counts 0, also an infinite x (0 log 0 = 0)."""
     return (p * torch.where(p == 0, 0.0, x)).sum(-1)
-
-
-def row_pearson(student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n"]:
-    """Correlation of each row of one matrix with the same row of the other."""
-    return (center_normalize(student) * center_normalize(teacher)).sum(-1)
-
-
-def damped_row_pearson(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
-) -> Float[Tensor, "*b n"]:
-    """Correlation of corresponding rows with eps added to the denominator (DIST); 0 where a row is constant."""
-    x, y = (each - each.mean(dim=-1, keepdim=True) for each in (student, teacher))
-    tiny = 4 * torch.finfo(x.dtype).eps
-    dead = row_length(x.detach()) <= tiny * row_length(student.detach())
-    dead = dead | (row_length(y.detach()) <= tiny * row_length(teacher.detach()))
-    x, y = torch.where(dead, 1.0, x), torch.where(dead, 1.0, y)
-    cosines = (x * y).sum(-1, keepdim=True) / (row_length(x) * row_length(y) + eps)
-    return torch.where(dead, 0.0, cosines).squeeze(-1)
-
-
-def damped_column_pearson(
-    student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
-) -> Float[Tensor, "*b m"]:
-    """Correlation of corresponding columns with eps added to the denominator (DIST); 0 where a column is constant."""
-    return damped_row_pearson(student.mT, teacher.mT, eps)

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd.data.store import files
 from graphkd.data.store import format as store_format
 from graphkd.data.store.embed import embed
-from graphkd.data.store.files import write_json
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import write_json
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.errors import StoreError
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
@@ -77,7 +76,7 @@ def test_a_shard_deleted_under_a_reader_is_named(made):
 
 
 def test_a_json_file_of_absurd_size_is_not_read(made, monkeypatch):
-    monkeypatch.setattr(files, "JSON_LIMIT", 100)
+    monkeypatch.setattr(store_format, "JSON_LIMIT", 100)
     with pytest.raises(StoreError, match=r"manifest.json is damaged \(it has \d+ bytes, at most 100 are read\)"):
         EmbeddingStore(made[0].path)
 

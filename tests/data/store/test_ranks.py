@@ -3,15 +3,14 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from graphkd.data.store.embed import embed
-from graphkd.data.store.merge import merge
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import merge
 from graphkd.data.store.write import StoreWriter
 from graphkd.errors import OptionError, StoreError
 from graphkd.files import write_file
@@ -186,18 +185,19 @@ def test_stores_of_different_samples_become_one(tmp_path, dtype):
         assert file.read_bytes() == (tmp_path / "all" / file.name).read_bytes()
 
 
-def test_merging_refuses_what_does_not_go_together(tmp_path):
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("ab", r"two of the stores hold 1 \(folder/image003.png\)"),
+        ("ac", r"made differently: the first was made with prompts .*, the other has 'art of"),
+        ("n", "holds a manifest: give rank 0's too"),
+    ],
+)
+def test_merging_refuses_what_does_not_go_together(tmp_path, names, message):
     ids = squares(8).ids
     part(tmp_path / "a", 0, 1, source=Squares(ids[:4]))
     part(tmp_path / "b", 0, 1, source=Squares(ids[3:]))
     part(tmp_path / "c", 0, 1, TinyTeacher(prompts="art of {}"), source=Squares(ids[4:]))
-    with pytest.raises(StoreError, match=r"two of the stores hold 1 \(folder/image003.png\)"):
-        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
-    with pytest.raises(
-        StoreError, match=r"made differently: the first was made with prompts .*, the other has 'art of"
-    ):
-        merge([tmp_path / "a", tmp_path / "c"], tmp_path / "all")
-    with pytest.raises(StoreError, match="holds a manifest: give rank 0's too"):
-        merge([tmp_path / "nothing"], tmp_path / "all")
-    assert not (tmp_path / "all").exists()
-    assert not Path(tmp_path / "nothing").exists()
+    with pytest.raises(StoreError, match=message):
+        merge([tmp_path / name for name in names], tmp_path / "all")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]

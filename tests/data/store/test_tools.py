@@ -3,8 +3,8 @@
 import pytest
 from torch.testing import assert_close
 
-from graphkd.data.store.embed import Look, embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.embed import EmbedJob, embed
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.store.tools import info, repair, verify
 from graphkd.errors import StoreError
 from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, direct, squares
@@ -17,7 +17,7 @@ def folder(tmp_path):
 
 
 def look(**changes):
-    return Look(
+    return EmbedJob(
         **{"teacher": TinyTeacher(), "source": squares(10), "transform": ToTensor(), "progress": False, **changes}
     )
 

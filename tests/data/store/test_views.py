@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from graphkd.data.store.codec import columns, decode, encode
 from graphkd.data.store.embed import embed
-from graphkd.data.store.store import EmbeddingStore
+from graphkd.data.store.format import columns, decode, encode
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView
 from graphkd.data.views import Views
 from graphkd.errors import OptionError, StoreError
@@ -53,14 +53,18 @@ def test_views_differ_and_do_not_depend_on_workers_or_shards(tmp_path):
     assert len({tuple(row) for row in one.drawn(index, every).tolist()}) == 30
 
 
-def test_a_view_must_be_named_and_must_exist(tmp_path):
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (([0],), r"holds 3 views of each sample: store.read\(batch.index, batch.view\)"),
+        (([0, 1], [0, 3]), r"expected 2 views in 0..2, found 2 in 0..3"),
+        (([0, 1], [0, 1, 2]), "expected 2 views"),
+    ],
+)
+def test_a_view_must_be_named_and_must_exist(tmp_path, index, message):
     store = fill(tmp_path)
-    with pytest.raises(OptionError, match=r"holds 3 views of each sample: store.read\(batch.index, batch.view\)"):
-        store[[0]]
-    with pytest.raises(OptionError, match=r"expected 2 views in 0..2, found 2 in 0..3"):
-        store.read([0, 1], [0, 3])
-    with pytest.raises(OptionError, match="expected 2 views"):
-        store.read([0, 1], [0, 1, 2])
+    with pytest.raises(OptionError, match=message):
+        store.read(*index)
 
 
 def test_an_order_and_a_part_keep_their_views(tmp_path):
@@ -95,24 +99,29 @@ def test_the_students_view_may_have_another_size(tmp_path):
     assert_close(torch.nn.functional.interpolate(b.student[None], 8, mode="area")[0], a.student, rtol=0, atol=0.25)
 
 
-def test_what_cannot_be_replayed_is_refused(tmp_path):
-    store = fill(tmp_path / "store")
-    with pytest.raises(OptionError, match=r"pixels of the image.*cannot apply"):
-        Views(SOURCE, student=RandomCropView(8), replay=store)
-    with pytest.raises(OptionError, match="cannot apply"):
-        Views(SOURCE, student=CenterView(8), replay=store)
-    with pytest.raises(OptionError, match="leave teacher='shared'"):
-        Views(SOURCE, student=CROP, teacher=CROP, replay=store)
-    with pytest.raises(StoreError, match="this run lacks 6"):
-        Views(Noise(SOURCE.ids[:4]), student=CROP, replay=store)
-    padded = fill(tmp_path / "padded", RandomCropView(8, padding=2))
-    with pytest.raises(OptionError, match="centre of 8 pixels, padded by 2"):
-        Views(SOURCE, student=RandomCropView(8, padding=4), replay=padded)
-    plain = fill(tmp_path / "plain", CenterView(8), views=1)
-    with pytest.raises(OptionError, match="keeps no draws"):
-        Views(SOURCE, student=CROP, replay=plain)
+PADDED = RandomCropView(8, padding=2)
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "error", "message"),
+    [
+        (CROP, {"student": RandomCropView(8)}, OptionError, r"pixels of the image.*cannot apply"),
+        (CROP, {"student": CenterView(8)}, OptionError, "cannot apply"),
+        (CROP, {"teacher": CROP}, OptionError, "leave teacher='shared'"),
+        (CROP, {"source": Noise(SOURCE.ids[:4])}, StoreError, "this run lacks 6"),
+        (PADDED, {"student": RandomCropView(8)}, OptionError, "centre of 8 pixels, padded by 2"),
+        (CenterView(8), {}, OptionError, "keeps no draws"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(tmp_path, made, options, error, message):
+    store = fill(tmp_path, made, views=1)
+    with pytest.raises(error, match=message):
+        Views(**{"source": SOURCE, "student": CROP, "replay": store, **options})
+
+
+def test_a_store_without_random_views_holds_no_draws(tmp_path):
     with pytest.raises(StoreError, match="holds no augmentation"):
-        plain.drawn([0])
+        fill(tmp_path, CenterView(8), views=1).drawn([0])
 
 
 def test_several_views_need_draws(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from graphkd.distillers.crg.distiller import CRGDistiller
-from graphkd.functional.channel import crg_edge, crg_spectral, crg_vertex
+from graphkd.functional import crg_edge, crg_spectral, crg_vertex
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS
 from tests.distillers.crg_case import F64, crg, features, maps, of_maps
 

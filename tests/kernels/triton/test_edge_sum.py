@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from graphkd_kernels import reference, testing
+from graphkd_kernels import reference
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12, torch.bfloat16: 6e-3, torch.float16: 6e-3}
 STUDENT, BOTH, ALL = (True, False, False, False), (True, False, True, False), (True,) * 4

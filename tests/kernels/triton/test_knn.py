@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from graphkd_kernels import reference, testing
-from graphkd_kernels._triton import nodes
+from graphkd_kernels import reference
+from graphkd_kernels._triton import node_blocks
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 
 def check(x, k, device, tolerance):
@@ -26,7 +28,7 @@ def test_two_nodes(device):
 
 @pytest.mark.parametrize("k", [3, 33])
 def test_float64_and_blocks(k, monkeypatch, device):
-    monkeypatch.setattr(nodes, "ENTRIES", 200)
+    monkeypatch.setattr(node_blocks, "ENTRIES", 200)
     check(testing.rows(35, 20, dtype=torch.float64), k, device, 1e-12)
 
 

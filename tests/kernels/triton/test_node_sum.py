@@ -1,8 +1,10 @@
 """Node sums on kernels against the reference in float64."""
 
 import pytest
-from graphkd_kernels import reference, testing
+from graphkd_kernels import reference
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 
 def check(student, teacher, options, needs, device, tolerance=5e-6, everyone=None):

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from graphkd_kernels import reference, testing
-from graphkd_kernels._triton import nodes
+from graphkd_kernels import reference
+from graphkd_kernels._triton import node_blocks
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11, torch.bfloat16: 1e-2}
 
@@ -121,7 +123,7 @@ def test_twice_the_same_bits_and_a_second_backward(operation, device):
 
 @pytest.mark.parametrize("operation", ["rkd_distance", "edge_pkt"])
 def test_blocks_that_do_not_fit(operation, monkeypatch, device):
-    monkeypatch.setattr(nodes, "ENTRIES", 300)
+    monkeypatch.setattr(node_blocks, "ENTRIES", 300)
     check(operation, pair(67), device)
 
 

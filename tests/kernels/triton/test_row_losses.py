@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from graphkd_kernels import reference, testing
-from graphkd_kernels._triton import flash_configs
-from graphkd_kernels._triton.configs import Config
+from graphkd_kernels import reference
+from graphkd_kernels._triton import configs
+from graphkd_kernels._triton.launch import Config, recording
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 OPTIONS = {"row_kl": (2.0,), "row_pearson": (), "damped_row_pearson": (1e-8,), "damped_column_pearson": (1e-8,)}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
@@ -106,7 +108,7 @@ def test_logits_of_any_size(device):
 @pytest.mark.parametrize("columns", [30, 100])
 def test_classes_masked_by_minus_infinity(of_student, columns, device, monkeypatch):
     monkeypatch.setattr(
-        "graphkd_kernels._triton.row_losses.long_rows", lambda columns, dtype, device: Config(16, 32, 1, 4, 1)
+        "graphkd_kernels._triton.row_kl.long_rows", lambda columns, dtype, device: Config(16, 32, 1, 4, 1)
     )
     s, t = pair(20, columns)
     masked = testing.rows(20, columns, seed=2) > 1
@@ -119,7 +121,7 @@ def test_classes_masked_by_minus_infinity(of_student, columns, device, monkeypat
 
 @operations
 def test_rows_longer_than_a_block(operation, monkeypatch, device):
-    for module in ("row_losses", "dist"):
+    for module in ("row_kl", "row_pearson"):
         monkeypatch.setattr(
             f"graphkd_kernels._triton.{module}.long_rows", lambda columns, dtype, device: Config(16, 32, 1, 4, 1)
         )
@@ -153,10 +155,8 @@ def test_second_derivatives(operation, device):
 
 def test_programs_hold_what_their_registers_do():
     gpu = torch.device("meta")
-    from graphkd_kernels._triton.launch import recording
-
     with recording(90):
         for dtype in (torch.float32, torch.float64):
             for columns in (1, 100, 50_257):
-                config = flash_configs.long_rows(columns, dtype, gpu)
+                config = configs.long_rows(columns, dtype, gpu)
                 assert config.rows * config.columns * dtype.itemsize <= 8_192

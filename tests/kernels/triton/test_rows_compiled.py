@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from graphkd_kernels import testing
-from graphkd_kernels._triton import edge_softmax
+from graphkd_kernels._triton import edge_kl
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 X, T, U = (9, 6), (9, 5), (9, 2)
 
@@ -41,7 +42,7 @@ operations = pytest.mark.parametrize("operation", CALLS)
 def test_compiles_without_a_break(operation, path, monkeypatch, device):
     if path == "flash" and operation not in ("edge_kl", "info_nce"):
         pytest.skip("one path")
-    monkeypatch.setattr(edge_softmax, "path", lambda *shape: path)
+    monkeypatch.setattr(edge_kl, "path", lambda *shape: path)
     torch.compiler.reset()
     function, *shapes = CALLS[operation]
     inputs = [testing.rows(*shape, seed=seed).to(device) for seed, shape in enumerate(shapes)]

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from graphkd_kernels import reference, testing
+from graphkd_kernels import reference
 from graphkd_kernels._triton.table import OPERATIONS
+
+from tests.kernels import testing
 
 ALL, STUDENT = (True,) * 4, (True, False, False, False)
 

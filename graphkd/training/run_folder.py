@@ -1,0 +1,250 @@
+"""The run folder: what was asked, on what machine, and every number on the way."""
+
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphkd.data.class_names import Classes
+from graphkd.errors import CheckpointError
+from graphkd.files import local_path, remove_leftovers, write_file, write_json, writing
+from graphkd.models.tap import Tap
+from graphkd.text import numbers, parse_json, read_bytes, read_json
+from graphkd.training.checkpoint import Checkpoints
+from graphkd.training.config import TrainConfig
+from graphkd.training.metrics import Scores
+from graphkd.training.watch import FOLDER
+
+log = logging.getLogger("graphkd")
+
+STUDENT = "student.json"
+_WRITTEN = (
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "scores.json",
+    "run.yaml",
+    STUDENT,
+    "results.json",
+    "report.md",
+)
+_FOLDERS = ("checkpoints", FOLDER, "tensorboard")
+_LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
+_PACKAGES = (
+    "graphkd",
+    "torch",
+    "torchvision",
+    "torch_geometric",
+    "timm",
+    "open_clip_torch",
+    "accelerate",
+    "triton",
+    "numpy",
+)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of graphkd and of the libraries that a result depends on; ``None`` for one that is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the command, as JSON-ready data."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        "cuda": torch.version.cuda,
+        "devices": devices,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+    }
+
+
+def describe_student(student: nn.Module, classes: Sequence[str] | None, size: Any) -> dict[str, Any]:
+    """What is needed to build a student again, as ``student.json`` keeps it.
+
+    Args:
+        student: its name is known where :func:`graphkd.models.students.create_student` made it, or where it is a tap of
+            an unchanged network of timm. Of any other the class is noted, and only its author can build it.
+        classes: names of its classes; default their numbers.
+        size: side of its images, or height and width, pixels; ``None`` where that is not known.
+
+    Returns: JSON-ready: ``student`` (its name, or ``None``), ``module`` (the class of a network without a name),
+        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``mean`` and ``std``.
+    """
+    count = getattr(student, "num_classes", None)
+    if isinstance(size, tuple) and len({*size}) == 1:
+        size = size[0]
+    names = Classes(classes or [str(label) for label in range(count or 0)])
+    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size}
+    network = student
+    if isinstance(student, Tap):
+        network = student.model
+        facts["student"] = student.created_as or _timm_name(student)
+        for name, value in (("mean", student.mean), ("std", student.std)):
+            facts[name] = None if value is None else value.flatten().tolist()
+    if facts["student"] is None:
+        facts["module"] = f"{type(network).__module__}.{type(network).__qualname__}"
+    return facts
+
+
+def _timm_name(student: Tap) -> str | None:
+    """The name by which timm makes this very network, layer by layer; ``None`` where it does not."""
+    import timm
+
+    known = getattr(student.model, "pretrained_cfg", None) or {}
+    name = known.get("architecture")
+    if not name or not timm.is_model(name):
+        return None
+    try:
+        with torch.device("meta"):  # no memory, no random numbers
+            again = timm.create_model(name, num_classes=student.num_classes)
+    except Exception:  # some networks cannot be made without memory
+        return None
+    return str(name) if repr(again) == repr(student.model) else None
+
+
+class RunFolder:
+    """One folder per run.
+
+    ======================  =====================================================
+    ``config.json``         the resolved options
+    ``environment.json``    versions, devices, command
+    ``student.json``        what is needed to build the student again
+    ``metrics.jsonl``       one line per reading of the losses and per scoring
+    ``scores.json``         the latest scoring, with its confusions
+    ``watched/``            see :class:`graphkd.training.watch.Watch`
+    ``checkpoints/``        see :class:`graphkd.training.checkpoint.Checkpoints`
+    ``tensorboard/``        where that tracker is on
+    ======================  =====================================================
+
+    Args:
+        path: the folder; made on :meth:`open`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = local_path(path)
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.metrics = self.path / "metrics.jsonl"
+
+    def check(self, options: Mapping[str, Any], resume: bool) -> None:
+        """Refuse to begin where a run is, or to go on with it in another way; nothing is written.
+
+        Args:
+            options: that decide the result, or some of them.
+
+        Raises: CheckpointError that names each difference, and a folder of the run that is a link.
+        """
+        self._check_places()
+        if not self.checkpoints.updates():
+            return
+        if not resume:
+            raise CheckpointError(f"{self.path} holds a run already: resume it, or choose another run folder")
+        try:
+            earlier = read_json(self.path / "config.json")
+        except (OSError, ValueError):
+            return  # damaged: every checkpoint holds the same
+        if isinstance(earlier, dict):
+            TrainConfig.check_resume(earlier, options, str(self.path))
+
+    def _check_places(self) -> None:
+        """Refuse what would lead a writer out of the run folder, or cannot be replaced by a file."""
+        for name in _FOLDERS:
+            if (self.path / name).is_symlink():
+                raise CheckpointError(
+                    f"{self.path / name} is a link, and a run writes in its own folder only: remove the link, or "
+                    "choose a run folder on that disk"
+                )
+        for name in _WRITTEN:
+            if (self.path / name).exists() and not (self.path / name).is_file():
+                raise CheckpointError(f"{self.path / name} is no file: remove it, or choose another run folder")
+
+    def open(self, options: Mapping[str, Any], update: int, student: Mapping[str, Any] | None = None) -> None:
+        """Write options, environment and student, and forget every line after that update; for the one writer.
+
+        Args:
+            student: as of :func:`describe_student`.
+
+        Raises: FileError where the disk is full.
+        """
+        kept = [line for line in read_metrics(self.metrics) if line["update"] <= update] if update else []
+        remove_leftovers(self.path, *_WRITTEN)
+        write_json(self.path / "config.json", options)
+        write_json(self.path / "environment.json", environment())
+        if student is not None:
+            self.write_student(student)
+        write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_student(self, student: Mapping[str, Any]) -> None:
+        """Write ``student.json``, as of :func:`describe_student`."""
+        write_json(self.path / STUDENT, student)
+
+    def newest(self) -> str | None:
+        """Path of the newest checkpoint, as text."""
+        updates = self.checkpoints.updates()
+        return str(self.checkpoints.path(updates[-1])) if updates else None
+
+    def saved(self) -> str:
+        """What there is to go on from, as half a sentence."""
+        return f"the newest checkpoint is {self.newest()}" if self.newest() else "no checkpoint was due yet"
+
+    def add(self, line: Mapping[str, Any], scores: Scores | None = None, seconds: float = 0.0) -> None:
+        """Append one line of metrics, and keep the scoring it tells of.
+
+        Args:
+            scores: the scoring.
+            seconds: of training so far.
+
+        Raises: FileError where the disk is full.
+        """
+        how = writing(self.metrics, "The checkpoints are intact", "go on with fit(resume=True)")
+        with how, self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(line)) + "\n")
+        if scores is not None:
+            occurs = scores.confusion.nonzero().tolist()
+            counts = [[row, column, int(scores.confusion[row, column])] for row, column in occurs]
+            found = {**line, "seconds": seconds, "images": scores.images, "classes": len(scores.confusion)}
+            write_json(self.path / "scores.json", {**found, "confusion": counts})
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``, numbers by name, ``update`` and ``epoch`` among them.
+
+    A damaged line is said and left out, and so is a last one that was cut off.
+
+    Raises: CheckpointError for what is no file, or one of more than 256 MiB.
+    """
+    if not path.exists():
+        return []
+    try:
+        text = read_bytes(path, _LARGEST)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): put a good copy back, or remove it") from error
+    found = []
+    for number, line in enumerate(text.split(b"\n")[:-1], start=1):
+        try:
+            values = numbers(parse_json(line), ("update", "epoch"))
+            if type(values["update"]) is not int:
+                raise ValueError("its update is no whole number")
+            found.append(values)
+        except ValueError as error:
+            log.warning("line %d of %s is damaged (%s) and left out", number, path, error)
+    return found
