@@ -57,7 +57,7 @@ class NetworkView:
             k: neighbours of each image, where there are so many.
             device: where the network is.
         """
-        found: list[Features] = [network(batch.student.to(device)).to("cpu").compute() for batch in batches]
+        found: list[Features] = [network(batch.student.to(device)).to("cpu").as_float32() for batch in batches]
         embedding = torch.cat([each.tensor("embedding", "inspect") for each in found])
         logits = None if found[0].logits is None else torch.cat([each.tensor("logits", "inspect") for each in found])
         names, own = list(getattr(network, "classes", None) or source.classes or ()), list(source.classes or ())

@@ -51,7 +51,7 @@ def make_distiller(
             f"graphkd methods {config.method} lists its options and their values",
         ) from error
     require(
-        "target" not in distiller.needed or config.labels != "no",
+        "target" not in distiller.active_inputs or config.labels != "no",
         f"{config.method} needs labels, and --labels is no",
         "add --labels method, or --labels task for a cross-entropy beside it",
     )
