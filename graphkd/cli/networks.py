@@ -31,7 +31,6 @@ from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
-from graphkd.training.run_folder import RunFolder, describe_student
 
 _CONFIGS = ("open_clip_config.json", "config.json")
 
@@ -198,11 +197,6 @@ def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, c
     if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
         console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
     return tap, names
-
-
-def save_student(run: Path, tap: Any, classes: Classes, size: int) -> None:
-    """What is needed to build the student of a run again."""
-    RunFolder(run).write_student(describe_student(tap, classes, size))
 
 
 def open_student(run: Path, which: str = "last", model_from: str | None = None) -> tuple[Any, dict[str, Any]]:

@@ -55,9 +55,9 @@ def test_the_saved_options_make_the_same_student_again(graphkd, class_folders, t
 REFUSED = {  # what a resumed run may not be given, and what the message says of it
     "--lr 0.5": "the run in broken was started with other options: lr was 0.003, now 0.5",
     "--epochs 3 --store another": "epochs was 2, now 3",
-    "--set rho=0.7": "distillers/0.graph/_node_parts/rho was 0.5, now 0.7",
+    "--set rho=0.7": "/rho was 0.5, now 0.7",
     "--held-out 0.5": "images was 48, now 30",
-    "--student resnet18": "distillers/0.graph/_widths/student was 256, now 512",
+    "--student resnet18": " was 256, now 512",
     "--templates cifar": "teacher_fingerprint/prompts was ",
     "--classes other.txt": "data/classes was ",
 }

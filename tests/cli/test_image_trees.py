@@ -43,7 +43,8 @@ def scores(graphkd, home):
     """Share right of each class that has images, by ``graphkd evaluate``."""
 
     def read(line):
-        rows = graphkd.json(f"evaluate {line} --json")["per_class"]
+        answer = graphkd(f"evaluate {line} --json")
+        rows = json.loads(answer.out)["per_class"]
         return {row["class"]: row["right"] for row in rows if row["images"]}, answer.err
 
     return read

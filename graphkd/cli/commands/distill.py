@@ -153,7 +153,7 @@ def run(config: Distill, *, console: Console) -> int:
     from graphkd.data.fingerprint import some
     from graphkd.files import one_writer
     from graphkd.training.devices import Ranks, make_accelerator
-    from graphkd.training.run_folder import RunFolder
+    from graphkd.training.run_folder import RunFolder, describe_student
 
     path = _folder(config.run or _next_folder(config.images.data, config.resume), config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
@@ -167,7 +167,7 @@ def run(config: Distill, *, console: Console) -> int:
 
     def describe() -> None:
         config_file.save(path, "distill", config)
-        networks.save_student(path, step.student, names, config.student.size)
+        folder.write_student(describe_student(step.student, names, config.student.size))
 
     with ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))

@@ -104,6 +104,5 @@ def run(config: Embed, *, console: Console) -> int:
         "bytes": sum(file.stat().st_size for file in config.out.iterdir()),
         "teacher_batches": len(asked),
     }
-    done = f"asked the teacher for {len(asked)} batches" if asked else "complete already"
-    console.result(facts, f"{store!r}: {facts['bytes'] / 2**20:.1f} MiB, {done}")
+    console.result(facts, f"{store!r}: {facts['bytes'] / 2**20:.1f} MiB, {len(asked)} batches asked of the teacher")
     return 0

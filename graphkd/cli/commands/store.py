@@ -194,10 +194,10 @@ class StoreMerge:
 
 def merge(config: StoreMerge, *, console: Console) -> int:
     """Several folders as one store."""
-    from graphkd.data.store.tools import merge as merged
+    from graphkd.data.store import tools
 
     console.go_on = (f"what was copied is kept in {config.out}", "run the same command again")
-    found = merged(config.parts, config.out)
+    found = tools.merge(config.parts, config.out)
     facts = {"store": str(config.out), "samples": found.samples, "written": found.written, "absent": list(found.absent)}
     missing = f"; still missing: {', '.join(found.absent)}" if found.absent else ""
     console.result(facts, f"{config.out}: {found.samples} samples, {found.written} shards written{missing}")
