@@ -119,7 +119,16 @@ def _timm_name(student: Tap) -> str | None:
             again = timm.create_model(name, num_classes=student.num_classes)
     except Exception:  # some networks cannot be made without memory
         return None
-    return str(name) if repr(again) == repr(student.model) else None
+    return str(name) if repr(again) == repr(student.model) and _normalises_as(student, known) else None
+
+
+def _normalises_as(student: Tap, known: Mapping[str, Any]) -> bool:
+    """Whether a tap normalises images as its network says of itself, and so as ``create_student`` makes it."""
+    pairs = ((student.mean, known.get("mean")), (student.std, known.get("std")))
+    return all(
+        own is not None and said is not None and torch.allclose(own.flatten().cpu(), torch.tensor(said))
+        for own, said in pairs
+    )
 
 
 class RunFolder:

@@ -21,6 +21,7 @@ STUDENTS = {
     "a tap of timm": (lambda: Tap(timm.create_model("test_resnet", num_classes=3)), "test_resnet"),
     "torchvision by name": (lambda: create_student("torchvision/resnet18", 3), "torchvision/resnet18"),
     "a tap of torchvision": (lambda: Tap(resnet18(num_classes=3)), None),
+    "another normalisation": (lambda: Tap(timm.create_model("test_resnet", num_classes=3), mean=False), None),
     "a changed network of timm": (
         lambda: Tap(timm.create_model("test_resnet", num_classes=3, act_layer=torch.nn.LeakyReLU)),
         None,
