@@ -1,1 +1,1 @@
-"""graphkd inside other people's loops: Lightning and Hugging Face's Trainer; each module imports its framework."""
+"""graphkd in the training loops of Lightning and transformers; each module imports its framework."""

@@ -1,4 +1,4 @@
-"""What both frameworks ask of a batch: its losses by name, the student as a file, and whole graphs on every rank."""
+"""Shared by both frameworks: losses by name, the student as a file, and a check of each rank's share of the data."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

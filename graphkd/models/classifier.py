@@ -1,4 +1,4 @@
-"""Where the classifier of an image model is: the one linear layer (or 1x1 convolution) that makes its logits."""
+"""Finds the classifier of an image model: the linear layer (or 1x1 convolution) that makes its logits."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""Layers that keep their weights: named by patterns, with their normalisation's statistics."""
+"""Freezes layers by patterns of their names, with the statistics of their BatchNorm."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -13,16 +13,16 @@ from graphkd.models.tap import Tap
 
 
 def freeze(student: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Take the gradient from layers, before an optimiser is made; returns the names of their parameters.
+    """Freeze layers before an optimiser is made; returns the names of their parameters.
 
-    BatchNorm inside stays in eval mode whoever calls ``student.train()``, so that its statistics stay too.
+    BatchNorm inside stays in eval mode, also after ``student.train()``, so that its statistics do not change either.
 
     Args:
         student: a Tap, whose model's names count, or any module.
         patterns: paths of modules or parameters, ``*``, ``?`` and ``[...]`` allowed: ``"layer1"`` is all below it,
             ``"layer[12]*"``, ``"*.bias"``.
 
-    Raises: OptionError for a pattern that matches nothing (the nearest names are told), or if nothing is left to train.
+    Raises: OptionError for a pattern that matches nothing (with the nearest names), or if nothing is left to train.
     Example: ``freeze(student, ["conv1", "bn1", "layer1"])``
     """
     model = student.model if isinstance(student, Tap) else student

@@ -17,7 +17,7 @@ from graphkd.typing import Float, Int, Tensor
 
 Tokenizer: TypeAlias = Callable[[list[str]], Int[Tensor, "n l"]]
 PREFIX = "hf:"
-CLIP_TYPES = ("clip", "siglip")  # model types of transformers whose towers are asked alike
+CLIP_TYPES = ("clip", "siglip")  # model types of transformers with the same two towers
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _QUIETLY = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
@@ -39,7 +39,7 @@ def hf_config(name: str) -> Any:
 
 
 def _small_files(name: str, *files: str) -> list[Path]:
-    """Those of the files that the model has. Raises: TapError for one that is larger than a description may be."""
+    """The files of these names that the model has. Raises: TapError for a file above the limit of a description."""
     asked = (import_module("transformers.utils.hub").cached_file(_bare(name), each, **_QUIETLY) for each in files)
     found = [Path(each) for each in asked if each is not None]
     for path in found:
@@ -115,7 +115,7 @@ def _files(name: str, download: bool) -> list[Path]:
 
 
 def hf_model(name: str, num_classes: int | None = None, *, pretrained: bool = True, pooled: bool = False) -> nn.Module:
-    """An image classifier of transformers that says of itself, as timm's do (``pretrained_cfg``), how it sees images.
+    """An image classifier of transformers; like timm's, it has its preprocessing in ``pretrained_cfg``.
 
     Args:
         name: repository on the hub (``"google/vit-base-patch16-224"``) or folder, with or without ``"hf:"`` before it.
@@ -167,7 +167,7 @@ class Pooled(nn.Module):
 
 
 class TwoTowers(nn.Module):
-    """CLIP or SigLIP of transformers, asked as open_clip's models are.
+    """CLIP or SigLIP of transformers with the methods of open_clip's models.
 
     Args:
         model: a ``CLIPModel`` or ``SiglipModel``.
@@ -237,12 +237,12 @@ def hf_clip(name: str) -> tuple[TwoTowers, Tokenizer, dict[str, Any]]:
 
 
 def hf_preprocessing(name: str, needed: bool = True) -> dict[str, Any]:
-    """What the model's image processor does, in timm's words: input_size, mean, std, interpolation; and resize_mode.
+    """The model's preprocessing in timm's names: input_size, mean, std, interpolation; and resize_mode.
 
     Mean and standard deviation are those of pixels in [0, 1], whatever the processor's own rescaling is.
 
     Args:
-        needed: raise where the model has no processor; else nothing is said of the images.
+        needed: raise if the model has no processor; else the result is empty.
 
     Raises: TapError.
     """
@@ -291,7 +291,7 @@ def _transformers() -> Any:
 
 
 def _asked(name: str, what: str, load: Any) -> Any:
-    """The answer of transformers, or its many errors as one that says what to do."""
+    """The result of a call of transformers; its many errors become one that says what to do."""
     try:
         return load()
     except GraphKDError:

@@ -1,4 +1,4 @@
-"""Images in [0, 1]: what is refused, and the mean and deviation that a network says it was trained with."""
+"""Checks of images in [0, 1], and the mean and deviation that normalise them."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _ROUNDING = 1e-3
 
 
 def check_form(images: Tensor, channels: int | None) -> None:
-    """Refuse bytes, and what is no batch of images of so many channels; ``None`` for any shape.
+    """Refuse bytes, and anything but a batch of images of that many channels; ``None`` allows any shape.
 
     Raises: ShapeError.
     """
@@ -31,8 +31,8 @@ def check_form(images: Tensor, channels: int | None) -> None:
 class RangeCheck:
     """Refuses images with values outside [0, 1].
 
-    Looking at values waits for the device. So it looks at every batch on a CPU, elsewhere at the first one only, and
-    never inside ``torch.compile``. A NaN passes: the loss shows it.
+    Reading values waits for the device. So every batch is checked on a CPU, only the first one elsewhere, and
+    none inside ``torch.compile``. A NaN passes: the loss shows it.
     """
 
     _looked = False
@@ -68,10 +68,10 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def normalization(
     model: nn.Module, mean: Sequence[float] | Literal[False] | None, std: Sequence[float] | None
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Mean and deviation as given, else as the network says (``pretrained_cfg``, timm's word), else none.
+    """Mean and deviation as given, else those of the network's own ``pretrained_cfg`` (timm's name), else none.
 
     Args:
-        mean: ``False`` for none, whatever the network says.
+        mean: ``False`` for none, whatever ``pretrained_cfg`` holds.
 
     Shapes: two of (channels, 1, 1).
     Raises: OptionError.

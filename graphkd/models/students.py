@@ -1,4 +1,4 @@
-"""Students by name: any classifier of timm, torchvision or Hugging Face, tapped."""
+"""Students by name: any classifier of timm, torchvision or Hugging Face, wrapped in a Tap."""
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches

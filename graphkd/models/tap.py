@@ -1,4 +1,4 @@
-"""Tap: any image classifier says Features instead of logits."""
+"""Tap: any image classifier returns Features instead of logits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -15,7 +15,7 @@ from graphkd.typing import Float, Tensor
 
 
 class _Slot:
-    """Where a hook leaves what it saw while its Tap is running; otherwise it keeps nothing.
+    """What a hook saw during one call of its Tap; outside a call it keeps nothing.
 
     The hook is the bound method ``see``: ``deepcopy`` copies a bound method together with its object, while a
     closure would go on writing into the original.
@@ -64,7 +64,7 @@ class _ClassifierSlot(_Slot):
 
 
 class Tap(nn.Module):
-    r"""A model that returns Features: embedding, logits, proxies, what the head says of them, maps and tokens.
+    r"""A model that returns Features: embedding, logits, proxies, the head's output for them, maps and tokens.
 
     With the classifier's weight W [c, d] and bias b, and x its input:
 
@@ -228,7 +228,7 @@ def _of_rank(slot: _Slot, rank: int, expected: str) -> Tensor:
 
 
 def _tensor_of(output: object) -> object:
-    """What a module of transformers says: the tensor itself, or the first of a record or tuple."""
+    """The output of a module as a tensor: of a record or tuple of transformers, the first."""
     output = getattr(output, "last_hidden_state", output)
     return output[0] if isinstance(output, tuple) and output else output
 

@@ -1,4 +1,4 @@
-"""What all pictures share: a canvas without a display, colours for colour-blind eyes too, safe names, saving."""
+"""Shared by all pictures: a canvas without a display, colours for colour-blind readers, safe names, saving."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

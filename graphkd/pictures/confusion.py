@@ -1,4 +1,4 @@
-"""Which classes a network takes for which."""
+"""The confusion matrix of a network."""
 
 from collections.abc import Sequence
 from typing import Any

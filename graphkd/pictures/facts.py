@@ -1,4 +1,4 @@
-"""What the files of a run folder tell of it, as far as they are there."""
+"""Reads the numbers and names of a run from the files of its folder, as far as they exist."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Facts:
 
     @classmethod
     def read(cls, run: Path) -> "Facts":
-        """Of a run folder, finished or not. Raises: CheckpointError for a file that is damaged."""
+        """Read a run folder, finished or not. Raises: CheckpointError for a file that is damaged."""
         options = _mapping(run / "run.yaml", lambda path: load_yaml(read_text(path))) or _mapping(run / "config.json")
         scores = _mapping(run / "scores.json")
         try:
@@ -77,7 +77,7 @@ class Facts:
         return float(self.lines[-1]["epoch"]) if self.lines else 0.0
 
     def per_class(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
-        """One row a class: name, images, share right, what it is mostly taken for and how often."""
+        """One row a class: name, images, share right, the class it is most often confused with, and how often."""
         if self.confusion is None:
             return []
         names = names if names and len(names) == len(self.confusion) else [str(i) for i in range(len(self.confusion))]
@@ -118,7 +118,7 @@ def _mapping(path: Path, read: Callable[[Path], Any] = _json) -> dict[str, Any]:
 
 
 def _class_names(known: Any) -> list[str] | None:
-    """For people, of what ``student.json`` says: a mapping from id to name, or the names alone."""
+    """Readable names from the classes in ``student.json``: a mapping from id to name, or the names alone."""
     if known is None:
         return None
     names = list(known.values()) if isinstance(known, dict) else known

@@ -1,4 +1,4 @@
-"""From a run folder to its pictures, section by section; what cannot be drawn says why."""
+"""The pictures of a run folder, section by section; a section says why a picture is absent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Picture:
 
     Args:
         name: of its file, without a suffix.
-        caption: what is to be seen.
+        caption: what it shows.
         figure: a ``matplotlib.figure.Figure``.
         moment: whether it is one of several times, of which one is shown at once.
     """
@@ -129,7 +129,7 @@ def log_pictures(trackers: Sequence[Any], pictures: Sequence[Picture], update: i
 
 
 def _labels(watched: Watched, last: Snapshot) -> _By:
-    """What orders and colours the pictures: labels, else the teacher's guess, else the student's."""
+    """Classes that order and colour the pictures: labels, else the teacher's predictions, else the student's."""
     if watched.labels is not None:
         return watched.labels, watched.classes
     for look in (watched.teacher, last):

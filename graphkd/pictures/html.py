@@ -1,4 +1,4 @@
-"""One HTML file that shows a run: no network, no other file, nothing executed that is not its own."""
+"""The report of a run as one HTML file: it needs no network and no other file, and runs its own script only."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def write_html_report(
 
 
 def _safe(value: Any) -> Any:
-    """What the page takes in, names above all, without characters that hide or turn the text around them."""
+    """A value of the page without characters that hide or reverse the text around them."""
     return shown(value) if type(value) is str else value  # style and script are marked as the page's own
 
 

@@ -1,4 +1,4 @@
-"""Prompts as texts: templates filled with class names, and their embeddings, on disk template by template."""
+"""Prompt templates, class names, and the text embeddings of all prompts, cached on disk by template."""
 
 import json
 import logging
