@@ -54,7 +54,7 @@ def weighed(
     """
     if device != "cpu":
         return weighed_on_gpu(Runner(cases()[name], shape, form, device), budget)
-    context = _forks()
+    context = forking_server()
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, name, shape, form, threads, budget))
     process.start()
@@ -72,7 +72,7 @@ def weighed(
 
 
 @cache
-def _forks() -> ForkServerContext:
+def forking_server() -> ForkServerContext:
     """Where measuring processes come from: one that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.methods", "benchmarks.ops"])

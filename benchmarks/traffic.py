@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
+from benchmarks.memory import forking_server
 from graphkd import distributed
 from graphkd.distillers.factory import create_distiller, distillers
 from graphkd.features import Features
@@ -123,9 +124,11 @@ def _work(rank: int, cases: list[Case], methods: list[str], folder: str) -> None
 def run(cases: Iterable[Case], methods: list[str]) -> Iterator[Sent]:
     """Measure methods at sizes, one process group for each number of ranks."""
     wanted = list(cases)
+    forking_server()  # with everything imported, once for all ranks
     for ranks in sorted({case.ranks for case in wanted}):
         with tempfile.TemporaryDirectory() as folder:
-            spawn(_work, ([case for case in wanted if case.ranks == ranks], methods, folder), nprocs=ranks)
+            given = [case for case in wanted if case.ranks == ranks], methods, folder
+            start_processes(_work, given, nprocs=ranks, start_method="forkserver")
             for row in torch.load(Path(folder) / "found.pt"):
                 yield Sent(**(row | {"case": Case(**row["case"])}))
 
