@@ -1,5 +1,5 @@
-"""A wheel holds our two packages and nothing else, imports where neither torch nor anything else is installed, and the
-source distribution beside it holds what its tests need."""
+"""A wheel holds our two packages and nothing else, imports where neither torch nor anything else is installed but what
+the command line needs, and the source distribution beside it holds what its tests need."""
 
 import sys
 import tarfile

@@ -85,7 +85,7 @@ def _prg(distiller: Any, s: Any, t: Any, target: Tensor) -> Tensor:
     def edges(x: Any) -> Tensor:
         return (rows(x.embedding) @ rows(x.proxies).T + rows(x.logits) @ rows(x.proxy_logits).T) / 2
 
-    f = distiller.graph.projector(s.embedding, "student")
+    f = distiller.projector(s.embedding)
     node = (rows(t.embedding) @ rows(f).T + rows(t.logits) @ rows(s.logits).T) / 2
     difference = edges(t) - edges(s)
     labels = cross_entropy(s.logits, t.logits.argmax(1)) + logits.kd(s.logits, t.logits)

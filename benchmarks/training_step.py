@@ -75,7 +75,7 @@ class Training:
 
     def _loss(self, method: str, features: Features) -> Tensor:
         distiller = self.distillers[method]
-        target = self.target if distiller.needed else None
+        target = self.target if distiller.active_inputs else None
         return distiller(features, self.teacher(), target=target).total
 
     def _update(self, loss: Callable[[Features], Tensor]) -> None:

@@ -34,7 +34,7 @@ class NeighborhoodDistiller(Distiller):
 
     def __init__(self, *, weight: float = 1.0, temperature: float = 0.1) -> None:
         super().__init__()
-        self.terms = self.table(edge=(weight, EdgeTerm(("sample", "cosine", "sample"), kl(temperature))))
+        self.terms = self.weighted_terms(edge=(weight, EdgeTerm(("sample", "cosine", "sample"), kl(temperature))))
 
     def build(self, features: Features, side: Side) -> Graph:
         return Graph().add("sample", features.tensor("embedding", self.name)).connect("sample", "cosine", "sample")

@@ -89,6 +89,8 @@ def __dir__() -> list[str]:
 _MOVED = {  # modules that had another name in earlier versions
     **{f"graphkd.{name}": f"graphkd.graphs.{name}" for name in ("alignments", "edges", "graph", "relations")},
     "graphkd.labels": "graphkd.losses",
+    "graphkd.cli.classifiers": "graphkd.cli.networks",
+    "graphkd.cli.parts": "graphkd.cli.option_groups",
     **{f"graphkd.{name}": f"graphkd.models.{name}" for name in ("embedding_head", "students", "tap")},
     "graphkd.paths": "graphkd.files",
     "graphkd.data.batch": "graphkd.data.views",

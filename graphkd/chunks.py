@@ -15,12 +15,13 @@ from graphkd.distillers.base import Distiller, same_update
 from graphkd.errors import MissingFeatureError, ShapeError
 from graphkd.features import Features
 from graphkd.losses import Losses
+from graphkd.registry import warn_renamed
 from graphkd.typing import Float, Tensor
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What is known of a batch once all its chunks have been looked at.
+class ChunkedForward:
+    """What is known of a batch after the forward pass of all its chunks.
 
     Args:
         features: of all samples, a gradient's way back to the chunks included.
@@ -33,14 +34,14 @@ class Seen:
     losses: Mapping[Distiller, Losses]
 
 
-def look(
+def forward_in_chunks(
     student: nn.Module,
     distillers: Sequence[Distiller],
     images: Float[Tensor, "b 3 h w"],
     teacher: Features | None,
     beside: Mapping[str, Any],
     chunk: int,
-) -> Seen:
+) -> ChunkedForward:
     r"""Features of a batch whose activations would not fit, exact for relations over the whole of it.
 
     .. math:: \frac{dL}{d\theta} = \sum_k \frac{\partial L}{\partial f_k} \frac{\partial f_k}{\partial \theta},
@@ -70,7 +71,7 @@ def look(
         features: Features = student(part)
         given = {name: None if value is None else value[span] for name, value in beside.items()}
         with same_update(*alone):
-            losses = [each(features, _needed(teacher, each).rows(span), **given) for each in alone]
+            losses = [each(features, needed(teacher, each).rows(span), **given) for each in alone]
         if not keeps_maps:
             features = replace(features, maps=None, tokens=None)
         if not first:  # all chunks have the same ones
@@ -80,7 +81,7 @@ def look(
     for each in alone:
         each.begin()
     pieces = _pieces(len(images), chunk, images.device)
-    still = unmoved(student, *alone) if torch.is_grad_enabled() else nullcontext()
+    still = preserve_buffers(student, *alone) if torch.is_grad_enabled() else nullcontext()
     with still, set_checkpoint_early_stop(False):  # to the end: the last layer's buffers move too
         run = [
             checkpoint(one, images[span], span, span.start == 0, use_reentrant=False, preserve_rng_state=True)
@@ -89,7 +90,7 @@ def look(
     shares = [share for _, share in pieces]
     by_chunk = zip(*(losses for _, losses in run), strict=True)
     sums = {each: _mean(losses, shares) for each, losses in zip(alone, by_chunk, strict=True)}
-    return Seen(Features.joined([features for features, _ in run]), run[0][0], sums)
+    return ChunkedForward(Features.joined([features for features, _ in run]), run[0][0], sums)
 
 
 def in_chunks(rows: int, chunk: int | None) -> list[slice]:
@@ -107,7 +108,7 @@ def explain(error: MissingFeatureError) -> None:
 
 
 @contextmanager
-def unmoved(*modules: nn.Module) -> Iterator[None]:
+def preserve_buffers(*modules: nn.Module) -> Iterator[None]:
     """Inside, buffers may move; afterwards they are what they were."""
     held = [
         (owner, name, buffer, buffer.clone())
@@ -123,6 +124,16 @@ def unmoved(*modules: nn.Module) -> Iterator[None]:
             for owner, name, buffer, before in held:
                 owner._buffers[name] = buffer
                 buffer.data.copy_(before)  # unseen by autograd: a backward pass to come may hold this very value
+
+
+_RENAMED = {"look": "forward_in_chunks", "Seen": "ChunkedForward", "unmoved": "preserve_buffers"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn_renamed(f"chunks.{name}", _RENAMED[name])
+    return globals()[_RENAMED[name]]
 
 
 def _pieces(rows: int, chunk: int, device: torch.device) -> list[tuple[slice, float]]:
@@ -143,7 +154,8 @@ def _slices(rows: int, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
-def _needed(teacher: Features | None, reader: Distiller) -> Features:
+def needed(teacher: Features | None, reader: Distiller) -> Features:
+    """The teacher's features. Raises: MissingFeatureError where there are none."""
     if teacher is None:
         raise MissingFeatureError(f"{type(reader).__name__} needs the teacher's features: give them to step")
     return teacher

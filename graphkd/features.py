@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from graphkd.errors import MissingFeatureError, ShapeError
+from graphkd.registry import Renamed
 from graphkd.typing import Float, Int, Tensor
 
 _FINDS = {
@@ -97,11 +98,9 @@ class Features:
 
     def tensors(self) -> list[Tensor]:
         """Every floating-point tensor of the record; never empty for features of a batch."""
-        single = [getattr(self, each.name) for each in fields(self)]
-        groups = [value for value in single if isinstance(value, Mapping)]
-        return [value for value in single if isinstance(value, Tensor)] + [
-            t for group in groups for t in group.values()
-        ]
+        parts = (getattr(self, each.name) for each in fields(self))
+        groups = (part.values() if isinstance(part, Mapping) else [part] for part in parts)
+        return [each for group in groups for each in group if isinstance(each, Tensor)]
 
     @property
     def device(self) -> torch.device:
@@ -151,9 +150,11 @@ class Features:
         mixture = Mixture(self.mixture.permutation.to(device), self.mixture.share.to(device))
         return replace(moved, mixture=mixture)
 
-    def compute(self) -> "Features":
+    def as_float32(self) -> "Features":
         """Half-precision tensors in float32, float64 as it is: the precision that graph mathematics runs in."""
         return self.map_tensors(as_compute)
+
+    compute = Renamed("as_float32")
 
     def blended(self) -> "Features":
         """Embedding and logits of the blended images, exact where logits are linear in the embedding."""

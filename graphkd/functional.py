@@ -7,20 +7,20 @@ give the teacher no gradient. Distillers add what is between samples of several 
 from graphkd.distillers.at import attention_transfer
 from graphkd.distillers.cc import correlation_congruence, correlation_congruence_adjacent
 from graphkd.distillers.clip import clip_distillation
-from graphkd.distillers.crg.terms import crg_edge, crg_spectral, crg_vertex
+from graphkd.distillers.crg.losses import crg_edge, crg_spectral, crg_vertex
 from graphkd.distillers.dist import dist, dist_inter, dist_intra
 from graphkd.distillers.dkd import dkd, dkd_non_target, dkd_target
 from graphkd.distillers.dsig import dsig
 from graphkd.distillers.ega import ega, ega_edge, ega_node
-from graphkd.distillers.eikd.class_dropping import (
+from graphkd.distillers.eikd.losses import (
     class_dropped_kd,
     dataset_classes,
+    explicit_features,
+    implicit_relations,
     mass_classes,
     random_classes,
     top_classes,
 )
-from graphkd.distillers.eikd.explicit import explicit_features
-from graphkd.distillers.eikd.implicit import implicit_relations
 from graphkd.distillers.fitnet import fitnet
 from graphkd.distillers.fsp import fsp
 from graphkd.distillers.gkd import gkd

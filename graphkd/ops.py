@@ -27,6 +27,7 @@ RELATIONS: Final = INNER | {"euclidean", "squared_euclidean", "rbf"}
 """Relations that kernels know by name."""
 
 _run: Final[Callable[..., Tensor]] = dispatch.run
+_pair: Final[Callable[..., tuple[Tensor, Tensor]]] = dispatch.run
 _Sources = Float[Tensor, "*b n d"]
 _Targets = Float[Tensor, "*b m d"]
 
@@ -96,9 +97,7 @@ def same_width(x: _Sources, y: _Targets) -> _Targets:
 
 def row_map(x: _Sources, relation: str) -> _Sources:
     """Rows whose inner products are the relation "gram", "cosine" or "pearson"."""
-    if relation == "gram":
-        return x
-    return _run("unit_rows" if relation == "cosine" else "center_normalize", x)
+    return x if relation == "gram" else _run("unit_rows" if relation == "cosine" else "center_normalize", x)
 
 
 def similarity(
@@ -321,9 +320,7 @@ def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tens
 
     Raises: ShapeError if there are fewer than k other rows.
     """
-    _has_neighbours(x, k)
-    indices, distances = _run("knn", x, k)
-    return indices, distances
+    return _pair("knn", _with_neighbours(x, k), k)
 
 
 def knn_graph(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
@@ -331,9 +328,7 @@ def knn_graph(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "2 e"], Floa
 
     Raises: ShapeError if there are fewer than k other nodes.
     """
-    _has_neighbours(x, k)
-    edges, squares = _run("knn_graph", x, k)
-    return edges, squares
+    return _pair("knn_graph", _with_neighbours(x, k), k)
 
 
 def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
@@ -396,9 +391,10 @@ def gram_blocks(gram: Float[Tensor, "k k"], student: int, teacher: int) -> Grams
     return split(gram, student, teacher)
 
 
-def _has_neighbours(x: Tensor, k: int) -> None:
+def _with_neighbours(x: Tensor, k: int) -> Tensor:
     if not 0 < k < len(x):
         raise ShapeError(f"a graph of {len(x)} nodes has {len(x) - 1} neighbours for each, {k} were asked for: lower k")
+    return x
 
 
 def positive_temperature(temperature: float) -> float:

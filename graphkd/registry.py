@@ -1,12 +1,18 @@
 """Names that resolve to callables, with the nearest name suggested on a miss."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from warnings import warn
 
 from graphkd.errors import OptionError, UnknownNameError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
 P = TypeVar("P")
 
 
@@ -15,6 +21,35 @@ def unknown(kind: str, name: str, known: list[str]) -> UnknownNameError:
     near = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known) or 'none'}")
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Say once where it is used that a name is deprecated."""
+    warn(f"{old} is deprecated: it is {new} now", DeprecationWarning, stacklevel=3)
+
+
+class Renamed:
+    """A deprecated name of an attribute or method: ``compute = Renamed("as_float32")``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.old = f"{owner.__name__}.{name}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        warn_renamed(self.old, self.name)
+        return getattr(owner if instance is None else instance, self.name)
+
+
+def preset_of(presets: Mapping[str, D], name: str, **given: object) -> D:
+    """The preset of that name, with what is given beside it; ``None`` is not given.
+
+    Raises: UnknownNameError.
+    """
+    if name not in presets:
+        raise unknown("preset", name, sorted(presets))
+    return replace(presets[name], **{key: value for key, value in given.items() if value is not None})
 
 
 class Registry(Generic[T]):

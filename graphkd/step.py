@@ -39,7 +39,7 @@ class Step(nn.Module):
         distillers: methods whose terms are summed; two of one kind need names of their own.
         task: ``(logits, target) -> scalar``, added as ``"task"``; default none, then no label is ever read.
         chunk: most samples whose activations are held at once, >= 1: the batch, and with it every relation, may be
-            larger than memory (:func:`graphkd.chunks.look`). ``None`` (default): all at once.
+            larger than memory (:func:`graphkd.chunks.forward_in_chunks`). ``None`` (default): all at once.
 
     Shapes: images (b, 3, h, w) and teacher features of the same b samples -> named scalars.
     Raises: GraphKDError if no term reaches the student's head, DistributedError under ``nn.DataParallel``.
@@ -91,7 +91,7 @@ class Step(nn.Module):
     ) -> Losses:
         """Losses of one batch; ``teacher`` may be left out only where there is a task and no distiller."""
         beside = {"target": target, "index": index, "boxes": boxes}
-        seen = self._look(images, teacher, beside)
+        seen = self._run_student(images, teacher, beside)
         losses = Losses()
         for distiller in self._methods:
             known = distiller in seen.losses
@@ -104,26 +104,25 @@ class Step(nn.Module):
         self._check_head(seen, losses)
         return losses
 
-    def _look(self, images: Tensor, teacher: Features | None, beside: dict[str, Any]) -> chunks.Seen:
+    def _run_student(self, images: Tensor, teacher: Features | None, beside: dict[str, Any]) -> chunks.ChunkedForward:
         if self.chunk is not None:
-            return chunks.look(self.student, self._methods, images, teacher, beside, self.chunk)
+            return chunks.forward_in_chunks(self.student, self._methods, images, teacher, beside, self.chunk)
         features: Features = self.student(images)
-        return chunks.Seen(features, features, {})
+        return chunks.ChunkedForward(features, features, {})
 
     def _compare(
         self, distiller: Distiller, features: Features, teacher: Features | None, beside: dict[str, Any]
     ) -> Losses:
-        if teacher is None:
-            raise MissingFeatureError(f"{type(distiller).__name__} needs the teacher's features: give them to step")
+        given = chunks.needed(teacher, distiller)
         try:
-            losses: Losses = distiller(features, teacher, **beside)
+            losses: Losses = distiller(features, given, **beside)
         except MissingFeatureError as error:
             if self.chunk is not None:
                 chunks.explain(error)
             raise
         return losses
 
-    def _check_head(self, seen: chunks.Seen, losses: Losses) -> None:
+    def _check_head(self, seen: chunks.ChunkedForward, losses: Losses) -> None:
         """Once: a head without gradient would be exported untrained, and would stall the gradient sync of DDP."""
         features = seen.first
         if self._head_checked or torch.compiler.is_compiling() or not torch.is_grad_enabled():
@@ -136,7 +135,7 @@ class Step(nn.Module):
         unused = False
         if head and total.requires_grad:
             again = [self.student, *seen.losses] if self.chunk is not None else []
-            with chunks.unmoved(*again):  # the first chunk may run for this
+            with chunks.preserve_buffers(*again):  # the first chunk may run for this
                 grads = torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)
             unused = all(grad is None for grad in grads)
         if unused:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from graphkd.chunks import in_chunks, unmoved
+from graphkd.chunks import in_chunks, preserve_buffers
 from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.prg.distiller import PRGDistiller
@@ -125,7 +125,7 @@ def test_the_check_of_the_head_moves_no_buffer():
 
         def __init__(self):
             super().__init__()
-            self.terms = self.table(
+            self.terms = self.weighted_terms(
                 size=(1.0, lambda pair: mean_over_batch(pair.student_features.logits.square().sum(1)))
             )
 
@@ -161,7 +161,7 @@ def test_without_gradient_there_is_one_pass():
 def test_buffers_come_back_though_they_were_replaced():
     norm = nn.BatchNorm1d(2)
     held = norm.running_mean
-    with unmoved(norm):
+    with preserve_buffers(norm):
         norm(torch.randn(4, 2))
         norm.running_mean = torch.ones(2)
     assert norm.running_mean is held
@@ -178,7 +178,7 @@ def test_a_method_that_forgot_to_say_that_it_relates_maps_is_told():
     class Forgot(Distiller):
         def __init__(self):
             super().__init__()
-            self.terms = self.table(size=(1.0, lambda pair: pair.student["map"].x.sum()))
+            self.terms = self.weighted_terms(size=(1.0, lambda pair: pair.student["map"].x.sum()))
 
         def build(self, features, side):
             return Graph().add("map", features.need("maps", "Forgot")["0"].flatten(1))

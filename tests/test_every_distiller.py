@@ -203,7 +203,7 @@ def test_a_copy_stands_on_its_own(name):
 def test_what_a_method_needs_is_asked_for(name):
     student, teacher = networks(4)
     distiller = between(name, student, teacher)
-    for missing in distiller.needed:
+    for missing in distiller.active_inputs:
         given = {key: value for key, value in beside(4).items() if key != missing}
         with pytest.raises(ValueError, match=f"needs {missing}=..."):
             distiller(student, teacher, **given)

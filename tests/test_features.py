@@ -86,7 +86,7 @@ def test_to_moves_everything_with_the_mixture(full):
     ],
 )
 def test_precision_of_the_computation(full, given, expected):
-    features = full.map_tensors(lambda value: value.to(given)).compute()
+    features = full.map_tensors(lambda value: value.to(given)).as_float32()
     assert {value.dtype for value in features.tensors()} == {expected}
     assert features.dtype == expected
 

@@ -1,6 +1,7 @@
 """Dependencies point downward only: the arrows of the design, from the imports in the source."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,26 @@ def test_imports_point_downward(name):
         assert other != "graphkd_kernels" or name.as_posix() in DOOR or name.parts[0] != "graphkd", (
             f"{name}: use graphkd.ops"
         )
+
+
+def arrows(base: Path, folder: str) -> dict[str, set[str]]:
+    """Every module of a package, and the modules of it that it imports anywhere."""
+    paths = {".".join(path.relative_to(base).with_suffix("").parts): path for path in (base / folder).rglob("*.py")}
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    found: dict[str, set[str]] = {name: set() for name in paths}
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in paths:
+                found[name] |= {
+                    own if (own := f"{node.module}.{each.name}") in paths else node.module for each in node.names
+                }
+    return found
+
+
+def test_the_kernels_have_no_circle():
+    found = arrows(ROOT / "kernels", "graphkd_kernels")
+    assert "graphkd_kernels.reference.rows" in found["graphkd_kernels.reference.row_kl"]
+    TopologicalSorter(found).prepare()  # or names a circle
 
 
 @pytest.mark.parametrize(("source", "expected"), [

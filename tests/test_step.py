@@ -30,7 +30,9 @@ class Student(nn.Module):
 class EmbeddingsOnly(Distiller):
     def __init__(self):
         super().__init__()
-        self.terms = self.table(size=(1.0, lambda pair: mean_over_batch(pair.student["sample"].x.square().sum(-1))))
+        self.terms = self.weighted_terms(
+            size=(1.0, lambda pair: mean_over_batch(pair.student["sample"].x.square().sum(-1)))
+        )
 
     def build(self, features, side):
         return Graph().add("sample", features.tensor("embedding", "this"))

@@ -12,18 +12,39 @@ from PIL import Image
 from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
-from graphkd import Features
+from graphkd import Features, functional
 from graphkd.data.pool import SCORES, PoolScores, score_pool, scored
 from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
-from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, Mass
+from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping
 
 CHOSEN = 3_000
 RECIPE = replace(cifar.REDUCED, limit=CHOSEN)
 
-CLASS_DROPPINGS.register("mass_at_1")(lambda classes, temperature: Mass(share=0.95, temperature=1.0))
-"""As ``"mass"`` was when its row was measured: by probabilities at temperature 1, of one class for most images."""
+
+class Dropped(ClassDropping):
+    """A way of dropping classes that brought nothing: its row stands on the page, and it is no option of the method.
+
+    Args:
+        choose: which classes are kept, from the teacher's logits.
+        student_keeps_all: the student's softmax runs over all classes.
+    """
+
+    def __init__(self, choose: Callable[[torch.Tensor], torch.Tensor], student_keeps_all: bool = False) -> None:
+        super().__init__()
+        self.choose, self.student_keeps_all = choose, student_keeps_all
+
+    def forward(self, teacher: torch.Tensor) -> torch.Tensor:
+        """The kept classes."""
+        return self.choose(teacher)
+
+
+CLASS_DROPPINGS.register("stochastic")(lambda classes: Dropped(lambda z: functional.random_classes(z, 0.5)))
+CLASS_DROPPINGS.register("mass_at_1")(lambda classes: Dropped(lambda z: functional.mass_classes(z, 0.95, 1.0)))
+CLASS_DROPPINGS.register("teacher_only")(
+    lambda classes: Dropped(lambda z: functional.top_classes(z, min(classes, 10)), student_keeps_all=True)
+)
 
 KD = {"explicit_weight": 0.0, "implicit_weight": 0.0, "drop": "off"}
 RAW = {**KD, "explicit": "features"}

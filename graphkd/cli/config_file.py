@@ -1,15 +1,18 @@
 """Options in a YAML file: those of ``--config``, and those that a command leaves beside its results."""
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from graphkd.cli.errors import UsageError
-from graphkd.files import write_file
+from graphkd.files import write_file, write_json
 from graphkd.strict_yaml import load_yaml
 from graphkd.text import read_text, shown
+
+_NOT_SAVED = ("output", "resume", "progress")  # fields that say nothing of the result
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -37,6 +40,29 @@ def read_config(path: Path) -> dict[str, Any]:
             raise UsageError(f"--config {path} gives {name} twice, with a dash and with an underscore", remedy)
         options[name] = value
     return options
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """A configuration as it is saved beside the results: one flat mapping of JSON-ready values."""
+    found: dict[str, Any] = {}
+    for name, value in ((field.name, getattr(config, field.name)) for field in fields(config)):
+        if is_dataclass(value):
+            found |= resolved(value) if name not in _NOT_SAVED else {}
+        elif name not in _NOT_SAVED:
+            value = str(value) if isinstance(value, Path) else value
+            found[name] = [str(each) for each in value] if isinstance(value, tuple) else value
+    return found
+
+
+def save(folder: Path, command: str, config: Any) -> None:
+    """What a command was asked, as the ``run.yaml`` of the folder that it wrote."""
+    write_config(folder / "run.yaml", command, resolved(config))
+
+
+def save_facts(path: Path, found: Mapping[str, Any], config: Any) -> None:
+    """What a command found, and its options, as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**found, "options": resolved(config)})
 
 
 def write_config(path: Path, command: str, values: Mapping[str, Any]) -> None:

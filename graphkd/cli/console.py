@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
-from graphkd.cli.parts import Output
+from cyclopts import Parameter
+
+from graphkd.cli.option_groups import Output
 from graphkd.text import shown
 
 T = TypeVar("T")
@@ -17,6 +19,7 @@ def plain(text: str) -> str:
     return shown(text, keep="\n\t")
 
 
+@Parameter(parse=False)
 class Console:
     """One command's way to speak.
 

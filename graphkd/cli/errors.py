@@ -1,9 +1,10 @@
 """Every error of the command line as two lines: what is wrong, and what to do."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Any, Protocol
+
+from cyclopts import Argument, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from graphkd.errors import GraphKDError, OptionError, UnknownNameError
 
@@ -38,17 +39,6 @@ _EXTRAS = {
 }
 
 
-class Option(Protocol):
-    """What a message needs to know of an option."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> Any: ...
-    @property
-    def help(self) -> str: ...
-
-
 class UsageError(OptionError):
     """A command cannot run as asked.
 
@@ -68,9 +58,10 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def unknown_name(kind: str, name: str, known: Collection[str]) -> UsageError:
-    """The error for a name that does not exist: the nearest one, then the list."""
-    return UsageError(f"unknown {kind} {name!r}{nearest(name, known)}", f"choose one of {shortened(name, known)}")
+def require(holds: bool, what: str, todo: str) -> None:
+    """Raises: UsageError of these two lines where it does not hold."""
+    if not holds:
+        raise UsageError(what, todo)
 
 
 def shortened(name: str, known: Collection[str]) -> str:
@@ -83,16 +74,18 @@ def shortened(name: str, known: Collection[str]) -> str:
     return f"{', '.join(shown)} and {len(names) - len(shown)} others"
 
 
-def explained(error: BaseException, options: Sequence[Option], command: str) -> tuple[str, str] | None:
+def explained(error: BaseException, options: Mapping[str, Argument], command: str) -> tuple[str, str] | None:
     """What is wrong and what to do; ``None`` for an error that nobody foresaw.
 
     Args:
         error: raised by a command or by the library, whose messages name what to do last.
-        options: of the command; the library's ``name=value`` is written as its flag.
+        options: of the command by name; the library's ``name=value`` is written as its flag.
         command: such as ``"distill"``.
     """
     if isinstance(error, UsageError):
         return _line(error.what), _line(error.todo)
+    if isinstance(error, CycloptsError):
+        return _of_the_words(error, options, command)
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         extra = f"pip install 'graphkd[{_EXTRAS[package]}]'" if package in _EXTRAS else f"pip install {package}"
@@ -104,12 +97,26 @@ def explained(error: BaseException, options: Sequence[Option], command: str) -> 
         return f"{_line(error.strerror or str(error))}{place}", "check the path, its permissions, and the free space"
     if not isinstance(error, GraphKDError):
         return None
-    by_name = {option.name: option for option in options}
-    what, todo = _split(error, by_name, command)
-    return _as_flags(what, by_name), _as_flags(todo, by_name)
+    what, todo = _split(error, options, command)
+    return _as_flags(what, options), _as_flags(todo, options)
 
 
-def _split(error: GraphKDError, options: Mapping[str, Option], command: str) -> tuple[str, str]:
+def _of_the_words(error: CycloptsError, options: Mapping[str, Argument], command: str) -> tuple[str, str]:
+    """What cyclopts says, and the help of the option that it speaks of."""
+    program = f"graphkd {command}".rstrip()
+    name = error.argument.name if error.argument else ""
+    text = next((without_markup(each.parameter.help or "") for each in options.values() if each.name == name), None)
+    if isinstance(error, UnusedCliTokensError):
+        what = f"unexpected argument {(error.unused_tokens or [''])[0]!r}"
+        return what, f"options are written --name value; {program} --help lists every option"
+    if text is None:
+        what = str(error).partition(" Available commands")[0]
+        return _line(what).rstrip("."), f"{program} --help lists every {'option' if command else 'command'}"
+    missing = isinstance(error, MissingArgumentError)
+    return f"{program} needs a value of {name}" if missing else _line(str(error)).rstrip("."), f"{name}: {text}"
+
+
+def _split(error: GraphKDError, options: Mapping[str, Argument], command: str) -> tuple[str, str]:
     text = str(error)
     if "Original Traceback" in text:  # of a process that loads images: its last line is the error
         text = text.strip().splitlines()[-1].partition(": ")[2]
@@ -127,11 +134,11 @@ def _split(error: GraphKDError, options: Mapping[str, Option], command: str) -> 
         return text[: found.end(1)], todo
     first = text.partition(" ")[0]
     if first in options:
-        return text, f"{flag_of(first)}: {options[first].help}"
+        return text, f"{flag_of(first)}: {without_markup(options[first].parameter.help or '')}"
     return text, f"graphkd {command} --help explains every option"
 
 
-def _as_flags(text: str, options: Mapping[str, Option]) -> str:
+def _as_flags(text: str, options: Mapping[str, Argument]) -> str:
     """The library says ``layout='flat'``; here that is ``--layout flat``."""
 
     def flag(found: re.Match[str]) -> str:
@@ -139,7 +146,7 @@ def _as_flags(text: str, options: Mapping[str, Option]) -> str:
         if name not in options:
             return found.group(0)
         if value in ("True", "False"):
-            negative = f"no_{name}" if options[name].kind is bool else f"{name} no"
+            negative = f"no_{name}" if options[name].hint in (bool, bool | None) else f"{name} no"
             return flag_of(name) if value == "True" else flag_of(negative)
         return f"{flag_of(name)} {value}".strip()
 
@@ -154,6 +161,12 @@ def _as_flags(text: str, options: Mapping[str, Option]) -> str:
 def flag_of(name: str) -> str:
     """``batch_size`` as it is typed: ``--batch-size``."""
     return "--" + name.replace("_", "-")
+
+
+def without_markup(text: str, flow: bool = True) -> str:
+    """A docstring's text as a terminal shows it; as one line, unless its lines are to stay."""
+    text = re.sub(r":\w+:`[~.]?([^`]*)`", r"\1", text).replace("``", "").replace(".. math::", "")
+    return _line(text) if flow else text
 
 
 def _line(text: str) -> str:

@@ -1,11 +1,20 @@
 """What one network's graph of some images says, and how far two networks' graphs agree."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from graphkd.cli import images, networks
+from graphkd.cli.commands.inspect import Inspect
+from graphkd.cli.console import Console
+from graphkd.data.class_names import Classes
+from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.transforms import CenterView, Transform
+from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.graphs.edges import NORMALISERS
 from graphkd.graphs.graph import Graph
@@ -13,10 +22,11 @@ from graphkd.graphs.spectral import decomposed
 from graphkd.typing import Float, Int, Tensor
 
 _PAIRS, _SPECTRUM = 5, 12  # closest classes and smoothest eigenvalues that are told
+_THUMBNAIL = 48  # pixels of an image in a picture
 
 
 @dataclass(frozen=True)
-class Seen:
+class NetworkView:
     """One network's view of some images.
 
     Args:
@@ -32,6 +42,28 @@ class Seen:
     ids: list[str]
     labels: list[int | None]
     k: int
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, network: Any, batches: Iterable[Batch], source: ImageSource, k: int, device: torch.device
+    ) -> "NetworkView":
+        """Ask a network about every image; the features come to the CPU.
+
+        Args:
+            network: a Tap or a Teacher.
+            batches: the images, in order.
+            source: the same images; their labels count where their classes are the network's.
+            k: neighbours of each image, where there are so many.
+            device: where the network is.
+        """
+        found: list[Features] = [network(batch.student.to(device)).to("cpu").as_float32() for batch in batches]
+        embedding = torch.cat([each.tensor("embedding", "inspect") for each in found])
+        logits = None if found[0].logits is None else torch.cat([each.tensor("logits", "inspect") for each in found])
+        names, own = list(getattr(network, "classes", None) or source.classes or ()), list(source.classes or ())
+        labels = [source.target(i) if names == own else None for i in range(len(source))]
+        features = Features(embedding, logits, found[0].proxies, found[0].proxy_logits)
+        return cls(features, names or None, list(source.ids), labels, min(k, len(source) - 1))
 
     @cached_property
     def graph(self) -> Graph:
@@ -68,7 +100,31 @@ class Seen:
         return self.classes[label] if self.classes else str(label)
 
 
-def described(seen: Seen) -> dict[str, Any]:
+def views_of(config: Inspect, console: Console) -> tuple[ImageSource, dict[str, NetworkView]]:
+    """The images, and what each network that was asked for says of them."""
+    running, teaching = config.running, config.teaching
+    asked: dict[str, tuple[Any, Transform]] = {}
+    device, classes = networks.device_of(running.device), networks.run_classes(teaching)
+    if config.model is not None:
+        student, about = networks.open_student(config.model, "last", config.model_from)
+        asked["student"], classes = (student.to(device), CenterView(about["size"])), Classes(about["classes"])
+    source = images.image_data(config.images, console).open("test", classes)
+    if len(source) > config.limit:  # as many, spread evenly
+        source = source_subset(source, [i * len(source) // config.limit for i in range(config.limit)])
+    if teaching.teacher is not None:
+        teacher = networks.open_teacher(teaching, source.classes, device)
+        asked["teacher"] = teacher, networks.teacher_view(teacher, teaching.teacher_size)
+    seen = {}
+    for name, (network, view) in asked.items():
+        loader = Views(source, student=view).loader(
+            running.batch_size, shuffle=False, drop_last=False, workers=running.workers
+        )
+        batches = console.bar(loader, len(loader), name)
+        seen[name] = NetworkView.of(network, batches, source, config.neighbours, device)
+    return source, seen
+
+
+def described(seen: NetworkView) -> dict[str, Any]:
     """Size, edges, spectrum, how pure neighbourhoods are, and which classes lie closest."""
     n = len(seen.ids)
     outside = seen.edges[~torch.eye(n, dtype=torch.bool)]
@@ -91,7 +147,7 @@ def described(seen: Seen) -> dict[str, Any]:
     return facts
 
 
-def agreement(student: Seen, teacher: Seen) -> dict[str, float]:
+def agreement(student: NetworkView, teacher: NetworkView) -> dict[str, float]:
     """How far two graphs of the same images agree.
 
     Returns: correlation of the edges between images; share of each image's k neighbours that are neighbours for both;
@@ -113,7 +169,7 @@ def agreement(student: Seen, teacher: Seen) -> dict[str, float]:
     return facts
 
 
-def neighbours_of(seen: Seen, count: int) -> list[dict[str, Any]]:
+def neighbours_of(seen: NetworkView, count: int) -> list[dict[str, Any]]:
     """The first images with prediction, nearest images and nearest classes."""
     rows = []
     logits = seen.features.logits
@@ -134,25 +190,43 @@ def neighbours_of(seen: Seen, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def nearest_edges(seen: Seen) -> dict[str, list[Any]]:
+def nearest_edges(seen: NetworkView) -> dict[str, list[Any]]:
     """Edges to each image from its nearest others as PyG has them: ``edge_index`` (2, n * k), ``edge_attr``."""
     edge_index, edge_attr = seen.nearest
     return {"edge_index": edge_index.tolist(), "edge_attr": edge_attr.tolist()}
 
 
-def class_edges(seen: Seen) -> Float[Tensor, "n c"]:
+def class_edges(seen: NetworkView) -> Float[Tensor, "n c"]:
     """Cosines between images and class proxies, each image's mean subtracted."""
     edges = seen.graph.edges("sample", "cosine", "class")
     return replace(edges, normalise=NORMALISERS.get("center")).dense()
 
 
-def spectrum(seen: Seen) -> dict[str, Float[Tensor, "1 n"]]:
+def spectrum(seen: NetworkView) -> dict[str, Float[Tensor, "1 n"]]:
     """Eigenvalues of the Laplacian of the images' graph, as one level."""
     laplacian = seen.graph.edges("sample", "cosine", "sample").laplacian()
     return {"images": decomposed(torch.linalg.eigvalsh, laplacian)[0][None]}
 
 
-def _closest(seen: Seen) -> list[dict[str, Any]]:
+def draw(folder: Path, seen: dict[str, NetworkView], source: ImageSource) -> list[Path]:
+    """Write the pictures of one network or two; returns their paths."""
+    from graphkd.pictures import draw_proxy_graph, draw_relations, draw_spectra, save_picture
+
+    first = next(iter(seen.values()))
+    labels = None if None in first.labels else torch.tensor(first.labels)
+    alike = {name: each for name, each in seen.items() if each.classes == first.classes}
+    edges = {name: class_edges(each) for name, each in alike.items() if "class" in each.graph.node_types}
+    figures = {"spectrum": draw_spectra(**{"student": {}, **{name: spectrum(each) for name, each in seen.items()}})}
+    if edges:
+        small = torch.stack([CenterView(_THUMBNAIL)(source.image(i)) for i in range(len(source))])
+        figures["graph"] = draw_proxy_graph(edges, small, labels, first.classes)
+    if len(seen) == 2:
+        teacher, student = seen["teacher"], seen["student"]
+        figures["relations"] = draw_relations(teacher.edges, student.edges, labels, first.classes)
+    return [save_picture(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def _closest(seen: NetworkView) -> list[dict[str, Any]]:
     """Pairs of classes whose proxies lie closest."""
     edges = seen.graph.edges("class", "cosine", "class").dense()
     i, j = torch.triu_indices(len(edges), len(edges), offset=1)

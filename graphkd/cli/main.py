@@ -19,17 +19,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType
 
-import graphkd
+from graphkd.cli.app import command_of, options_of, parse
 from graphkd.cli.console import Console, plain
 from graphkd.cli.errors import explained
-from graphkd.cli.options import options_of
-from graphkd.cli.parse import make_parser, parse
-from graphkd.cli.parts import Output
-from graphkd.cli.table import Command, find, overview
+from graphkd.cli.option_groups import Output
 from graphkd.text import shown
 
 DONE, NO, BAD_INPUT, UNFORESEEN, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
@@ -54,32 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after ``graphkd``; default those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(overview(graphkd.__version__))
-        return DONE
-    if words[0] == "--version":
-        print(f"graphkd {graphkd.__version__}")
-        return DONE
-    command: Command | None = None
-    output = Output(**{name: f"--{name}" in words for name in ("quiet", "json", "debug")})
-    console = Console(output)
+    console = Console(Output(quiet="--quiet" in words, json="--json" in words, debug="--debug" in words))
     try:
-        command, rest = find(words)
-        if any(word in ("-h", "--help") for word in rest):
-            print(make_parser(command.name, command.config, options_of(command.config)).format_help())
+        asked = parse(words)
+        if asked is None:
             return DONE
-        asked = parse(command.name, command.config, rest)
         console = Console(asked.config.output, asked.given)
         with console.speaking():
-            code: int = import_module(f"graphkd.cli.commands.{command.module}").run(asked.config, console)
-        return code
+            return asked.run(asked.config, console=console)
     except (KeyboardInterrupt, SystemExit) as stop:  # the loop answers a signal by a checkpoint and SystemExit
         return _stopped(stop, console)
     except BrokenPipeError:  # the reader of a pipe has left, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        return _failed(error, command, console)
+        return _failed(error, command_of(words), console)
 
 
 def _stopped(stop: KeyboardInterrupt | SystemExit, console: Console) -> int:
@@ -93,12 +78,11 @@ def _stopped(stop: KeyboardInterrupt | SystemExit, console: Console) -> int:
     return code
 
 
-def _failed(error: Exception, command: Command | None, console: Console) -> int:
+def _failed(error: Exception, command: str, console: Console) -> int:
     """Tell of an error; returns the exit code."""
     if console.output.debug:
         print(plain(traceback.format_exc()), end="", file=sys.stderr)
-    options = options_of(command.config) if command else []
-    lines = explained(error, options, command.name if command else "")
+    lines = explained(error, options_of(command), command)
     if lines is not None:
         _tell(console, f"error: {lines[0]}", lines[1])
         return BAD_INPUT

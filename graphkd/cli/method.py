@@ -1,15 +1,17 @@
 """The method that the options of a command name, sized for its two networks, and tried before anything is costly."""
 
 from copy import deepcopy
-from importlib import import_module
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from graphkd.cli.configs.train import Distill
-from graphkd.cli.errors import UsageError, unknown_name
+from graphkd.cli.commands.distill import Distill
+from graphkd.cli.console import Console
+from graphkd.cli.errors import UsageError, require
 from graphkd.cli.images import training_view
-from graphkd.cli.networks import teacher_view
+from graphkd.cli.networks import make_student, open_teacher, teacher_view
+from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
@@ -17,14 +19,18 @@ from graphkd.distillers.factory import create_distiller, distillers
 from graphkd.errors import GraphKDError, MissingFeatureError
 from graphkd.features import Features
 from graphkd.models.tap import Tap
-from graphkd.step import Step
+from graphkd.step import Step, labelled_cross_entropy
 from graphkd.teachers.base import Teacher
+from graphkd.training.agreement import of_method, of_source, of_teacher
+from graphkd.training.devices import prepared
 from graphkd.training.metrics import evaluating
 
 _TRIED = 4  # images of a rehearsal
 
 
-def make_distiller(config: Distill, student: Tap, teacher: Teacher, train: ImageSource) -> Distiller:
+def make_distiller(
+    config: Distill, student: Tap, teacher: Teacher, train: ImageSource, device: torch.device
+) -> Distiller:
     """The distiller of ``--method`` with the options of ``--set``.
 
     Raises: UsageError for values that the method does not take, and for labels that it needs and was not allowed.
@@ -34,7 +40,7 @@ def make_distiller(config: Distill, student: Tap, teacher: Teacher, train: Image
         options.setdefault("num_samples", len(train))
     sides: tuple[Any, Any] = (student, teacher)
     if chosen.student_maps or chosen.student_tokens or chosen.teacher_maps or chosen.teacher_tokens:
-        sides = _probe(student, teacher, train, chosen.size)
+        sides = _probe(student, teacher, train, chosen.size, device)
     try:
         distiller = create_distiller(config.method, *sides, **options)
     except GraphKDError:
@@ -44,20 +50,49 @@ def make_distiller(config: Distill, student: Tap, teacher: Teacher, train: Image
             f"{config.method} does not take these options ({error})",
             f"graphkd methods {config.method} lists its options and their values",
         ) from error
-    if "target" in distiller.needed and config.labels == "no":
-        raise UsageError(
-            f"{config.method} needs labels, and --labels is no",
-            "add --labels method, or --labels task for a cross-entropy beside it",
-        )
+    require(
+        "target" not in distiller.active_inputs or config.labels != "no",
+        f"{config.method} needs labels, and --labels is no",
+        "add --labels method, or --labels task for a cross-entropy beside it",
+    )
     return distiller
 
 
-def rehearse(step: Step, teacher: Teacher, config: Distill, train: ImageSource, device: torch.device) -> None:
+def prepare_step(
+    config: Distill, train: ImageSource, device: torch.device, console: Console
+) -> tuple[Teacher | None, Classes, Step]:
+    """The teacher, the student's classes and what is trained, tried on a few images.
+
+    Returns: no teacher for the method ``none``; the step holds the student, the method, and the task where labels are
+        learnt from.
+    """
+    chosen, teacher, methods = config.student, None, []
+    if config.method != "none":
+        exposed = chosen.teacher_maps, chosen.teacher_tokens
+        teacher = open_teacher(config.teaching, train.classes, device, *exposed)
+    student, names = make_student(config, train, teacher, console)
+    if teacher is not None:
+        methods = [make_distiller(config, student, teacher, train, device)]
+    step = Step(student, *methods, task=labelled_cross_entropy if config.labels == "task" else None)
+    rehearse(step, teacher, config, train, device)
+    return teacher, names, step
+
+
+def identity(config: Distill, step: Step, train: ImageSource, teacher: Teacher | None) -> dict[str, Any]:
+    """What a run that is resumed has to share with this command, as far as it is known before the teacher is asked."""
+    known = {**of_method(config.train, step), **of_source(train, config.labels != "no"), **of_teacher(teacher)}
+    return {name: value for name, value in known.items() if name != "store"}
+
+
+def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageSource, device: torch.device) -> None:
     """One forward pass of a copy on a few images: what is missing is found before an hour of work.
 
-    Raises: UsageError that says how to give maps or tokens. Other errors may come from the small batch, and pass.
+    Raises: OptionError for layers to freeze that are not there; UsageError that says how to give maps or tokens. Other
+        errors may come from the small batch, and pass.
     """
-    chosen = config.student
+    chosen, tried = config.student, prepared(deepcopy(step), replace(config.train, compile=False))
+    if teacher is None:
+        return
     view = training_view(chosen.size, chosen.augment, chosen.flip)
     views = Views(train, student=view, teacher=teacher_view(teacher, config.teaching.teacher_size))
     batch = next(iter(views.loader(min(_TRIED, len(train)), drop_last=False)))
@@ -67,7 +102,7 @@ def rehearse(step: Step, teacher: Teacher, config: Distill, train: ImageSource, 
             answer = teacher(batch.teacher.to(device)).to("cpu")
             if config.store is not None:
                 answer = Features(answer.embedding, answer.logits, answer.proxies, answer.proxy_logits)
-            deepcopy(step)(batch.student, answer, target=target, index=batch.index)
+            tried(batch.student, answer, target=target, index=batch.index)
     except MissingFeatureError as error:
         part = next((name for name in ("maps", "tokens") if f"features.{name}" in str(error)), None)
         if part is None:
@@ -80,18 +115,13 @@ def rehearse(step: Step, teacher: Teacher, config: Distill, train: ImageSource, 
         return
 
 
-def require_optimizer(name: str) -> None:
-    """Raises: UsageError for an optimiser that timm does not have."""
-    known: list[str] = import_module("timm.optim").list_optimizers()
-    if name not in known:
-        raise unknown_name("optimizer", name, known)
-
-
 @torch.no_grad()
-def _probe(student: Tap, teacher: Teacher, train: ImageSource, size: int) -> tuple[Features, Features]:
+def _probe(
+    student: Tap, teacher: Teacher, train: ImageSource, size: int, device: torch.device
+) -> tuple[Features, Features]:
     """Both networks on two images: what tells the channels of maps and the widths of tokens."""
     views = Views(train, student=training_view(size, "none", False), teacher=teacher_view(teacher))
     batch = next(iter(views.loader(min(2, len(train)), shuffle=False)))
     with evaluating(student):
         found: Features = student(batch.student)
-    return found, teacher(batch.teacher.to(teacher.device)).to("cpu")
+    return found, teacher(batch.teacher.to(device)).to("cpu")

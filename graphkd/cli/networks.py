@@ -1,29 +1,37 @@
 """The teachers and students that the options of a command name."""
 
 import os
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from graphkd.cli.classifiers import classifier_teacher, precision_of, teacher_of
-from graphkd.cli.errors import UsageError
-from graphkd.cli.parts import Teaching
+from graphkd.cli.commands.distill import Distill
+from graphkd.cli.console import Console
+from graphkd.cli.errors import UsageError, require
+from graphkd.cli.images import require_classes
+from graphkd.cli.option_groups import STUDENT, TeacherOptions
 from graphkd.data.class_names import Classes
+from graphkd.data.sources import ImageSource
 from graphkd.data.transforms import Transform, network_view
-from graphkd.errors import CheckpointError
+from graphkd.errors import CheckpointError, TapError, TeacherError
 from graphkd.files import local_path
-from graphkd.models.huggingface import PREFIX, is_clip
+from graphkd.models.huggingface import PREFIX, hf_config, is_clip
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
+from graphkd.models.weights import load_weights
+from graphkd.registry import unknown
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
-from graphkd.training.run_folder import STUDENT, RunFolder, describe_student
+from graphkd.training.run_folder import RunFolder, describe_student
 
 _CONFIGS = ("open_clip_config.json", "config.json")
 
@@ -34,16 +42,16 @@ def device_of(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= present[device.type]:
-        raise UsageError(
-            f"there is no device {name!r}: torch finds {present['cuda']} GPUs",
-            "give --device auto, or see graphkd doctor",
-        )
+    require(
+        (device.index or 0) < present[device.type],
+        f"there is no device {name!r}: torch finds {present['cuda']} GPUs",
+        "give --device auto, or see graphkd doctor",
+    )
     return device
 
 
 def open_teacher(
-    teaching: Teaching,
+    teaching: TeacherOptions,
     classes: Sequence[str] | None,
     device: torch.device,
     maps: Sequence[str] = (),
@@ -57,25 +65,117 @@ def open_teacher(
     """
     asked = teaching.asked
     kind, colon, name = asked.partition(":")
-    is_run = (local_path(asked) / STUDENT).is_file()
     if colon and kind in ("timm", "torchvision"):
-        teacher = classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
-    elif asked.startswith(PREFIX) and not is_clip(asked):
-        precision = precision_of(teaching, device)
+        return classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
+    if asked.startswith(PREFIX) and not is_clip(asked):
+        precision = _precision_of(teaching, device)
         sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
         return hf_teacher(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
-    elif is_run:
+    if (local_path(asked) / STUDENT).is_file():
         tap, about = open_student(local_path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}
-        teacher = teacher_of(tap, teaching, device, maps, tokens, **facts)
-    else:
-        if maps or tokens:
+        return _teacher_of(tap, teaching, device, maps, tokens, **facts)
+    require(
+        not maps and not tokens,
+        f"--teacher {asked} is no classifier and exposes no maps or tokens",
+        "use --teacher timm:NAME, or a method that compares embeddings",
+    )
+    return _clip(asked, teaching, classes, device)
+
+
+def classifier_teacher(
+    kind: str,
+    name: str,
+    teaching: TeacherOptions,
+    classes: Sequence[str] | None,
+    device: torch.device,
+    maps: Sequence[str],
+    tokens: Sequence[str],
+) -> ClassifierTeacher:
+    """A timm or torchvision classifier with the library's weights or those of a file."""
+    full = name if kind == "timm" else f"torchvision/{name}"
+    require_network("teacher", full)
+    if teaching.pretrained == "default":
+        own = _own_classes(kind, name)
+        same = own == len(classes or ()) or classes is None
+        try:
+            tap = create_student(full, own, pretrained=True)
+        except TapError as error:
             raise UsageError(
-                f"--teacher {asked} is no classifier and exposes no maps or tokens",
-                "use --teacher timm:NAME, or a method that compares embeddings",
-            )
-        return _clip(asked, teaching, classes, device)
-    return teacher
+                f"the weights of {name} are not on this machine and could not be downloaded",
+                "give --pretrained PATH of a checkpoint, or run it once where there is a network",
+            ) from error
+        if not same:  # its class scores are of other classes: its embedding is all that is of use
+            return _teacher_of(tap, teaching, device, maps, tokens, headless=True)
+    else:
+        tap = create_student(full, len(classes) if classes else _own_classes(kind, name))
+        load_weights(tap, str(teaching.pretrained), other_classes=False)
+    return _teacher_of(tap, teaching, device, maps, tokens, classes=classes)
+
+
+def _teacher_of(
+    tap: Tap,
+    teaching: TeacherOptions,
+    device: torch.device,
+    maps: Sequence[str],
+    tokens: Sequence[str],
+    *,
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    headless: bool = False,
+) -> ClassifierTeacher:
+    assert tap.mean is not None
+    assert tap.std is not None
+    model: Any = tap.model
+    if headless:
+        if not hasattr(model, "reset_classifier"):
+            raise TeacherError("the classes of this teacher are not those of the images: use its timm: namesake")
+        model.reset_classifier(0)
+    return ClassifierTeacher(
+        model,
+        classes=classes,
+        mean=tap.mean.flatten().tolist(),
+        std=tap.std.flatten().tolist(),
+        image_size=teaching.teacher_size or image_size,
+        head=False if headless else None,
+        maps=maps,
+        tokens=tokens,
+        precision=_precision_of(teaching, device),
+        device=device,
+    )
+
+
+def require_network(kind: str, name: str) -> None:
+    """Raises: UsageError for a name that neither timm nor torchvision has; TapError for one that transformers has not.
+
+    Args:
+        kind: ``"student"`` or ``"teacher"``, for the message.
+        name: of timm, ``"torchvision/NAME"``, or ``"hf:NAME"``.
+    """
+    if name.startswith(PREFIX):
+        hf_config(name)
+        return
+    import timm
+    from torchvision.models import list_models
+
+    bare = name.removeprefix("torchvision/")
+    if bare not in list_models() and (bare != name or not timm.is_model(name)):
+        raise unknown(kind, bare, list_models() if bare != name else timm.list_models())
+
+
+def _own_classes(kind: str, name: str) -> int:
+    if kind == "torchvision":
+        return 1000
+    import timm
+
+    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return 1000 if known is None else int(known.num_classes)
+
+
+def _precision_of(teaching: TeacherOptions, device: torch.device) -> Any:
+    if teaching.teacher_precision != "auto":
+        return teaching.teacher_precision
+    return "fp16" if device.type == "cuda" else "fp32"
 
 
 def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
@@ -83,25 +183,71 @@ def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
     return network_view(teacher.preprocess if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None, size)
 
 
-def save_student(run: Path, name: str, tap: Tap, classes: Classes, size: int) -> None:
+def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, console: Console) -> tuple[Tap, Classes]:
+    """A student with its first weights, and its classes."""
+    chosen, given = config.student, train.classes or (teacher and teacher.classes)
+    names = Classes(given) if given else require_classes(train)
+    torch.manual_seed(config.train.seed)
+    tap = create_student(
+        chosen.student,
+        len(names),
+        pretrained=chosen.student_pretrained,
+        maps=chosen.student_maps,
+        tokens=chosen.student_tokens,
+    )
+    if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
+        console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
+    return tap, names
+
+
+def save_student(run: Path, tap: Any, classes: Classes, size: int) -> None:
     """What is needed to build the student of a run again."""
     RunFolder(run).write_student(describe_student(tap, classes, size))
 
 
-def open_student(run: Path, which: str = "last") -> tuple[Tap, dict[str, Any]]:
+def open_student(run: Path, which: str = "last", model_from: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The trained student of a run folder in eval mode, and what is known of it.
 
-    Raises: CheckpointError for a run without a checkpoint, or with a damaged description.
+    Args:
+        run: folder of ``graphkd distill`` or of a Trainer.
+        which: ``"last"`` or ``"best"`` checkpoint.
+        model_from: ``"package.module:function"`` that builds a network of the user's own.
+
+    Raises: CheckpointError for a run without a checkpoint, or with a damaged description; UsageError for a network of
+        the user's own without ``model_from``.
     """
-    about = _about(run)
-    tap = create_student(about["student"], about["num_classes"])
-    weights = student_weights(run, which)
-    check_weights(tap.state_dict(), weights, str(run))
-    tap.load_state_dict(weights)
-    return tap.eval(), about
+    about, weights = _about(run), student_weights(run, which)
+    if about["student"] is None:
+        network = _own_network(run, model_from)
+        if not isinstance(network, Tap) and all(name.startswith("model.") for name in weights):
+            network = Tap(network, mean=about["mean"], std=about["std"])
+    else:
+        network = create_student(about["student"], about["num_classes"])
+    check_weights(network.state_dict(), weights, str(run))
+    network.load_state_dict(weights)
+    return network.eval(), about
 
 
-def run_classes(teaching: Teaching) -> Classes | None:
+def _own_network(run: Path, model_from: str | None) -> nn.Module:
+    """A network that no library lists, built by a function of the user's."""
+    module, colon, function = (model_from or "").partition(":")
+    require(
+        bool(module and colon and function),
+        f"{run} holds a network of your own, which graphkd cannot build by its name",
+        "give --model-from package.module:function, a function that builds it",
+    )
+    sys.path.insert(0, "")  # as python -m does: the user's module may lie in this folder
+    try:
+        network: nn.Module = getattr(import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        what = f"--model-from {model_from} cannot be had: {error}"
+        raise UsageError(what, "name a function of a module that Python finds from this folder") from error
+    finally:
+        sys.path.remove("")
+    return network
+
+
+def run_classes(teaching: TeacherOptions) -> Classes | None:
     """The classes of a run folder that teaches; ``None`` for any other teacher."""
     if teaching.teacher is None or not (local_path(teaching.teacher) / STUDENT).is_file():
         return None
@@ -111,30 +257,28 @@ def run_classes(teaching: Teaching) -> Classes | None:
 def _about(run: Path) -> dict[str, Any]:
     """What is known of a run's student: its classes are a mapping from id to name, or names in older files."""
     try:
-        about: dict[str, Any] = read_json(run / STUDENT)
-        if not isinstance(about["student"], str) or len(about["classes"]) != about["num_classes"]:
+        about: dict[str, Any] = {"mean": None, "std": None} | read_json(run / STUDENT)
+        named = isinstance(about["student"], str) and len(about["classes"]) == about["num_classes"]
+        if not named and about["student"] is not None:
             raise ValueError("it does not name a student and each of its classes")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run / STUDENT} is damaged ({error}): train again, or restore the file") from error
     return about
 
 
-def _clip(asked: str, teaching: Teaching, classes: Sequence[str] | None, device: torch.device) -> CLIPTeacher:
-    if classes is None:
-        raise UsageError(
-            f"--teacher {asked} tells classes apart by their names, and these images have none",
-            "give --classes names.txt, one name a line",
-        )
+def _clip(asked: str, teaching: TeacherOptions, classes: Sequence[str] | None, device: torch.device) -> CLIPTeacher:
+    what = f"--teacher {asked} tells classes apart by their names, and these images have none"
+    require(classes is not None, what, "give --classes names.txt, one name a line")
     model, pretrained = clip_files(asked, teaching.pretrained)
     cache = teaching.text_cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "graphkd" / "text"
     return CLIPTeacher(
         model,
         pretrained=pretrained,
-        classes=classes,
+        classes=classes or (),
         templates=templates_of(teaching.templates),
         weight=teaching.prompt_weight,
         quick_gelu=teaching.quick_gelu,
-        precision=precision_of(teaching, device),
+        precision=_precision_of(teaching, device),
         device=device,
         cache_dir=cache,
         preprocess=None if teaching.teacher_size is None else {"size": teaching.teacher_size},
@@ -153,11 +297,11 @@ def clip_files(asked: str, pretrained: str | None) -> tuple[str | Path, str | No
     Raises: UsageError for a folder, and for a checkpoint without a configuration.
     """
     path = local_path(asked)
-    if path.is_dir():
-        raise UsageError(
-            f"--teacher {asked} is a folder, and no run folder of graphkd distill",
-            "give the checkpoint file in it, or a run folder with student.json",
-        )
+    require(
+        not path.is_dir(),
+        f"--teacher {asked} is a folder, and no run folder of graphkd distill",
+        "give the checkpoint file in it, or a run folder with student.json",
+    )
     if path.suffix == ".json" and pretrained is None:
         weights = [each for suffix in ("safetensors", "pt", "bin") for each in path.parent.glob(f"*.{suffix}")]
         if len(weights) == 1:

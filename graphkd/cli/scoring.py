@@ -5,14 +5,50 @@ from typing import Any
 
 import torch
 
-from graphkd.data.views import Batch
+from graphkd.cli import exported, images, networks
+from graphkd.cli.commands.distill import Distill
+from graphkd.cli.commands.evaluate import Evaluate
+from graphkd.cli.console import Console
+from graphkd.cli.errors import require
+from graphkd.cli.teacher_features import TeacherFeatures
+from graphkd.data.class_names import Classes
+from graphkd.data.opening import Parts
+from graphkd.data.transforms import CenterView
+from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
-from graphkd.training.metrics import Counts, Scores
+from graphkd.training.metrics import Counts, Scores, evaluate
 
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
+
+
+def scores_of(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
+    """Names of the classes, and the scores of the student or teacher that ``graphkd evaluate`` is asked about."""
+    running, data = config.running, images.image_data(config.images, console)
+    device = networks.device_of(running.device)
+    if config.model is None:
+        source = data.open("test", networks.run_classes(config.teaching))
+        teacher = networks.open_teacher(config.teaching, source.classes, device)
+        require(
+            teacher.num_classes is not None,
+            "this teacher has no class scores for these images: its own classes are others, or it has none",
+            "evaluate a CLIP-like teacher, or a classifier of these classes",
+        )
+        view = networks.teacher_view(teacher, config.teaching.teacher_size)
+        batches = images.labelled_batches(source, view, running, console)
+        found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
+        return Classes(source.classes or ()).distinct or None, found
+    model: Any
+    if config.model.suffix == ".onnx":
+        (model, about), device = exported.open_onnx(config.model), torch.device("cpu")
+    else:
+        student, about = networks.open_student(config.model, config.which, config.model_from)
+        model = student.to(device)
+    source = data.open("test", about["classes"])
+    batches = images.labelled_batches(source, CenterView(about["size"]), running, console)
+    return Classes(about["classes"]).distinct, {str(config.model): evaluate(model, batches, device)}
 
 
 @torch.no_grad()
@@ -38,6 +74,27 @@ def teacher_scores(
         for name, each in logits.items():
             counts.setdefault(name, Counts(each.shape[1], device)).update(each, batch.target)
     return {name: each.scores() for name, each in counts.items()}
+
+
+def score_before(
+    config: Distill,
+    parts: Parts,
+    teacher: Teacher | None,
+    features: TeacherFeatures,
+    device: torch.device,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    """The teacher on the scored images, told before anything is trained."""
+    if parts.scored is None or not config.score_teacher or features.scored is None:
+        return {}
+    if teacher is None or teacher.num_classes is None:
+        return {}
+    views = Views(parts.scored, student=networks.teacher_view(teacher, config.teaching.teacher_size), labels=True)
+    loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
+    found = teacher_scores(teacher, loader, features.scored, device)
+    for name, scores in found.items():
+        console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
+    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
 
 
 def facts(scores: Scores, classes: Sequence[str] | None, per_class: bool) -> dict[str, Any]:

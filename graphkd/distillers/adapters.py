@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from torch import nn
-from torch.func import functional_call
 
 from graphkd.distillers.parts import maps_of
 from graphkd.errors import ShapeError
@@ -83,11 +82,3 @@ def _checked(adapter: nn.Module, each: Tensor, reader: str) -> nn.Module:
                 "between(student(images), teacher(images)) sizes itself"
             )
     return adapter
-
-
-def frozen_output(module: nn.Module, x: Tensor) -> Tensor:
-    """The module's output without gradient for its parameters, and without a second update of its statistics."""
-    state: dict[str, Tensor] = {name: each.detach() for name, each in module.named_parameters()}
-    state |= {name: each.clone() for name, each in module.named_buffers()}
-    output: Tensor = functional_call(module, state, (x,))
-    return output

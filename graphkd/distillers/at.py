@@ -70,7 +70,7 @@ class ATDistiller(Distiller):
         if power < 2 or power % 2:
             raise OptionError(f"the power of an attention map is an even number >= 2, found {power}")
         self.power, self.pairs = power, maps
-        self.terms = self.table(attention=(weight, EachNodeType(MSE)))
+        self.terms = self.weighted_terms(attention=(weight, EachNodeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""

@@ -17,7 +17,7 @@ from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, 
 from graphkd.features import Features, ordinary
 from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
-from graphkd.registry import Registry
+from graphkd.registry import Registry, Renamed, warn_renamed
 from graphkd.typing import Int, Side, Tensor
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Distiller(nn.Module, ABC):
             ``"undefined: reason"``.
         relates_maps: whether terms relate maps or tokens of several images, so that chunks of a batch must keep them.
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
-        needs: which of ``target``, ``index``, ``boxes`` must be given.
+        required_inputs: which of ``target``, ``index``, ``boxes`` must be given.
         sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
             ``num_classes``, ``num_samples``, ``channels``, ``token_dims``.
         same_update: whether the next batch is one more of the update under way; see :func:`same_update`.
@@ -92,10 +92,21 @@ class Distiller(nn.Module, ABC):
     global_batch: ClassVar[str] = "exact"
     relates_maps: bool = False
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
-    needs: ClassVar[frozenset[str]] = frozenset()
+    required_inputs: ClassVar[frozenset[str]] = frozenset()
     sized_by: ClassVar[tuple[str, ...]] = ()
     same_update: bool = False
     _name: str | None = None
+    needs = Renamed("required_inputs")
+    needed = Renamed("active_inputs")
+    table = Renamed("weighted_terms")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A method that was written for earlier names keeps its meaning."""
+        super().__init_subclass__(**options)
+        for old, new in (("needs", "required_inputs"), ("needed", "active_inputs")):
+            if old in vars(cls):
+                warn_renamed(f"{cls.__name__}.{old}", new)
+                setattr(cls, new, vars(cls)[old])
 
     @classmethod
     def between(cls, student: Any, teacher: Any, **options: Any) -> Self:
@@ -170,9 +181,9 @@ class Distiller(nn.Module, ABC):
         return losses
 
     @property
-    def needed(self) -> frozenset[str]:
-        """What of ``needs`` the options of this instance leave."""
-        return self.needs
+    def active_inputs(self) -> frozenset[str]:
+        """What of ``required_inputs`` the options of this instance leave."""
+        return self.required_inputs
 
     @property
     def name(self) -> str:
@@ -184,7 +195,7 @@ class Distiller(nn.Module, ABC):
         self._name = name
 
     @staticmethod
-    def table(**terms: tuple[float, Term | None]) -> dict[str, tuple[float, Term]]:
+    def weighted_terms(**terms: tuple[float, Term | None]) -> dict[str, tuple[float, Term]]:
         """Terms by name with those of weight 0 left out. Raises: OptionError for a weight < 0 or not finite."""
         for name, (weight, _) in terms.items():
             if not 0 <= weight < float("inf"):
@@ -210,7 +221,7 @@ class Distiller(nn.Module, ABC):
                 f"student features are on {student.device}, teacher features on {teacher.device}: "
                 f"call teacher_features.to('{student.device}')"
             )
-        for name in sorted(self.needed):
+        for name in sorted(self.active_inputs):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
 
@@ -254,8 +265,8 @@ def same_update(*modules: nn.Module, holds: bool = True) -> Iterator[None]:
 
 def _same_precision(student: Features, teacher: Features) -> tuple[Features, Features]:
     """float32, or float64 where the student is; the teacher follows the student and loses its history."""
-    student = student.compute()
-    return student, teacher.detach().compute().map_tensors(lambda value: value.to(student.dtype))
+    student = student.as_float32()
+    return student, teacher.detach().as_float32().map_tensors(lambda value: value.to(student.dtype))
 
 
 def widths(method: str, student: Sized | Features, teacher: Sized | Features) -> tuple[int, int, int]:

@@ -145,7 +145,7 @@ class CCDistiller(Distiller):
             layers = {"student": nn.Linear(student_dim, embed_dim), "teacher": nn.Linear(teacher_dim, embed_dim)}
             self.embed = nn.ModuleDict(layers)
         kernel = EdgeTerm(("sample", self.relation.__name__, "sample"), "mse")
-        self.terms = self.table(congruence=(weight, kernel if form == "kernel" else _adjacent))
+        self.terms = self.weighted_terms(congruence=(weight, kernel if form == "kernel" else _adjacent))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with embedded samples; here, and not in ``build``, the teacher's layer gets its gradient."""

@@ -61,9 +61,9 @@ class CombinedDistiller(Distiller):
         return cls(parts, **options)
 
     @property
-    def needed(self) -> frozenset[str]:
+    def active_inputs(self) -> frozenset[str]:
         """What any part needs."""
-        return frozenset().union(*(part.needed for part in self._each().values()))
+        return frozenset().union(*(part.active_inputs for part in self._each().values()))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Raises: GraphError, since each part has a graph of its own."""

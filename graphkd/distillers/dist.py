@@ -119,7 +119,7 @@ class DISTDistiller(Distiller):
     def __init__(self, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature, square = ops.positive_temperature(temperature), temperature**2
-        self.terms = self.table(inter=(beta * square, self._inter), intra=(gamma * square, self._intra))
+        self.terms = self.weighted_terms(inter=(beta * square, self._inter), intra=(gamma * square, self._intra))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples by their class probabilities."""

@@ -146,12 +146,12 @@ class DKDDistiller(Distiller):
     """
 
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"target", "non_target"})
-    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"target"})
 
     def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()
         self.temperature = ops.positive_temperature(temperature)
-        self.terms = self.table(target=(alpha, self._target_term), non_target=(beta, self._non_target_term))
+        self.terms = self.weighted_terms(target=(alpha, self._target_term), non_target=(beta, self._non_target_term))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples by their logits."""

@@ -142,7 +142,7 @@ class EGADistiller(Distiller):
     """
 
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()  # not even the node term: other samples correlate
-    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"target"})
     sized_by: ClassVar[tuple[str, ...]] = ("student_dim", "teacher_dim", "num_classes")
 
     def __init__(
@@ -174,7 +174,7 @@ class EGADistiller(Distiller):
         self.kl_temperature = ops.positive_temperature(kl_temperature)
         trains = teacher_head in ("online_ce", "joint")
         edge, node = self._edge_and_node(NORMS[norm], both=node_weight > 0 and edge_weight > 0)
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             node=(node_weight, node),
             edge=(edge_weight, edge),
             kl=(kl_weight, self._kl),
@@ -182,9 +182,9 @@ class EGADistiller(Distiller):
         )
 
     @property
-    def needed(self) -> frozenset[str]:
+    def active_inputs(self) -> frozenset[str]:
         """Labels, where the teacher's head is trained."""
-        return self.needs if "teacher_head" in self.terms else frozenset()
+        return self.required_inputs if "teacher_head" in self.terms else frozenset()
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples in the common space, and their correlations."""

@@ -71,7 +71,7 @@ class FitNetDistiller(Distiller):
         super().__init__()
         make, self.pairs = MAP_ADAPTERS.get(adapter), maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
-        self.terms = self.table(hint=(weight, EachNodeType(MSE)))
+        self.terms = self.weighted_terms(hint=(weight, EachNodeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""

@@ -90,7 +90,7 @@ class FSPDistiller(Distiller):
     def __init__(self, *, weight: float = 50.0, maps: MapPairs = None) -> None:
         super().__init__()
         self.pairs = maps
-        self.terms = self.table(flow=(weight, EachEdgeType(MSE)))
+        self.terms = self.weighted_terms(flow=(weight, EachEdgeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""

@@ -135,7 +135,7 @@ class GKDDistiller(Distiller):
         if among not in ("all", "same", "other"):
             raise unknown("set of edges", among, ["all", "other", "same"])
         self.power, self.neighbors, self.among, self.pairs = power, neighbors, among, maps
-        self.terms = self.table(adjacency=(weight, self._adjacency))
+        self.terms = self.weighted_terms(adjacency=(weight, self._adjacency))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps."""

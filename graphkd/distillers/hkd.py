@@ -72,7 +72,7 @@ class HKDDistiller(Distiller):
     memory); small batches update the memory too. Both linear layers and graph convolutions are trained, as there.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"index"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"index"})
     sized_by: ClassVar[tuple[str, ...]] = ("student_dim", "teacher_dim", "num_samples")
 
     def __init__(
@@ -109,7 +109,7 @@ class HKDDistiller(Distiller):
             self.register_buffer(f"memory_{side}", start * (3 / width) ** 0.5)  # lengths of about 1
         self.register_buffer("order", torch.randperm(num_samples, generator=generator))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
-        self.terms = self.table(instance=(weight, self._instance), graph=(weight * graph_weight, self._graph))
+        self.terms = self.weighted_terms(instance=(weight, self._instance), graph=(weight * graph_weight, self._graph))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with unit vectors as embeddings; here, and not in ``build``, both layers get their gradient."""

@@ -74,7 +74,7 @@ class ICKDDistiller(Distiller):
         super().__init__()
         make, self.pairs = MAP_ADAPTERS.get(adapter), maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
-        self.terms = self.table(correlation=(weight, EachEdgeType(ROW_SQUARES)))
+        self.terms = self.weighted_terms(correlation=(weight, EachEdgeType(ROW_SQUARES)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""

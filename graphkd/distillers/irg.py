@@ -136,7 +136,7 @@ class IRGDistiller(Distiller):
         edges = {
             f"edge_{kind}": (edge_weight / 3, EdgeTerm((kind, "squared_euclidean", kind), "mse")) for kind in _KINDS
         }
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             vertex=(vertex_weight, _vertex_term), **edges, transformation=(transformation_weight, _transformation_term)
         )
 

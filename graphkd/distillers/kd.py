@@ -58,7 +58,7 @@ class KDDistiller(Distiller):
     def __init__(self, *, weight: float = 0.9, temperature: float = 4.0) -> None:
         super().__init__()
         self.temperature = ops.positive_temperature(temperature)
-        self.terms = self.table(kl=(weight, self._kl))
+        self.terms = self.weighted_terms(kl=(weight, self._kl))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples by their logits."""

@@ -47,7 +47,7 @@ class MimicDistiller(Distiller):
         self.labels = PseudoLabels(num_classes)
         self.projector = nn.Linear(student_dim, teacher_dim) if feature_weight else None
         feature: tuple[float, Term] = (feature_weight, self._feature)
-        self.terms = self.table(ce=(ce_weight, self._ce), feature=feature)
+        self.terms = self.weighted_terms(ce=(ce_weight, self._ce), feature=feature)
 
     @classmethod
     def between(cls, student: Sized, teacher: Sized, **options: Any) -> "MimicDistiller":

@@ -61,7 +61,7 @@ class NSTDistiller(Distiller):
     def __init__(self, *, weight: float = 50.0, maps: MapPairs = None) -> None:
         super().__init__()
         self.pairs = maps
-        self.terms = self.table(selectivity=(weight, EachNodeType(_discrepancy)))
+        self.terms = self.weighted_terms(selectivity=(weight, EachNodeType(_discrepancy)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps in one size."""

@@ -80,7 +80,7 @@ class PKTDistiller(Distiller):
 
     def __init__(self, *, weight: float = 30000.0) -> None:
         super().__init__()
-        self.terms = self.table(divergence=(weight, _term))
+        self.terms = self.weighted_terms(divergence=(weight, _term))
 
     def build(self, features: Features, side: Side) -> Graph:
         """Samples and their affinities, as distributions."""

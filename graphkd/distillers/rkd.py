@@ -87,7 +87,7 @@ class RKDDistiller(Distiller):
 
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0) -> None:
         super().__init__()
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             distance=(distance_weight, _distance_term),
             angle=(angle_weight, _angle_term),
         )

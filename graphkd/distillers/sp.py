@@ -60,7 +60,7 @@ class SPDistiller(Distiller):
         if on not in ("maps", "embedding"):
             raise unknown("part of the features", on, ["embedding", "maps"])
         self.on, self.pairs, self.relates_maps = on, maps, on == "maps"
-        self.terms = self.table(similarity=(weight, EachEdgeType(MSE)))
+        self.terms = self.weighted_terms(similarity=(weight, EachEdgeType(MSE)))
 
     def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
         """Both records with the compared maps."""

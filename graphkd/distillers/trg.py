@@ -199,7 +199,7 @@ class TRGDistiller(Distiller):
         self.projectors = nn.ModuleList(
             nn.Identity() if s == t else nn.Linear(s, t) for s, t in token_dims if global_weight
         )
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             inner=(inner_weight, self._inner),
             local=(local_weight, self._local),
             **{"global": (global_weight, self._global)},

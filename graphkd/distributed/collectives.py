@@ -55,22 +55,6 @@ class Traffic:
         return sum(self.sent.values())
 
 
-@contextmanager
-def counting(ranks: int) -> Iterator[Traffic]:
-    """Count what is exchanged inside, and in the backward pass of what is computed inside."""
-    traffic = Traffic(ranks)
-    token = _COUNTING.set(traffic)
-    try:
-        yield traffic
-    finally:
-        _COUNTING.reset(token)
-
-
-def current() -> Traffic | None:
-    """The counter in force. A backward pass asks the one of its forward pass: it may run in another thread."""
-    return _COUNTING.get()
-
-
 _GATHER_LIMIT: ContextVar[int] = ContextVar("graphkd_gather_limit", default=2**30)
 
 
@@ -116,8 +100,12 @@ def traffic() -> Iterator[Traffic]:
             step(images, teacher(images)).total.backward()
         sent.handed, sent.total          # {"all_reduce": ..., "all_gather": ...}, bytes sent in a ring
     """
-    with counting(world_size()) as found:
+    found = Traffic(world_size())
+    token = _COUNTING.set(found)
+    try:
         yield found
+    finally:
+        _COUNTING.reset(token)
 
 
 @contextmanager
@@ -161,10 +149,13 @@ def _check_limit(rows: Tensor, rows_of_ranks: Sequence[int]) -> None:
         )
 
 
-def _all_reduce(buffer: Tensor, counter: Traffic | None) -> None:
+def _summed(value: Tensor, counter: Traffic | None) -> Tensor:
+    """A new tensor. The counter of a backward pass is that of its forward pass: it may run in another thread."""
+    total = value.clone(memory_format=torch.contiguous_format)
     if counter is not None:
-        counter.add("all_reduce", buffer)
-    dist.all_reduce(buffer)
+        counter.add("all_reduce", total)
+    dist.all_reduce(total)
+    return total
 
 
 def _all_gather(own: Tensor, counter: Traffic | None) -> list[Tensor]:
@@ -187,27 +178,17 @@ def once_only() -> None:
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        ctx.counter = current()
-        total = value.clone(memory_format=torch.contiguous_format)
-        _all_reduce(total, ctx.counter)
-        return total
+        ctx.counter = _COUNTING.get()
+        return _summed(value, ctx.counter)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         once_only()
         # Summed, not multiplied by W: right as well where a total (a mean distance) is used inside each rank's own sum.
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        _all_reduce(grad, ctx.counter)
-        return grad
+        return _summed(grad, ctx.counter)
 
 
-class _CommonTotal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone(memory_format=torch.contiguous_format)
-        _all_reduce(total, current())
-        return total
-
+class _CommonTotal(_Total):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         once_only()
@@ -253,17 +234,15 @@ class _Rows(torch.autograd.Function):
         ctx.sizes = sizes
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
-        ctx.counter = current()
+        ctx.counter = _COUNTING.get()
         parts = _all_gather(padded, ctx.counter)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         once_only()
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        _all_reduce(grad, ctx.counter)
         start = first_row(ctx.sizes)
-        return grad[start : start + ctx.sizes[rank()]], None
+        return _summed(grad, ctx.counter)[start : start + ctx.sizes[rank()]], None
 
 
 def sizes(rows: int, device: torch.device) -> list[int]:
@@ -271,7 +250,7 @@ def sizes(rows: int, device: torch.device) -> list[int]:
     if world_size() == 1:
         return [rows]
     mine = torch.tensor([rows], device=device)
-    return [int(each) for each in torch.cat(_all_gather(mine, current())).tolist()]
+    return [int(each) for each in torch.cat(_all_gather(mine, _COUNTING.get())).tolist()]
 
 
 def gather(rows: Float[Tensor, "n *any"], rows_of_ranks: list[int]) -> Float[Tensor, "m *any"]:

@@ -1,14 +1,13 @@
-r"""Channels of a feature map as nodes: how two maps are brought together, what a node is, how nodes are related."""
+r"""Channels of a feature map as nodes: how two maps are brought to one size, and how channels are related."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d
 
-from graphkd import distributed, ops
+from graphkd import ops
 from graphkd.errors import OptionError, ShapeError
 from graphkd.graphs.alignments import ALIGNMENTS, MSE
 from graphkd.graphs.attention import Masks
@@ -17,10 +16,6 @@ from graphkd.graphs.relations import RELATIONS, Relation
 from graphkd.registry import Registry
 from graphkd.typing import Float, Tensor
 
-Resize = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-RESIZES: Registry[Resize] = Registry("spatial alignment")
-Vertices = Callable[[Tensor], Tensor]
-VERTICES: Registry[Vertices] = Registry("kind of vertices")
 VertexLoss = Callable[[Tensor, Tensor, Masks], Tensor]
 VERTEX_LOSSES: Registry[VertexLoss] = Registry("vertex loss")
 
@@ -36,47 +31,6 @@ def to_smaller(
     """Two maps, averaged to the smaller height and the smaller width of both, ``cap`` at most; default no limit."""
     h, w = (min(a, b, cap or a) for a, b in zip(first.shape[2:], second.shape[2:], strict=True))
     return pooled(first, h, w), pooled(second, h, w)
-
-
-@RESIZES.register("pool")
-def pool_to_smaller(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d y x"], cap: int = 28
-) -> tuple[Tensor, Tensor]:
-    """Average pooling of both maps to the smaller height and width, at most ``cap`` positions; default 28."""
-    return to_smaller(student, teacher, cap)
-
-
-@RESIZES.register("bilinear")
-def bilinear_to_teacher(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d y x"], cap: int = 28
-) -> tuple[Tensor, Tensor]:
-    """The student's map interpolated to the teacher's size, at most ``cap`` positions; default 28."""
-    h, w = (min(size, cap) for size in teacher.shape[2:])
-    return interpolate(student, size=(h, w), mode="bilinear", align_corners=False), pooled(teacher, h, w)
-
-
-@VERTICES.register("channels")
-def channels(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c n"]:
-    """One node for each channel: its map."""
-    return maps.flatten(2)
-
-
-@VERTICES.register("gap")
-def gap(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 1"]:
-    """One node for each channel: its mean; only distances and products of such nodes say anything."""
-    return maps.mean((2, 3)).unsqueeze(-1)
-
-
-@VERTICES.register("cells")
-def cells(maps: Float[Tensor, "b c h w"], grid: int = 2) -> Float[Tensor, "g c n"]:
-    """A channel graph for each cell of a grid (ICKD-S); ``grid``: cells along each side; default 2.
-
-    A map whose sides are no multiples of the grid is pooled to the next smaller one. Raises: ShapeError.
-    """
-    h, w = (size // grid * grid for size in maps.shape[2:])
-    if not h * w:
-        raise ShapeError(f"a map of {tuple(maps.shape[2:])} positions has no {grid} x {grid} cells: lower the grid")
-    return rearrange(pooled(maps, h, w), "b c (i h) (j w) -> (b i j) c (h w)", i=grid, j=grid)
 
 
 class Affinity(NamedTuple):
@@ -110,30 +64,6 @@ AFFINITIES.register("euclidean")(Affinity(RELATIONS.get("euclidean")))
 AFFINITIES.register("gram")(Affinity(mean_gram))
 AFFINITIES.register("unit_gram")(Affinity(RELATIONS.get("gram"), NORMALISERS.get("unit")))  # ICKD
 AFFINITIES.register("rbf")(Affinity(median_rbf))
-
-
-class GraphScope(NamedTuple):
-    """Which images make one channel graph: a change of the nodes, then one of what is computed for each image."""
-
-    nodes: Callable[[Tensor], Tensor]
-    matrix: Callable[[Tensor], Tensor] | None
-
-
-def _concatenated(x: Float[Tensor, "b c n"]) -> Float[Tensor, "1 c m"]:
-    everyone = distributed.gather(x, distributed.sizes(len(x), x.device))
-    return rearrange(everyone, "b c n -> 1 c (b n)")
-
-
-def batch_mean(values: Float[Tensor, "b *any"]) -> Float[Tensor, "1 *any"]:
-    """Mean over the images of all ranks."""
-    count = distributed.total(values.new_tensor(float(len(values))))
-    return distributed.total(values.sum(0, keepdim=True)) / count
-
-
-GRAPH_SCOPES: Registry[GraphScope] = Registry("graph scope")
-GRAPH_SCOPES.register("image")(GraphScope(lambda x: x, None))
-GRAPH_SCOPES.register("mean")(GraphScope(lambda x: x, batch_mean))
-GRAPH_SCOPES.register("concatenated")(GraphScope(_concatenated, None))
 
 
 def _weighted_squares(student: Tensor, teacher: Tensor, masks: Masks) -> Float[Tensor, "b c n"]:
@@ -198,6 +128,6 @@ def same_maps(student: Tensor, teacher: Tensor) -> None:
     if student.shape != teacher.shape:
         raise ShapeError(
             f"student maps {tuple(student.shape)} and teacher maps {tuple(teacher.shape)} differ: pool the larger one "
-            "(graphkd.graphs.channels.pool_to_smaller), map the student to the teacher's channels, or use "
+            "(graphkd.graphs.channels.to_smaller), map the student to the teacher's channels, or use "
             "CRGDistiller, which does both"
         )

@@ -75,7 +75,7 @@ class ClassifierTeacher(NetworkTeacher):
         if self._headless:
             maps, tokens = _outer(found.maps), _outer(found.tokens)
             found = Features(embedding=found.embedding, maps=maps, tokens=tokens)
-        return found.compute()
+        return found.as_float32()
 
     def _facts(self) -> dict[str, str]:
         return {"classes": json_digest(self.classes), "parts": json.dumps(self._views, sort_keys=True)}

@@ -41,7 +41,8 @@ class TrainConfig:
             names the term and ends the run, ``"skip"`` goes on, ``"lower_scale"`` (fp16) goes on with half the loss
             scale. An overflow of fp16 gradients alone always lowers the scale.
         max_skips: most updates that ``"skip"`` leaves out in all before the run stops, >= 0.
-        mixup, cutmix: alpha of the Beta distribution, 0 for none; see :class:`graphkd.data.mixing.Mixing`.
+        mixup: alpha of the Beta distribution, 0 for none; see :class:`graphkd.data.mixing.Mixing`.
+        cutmix: likewise, for boxes of one image in another.
         evaluate_every: epochs between two scorings; the last epoch is always scored.
         log_every: updates between two readings of the loss terms, each a wait for the device.
         log_gradient_shares: updates between two readings of each term's share of the gradient, 0 for none. A reading

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from graphkd import distributed
-from graphkd.chunks import unmoved
+from graphkd.chunks import preserve_buffers
 from graphkd.errors import OptionError
 from graphkd.training.config import TrainConfig
 from graphkd.typing import Float, Tensor
@@ -56,7 +56,7 @@ def shares_of_update(step: Any, losses: Mapping[str, Tensor], scaler: torch.amp.
         scaler: of the losses, so that 16-bit gradients do not vanish; shares do not depend on the scale.
     """
     again = [each for each in step.distillers if each.global_batch == "per_image"]
-    with unmoved(step.student, *again):
+    with preserve_buffers(step.student, *again):
         scaled = {name: scaler.scale(loss) for name, loss in losses.items()}
         shares = gradient_shares(scaled, step.student.parameters())
     return {f"gradient_share/{name}": share for name, share in shares.items()}

@@ -77,7 +77,10 @@ def test_a_pool_of_caltech_has_features_of_the_images_chosen(monkeypatch):
     assert len(problem.scored) == 6
 
 
-@pytest.mark.parametrize("method", [each.label for each in (*eikd.METHODS, *eikd.MORE)])
+RUNNABLE = [each.label for each in (*eikd.METHODS, *eikd.MORE) if "auto_weights" not in each.options]  # gone since
+
+
+@pytest.mark.parametrize("method", RUNNABLE)
 def test_eikd_trains_without_a_label(untrained, method):
     row = next(each for each in (*eikd.METHODS, *eikd.MORE) if each.label == method)
     config = Config("eikd", row.label, row.name, 0, RECIPE, row.options, row.variant)

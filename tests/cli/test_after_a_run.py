@@ -31,8 +31,7 @@ def run_folder(tmp_path_factory, digits, teacher_checkpoint):
 
 
 def test_evaluate_a_student(graphkd, run_folder):
-    answer = graphkd(f"evaluate --model {run_folder}/run --data {run_folder}/images --json --out scores.json")
-    found = json.loads(answer.out)
+    found = graphkd.json(f"evaluate --model {run_folder}/run --data {run_folder}/images --json --out scores.json")
     assert found["images"] == 60
     assert {"top1", "mean_class", "calibration_error", "per_class"} <= set(found)
     right = sum(row["right"] * row["images"] for row in found["per_class"])
@@ -46,8 +45,7 @@ def test_evaluate_a_student(graphkd, run_folder):
 
 
 def test_evaluate_a_teacher_zero_shot(graphkd, run_folder, teacher):
-    answer = graphkd(f"evaluate {teacher} --data {run_folder}/images --json --no-per-class")
-    found = json.loads(answer.out)
+    found = graphkd.json(f"evaluate {teacher} --data {run_folder}/images --json --no-per-class")
     assert set(found) == {"teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"}
     assert all(scores["images"] == 60 and "per_class" not in scores for scores in found.values())
 
@@ -61,14 +59,17 @@ def test_a_student_becomes_a_teacher(graphkd, run_folder):
     )
     assert same["top1"] == score["top1"]
     line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --run second --json {SMALL}"
-    answer = graphkd(f"{line} --student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2 --labels task")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["method"] == "at"
+    assert (
+        graphkd.json(f"{line} --student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2 --labels task")[
+            "method"
+        ]
+        == "at"
+    )
 
 
 def test_inspect_compares_both_graphs(graphkd, run_folder, teacher):
     line = f"inspect --model {run_folder}/run {teacher} --data {run_folder}/images --limit 20 --neighbours 3"
-    found = json.loads(graphkd(f"{line} --out graph.json --json").out)
+    found = graphkd.json(f"{line} --out graph.json")
     assert found["student"]["images"] == found["teacher"]["images"] == 20
     assert -1 <= found["agreement"]["correlation_of_edges"] <= 1
     assert 0 <= found["agreement"]["common_neighbours"] <= 1
@@ -89,7 +90,7 @@ def test_inspect_compares_both_graphs(graphkd, run_folder, teacher):
 
 def test_inspect_one_network_with_itself_agrees(graphkd, run_folder):
     line = f"inspect --model {run_folder}/run --teacher {run_folder}/run --data {run_folder}/images --limit 12 --json"
-    agreement = json.loads(graphkd(line).out)["agreement"]
+    agreement = graphkd.json(line)["agreement"]
     assert agreement["correlation_of_edges"] == pytest.approx(1, abs=1e-5)
     assert agreement["common_neighbours"] == agreement["equal_predictions"] == 1
 
@@ -97,18 +98,17 @@ def test_inspect_one_network_with_itself_agrees(graphkd, run_folder):
 def test_inspect_draws_what_it_tells(graphkd, run_folder, teacher):
     line = f"inspect --model {run_folder}/run {teacher} --data {run_folder}/images --limit 12 --show 0"
     answer = graphkd(f"{line} --pictures drawn")
-    assert answer.code == 0, answer.err
     assert {path.name for path in Path("drawn").iterdir()} == {"graph.png", "relations.png", "spectrum.png"}
     assert sum("drawn: drawn" in each for each in answer.err) == 3
     alone = f"inspect --teacher {run_folder}/run --data {run_folder}/images --limit 12 --quiet --pictures one"
-    assert graphkd(alone).code == 0
+    graphkd(alone)
     assert {path.name for path in Path("one").iterdir()} == {"graph.png", "spectrum.png"}
 
 
 def test_a_report_at_the_end_of_a_run_and_once_more(graphkd, run_folder):
     page = (run_folder / "run" / "report.html").read_text()
     assert "student, epoch 2" in page
-    found = json.loads(graphkd(f"report {run_folder}/run --out again.html --pictures drawn --format svg --json").out)
+    found = graphkd.json(f"report {run_folder}/run --out again.html --pictures drawn --format svg")
     assert Path("again.html").read_text() == page
     assert found["bytes"] == Path("again.html").stat().st_size < 4 * 2**20
     assert found["pictures"] == len(found["files"]) == len(list(Path("drawn").glob("*.svg")))
@@ -119,25 +119,25 @@ def test_a_report_at_the_end_of_a_run_and_once_more(graphkd, run_folder):
 def test_a_report_with_channel_spectra_and_none_at_all(graphkd, run_folder):
     line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --labels task --quiet {SMALL}"
     maps = "--student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2"
-    assert graphkd(f"{line} {maps} --run one --watch 8 --trackers tensorboard").code == 0
+    graphkd(f"{line} {maps} --run one --watch 8 --trackers tensorboard")
     assert "Graphs of the channels" in Path("one/report.html").read_text()
     assert list(Path("one/tensorboard").rglob("events.*"))
-    assert graphkd(f"{line} {maps} --run two --watch 0 --no-report --epochs 1").code == 0
+    graphkd(f"{line} {maps} --run two --watch 0 --no-report --epochs 1")
     assert not Path("two/report.html").exists()
     assert not Path("two/watched").exists()
     told = graphkd("report two")
-    assert told.code == 0
     assert "the run watched no images: graphkd distill --watch 200" in told.out
 
 
 def test_a_report_needs_its_extra(graphkd, run_folder, class_folders, teacher, monkeypatch):
-    monkeypatch.setattr("graphkd.cli.reporting.missing", lambda: ["networkx", "jinja2"])
+    monkeypatch.setattr("graphkd.pictures.missing", lambda: ["networkx", "jinja2"])
     for line in (f"report {run_folder}/run", f"distill --data images {teacher} --report {SMALL}"):
-        answer = graphkd(line)
-        assert answer.code == 2
-        assert "a report needs the packages networkx, jinja2, which are not installed" in answer.err[-2]
-        assert "pip install 'graphkd[report]'" in answer.err[-1]
-    assert graphkd(f"distill --data images {teacher} --run plain --quiet --epochs 1 {SMALL}").code == 0
+        graphkd.refused(
+            line,
+            "a report needs the packages networkx, jinja2, which are not installed",
+            "pip install 'graphkd[report]'",
+        )
+    graphkd(f"distill --data images {teacher} --run plain --quiet --epochs 1 {SMALL}")
     assert Path("plain/watched/about.json").is_file()  # for a report later on
     assert not Path("plain/report.html").exists()
 
@@ -145,11 +145,7 @@ def test_a_report_needs_its_extra(graphkd, run_folder, class_folders, teacher, m
 def test_export_to_files_that_timm_and_torch_read(graphkd, run_folder):
     import timm
 
-    answer = graphkd(
-        f"export {run_folder}/run --formats safetensors,torch --out out --check {run_folder}/images --json"
-    )
-    assert answer.code == 0, answer.err
-    found = json.loads(answer.out)
+    found = graphkd.json(f"export {run_folder}/run --formats safetensors,torch --out out --check {run_folder}/images")
     assert found["good"]
     assert found["checks"]["torch"]["same_top1"] == found["checks"]["torch"]["images"] == 68
     assert max(each["largest_difference"] for each in found["checks"].values()) <= 1e-4
@@ -160,11 +156,10 @@ def test_export_to_files_that_timm_and_torch_read(graphkd, run_folder):
 
 
 def test_an_export_that_differs_is_said_so(graphkd, run_folder, monkeypatch):
-    from graphkd.cli.commands import export
+    from graphkd.cli import exported
 
-    monkeypatch.setattr(export, "_torch", lambda tap, model, images, about, out: model(images) + 1)
-    answer = graphkd(f"export {run_folder}/run --formats torch --out out")
-    assert answer.code == 1
+    monkeypatch.setitem(exported.WRITERS, "torch", lambda tap, model, images, about, out: model(images) + 1)
+    answer = graphkd(f"export {run_folder}/run --formats torch --out out", 1)
     assert "the check failed" in answer.out
     assert not json.loads(Path("out/export.json").read_text())["checks"]["torch"]["largest_difference"] <= 1e-4
 
@@ -172,11 +167,11 @@ def test_an_export_that_differs_is_said_so(graphkd, run_folder, monkeypatch):
 def test_onnx_gives_the_same_scores(graphkd, run_folder):
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install 'graphkd[export]'")
-    answer = graphkd(f"export {run_folder}/run --formats onnx --out out --check {run_folder}/images --json")
-    assert answer.code == 0, answer.err
-    check = json.loads(answer.out)["checks"]["onnx"]
+    check = graphkd.json(f"export {run_folder}/run --formats onnx --out out --check {run_folder}/images --json")[
+        "checks"
+    ]["onnx"]
     assert check["largest_difference"] <= 1e-4
     assert check["same_top1"] == check["images"]
-    scores = [json.loads(graphkd(f"evaluate --model {model} --data {run_folder}/images --json").out)
+    scores = [graphkd.json(f"evaluate --model {model} --data {run_folder}/images")
               for model in (f"{run_folder}/run", "out/model.onnx")]  # fmt: skip
     assert scores[0]["top1"] == scores[1]["top1"]

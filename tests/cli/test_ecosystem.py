@@ -1,7 +1,6 @@
 """The command line with Hugging Face's models, shards, frozen layers, first weights and stores of random views."""
 
 import io
-import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -35,29 +34,21 @@ def shards(class_folders, tmp_path):
 
 def test_shards_to_a_store_and_a_student(graphkd, shards, teacher):
     data = "--data shards --classes names.txt"
-    made = graphkd(f"embed {data} {teacher} --out features --quiet --json")
-    assert made.code == 0, made.err
-    assert json.loads(made.out)["samples"] == 60
-    answer = graphkd(f"distill {data} {teacher} --store features --run one {EFFICIENT}")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["images"] == 12  # held out, with their labels
-    assert json.loads(graphkd(f"evaluate --model one {data} --json").out)["images"] == 60
+    assert graphkd.json(f"embed {data} {teacher} --out features --quiet --json")["samples"] == 60
+    assert (
+        graphkd.json(f"distill {data} {teacher} --store features --run one {EFFICIENT}")["images"] == 12
+    )  # held out, with their labels
+    assert graphkd.json(f"evaluate --model one {data}")["images"] == 60
 
 
 def test_a_store_of_random_views_is_replayed(graphkd, class_folders, teacher):
     line = f"embed --data images {teacher} --views 3 --augment resized --no-flip --out crops --quiet --json"
-    made = graphkd(line)
-    assert made.code == 0, made.err
-    assert json.loads(made.out)["views"] == 3
-    assert json.loads(graphkd("store info crops --json").out)["transform"]["transform"] == "RandomResizedCropView"
-    answer = graphkd(f"distill --data images {teacher} --store crops --run one {EFFICIENT}")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["updates"] == 6
+    assert graphkd.json(line)["views"] == 3
+    assert graphkd.json("store info crops")["transform"]["transform"] == "RandomResizedCropView"
+    assert graphkd.json(f"distill --data images {teacher} --store crops --run one {EFFICIENT}")["updates"] == 6
     shard = next(Path("crops").glob("shard*"))
     shard.write_bytes(b"")
-    mended = graphkd("store repair crops --config crops/run.yaml --quiet --json")
-    assert mended.code == 0, mended.err
-    assert json.loads(mended.out)["embedded"] > 0
+    assert graphkd.json("store repair crops --config crops/run.yaml --quiet --json")["embedded"] > 0
 
 
 def test_first_weights_and_frozen_layers(graphkd, class_folders, teacher):
@@ -68,7 +59,6 @@ def test_first_weights_and_frozen_layers(graphkd, class_folders, teacher):
     save_file(model.state_dict(), "first.safetensors")
     line = f"distill --data images {teacher} --init first.safetensors --freeze conv_stem,bn1,blocks.[01] --run one"
     answer = graphkd(f"{line} {EFFICIENT.replace('--quiet', '')}")
-    assert answer.code == 0, answer.err
     assert any("head of other classes: classifier.weight, classifier.bias start fresh" in each for each in answer.err)
     found = student_weights("one")
     frozen = ("conv_stem", "bn1", "blocks.0", "blocks.1")
@@ -85,32 +75,33 @@ def test_models_of_transformers_as_student_and_teacher(graphkd, class_folders, t
     towers("clip", tmp_path / "clip")
     for kind, method in (("clip", "prg"), ("vit", "kd")):
         line = f"distill --data images --teacher hf:{kind} --templates photo --student hf:vit --method {method}"
-        answer = graphkd(f"{line} --run by-{kind} {SMALL}")
-        assert answer.code == 0, answer.err
-    assert json.loads(graphkd("evaluate --model by-clip --data images --json").out)["images"] == 60
-    made = graphkd("export by-clip --formats safetensors,torch --out out --json")
-    assert made.code == 0, made.err
+        graphkd(f"{line} --run by-{kind} {SMALL}")
+    assert graphkd.json("evaluate --model by-clip --data images")["images"] == 60
+    graphkd("export by-clip --formats safetensors,torch --out out --json")
 
 
 def test_open_clips_folder(graphkd, class_folders, teacher_checkpoint, tmp_path):
     (tmp_path / "clip").mkdir()
     shutil.copy(teacher_checkpoint.with_name("config.json"), tmp_path / "clip" / "open_clip_config.json")
     shutil.copy(teacher_checkpoint, tmp_path / "clip" / "open_clip_model.safetensors")
-    answer = graphkd("embed --data images --teacher local-dir:clip --templates photo --out features --quiet --json")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["samples"] == 60
+    assert (
+        graphkd.json("embed --data images --teacher local-dir:clip --templates photo --out features --quiet --json")[
+            "samples"
+        ]
+        == 60
+    )
 
 
 def test_a_classifier_of_other_classes_teaches_by_its_embedding(monkeypatch):
     import timm
 
-    from graphkd.cli import classifiers
-    from graphkd.cli.parts import Teaching
+    from graphkd.cli import networks
+    from graphkd.cli.option_groups import TeacherOptions
     from graphkd.models.tap import Tap
 
     own = Tap(timm.create_model("test_resnet", num_classes=7), mean=[0.5] * 3, std=[0.5] * 3)
-    monkeypatch.setattr(classifiers, "create_student", lambda *given, **options: own)
-    teaching = Teaching(teacher="timm:test_resnet", pretrained="default", teacher_size=32)
-    made = classifiers.classifier_teacher("timm", "test_resnet", teaching, ["cat", "dog"], torch.device("cpu"), (), ())
+    monkeypatch.setattr(networks, "create_student", lambda *given, **options: own)
+    teaching = TeacherOptions(teacher="timm:test_resnet", pretrained="default", teacher_size=32)
+    made = networks.classifier_teacher("timm", "test_resnet", teaching, ["cat", "dog"], torch.device("cpu"), (), ())
     assert made.num_classes is None
     assert made(torch.rand(2, 3, 32, 32)).embedding.shape == (2, made.embedding_dim)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from graphkd.cli.app import options_of
 from graphkd.cli.errors import UsageError, explained
 from graphkd.errors import DataError, OptionError, StoreError, TeacherError, UnknownNameError
 
@@ -11,13 +12,15 @@ def test_an_error_of_a_process_that_loads_images():
     error = DataError(
         f"Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\ngraphkd.errors.{inner}"
     )
-    assert explained(error, [], "embed") == ("cannot read image a.png (OSError: cut off)", "repair or remove it")
+    assert explained(error, {}, "embed") == ("cannot read image a.png (OSError: cut off)", "repair or remove it")
 
 
 def test_the_library_speaks_in_flags():
     error = DataError("photos holds splits: pass one of them, or layout='flat'")
-    option = type("Option", (), {"name": "layout", "kind": str, "help": "how to read"})()
-    assert explained(error, [option], "embed") == ("photos holds splits", "pass one of them, or --layout flat")
+    assert explained(error, options_of("embed"), "embed") == (
+        "photos holds splits",
+        "pass one of them, or --layout flat",
+    )
 
 
 def test_a_call_in_python_becomes_options():
@@ -25,8 +28,7 @@ def test_a_call_in_python_becomes_options():
         "the weights 'openai' could not be downloaded: no network. Where there is network, download it; put the file "
         "anywhere on this machine and use CLIPTeacher('ViT-B-32', pretrained='/path/to/file', quick_gelu=True)"
     )
-    options = [type("Option", (), {"name": name, "kind": str, "help": ""})() for name in ("pretrained", "quick_gelu")]
-    assert explained(error, options, "distill")[1] == (
+    assert explained(error, options_of("distill"), "distill")[1] == (
         "put the file anywhere on this machine and give --pretrained /path/to/file --quick-gelu"
     )
 
@@ -43,11 +45,11 @@ def test_a_call_in_python_becomes_options():
     (UsageError("two\nlines", "one\n line"), "two lines", "one line"),
 ])  # fmt: skip
 def test_any_error_has_two_lines(error, what, todo):
-    first, second = explained(error, [], "embed")
+    first, second = explained(error, {}, "embed")
     assert what in first
     assert todo in second
     assert "\n" not in first + second
 
 
 def test_what_nobody_foresaw_is_not_explained_away():
-    assert explained(RuntimeError("a bug"), [], "embed") is None
+    assert explained(RuntimeError("a bug"), {}, "embed") is None

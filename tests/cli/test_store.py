@@ -1,6 +1,5 @@
 """graphkd store: what a store is, whether it is whole, mended, brought together."""
 
-import json
 import shutil
 
 import pytest
@@ -9,8 +8,7 @@ import pytest
 @pytest.fixture
 def store(graphkd, class_folders, teacher, tmp_path):
     """Four shards of sixty images."""
-    answer = graphkd(f"embed --data images {teacher} --out features --shard-size 16 --quiet")
-    assert answer.code == 0, answer.err
+    graphkd(f"embed --data images {teacher} --out features --shard-size 16 --quiet")
     return tmp_path / "features"
 
 
@@ -22,39 +20,33 @@ def damage(store):
 
 
 def test_info(graphkd, store):
-    found = json.loads(graphkd("store info features --json").out)
+    found = graphkd.json("store info features")
     assert (found["samples"], found["complete"], found["shards"], found["absent"]) == (60, True, 4, [])
     assert found["widths"] == {"embedding": 128, "logits": 5}
     assert "teacher kind" in graphkd("store info features").out
 
 
 def test_a_damaged_store_is_found_and_mended(graphkd, store, teacher):
-    assert graphkd("store verify features --data images").code == 0
+    graphkd("store verify features --data images")
     damage(store)
-    answer = graphkd("store verify features --json")
-    assert answer.code == 1
-    assert list(json.loads(answer.out)["damaged"]) == ["shard-00001.safetensors"]
-    assert "graphkd store repair features" in graphkd("store verify features").out
-    answer = graphkd(f"store repair features --data images {teacher} --json")
-    assert answer.code == 0, answer.err
-    assert json.loads(answer.out)["embedded"] == 16
-    assert graphkd("store verify features").code == 0
+    assert list(graphkd.json("store verify features", 1)["damaged"]) == ["shard-00001.safetensors"]
+    assert "graphkd store repair features" in graphkd("store verify features", 1).out
+    assert graphkd.json(f"store repair features --data images {teacher} --json")["embedded"] == 16
+    graphkd("store verify features")
     assert graphkd("store repair features --config features/run.yaml").out == "features: nothing was damaged\n"
 
 
 def test_an_image_that_changed_is_named(graphkd, store, class_folders):
     image = class_folders / "one" / "1.png"
     image.write_bytes(image.read_bytes()[:-1] + b"x")
-    answer = graphkd("store verify features --data images --json")
-    assert answer.code == 1
-    assert json.loads(answer.out)["changed"] == ["one/1.png"]
+    assert graphkd.json("store verify features --data images", 1)["changed"] == ["one/1.png"]
 
 
 def test_another_teacher_mends_nothing(graphkd, store, teacher):
     damage(store)
-    answer = graphkd(f"store repair features --data images {teacher} --prompt-weight uniform")
-    assert answer.code == 2
-    assert "the store was made with prompts" in answer.err[-2]
+    graphkd.refused(
+        f"store repair features --data images {teacher} --prompt-weight uniform", "the store was made with prompts"
+    )
 
 
 def test_parts_of_several_machines_become_one_store(graphkd, store, tmp_path):
@@ -64,9 +56,7 @@ def test_parts_of_several_machines_become_one_store(graphkd, store, tmp_path):
         for file in store.iterdir():
             if not file.name.startswith("shard") or int(file.name[6:11]) % 2 == number:
                 shutil.copy(file, part)
-    alone = graphkd("store merge machine0 machine0 --out half --json")
-    assert alone.code == 1
-    assert json.loads(alone.out)["absent"] == ["shard-00001", "shard-00003"]
-    both = graphkd("store merge machine0 machine1 --out whole")
-    assert both.code == 0, both.err
-    assert graphkd("store verify whole --data images").code == 0
+    absent = graphkd.json("store merge machine0 machine0 --out half", 1)["absent"]
+    assert absent == ["shard-00001", "shard-00003"]
+    graphkd("store merge machine0 machine1 --out whole")
+    graphkd("store verify whole --data images")

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from graphkd import chunks
 from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch, widths
 from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError, UnknownNameError
@@ -16,8 +17,8 @@ class EdgesDistiller(Distiller):
     def __init__(self, weight=1.0, needs=frozenset()):
         super().__init__()
         self.project = nn.Linear(3, 3)
-        self.needs = needs
-        self.terms = self.table(edge=(weight, EdgeTerm(("sample", "cosine", "sample"), "mse")))
+        self.required_inputs = needs
+        self.terms = self.weighted_terms(edge=(weight, EdgeTerm(("sample", "cosine", "sample"), "mse")))
         self.seen = []
 
     def build(self, features, side):
@@ -172,3 +173,19 @@ def test_different_numbers_of_classes():
 def test_unknown_names(make, message):
     with pytest.raises(UnknownNameError, match=message):
         make()
+
+
+def test_names_of_earlier_versions_keep_their_meaning():
+    with pytest.warns(DeprecationWarning, match="OldDistiller.needs is deprecated: it is required_inputs now"):
+
+        class OldDistiller(EdgesDistiller):
+            needs = frozenset({"index"})
+
+    assert OldDistiller.required_inputs == frozenset({"index"})
+    distiller = EdgesDistiller()
+    with pytest.warns(DeprecationWarning, match="Distiller.table is deprecated: it is weighted_terms now"):
+        assert distiller.table(edge=(0.0, None)) == {}
+    with pytest.warns(DeprecationWarning, match="Features.compute is deprecated: it is as_float32 now"):
+        assert features(2, 3, dtype=torch.float16).compute().dtype == torch.float32
+    with pytest.warns(DeprecationWarning, match="chunks.unmoved is deprecated: it is preserve_buffers now"):
+        assert chunks.unmoved is chunks.preserve_buffers

@@ -29,7 +29,7 @@ def test_by_name_with_options():
     student, teacher = networks(9)
     parts = {"dkd": {"beta": 2.0}, "rkd": {"angle_weight": 0.0}}
     combined = create_distiller("combined", student, teacher, parts=parts, weights={"rkd": 3.0})
-    assert combined.needed == {"target"}
+    assert combined.active_inputs == {"target"}
     losses = combined(student, teacher, **beside(9))
     expected = DKDDistiller(beta=2.0)(student, teacher, **beside(9)).total
     assert_close(losses.total, expected + 3 * RKDDistiller(angle_weight=0.0)(student, teacher).total)

@@ -14,8 +14,7 @@ from graphkd.distillers.crg.distiller import CRGDistiller
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features
 from graphkd.functional import crg_edge, crg_spectral
-from graphkd.graphs import relations
-from graphkd.graphs.channels import AFFINITIES, GRAPH_SCOPES, VERTEX_LOSSES, bilinear_to_teacher, cells, pool_to_smaller
+from graphkd.graphs.channels import AFFINITIES, VERTEX_LOSSES
 from graphkd.graphs.spectral import SpectralGraph
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS
 from graphkd.models.tap import Tap
@@ -24,21 +23,13 @@ from tests.distillers.crg_case import F64, crg, features, maps, of_maps
 
 OPTIONS = [
     *({"edge_affinity": name} for name in sorted(AFFINITIES)),
-    *({"spectral_affinity": name} for name in ("edge", "cosine", "rbf")),
-    *({"scope": name} for name in sorted(GRAPH_SCOPES)),
+    *({"spectral_affinity": name} for name in ("cosine", "rbf")),
     *({"vertex_loss": name} for name in sorted(VERTEX_LOSSES)),
     *({"adapter": name} for name in ("always", "conv", lambda student, teacher: nn.Conv2d(student, teacher, 1))),
-    *({"adapter_sharing": name} for name in ("separate", "vertex")),
-    {"resize": "bilinear"},
-    {"vertices": "cells"},
-    {"vertices": "gap", "edge_affinity": "euclidean", "gamma": 0},
     {"vertex_attention": "mean", "edge_attention": "mean"},
     {"vertex_attention": "mean", "edge_attention": "off", "tau": 0.3},
-    {"spectral_attention": "teacher"},
-    {"spectral_attention": "mean", "spectral_attention_on": "rows"},
-    {"spectral_attention": "teacher", "scope": "mean"},
     {"edge_alignment": "huber"},
-    {"edge_alignment": "graph_squares", "diagonal": False},
+    {"edge_alignment": "graph_squares"},
     {"edge_alignment": "kl", "edge_attention": "off"},
     {"spectral_form": partial(SPECTRAL_FORMS.get("heat"), time=4.0)},
     {"spectral_form": "projector", "scaling": "diffusion"},
@@ -47,7 +38,6 @@ OPTIONS = [
     *({"spectral_graph": SpectralGraph(laplacian=name)} for name in ("unnormalised", "random_walk")),
     {"spectral_graph": SpectralGraph(neighbours=3, self_loops=True, drop_trivial=False, dtype=F64)},
     {"attention_weight": 1.0, "kd_weight": 1.0, "warmup_steps": 5},
-    {"reduction": "sum", "level_weights": {"m0": 2.0}},
 ]
 
 
@@ -71,11 +61,7 @@ def test_every_option_trains_the_student(options):
 def test_levels_are_averaged_summed_and_weighed():
     student, teacher = features(maps(seed=0), maps(8, 4, seed=1)), features(maps(seed=2), maps(8, 4, seed=3))
     single = [crg(student, teacher, maps={name: name})(student, teacher) for name in ("m0", "m1")]
-    for options, expected in (
-        ({}, (0.5, 0.5)),
-        ({"reduction": "sum"}, (1, 1)),
-        ({"reduction": "sum", "level_weights": {"m1": 3}}, (1, 3)),
-    ):
+    for options, expected in (({}, (0.5, 0.5)),):
         for name, value in crg(student, teacher, **options)(student, teacher).items():
             assert_close(value, expected[0] * single[0][name] + expected[1] * single[1][name])
 
@@ -125,54 +111,28 @@ def test_the_warm_up_in_chunks_is_that_of_the_whole_batch():
     assert [int(steps) for _, _, steps in found[1]] == [1, 2, 3, 4, 5]
 
 
-def test_graph_scopes_by_hand():
-    s, t = maps(seed=0), maps(seed=1)
-    mean = of_maps(s, t, scope="mean", edge_attention="off", beta=1.0)["crg/edge"]
-    s_edges, t_edges = (relations.cosine(x.flatten(2), x.flatten(2)).mean(0) for x in (s, t))
-    assert_close(mean, (s_edges - t_edges).square().mean())
-    joined = of_maps(s, t, scope="concatenated", edge_attention="off", beta=1.0)["crg/edge"]
-    wide = [x.flatten(2).transpose(0, 1).flatten(1) for x in (s, t)]
-    assert_close(joined, (relations.cosine(wide[0], wide[0]) - relations.cosine(wide[1], wide[1])).square().mean())
+def test_a_weight_of_zero_removes_the_term_and_without_any_the_adapter():
+    narrow, wide = features(maps(6), logits=True), features(maps(10, seed=1), logits=True)
+    assert set(crg(narrow, wide, beta=0, gamma=0)(narrow, wide)) == {"crg/vertex"}
+    kd = crg(narrow, wide, alpha=0, beta=0, gamma=0, kd_weight=1.0)
+    assert set(kd(narrow, wide)) == {"crg/kd"}
+    assert not list(kd.parameters())
 
 
-def test_the_vertex_term_alone_trains_a_shared_adapter_that_the_others_use():
-    narrow, wide = features(maps(6)), features(maps(10, seed=1))
-    alone, both = crg(narrow, wide, beta=0, gamma=0), crg(narrow, wide, adapter_sharing="vertex")
-    both.load_state_dict(both.state_dict() | {k: v for k, v in alone.state_dict().items() if k != "steps"})
-    for each in (alone, both):
-        each(narrow, wide).total.backward()
-    for a, b in zip(alone.parameters(), both.parameters(), strict=True):
-        assert_close(a.grad, b.grad)
-    batch_norms = [next(m for m in each.modules() if isinstance(m, nn.BatchNorm2d)) for each in (alone, both)]
-    assert batch_norms[1].num_batches_tracked == 1  # used three times, counted once
-    assert_close(batch_norms[0].running_mean, batch_norms[1].running_mean)
-
-
-def test_a_weight_of_zero_removes_term_and_adapter():
-    narrow, wide = features(maps(6)), features(maps(10, seed=1))
-    distiller = crg(narrow, wide, adapter_sharing="separate", beta=0, gamma=0)
-    assert set(distiller(narrow, wide)) == {"crg/vertex"}
-    assert list(distiller.graph.adapters) == ["vertex"]
-
-
-def test_spatial_alignment_and_cells_by_shape():
-    s, t = maps(4, 30), maps(4, 40)
-    assert [x.shape[-1] for x in pool_to_smaller(s, t)] == [28, 28]
-    assert [x.shape[-1] for x in pool_to_smaller(maps(4, 6), t)] == [6, 6]
-    assert [x.shape[-1] for x in bilinear_to_teacher(maps(4, 6), maps(4, 12))] == [12, 12]
-    assert cells(maps(4, 5)).shape == (12, 4, 4)
-    assert_close(cells(maps(4, 4))[1], maps(4, 4)[0, :, :2, 2:].flatten(1))
-    with pytest.raises(ShapeError, match=r"a map of \(1, 1\) positions has no 2 x 2 cells"):
-        cells(maps(4, 1))
+def test_maps_are_averaged_to_28_positions_at_most():
+    s, t = features(maps(4, 30)), features(maps(4, 40, seed=1))
+    found = [each.maps["m0"].shape[-1] for each in crg(s, t, k=2).prepare(s, t)]
+    small = [each.maps["m0"].shape[-1] for each in crg(s, t, k=2).prepare(features(maps(4, 6)), t)]
+    assert (found, small) == ([28, 28], [6, 6])
 
 
 def test_the_graph_holds_channels_of_an_image():
     student, teacher = features(maps(6)), features(maps(10, seed=1))
     distiller = crg(student, teacher)
     graph = distiller.build(distiller.prepare(student, teacher)[0], "student")
-    assert graph["edge:m0"].x.shape == (3, 10, 25)
-    assert graph["edge:m0"].scope == "image"
-    assert graph.edges("spectral:m0", "pearson", "spectral:m0").dense().shape == (3, 10, 10)
+    assert graph["m0"].x.shape == (3, 10, 25)
+    assert graph["m0"].scope == "image"
+    assert graph.edges("m0", "pearson", "m0").dense().shape == (3, 10, 10)
 
 
 def test_nothing_reaches_the_teacher():
@@ -195,7 +155,7 @@ def test_between_takes_features_channels_or_networks():
     assert [p.shape for p in from_features.parameters()] == [p.shape for p in from_sizes.parameters()]
     net = Net().train()
     probed = CRGDistiller.between(net, {"m0": 10}, probe=torch.zeros(1, 3, 8, 8))
-    assert probed.graph.levels[0].student_channels == 12
+    assert probed.levels[0].student_channels == 12
     assert net.training
 
 
@@ -218,12 +178,6 @@ def test_compiled_equals_eager_and_a_copy_equals_its_original():
         ({"maps": {"layer9": "m0"}}, UnknownNameError, "unknown one of the maps 'layer9'. Known: m0"),
         ({"maps": {"m0": "layer9"}}, UnknownNameError, "unknown one of the maps 'layer9'"),
         ({"maps": {}}, OptionError, "CRG has no maps to compare"),
-        ({"scope": "imge"}, UnknownNameError, "unknown graph scope 'imge'; did you mean 'image'"),
-        ({"adapter_sharing": "share"}, UnknownNameError, "unknown way of sharing adapters 'share'"),
-        ({"adapter_sharing": "vertex", "alpha": 0}, OptionError, "by the vertex term alone: give it a weight"),
-        ({"spectral_attention_on": "cols"}, UnknownNameError, "unknown place of the spectral attention 'cols'"),
-        ({"reduction": "max"}, UnknownNameError, "unknown reduction over levels 'max'"),
-        ({"level_weights": {"m7": 1.0}}, UnknownNameError, "unknown level 'm7'. Known: m0"),
         ({"kd_temperature": 0.0}, OptionError, "kd_temperature is > 0"),
         ({"alpha": -1.0}, OptionError, "the weight of the vertex term is a finite number >= 0, found -1"),
         ({"kd_weight": 1.0}, MissingFeatureError, "CRG's kd term needs features.logits"),

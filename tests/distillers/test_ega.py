@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -5,7 +8,10 @@ from torch.testing import assert_close
 
 from graphkd import functional
 from graphkd.distillers.ega import EGADistiller
+from graphkd.distillers.parts import align_within
 from graphkd.errors import MissingFeatureError, ShapeError, UnknownNameError
+from graphkd.graphs.alignments import FROBENIUS, MSE
+from graphkd.graphs.relations import pearson
 from tests.distiller_laws import beside, features, networks, with_gradient
 
 
@@ -90,3 +96,14 @@ def test_bad_input_is_named():
         made(teacher_head="online")
     with pytest.raises(MissingFeatureError, match="EGADistiller needs target=..."):
         made()(student, teacher)
+
+
+def test_the_edge_matrix_and_its_mean_square_are_the_goldens():
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "ega.json").read_text())
+    case = next(each for each in golden["cases"] if each["dtype"] == "float64" and not each["correlated"])
+    draw = torch.Generator().manual_seed(case["seed"])
+    teacher, student = (torch.randn(case["N"], case["D"], generator=draw, dtype=torch.float64) for _ in range(2))
+    assert_close(pearson(teacher, teacher)[0, 1].item(), case["probe"]["Et[0,1]"], rtol=1e-9, atol=0)
+    squares = align_within(student, teacher, "pearson", MSE).item()
+    assert_close(squares, case["alternatives_not_official"]["edge_mean_square"], rtol=1e-9, atol=0)
+    assert_close(align_within(student, teacher, "pearson", FROBENIUS).item(), case["loss_edge"], rtol=1e-9, atol=0)

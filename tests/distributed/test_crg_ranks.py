@@ -9,8 +9,6 @@ from graphkd.features import Features
 
 OPTIONS = [
     {},
-    {"scope": "mean", "spectral_attention": "teacher"},
-    {"scope": "concatenated"},
     {"spectral_form": "projector", "vertex_loss": "root", "attention_weight": 1.0},
     {"edge_affinity": "unit_gram", "edge_alignment": "row_squares", "edge_attention": "off"},
 ]

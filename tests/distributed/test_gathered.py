@@ -25,16 +25,19 @@ EDGES = [
 NODES = list(itertools.product(("identity", "teacher_gram"), ("cosine", "euclidean"), ("frobenius", "huber", "kl")))
 
 
-def edges(case, chosen):
-    """Value and gradients of sample-sample edges, both networks' nodes with gradient."""
-    relation, rule, alignment = case
-    student = (randn(SAMPLES, WIDTH, seed=1) / 4)[chosen].requires_grad_()
-    teacher = (randn(SAMPLES, TEACHER, seed=2) / 4)[chosen].requires_grad_()
+def compared(how, student, teacher):
+    """Value and gradients of sample-sample edges, by relation, rule and alignment."""
+    relation, rule, alignment = how
     sizes = distributed.sizes(len(student), student.device)
     graphs = [Graph().add("x", x).connect("x", relation, "x", normalise=rule).gather(sizes) for x in (student, teacher)]
     return outcome(
         align(*(each.edges("x", relation, "x") for each in graphs), ALIGNMENTS.get(alignment)), student, teacher
     )
+
+
+def edges(case, chosen):
+    student, teacher = randn(SAMPLES, WIDTH, seed=1) / 4, randn(SAMPLES, TEACHER, seed=2) / 4
+    return compared(case, student[chosen].requires_grad_(), teacher[chosen].requires_grad_())
 
 
 def nodes(case, chosen):

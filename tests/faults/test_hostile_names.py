@@ -16,7 +16,7 @@ import pytest
 from graphkd.cli.config_file import read_config, write_config
 from graphkd.cli.console import Console
 from graphkd.cli.main import entry, main
-from graphkd.cli.parts import Output
+from graphkd.cli.option_groups import Output
 from graphkd.cli.scoring import text
 from graphkd.conformance.golden import Entry
 from graphkd.conformance.table import Row as Conformance

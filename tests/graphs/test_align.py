@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd import Edges, ops
-from graphkd.errors import OptionError, ShapeError
+from graphkd import Edges
 from graphkd.graphs import align as aligning
 from graphkd.graphs import alignments
 from graphkd.graphs.align import align
@@ -87,28 +86,3 @@ def test_only_sums_of_penalties_are_fused():
 
     assert alignments.MSE.kernel == ("square",)
     assert Other("other", alignments.MSE.penalty, alignments.MSE.outer).kernel == ()
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda x: ops.edge_sum(x, None, x, x), ShapeError, "one network has target nodes and the other has none"),
-        (lambda x: ops.edge_sum(x, None, x[1:], None), ShapeError, "differ: both graphs need the same nodes"),
-        (lambda x: ops.edge_sum(x, x, x, x[1:]), ShapeError, "are other nodes"),
-        (lambda x: ops.edge_sum(x, None, x.float(), None), ShapeError, "move both to one device and one type"),
-        (lambda x: ops.edge_sum(x, None, x, None, "cosin"), OptionError, "unknown relation 'cosin'; known: cosine"),
-        (lambda x: ops.edge_sum(x, None, x, None, "gram", "cube"), OptionError, "unknown penalty 'cube'"),
-        (lambda x: ops.node_sum(x, x, offset=1), ShapeError, "from position 1 do not lie among 4 student nodes"),
-        (lambda x: ops.node_sum(x, x, target="all"), OptionError, "unknown node target 'all'"),
-        (lambda x: ops.ega_sums(x, x[1:]), ShapeError, r"expected nodes \(n, d\) twice"),
-        (lambda x: ops.similarity(x, x[:, 1:]), ShapeError, "source nodes have 3 features, target nodes 2"),
-    ],
-)
-def test_bad_input(call, error, message):
-    with pytest.raises(error, match=message):
-        call(randn(4, 3))
-
-
-def test_graphs_without_nodes_are_at_distance_zero():
-    x = randn(0, 3)
-    assert ops.edge_sum(x, None, x, None, "gram") == 0

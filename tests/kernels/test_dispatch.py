@@ -1,4 +1,5 @@
 import threading
+from importlib.util import find_spec
 
 import graphkd_kernels
 import pytest
@@ -18,6 +19,14 @@ def test_auto_and_eager_are_always_there():
 def test_eager_is_the_reference(operation):
     with dispatch.backend("eager"):
         assert dispatch.find(operation) is getattr(reference, operation)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("operation", sorted(dispatch._BACKENDS["eager"]))
+def test_an_operation_has_one_file_name_in_every_backend(operation):
+    backends = [dispatch._table(name) for name in ("eager", "blocked", "triton")]
+    files = {each[operation].__module__.rpartition(".")[2] for each in backends if operation in each}
+    assert len(files) == 1, f"{operation} is in {', '.join(sorted(files))}"
 
 
 def test_a_backend_rules_inside_its_block_only():

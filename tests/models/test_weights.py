@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from graphkd import create_student
-from graphkd.cli.classifiers import classifier_teacher
-from graphkd.cli.parts import Teaching
+from graphkd.cli.networks import classifier_teacher
+from graphkd.cli.option_groups import TeacherOptions
 from graphkd.errors import CheckpointError
 from graphkd.models.weights import load_weights, read_weights
 
@@ -61,7 +61,7 @@ def test_every_usual_form_for_student_and_teacher(tmp_path, model, form):
     path = tmp_path / "weights.pt"
     torch.save(FORMS[form](model.state_dict()), path)
     assert equal(create_student("test_resnet", 3, init=path), model)
-    teaching = Teaching(teacher="timm:test_resnet", pretrained=str(path))
+    teaching = TeacherOptions(teacher="timm:test_resnet", pretrained=str(path))
     teacher = classifier_teacher("timm", "test_resnet", teaching, ["a", "b", "c"], torch.device("cpu"), (), ())
     assert equal(teacher._tap, model)
 

@@ -110,7 +110,7 @@ def test_resuming_with_other_methods_or_views_names_them(tmp_path):
 
     made(1.0, 1).fit()
     for other, named in (
-        ((2.0, 1), "distillers/0/terms/kl/0 was 16.0, now 32.0"),
+        ((2.0, 1), "distillers/0/terms/kl/0 was 1.0, now 2.0"),
         ((1.0, 2), "views/student/padding was 1, now 2"),
     ):
         with pytest.raises(CheckpointError, match=named):

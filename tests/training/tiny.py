@@ -75,7 +75,9 @@ class Counting(Distiller):
     def __init__(self) -> None:
         super().__init__()
         self.updates = 0
-        self.terms = self.table(size=(1.0, lambda pair: mean_over_batch(pair.student_features.logits.square().sum(1))))
+        self.terms = self.weighted_terms(
+            size=(1.0, lambda pair: mean_over_batch(pair.student_features.logits.square().sum(1)))
+        )
 
     def begin(self) -> None:
         self.updates += self.training and not self.same_update

@@ -1,18 +1,42 @@
-"""graphkd conformance."""
+"""graphkd conformance: our losses against golden files."""
 
-from graphkd.cli.configs.tools import Conformance
+from dataclasses import dataclass
+from pathlib import Path
+
 from graphkd.cli.console import Console
-from graphkd.conformance.table import conforms, markdown, page, table
-from graphkd.files import write_file
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import Command
 
 
-def run(config: Conformance, console: Console) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Conformance(Command):
+    """Compare our losses with values that the official implementations computed; exit code 1 if one differs.
+
+    Args:
+        golden: folder of golden files, or one file; they are in tests/golden of a checkout.
+        markdown: also write the table to this file.
+
+    Example::
+
+        graphkd conformance
+        graphkd conformance --golden tests/golden/ega.json
+    """
+
+    golden: Path = Path("tests/golden")
+    markdown: Path | None = None
+
+
+def run(config: Conformance = Conformance(), *, console: Console) -> int:
     """Our losses against golden files."""
-    paths = sorted(config.golden.glob("*.json")) if config.golden.is_dir() else [config.golden]
-    rows = table(paths)
+    found = config.golden.is_file() or any(config.golden.glob("*.json"))
+    what = f"no golden file (*.json) in --golden {config.golden}"
+    require(found, what, "give tests/golden of a checkout of graphkd")
+    from graphkd.conformance.table import conforms, markdown, page, table
+    from graphkd.files import write_file
+
+    rows = table(sorted(config.golden.glob("*.json")) if config.golden.is_dir() else [config.golden])
     if config.markdown is not None:
         write_file(config.markdown, page(rows))
-    good = conforms(rows)
     each = [
         {
             "name": row.name,
@@ -25,5 +49,6 @@ def run(config: Conformance, console: Console) -> int:
         }
         for row in rows
     ]
+    good = conforms(rows)
     console.result({"good": good, "rows": each}, markdown(rows))
     return 0 if good else 1

@@ -1,218 +1,243 @@
-"""graphkd distill."""
+"""graphkd distill: a student trained on what a teacher says of images."""
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
+from cyclopts import Group, Parameter
 
-from graphkd.cli.answers import Answers, answers_of, resized, view_for
-from graphkd.cli.classifiers import require_network
-from graphkd.cli.config_file import write_config
-from graphkd.cli.configs.train import Distill
+from graphkd.cli.catalogue import methods
+from graphkd.cli.commands import report
 from graphkd.cli.console import Console
-from graphkd.cli.errors import UsageError
-from graphkd.cli.images import image_data, require_classes, require_labels, training_view
-from graphkd.cli.method import make_distiller, rehearse, require_optimizer
-from graphkd.cli.networks import open_teacher, run_classes, save_student
-from graphkd.cli.parse import resolved
-from graphkd.cli.reporting import require_report, write_pictures
-from graphkd.cli.scoring import facts, teacher_scores
-from graphkd.data.class_names import Classes
-from graphkd.data.fingerprint import some
-from graphkd.data.opening import Parts
-from graphkd.data.transforms import CenterView
-from graphkd.data.views import Views
-from graphkd.files import local_path, one_writer, write_json
-from graphkd.models.freezing import freeze
-from graphkd.models.students import create_student
-from graphkd.models.tap import Tap
-from graphkd.models.weights import load_weights
-from graphkd.step import Step, labelled_cross_entropy
-from graphkd.teachers.base import Teacher
-from graphkd.training.agreement import of_method, of_source, of_teacher
-from graphkd.training.checkpoint import Checkpoints
-from graphkd.training.devices import Ranks, check_trackers, make_accelerator
-from graphkd.training.loop import Trainer
-from graphkd.training.report import Row, write_report
-from graphkd.training.run_folder import RunFolder
-from graphkd.training.state import Result
-from graphkd.training.watch import Watch
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import (
+    Command,
+    Images,
+    TeacherOptions,
+    require_at_least,
+    require_file,
+    require_folder,
+    require_new_folder,
+)
+from graphkd.files import local_path
+from graphkd.registry import unknown
+from graphkd.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from graphkd.data.opening import Parts
+    from graphkd.training.state import Result
+
+_TRAINING = Parameter(name="*", group=Group("training", sort_key=4))
+_MAPPING = Parameter(metavar="OPTION=VALUE", accepts_keys=False, n_tokens=-1, consume_multiple=False)
 
 
-def run(config: Distill, console: Console) -> int:
+@Parameter(name="*", group=Group("student", sort_key=3))
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """Which network is trained, from what weights, on what views of the images.
+
+    Args:
+        student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
+            transformers.
+        student_pretrained: start from the library's weights, which are downloaded.
+        init: start from the weights in this file (safetensors, or a torch state dict); each must fit but a head of
+            other classes, which stays fresh.
+        size: side of its images, pixels.
+        augment: auto crops at random with a border up to 64 pixels, and resizes random crops above; none shows the
+            centre only.
+        flip: show half of the images mirrored; not for digits and letters.
+        student_maps: module paths of feature maps, for methods that compare maps (at, crg, fitnet, ...).
+        teacher_maps: those of the teacher.
+        student_tokens: module paths of token sequences, for methods that compare tokens (trg).
+        teacher_tokens: those of the teacher.
+    """
+
+    student: str = "resnet18"
+    student_pretrained: bool = False
+    init: Path | None = None
+    size: int = 224
+    augment: Literal["auto", "crop", "resized", "none"] = "auto"
+    flip: bool = True
+    student_maps: tuple[str, ...] = ()
+    teacher_maps: tuple[str, ...] = ()
+    student_tokens: tuple[str, ...] = ()
+    teacher_tokens: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_at_least("size", self.size, 1)
+        require_file("init", self.init)
+        both = self.init is not None and self.student_pretrained
+        require(not both, "--init and --student-pretrained both name first weights", "give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Command):
+    """Train a student on what a teacher says of your images.
+
+    Labels are not used unless --labels asks for them; where the images have some, a fifth is held out to score on.
+    The run folder gets run.yaml (all options, resolved), metrics, checkpoints and report.md. A run that was interrupted
+    goes on with --resume, bit for bit on one device.
+
+    Args:
+        method: graphkd methods explains each; none trains on labels alone.
+        set: an option of the method, such as rho=0.7; repeat for more. graphkd methods NAME explains them.
+        labels: no: never read. method: handed to a method that needs them (dkd). task: also learnt from, by
+            cross-entropy.
+        val: folder of labelled images to score on; default: val/ in --data, else the part that is held out.
+        held_out: share of labelled images that is kept for scoring where there is no other folder.
+        store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
+            views the student sees the same crops.
+        score_teacher: score the teacher on the same images before training.
+        watch: images whose embeddings are kept at up to 11 epochs, for pictures; 0 for none.
+        report: write report.html at the end; default where pip install 'graphkd[report]' was.
+        run: run folder; default runs/NAME-NUMBER.
+        resume: go on where the run stopped.
+
+    Example::
+
+        # a CLIP teacher, no labels, a ResNet-18 student
+        graphkd distill --data photos --teacher ViT-B-32 --pretrained openai --student resnet18 --epochs 100
+
+        # another method with an option of its own, and a classifier as teacher
+        graphkd distill --data photos --method rkd --set angle_weight=0.5 --labels task --teacher timm:resnet50 --pretrained default
+
+        # the same again from the file of an earlier run, one thing changed; and a run that was interrupted
+        graphkd distill --config runs/photos-1/run.yaml --lr 3e-4 --run runs/photos-slow
+        graphkd distill --config runs/photos-1/run.yaml --resume
+    """  # noqa: E501
+
+    images: Images
+    teaching: TeacherOptions = field(default_factory=TeacherOptions)
+    student: Student = field(default_factory=Student)
+    train: Annotated[TrainConfig, _TRAINING] = field(default_factory=TrainConfig)
+    method: Annotated[str, Parameter(choices=(*methods(), "none"))] = "prg"
+    set: Annotated[dict[str, Any], _MAPPING] = field(default_factory=dict)
+    labels: Literal["no", "method", "task"] = "no"
+    val: Path | None = None
+    held_out: float = 0.2
+    store: Path | None = None
+    score_teacher: bool = True
+    watch: int = 200
+    report: bool | None = None
+    run: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.method != "combined" or "parts" in self.set,
+            "--method combined needs the methods that it combines",
+            "give them with their options: --set 'parts={kd: {}, rkd: {angle_weight: 0}}'",
+        )
+        require(
+            self.method != "none" or self.labels == "task",
+            "--method none leaves nothing to learn from",
+            "add --labels task, or choose a --method",
+        )
+        if self.method != "none":
+            _ = self.teaching.asked
+        what = f"--held-out is a share in [0, 1), found {self.held_out}"
+        require(0 <= self.held_out < 1, what, "give --held-out 0.2")
+        require_folder("val", self.val, "give a folder with one folder of images a class")
+        require_at_least("watch", self.watch, 0)
+        for name in ("store", "run"):
+            require_new_folder(name, getattr(self, name))
+        keeps = self.store is None or not (self.student.teacher_maps or self.student.teacher_tokens)
+        require(keeps, "a store keeps no maps and no tokens", "leave --store out for a method that needs them")
+
+
+def run(config: Distill, *, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
-    config = replace(config, run=config.run or _next_folder(config.images.data, config.resume))
-    folder = RunFolder(_folder(config))
-    parts = image_data(config.images, console).parts(config.val, config.held_out, run_classes(config.teaching))
-    config = _fitting(config, parts, console)
-    accelerator = make_accelerator(config.train, folder.path)
-    ranks = Ranks(accelerator)
-    device = accelerator.device
+    from graphkd.cli import config_file, images, method, networks, scoring, teacher_features
+    from graphkd.data.fingerprint import some
+    from graphkd.files import one_writer
+    from graphkd.training.devices import Ranks, make_accelerator
+    from graphkd.training.run_folder import RunFolder
+
+    path = _folder(config.run or _next_folder(config.images.data, config.resume), config.resume)
+    folder, data = RunFolder(path), images.image_data(config.images, console)
+    parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
+    config = _fitting(replace(config, run=path), parts, console)
+    accelerator = make_accelerator(config.train, path)
+    ranks, device = Ranks(accelerator), accelerator.device
     if not accelerator.is_main_process:
         console.output = replace(console.output, quiet=True)
-    teacher = _teacher(config, parts, device)
-    tap, names = _student(config, parts, teacher, console)
-    step = _step(config, tap, teacher, parts)
-    if teacher is not None:
-        rehearse(step, teacher, config, parts.train, device)
+    teacher, names, step = method.prepare_step(config, parts.train, device, console)
 
     def describe() -> None:
-        write_config(folder.path / "run.yaml", "distill", resolved(config))
-        save_student(folder.path, config.student.student, tap, names, config.student.size)
+        config_file.save(path, "distill", config)
+        networks.save_student(path, step.student, names, config.student.size)
 
     with ExitStack() as held:
-        ranks.first(lambda: held.enter_context(one_writer(folder.path)))
-        folder.check(_identity(config, step, parts, teacher), config.resume)
+        ranks.first(lambda: held.enter_context(one_writer(path)))
+        folder.check(method.identity(config, step, parts.train, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
             ranks.first(describe)
-        again = f"graphkd distill --config {folder.path / 'run.yaml'} --resume"
-        left = f"what was finished is kept in {folder.path}" + (f" and {config.store}" if config.store else "")
-        console.go_on = (left, f"go on with: {again}")
-        answers = None if teacher is None else answers_of(config, parts, teacher, device, console)
-        before = {} if teacher is None else _score(config, parts, teacher, answers, device, console)
-        trainer = _trainer(config, parts, step, teacher, answers, accelerator)
+        left = f"what was finished is kept in {path}" + (f" and {config.store}" if config.store else "")
+        console.go_on = (left, f"go on with: graphkd distill --config {path / 'run.yaml'} --resume")
+        features = teacher_features.features_of(config, parts, teacher, device, console)
+        before = scoring.score_before(config, parts, teacher, features, device, console)
+        trainer = teacher_features.make_trainer(config, parts, step, teacher, features, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
         console.remark(f"classes: {some(list(names))}")
-        console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {folder.path}")
+        console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {path}")
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
             _finish(config, result, before, console)
-            write_pictures(config.report, result, trainer.accelerator.trackers, console)
+            report.write_pictures(config.report, result, accelerator.trackers, console)
     return 0
 
 
-def _identity(config: Distill, step: Step, parts: Parts, teacher: Teacher | None) -> dict[str, Any]:
-    """What a run that is resumed has to share with this command, as far as it is known before the teacher is asked."""
-    known = {**of_method(config.train, step), **of_source(parts.train, config.labels != "no"), **of_teacher(teacher)}
-    return {name: value for name, value in known.items() if name != "store"}
-
-
-def _folder(config: Distill) -> Path:
+def _folder(path: Path, resume: bool) -> Path:
     """The run folder. Raises: UsageError where it holds a run and none is to be resumed."""
-    assert config.run is not None
-    if Checkpoints(config.run / "checkpoints").updates() and not config.resume:
-        raise UsageError(f"{config.run} holds a run already", "add --resume to go on with it, or choose another --run")
-    return config.run
+    from graphkd.training.checkpoint import Checkpoints
+
+    made = Checkpoints(path / "checkpoints").updates()
+    require(not made or resume, f"{path} holds a run already", "add --resume to go on with it, or choose another --run")
+    return path
 
 
 def _next_folder(data: str, resume: bool) -> Path:
     """The newest run on these images to resume, or a new one."""
     name = local_path(data).resolve().name
-    numbered = [path for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit()]
-    made = sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
-    if resume and made:
-        return made[-1]
-    return Path("runs") / f"{name}-{int(made[-1].name.rpartition('-')[2]) + 1 if made else 1}"
+    numbers = [path.name.rpartition("-")[2] for path in Path("runs").glob(f"{name}-*")]
+    newest = max((int(number) for number in numbers if number.isdigit()), default=0)
+    return Path("runs") / f"{name}-{newest if resume and newest else newest + 1}"
 
 
-def _fitting(config: Distill, parts: Parts, console: Console) -> Distill:
+def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
+    from graphkd.cli import images, networks
+    from graphkd.training.devices import check_trackers
+
     train, count = config.train, len(parts.train)
     if config.labels != "no":
-        require_labels(parts.train, f"--labels {config.labels}")
+        images.require_labels(parts.train, f"--labels {config.labels}")
     if parts.scored is not None:
-        require_labels(parts.scored, "scoring")
-    require_network("student", config.student.student)
-    require_optimizer(train.optimizer)
+        images.require_labels(parts.scored, "scoring")
+    networks.require_network("student", config.student.student)
+    optimizers: list[str] = import_module("timm.optim").list_optimizers()
+    if train.optimizer not in optimizers:
+        raise unknown("optimizer", train.optimizer, optimizers)
     check_trackers(train.trackers)
-    config = replace(config, report=require_report(config.report))
     if train.batch_size > count:
-        if "batch_size" in console.given:
-            raise UsageError(
-                f"--batch-size {train.batch_size} is more than the {count} images to train on",
-                f"give --batch-size {count} or less, or more images",
-            )
+        require(
+            "batch_size" not in console.given,
+            f"--batch-size {train.batch_size} is more than the {count} images to train on",
+            f"give --batch-size {count} or less, or more images",
+        )
         console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
         train = replace(train, batch_size=count)
-    return replace(config, train=replace(train, progress=console.progress))
+    return replace(config, report=report.require_report(config.report), train=replace(train, progress=console.progress))
 
 
-def _teacher(config: Distill, parts: Parts, device: torch.device) -> Teacher | None:
-    if config.method == "none":
-        return None
-    student = config.student
-    return open_teacher(config.teaching, parts.train.classes, device, student.teacher_maps, student.teacher_tokens)
-
-
-def _student(config: Distill, parts: Parts, teacher: Teacher | None, console: Console) -> tuple[Tap, Classes]:
-    """A student with its first weights, and its classes."""
-    chosen = config.student
-    given = parts.train.classes or (teacher and teacher.classes)
-    names = Classes(given) if given else require_classes(parts.train)
-    torch.manual_seed(config.train.seed)
-    tap = create_student(
-        chosen.student,
-        len(names),
-        pretrained=chosen.student_pretrained,
-        maps=chosen.student_maps,
-        tokens=chosen.student_tokens,
-    )
-    if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
-        console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
-    freeze(tap, config.train.freeze)
-    return tap, names
-
-
-def _step(config: Distill, tap: Tap, teacher: Teacher | None, parts: Parts) -> Step:
-    task = labelled_cross_entropy if config.labels == "task" else None
-    methods = [] if teacher is None else [make_distiller(config, tap, teacher, parts.train)]
-    return Step(tap, *methods, task=task)
-
-
-def _score(
-    config: Distill, parts: Parts, teacher: Teacher, answers: Answers | None, device: torch.device, console: Console
-) -> dict[str, dict[str, Any]]:
-    """The teacher on the scored images, told before anything is trained."""
-    if parts.scored is None or answers is None or not config.score_teacher or teacher.num_classes is None:
-        return {}
-    views = Views(parts.scored, student=view_for(config, teacher), labels=True)
-    loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
-    found = teacher_scores(teacher, loader, answers.scored, device)
-    for name, scores in found.items():
-        console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
-    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
-
-
-def _trainer(
-    config: Distill, parts: Parts, step: Step, teacher: Teacher | None, answers: Answers | None, accelerator: Any
-) -> Trainer:
-    chosen = config.student
-    live = teacher is not None and config.store is None
-    replay = None if answers is None else answers.replay
-    own = training_view(chosen.size, chosen.augment, chosen.flip)
-    views = Views(
-        parts.train,
-        student=own if replay is None else resized(replay, chosen.size),
-        teacher=view_for(config, teacher) if teacher is not None and live else "shared",
-        seed=config.train.seed,
-        labels=config.labels != "no",
-        replay=replay,
-    )
-    scored = None if parts.scored is None else Views(parts.scored, student=CenterView(chosen.size), labels=True)
-    features = None if answers is None else answers.train
-    assert config.run is not None
-    more: dict[str, Any] = {"accelerator": accelerator, "watch": _watch(config, parts, teacher, answers)}
-    more["teacher"] = answers and answers.teacher
-    return Trainer(step, views, features, config.train, config.run, scored=scored, **more)
-
-
-def _watch(config: Distill, parts: Parts, teacher: Teacher | None, answers: Answers | None) -> Watch | None:
-    """What pictures are made of: held-out images where there are some, whose labels colour them and do no more."""
-    if not config.watch:
-        return None
-    source = parts.train if parts.scored is None else parts.scored
-    view = CenterView(config.student.size)
-    seen = view if teacher is None else view_for(config, teacher)
-    views = Views(source, student=view, teacher=seen, labels=parts.scored is not None)
-    stored = parts.scored is None and answers is not None and answers.replay is None  # for these very views
-    ask = answers and (answers.train if stored else answers.scored)
-    return Watch(views, ask, config.watch)
-
-
-def _finish(config: Distill, result: Result, before: dict[str, Any], console: Console) -> None:
+def _finish(config: Distill, result: "Result", before: dict[str, Any], console: Console) -> None:
     """Table, report and results of a run that is done."""
+    from graphkd.cli.scoring import facts
+    from graphkd.files import write_json
+    from graphkd.training.report import Row, write_report
+
     rows = [Row(name, scores["top1"]) for name, scores in before.items()]
     found: dict[str, Any] = {"run": str(result.run), "method": config.method, "student": config.student.student}
     found |= {"updates": result.updates, "seconds": round(result.seconds, 2), "teacher": before}

@@ -1,18 +1,19 @@
-"""graphkd doctor."""
+"""graphkd doctor: what will run here, what will not, and why."""
 
 import os
 import platform
-import re
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
+from typing import Any, NamedTuple
 
-from graphkd.cli.configs.tools import Doctor
+from packaging.requirements import Requirement
+
 from graphkd.cli.console import Console
+from graphkd.cli.option_groups import Command
 
-_REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[\w+\])?\s*(?:>=\s*([\d.]+))?[^;]*(?:;\s*extra\s*==\s*['\"](\w+)['\"])?$")
-_GIVES = {
+_GIVES = {  # extra -> what it is for
     "train": "distill, progress bars, TensorBoard, the digits",
     "detection": "the detection example",
     "report": "pictures and HTML reports: graphkd report, graphkd inspect --pictures",
@@ -20,15 +21,14 @@ _GIVES = {
     "integrations": "Lightning, Hugging Face, webdataset",
     "trackers": "Weights & Biases, MLflow",
 }
-_BACKENDS = ("eager", "blocked", "triton")
+_MARKS = {True: "ok", False: "!!", None: "--"}
 _PROBLEMS = {  # losses that one meets, as operation, shapes and options of graphkd_kernels.explain
     "256 images x 1000 classes": ("edge_sum", [(256, 512), None, (1000, 512), None], ("pearson", "square")),
     "4096 images": ("edge_sum", [(4096, 512), None, (4096, 512), None], ("cosine", "square")),
 }
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line: what was looked at, whether it is fine (``None``: it is optional and absent), and the facts."""
 
     topic: str
@@ -37,25 +37,31 @@ class Finding:
     text: str
 
 
-def run(config: Doctor, console: Console) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Command):
+    """Versions, devices, kernels' backends and extras: what will run here, what will not, and why.
+
+    Exit code 1 if something that the core needs is missing or too old.
+
+    Example::
+
+        graphkd doctor
+        graphkd doctor --json
+    """
+
+
+def run(config: Doctor = Doctor(), *, console: Console) -> int:  # it is frozen
     """What runs here and why."""
     found = [_python(), *_packages(), *_devices(), *_backends(), *_plans()]
     good = all(each.fine is not False for each in found)
     lines = []
     for topic in dict.fromkeys(each.topic for each in found):
-        lines.append(f"{topic}:")
-        each_of = [each for each in found if each.topic == topic]
-        width = max(len(each.name) for each in each_of)
-        lines += [f"  {_mark(each.fine)} {each.name:{width}}  {each.text}" for each in each_of]
-    lines.append(
-        "everything that the core needs is here" if good else "something that the core needs is missing: see !!"
-    )
-    console.result({"good": good, "findings": [asdict(each) for each in found]}, "\n".join(lines))
+        rows = [each for each in found if each.topic == topic]
+        width = max(len(each.name) for each in rows)
+        lines += [f"{topic}:", *(f"  {_MARKS[each.fine]} {each.name:{width}}  {each.text}" for each in rows)]
+    last = "everything that the core needs is here" if good else "something that the core needs is missing: see !!"
+    console.result({"good": good, "findings": [each._asdict() for each in found]}, "\n".join([*lines, last]))
     return 0 if good else 1
-
-
-def _mark(fine: bool | None) -> str:
-    return {True: "ok", False: "!!", None: "--"}[fine]
 
 
 def _python() -> Finding:
@@ -63,32 +69,28 @@ def _python() -> Finding:
     return Finding("machine", "python", sys.version_info >= (3, 11), text)
 
 
-def _packages() -> list[Finding]:
-    """Every package of the core, and of each extra whether it is complete."""
-    extras: dict[str, list[tuple[str, str]]] = {}
-    for line in _requirements():
-        if match := _REQUIREMENT.match(line):
-            name, least, extra = match.groups()
-            extras.setdefault(extra or "", []).append((name, least or "0"))
-    found = []
-    for name, least in extras.pop("", []):
-        have = _version(name)
-        fine = have is not None and _numbers(have) >= _numbers(least)
-        remedy = "" if fine else f": pip install '{name}>={least}'"
-        found.append(Finding("packages", name, fine, f"{have or 'missing'} (needs {least}){remedy}"))
-    for extra, gives in _GIVES.items():
-        missing = [name for name, least in extras.get(extra, []) if _numbers(_version(name) or "0") < _numbers(least)]
-        if extra in extras:
-            lack = f"; missing {', '.join(missing)}: pip install 'graphkd[{extra}]'" if missing else ""
-            found.append(Finding("extras", extra, None if missing else True, f"{gives}{lack}"))
-    return found
-
-
-def _requirements() -> list[str]:
+def _packages() -> Iterator[Finding]:
+    """Every package of the core, and of each extra whether it is complete, by graphkd's own metadata."""
     try:
-        return requires("graphkd") or []
+        needs = [Requirement(line) for line in requires("graphkd") or []]
     except PackageNotFoundError:  # a checkout on the path that was never installed
-        return ["torch>=2.11", "torchvision>=0.26", "torch_geometric>=2.8", "open_clip_torch>=3.2", "timm>=1.0.20"]
+        yield Finding("packages", "graphkd", None, "not installed, so its requirements are not known: pip install -e .")
+        return
+    for need in needs:
+        if _applies(need, ""):
+            have, fine = _version(need.name), _satisfied(need)
+            remedy = "" if fine else f": pip install '{need.name}{need.specifier}'"
+            yield Finding("packages", need.name, fine, f"{have or 'missing'} (needs {need.specifier}){remedy}")
+    for extra, gives in _GIVES.items():
+        of_extra = [need for need in needs if _applies(need, extra) and not _applies(need, "")]
+        missing = [need.name for need in of_extra if not _satisfied(need)]
+        lack = f"; missing {', '.join(missing)}: pip install 'graphkd[{extra}]'" if missing else ""
+        if of_extra:
+            yield Finding("extras", extra, None if missing else True, f"{gives}{lack}")
+
+
+def _applies(need: Requirement, extra: str) -> bool:
+    return need.marker is None or need.marker.evaluate({"extra": extra})
 
 
 def _version(name: str) -> str | None:
@@ -98,62 +100,53 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
+def _satisfied(need: Requirement) -> bool:
+    have = _version(need.name)
+    return have is not None and need.specifier.contains(have, prereleases=True)
 
 
-def _devices() -> list[Finding]:
+def _devices() -> Iterator[Finding]:
     try:
         import torch
     except ImportError:
-        return [Finding("devices", "torch", False, "missing: pip install torch")]
-    found = [
-        Finding("devices", "cpu", True, f"{torch.get_num_threads()} threads; everything runs here, in float32 or bf16")
-    ]
+        yield Finding("devices", "torch", False, "missing: pip install torch")
+        return
+    threads = f"{torch.get_num_threads()} threads; everything runs here, in float32 or bf16"
+    yield Finding("devices", "cpu", True, threads)
     for index in range(torch.cuda.device_count()):
         facts: Any = torch.cuda.get_device_properties(index)
         text = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, compute capability {facts.major}.{facts.minor}"
-        found.append(Finding("devices", f"cuda:{index}", True, text))
+        yield Finding("devices", f"cuda:{index}", True, text)
     if not torch.cuda.is_available():
-        why = (
-            "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no NVIDIA GPU or driver"
-        )
-        found.append(Finding("devices", "cuda", None, f"not used: {why}"))
-    return found
+        why = "torch finds no NVIDIA GPU or driver" if torch.version.cuda else "this torch was built without CUDA"
+        yield Finding("devices", "cuda", None, f"not used: {why}")
 
 
-def _backends() -> list[Finding]:
+def _backends() -> Iterator[Finding]:
     """Which backends of the kernels run here; of those that do not, why."""
     try:
         from graphkd import ops
+        from graphkd.errors import BackendError
     except ImportError as error:
-        return [Finding("kernels", "graphkd_kernels", False, str(error))]
-    from graphkd.errors import BackendError
-
-    found = []
-    for name in _BACKENDS:
+        yield Finding("kernels", "graphkd_kernels", False, str(error))
+        return
+    for name in ("eager", "blocked", "triton"):
         try:
             with ops.backend(name):
-                found.append(Finding("kernels", name, True, "runs"))
+                yield Finding("kernels", name, True, "runs")
         except BackendError as error:
-            found.append(Finding("kernels", name, None, str(error)))
-    return found
+            yield Finding("kernels", name, None, str(error))
 
 
-def _plans() -> list[Finding]:
-    """What the kernels would run for losses of everyday sizes, as their own plans say, where this version has plans."""
+def _plans() -> Iterator[Finding]:
+    """What the kernels would run for losses of everyday sizes, by their own plans."""
     try:
         import graphkd_kernels
         import torch
     except ImportError:
-        return []
-    explain: Any = getattr(graphkd_kernels, "explain", None)
-    if explain is None:
-        return []
+        return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = []
     for name, (operation, shapes, options) in _PROBLEMS.items():
-        plan = explain(operation, shapes, *options, device=device).plan
+        plan: Any = graphkd_kernels.explain(operation, shapes, *options, device=device).plan
         text = f"{operation} {' '.join(options)}: {plan.backend}, {plan.path} ({plan.why})"
-        found.append(Finding(f"what would run on the {device}", name, True, text))
-    return found
+        yield Finding(f"what would run on the {device}", name, True, text)

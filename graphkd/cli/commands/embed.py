@@ -1,30 +1,83 @@
-"""graphkd embed."""
+"""graphkd embed: a teacher's features of every image, kept in a store."""
 
-from graphkd.cli.config_file import write_config
-from graphkd.cli.configs.train import Embed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
 from graphkd.cli.console import Console
-from graphkd.cli.images import image_data, training_view
-from graphkd.cli.networks import device_of, open_teacher, teacher_view
-from graphkd.cli.parse import resolved
-from graphkd.data.store.embed import embed
-from graphkd.data.transforms import Transform
-from graphkd.teachers.base import count_batches
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import Command, Images, Running, TeacherOptions, require_at_least, require_new_folder
+
+_AGAIN = "run the same command again: it computes only what is missing"
 
 
-def run(config: Embed, console: Console) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Embed(Command):
+    """Ask a teacher about every image once, and keep the answers in a store.
+
+    An interrupted command goes on where it stopped: run it again. A store that is complete is not computed again.
+
+    Args:
+        out: folder of the store; made where it is missing.
+        dtype: of embedding and logits on disk; half precision halves the files, int8 (a scale and an offset a row)
+            quarters them.
+        shard_size: samples per file; default a 32nd of all, at least 4096.
+        views: of each image; what was drawn for each is kept beside its features, and distill shows the student the
+            same crops.
+        augment: the teacher sees the centre (none), a random crop with a border (crop) or a random part of the image,
+            resized (resized); several views need crop or resized.
+        flip: show half of the augmented views mirrored; not for digits and letters.
+
+    Example::
+
+        # a CLIP teacher and a folder of class folders
+        graphkd embed --data photos --teacher ViT-B-32 --pretrained openai --out features
+
+        # loose images, class names in a file, half precision
+        graphkd embed --data loose --classes names.txt --teacher ViT-B-32 --pretrained openai --dtype float16 --out features
+
+        # four random views of each image, an eighth of the size on disk
+        graphkd embed --data photos --teacher ViT-B-32 --pretrained openai --views 4 --augment resized --dtype int8 --out crops
+
+        # then train from it, as often as you like
+        graphkd distill --data photos --teacher ViT-B-32 --pretrained openai --store features
+    """  # noqa: E501
+
+    images: Images
+    teaching: TeacherOptions = field(default_factory=TeacherOptions)
+    out: Path
+    dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    shard_size: int | None = None
+    views: int = 1
+    augment: Literal["none", "crop", "resized"] = "none"
+    flip: bool = True
+    running: Running = field(default_factory=Running)
+
+    def __post_init__(self) -> None:
+        _ = self.teaching.asked
+        require_new_folder("out", self.out)
+        require_at_least("shard_size", self.shard_size, 1)
+        require_at_least("views", self.views, 1)
+        require(
+            self.views == 1 or self.augment != "none",
+            f"--views {self.views} would be the same view each time",
+            "add --augment resized, or --augment crop",
+        )
+
+
+def run(config: Embed, *, console: Console) -> int:
     """Images to a store."""
-    source = image_data(config.images, console).open()
-    device = device_of(config.running.device)
-    teacher = open_teacher(config.teaching, source.classes, device)
-    view: Transform = teacher_view(teacher, config.teaching.teacher_size)
+    from graphkd.cli import config_file, images, networks
+    from graphkd.data.store.embed import embed
+    from graphkd.teachers.base import count_batches
+
+    source, device = images.image_data(config.images, console).open(), networks.device_of(config.running.device)
+    teacher = networks.open_teacher(config.teaching, source.classes, device)
+    view = networks.teacher_view(teacher, config.teaching.teacher_size)
     if config.augment != "none":
-        side = view.spec["size"]
-        view = training_view(side if isinstance(side, int) else max(side), config.augment, config.flip)
+        view = images.random_view(view, config.augment, config.flip)
     console.remark(f"{len(source)} images, teacher {config.teaching.asked} on {device}")
-    console.go_on = (
-        f"finished shards are kept in {config.out}",
-        "run the same command again: it computes only what is missing",
-    )
+    console.go_on = (f"finished shards are kept in {config.out}", _AGAIN)
     asked = count_batches(teacher)
     store = embed(
         teacher,
@@ -39,9 +92,8 @@ def run(config: Embed, console: Console) -> int:
         device=device,
         progress=console.bars,
     )
-    write_config(config.out / "run.yaml", "embed", resolved(config))
-    size = sum(file.stat().st_size for file in config.out.iterdir())
-    facts = {
+    config_file.save(config.out, "embed", config)
+    facts: dict[str, Any] = {
         "store": str(config.out),
         "samples": len(store),
         "embedding_dim": store.embedding_dim,
@@ -49,9 +101,9 @@ def run(config: Embed, console: Console) -> int:
         "classes": store.classes and list(store.classes),
         "dtype": config.dtype,
         "views": config.views,
-        "bytes": size,
+        "bytes": sum(file.stat().st_size for file in config.out.iterdir()),
         "teacher_batches": len(asked),
     }
     done = f"asked the teacher for {len(asked)} batches" if asked else "complete already"
-    console.result(facts, f"{store!r}: {size / 2**20:.1f} MiB, {done}")
+    console.result(facts, f"{store!r}: {facts['bytes'] / 2**20:.1f} MiB, {done}")
     return 0

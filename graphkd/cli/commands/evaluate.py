@@ -1,88 +1,74 @@
-"""graphkd evaluate."""
+"""graphkd evaluate: scores of a student, an exported model or a teacher on labelled images."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import torch
-
-from graphkd.cli.configs.look import Evaluate
 from graphkd.cli.console import Console
-from graphkd.cli.errors import UsageError
-from graphkd.cli.images import image_data, require_labels
-from graphkd.cli.networks import device_of, open_student, open_teacher, run_classes, teacher_view
-from graphkd.cli.parse import resolved
-from graphkd.cli.scoring import facts, teacher_scores, text
-from graphkd.data.class_names import Classes
-from graphkd.data.sources import ImageSource
-from graphkd.data.transforms import CenterView, Transform
-from graphkd.data.views import Views
-from graphkd.files import write_json
-from graphkd.text import read_json
-from graphkd.training.metrics import Scores, evaluate
-from graphkd.typing import Tensor
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import (
+    STUDENT,
+    OfNetworks,
+    require_file,
+    require_new_file,
+    require_run,
+)
 
 
-def run(config: Evaluate, console: Console) -> int:
-    """Scores of a student, an exported model or a teacher."""
-    console.go_on = ("nothing is written before the end", "run the command again")
-    classes, found = _student(config, console) if config.model is not None else _teacher(config, console)
-    each = {name: facts(scores, classes, config.per_class) for name, scores in found.items()}
-    data = next(iter(each.values())) if len(each) == 1 else each
-    console.result(data, "\n".join(text(name, scores) for name, scores in each.items()))
-    if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(config.out, {"scores": each, "options": resolved(config)})
-    return 0
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(OfNetworks):
+    """Score a student or a teacher on labelled images: top-1, top-5, calibration, each class.
 
+    A CLIP-like teacher is scored zero-shot, by averaged text embeddings and by weighted prompt logits.
 
-def _student(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
-    device = device_of(config.running.device)
-    assert config.model is not None
-    model: Callable[[Tensor], Any]
-    if config.model.suffix == ".onnx":
-        (model, about), device = _exported(config.model), torch.device("cpu")
-    else:
-        tap, about = open_student(config.model, config.which)
-        model = tap.to(device)
-    source = image_data(config.images, console).open("test", about["classes"])
-    batches = _loader(config, source, CenterView(about["size"]), console)
-    return Classes(about["classes"]).distinct, {str(config.model): evaluate(model, batches, device)}
+    Args:
+        model: run folder of graphkd distill or of a Trainer, or a model.onnx of graphkd export.
+        which: the last checkpoint of the run, or the best on the images it was scored on, which flatters it.
+        per_class: also each class: images, share right, and what it is taken for.
+        out: write the scores to this JSON file too.
 
+    Example::
 
-def _teacher(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
-    device = device_of(config.running.device)
-    source = image_data(config.images, console).open("test", run_classes(config.teaching))
-    teacher = open_teacher(config.teaching, source.classes, device)
-    if teacher.num_classes is None:
-        raise UsageError(
-            "this teacher has no class scores for these images: its own classes are others, or it has none",
-            "evaluate a CLIP-like teacher, or a classifier of these classes",
+        # a distilled student on other images
+        graphkd evaluate --model runs/photos-1 --data more-photos
+
+        # what a teacher can do before you learn from it
+        graphkd evaluate --teacher ViT-B-32 --pretrained openai --data photos
+
+        # in a script
+        graphkd evaluate --model runs/photos-1 --data more-photos --json | python -c 'import json,sys; print(json.load(sys.stdin)["top1"])'
+    """  # noqa: E501
+
+    which: Literal["last", "best"] = "last"
+    per_class: bool = True
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.model is None) != (self.teaching.teacher is None),
+            f"expected --model or --teacher, found {'neither' if self.model is None else 'both'}",
+            "give --model runs/photos-1 to score a student, or --teacher ViT-B-32 --pretrained openai",
         )
-    batches = _loader(config, source, teacher_view(teacher, config.teaching.teacher_size), console)
-    found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
-    return Classes(source.classes or ()).distinct or None, found
+        if self.model is not None and self.model.suffix == ".onnx":
+            require_file("model", self.model)
+            beside = f"there is no export.json beside {self.model}"
+            require(
+                self.model.with_name("export.json").is_file(), beside, "give a model.onnx that graphkd export wrote"
+            )
+        elif self.model is not None:
+            require_run(self.model, STUDENT)
+        require_new_file("out", self.out, "a JSON")
 
 
-def _loader(config: Evaluate, source: ImageSource, view: Transform, console: Console) -> Any:
-    require_labels(source, "scoring")
-    views = Views(source, student=view, labels=True)
-    loader = views.loader(config.running.batch_size, shuffle=False, drop_last=False, workers=config.running.workers)
-    batches: Any = console.bar(loader, len(loader), "scoring")
-    return batches
+def run(config: Evaluate, *, console: Console) -> int:
+    """Scores of a student, an exported model or a teacher."""
+    from graphkd.cli import config_file, scoring
 
-
-def _exported(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
-    """An ONNX model of ``graphkd export`` as a callable, run by onnxruntime on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    try:
-        about: dict[str, Any] = read_json(path.with_name("export.json"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path.with_name('export.json')}: {error}", "export the student again") from error
-
-    def logits(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-    return logits, about
+    console.go_on = ("nothing is written before the end", "run the command again")
+    classes, found = scoring.scores_of(config, console)
+    each = {name: scoring.facts(scores, classes, config.per_class) for name, scores in found.items()}
+    data = next(iter(each.values())) if len(each) == 1 else each
+    console.result(data, "\n".join(scoring.text(name, scores) for name, scores in each.items()))
+    if config.out is not None:
+        config_file.save_facts(config.out, {"scores": each}, config)
+    return 0

@@ -1,121 +1,99 @@
-"""graphkd inspect."""
+"""graphkd inspect: what one network or two say about a folder of images."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from graphkd.cli.configs.look import Inspect
 from graphkd.cli.console import Console
-from graphkd.cli.graphs import Seen, agreement, class_edges, described, nearest_edges, neighbours_of, spectrum
-from graphkd.cli.images import image_data
-from graphkd.cli.networks import device_of, open_student, open_teacher, run_classes, teacher_view
-from graphkd.cli.parse import resolved
-from graphkd.cli.reporting import require_report
-from graphkd.data.class_names import Classes
-from graphkd.data.sources import ImageSource, source_subset
-from graphkd.data.transforms import CenterView, Transform
-from graphkd.data.views import Views
-from graphkd.features import Features
-from graphkd.files import write_json
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import (
+    STUDENT,
+    OfNetworks,
+    require_at_least,
+    require_new_folder,
+    require_run,
+)
 from graphkd.text import shown
 
-_THUMBNAIL: Final = 48  # pixels of an image in a picture
+if TYPE_CHECKING:
+    from graphkd.cli.graphs import NetworkView
 
 
-@torch.no_grad()
-def run(config: Inspect, console: Console) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Inspect(OfNetworks):
+    """What a teacher or student says about a folder: its graphs, neighbours and proxies.
+
+    Shows each image's prediction and nearest images, the classes that lie closest, how well neighbours agree in their
+    class, and the spectrum of the graph. With a student and a teacher also how far both graphs agree.
+
+    Args:
+        neighbours: nearest images per image.
+        limit: images to look at; more are drawn evenly over the folder.
+        show: images to print; the file of --out holds all.
+        pictures: draw into this folder: the graph of images and class proxies, its spectrum, and of two networks the
+            relation matrices.
+        out: write everything to this JSON file: edges in PyG's edge_index format, neighbours, proxies.
+
+    Example::
+
+        # a student alone
+        graphkd inspect --model runs/photos-1 --data photos
+
+        # how much of its teacher's graph it has
+        graphkd inspect --model runs/photos-1 --teacher ViT-B-32 --pretrained openai --data photos --out graph.json
+
+        # the same as pictures
+        graphkd inspect --model runs/photos-1 --teacher ViT-B-32 --pretrained openai --data photos --pictures drawn
+    """
+
+    neighbours: int = 5
+    limit: int = 512
+    show: int = 10
+    pictures: Path | None = None
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.model is not None or self.teaching.teacher is not None,
+            "expected --model or --teacher or both, found neither",
+            "give --model runs/photos-1, or --teacher ViT-B-32 --pretrained openai",
+        )
+        if self.model is not None:
+            require_run(self.model, STUDENT)
+        require_new_folder("pictures", self.pictures)
+        for name, least in (("neighbours", 1), ("limit", 3), ("show", 0)):
+            require_at_least(name, getattr(self, name), least)
+
+
+def run(config: Inspect, *, console: Console) -> int:
     """Graphs, neighbours and proxies of one network or two."""
-    device = device_of(config.running.device)
-    networks: dict[str, tuple[Any, Transform]] = {}
-    classes = run_classes(config.teaching)
-    if config.model is not None:
-        tap, about = open_student(config.model)
-        networks["student"], classes = (tap.to(device), CenterView(about["size"])), Classes(about["classes"])
-    source = _some(image_data(config.images, console).open("test", classes), config.limit)
-    if config.teaching.teacher is not None:
-        teacher = open_teacher(config.teaching, source.classes, device)
-        networks["teacher"] = teacher, teacher_view(teacher, config.teaching.teacher_size)
+    from graphkd.cli import config_file, graphs
+    from graphkd.cli.commands.report import require_report
+
     if config.pictures is not None:
         require_report(asked=True)
-    k = min(config.neighbours, len(source) - 1)
-    seen = {}
-    for name, (network, view) in networks.items():
-        features = _features(network, source, view, config, device, console, name)
-        names = list(getattr(network, "classes", None) or source.classes or ())
-        seen[name] = Seen(features, names or None, list(source.ids), _labels(source, names), k)
-    facts: dict[str, Any] = {name: described(each) for name, each in seen.items()}
+    source, seen = graphs.views_of(config, console)
+    facts: dict[str, Any] = {name: graphs.described(each) for name, each in seen.items()}
     if len(seen) == 2:
-        facts["agreement"] = agreement(*seen.values())
+        facts["agreement"] = graphs.agreement(*seen.values())
     if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        images = {name: neighbours_of(each, len(source)) for name, each in seen.items()}
-        edges = {name: nearest_edges(each) for name, each in seen.items()}
-        write_json(config.out, {**facts, "images": images, "edges": edges, "options": resolved(config)})
+        images = {name: graphs.neighbours_of(each, len(source)) for name, each in seen.items()}
+        edges = {name: graphs.nearest_edges(each) for name, each in seen.items()}
+        config_file.save_facts(config.out, {**facts, "images": images, "edges": edges}, config)
     if config.pictures is not None:
-        _draw(config.pictures, seen, source, console)
-    console.result(facts, _text(facts, seen, config))
+        for path in graphs.draw(config.pictures, seen, source):
+            console.remark(f"drawn: {path}")
+    console.result(facts, _text(facts, seen, config.show))
     return 0
 
 
-def _draw(folder: Path, seen: dict[str, Seen], source: ImageSource, console: Console) -> None:
-    """The pictures of one network or two."""
-    from graphkd.pictures import draw_proxy_graph, draw_relations, draw_spectra, save_picture
+def _text(facts: dict[str, Any], seen: dict[str, "NetworkView"], show: int) -> str:
+    from graphkd.cli.graphs import neighbours_of
 
-    first = next(iter(seen.values()))
-    labels = None if None in first.labels else torch.tensor(first.labels)
-    alike = {name: each for name, each in seen.items() if each.classes == first.classes}
-    edges = {name: class_edges(each) for name, each in alike.items() if "class" in each.graph.node_types}
-    figures = {"spectrum": draw_spectra(**{"student": {}, **{name: spectrum(each) for name, each in seen.items()}})}
-    if edges:
-        images = torch.stack([CenterView(_THUMBNAIL)(source.image(i)) for i in range(len(source))])
-        figures["graph"] = draw_proxy_graph(edges, images, labels, first.classes)
-    if len(seen) == 2:
-        teacher, student = seen["teacher"], seen["student"]
-        figures["relations"] = draw_relations(teacher.edges, student.edges, labels, first.classes)
-    for name, figure in figures.items():
-        console.remark(f"drawn: {save_picture(figure, folder / f'{name}.png')}")
-
-
-def _some(source: ImageSource, limit: int) -> ImageSource:
-    """At most so many images, spread evenly."""
-    if len(source) <= limit:
-        return source
-    return source_subset(source, [position * len(source) // limit for position in range(limit)])
-
-
-def _labels(source: ImageSource, names: list[str]) -> list[int | None]:
-    """Labels of the images; none where the network's classes are others than theirs."""
-    same = names == list(source.classes or ())
-    return [source.target(i) if same else None for i in range(len(source))]
-
-
-def _features(
-    network: Any,
-    source: ImageSource,
-    view: Transform,
-    config: Inspect,
-    device: torch.device,
-    console: Console,
-    name: str,
-) -> Features:
-    """One record over all images, on the CPU."""
-    loader = Views(source, student=view).loader(
-        config.running.batch_size, shuffle=False, drop_last=False, workers=config.running.workers
-    )
-    found: list[Features] = []
-    for batch in console.bar(loader, len(loader), name):
-        found.append(network(batch.student.to(device)).to("cpu").compute())
-    embedding = torch.cat([each.tensor("embedding", "inspect") for each in found])
-    logits = None if found[0].logits is None else torch.cat([each.tensor("logits", "inspect") for each in found])
-    return Features(embedding, logits, found[0].proxies, found[0].proxy_logits)
-
-
-def _text(facts: dict[str, Any], seen: dict[str, Seen], config: Inspect) -> str:
     lines: list[str] = []
     for name, each in seen.items():
         lines += [f"== {name}", *_lines(facts[name])]
-        for row in neighbours_of(each, config.show):
+        for row in neighbours_of(each, show):
             near = ", ".join(f"{other['id']} {other['edge']:.2f}" for other in row["neighbours"])
             said = f"{row['prediction']} {100 * row['confidence']:.0f} %  " if "prediction" in row else ""
             lines.append(shown(f"  {row['id']}: {said}near {near}"))
@@ -134,6 +112,4 @@ def _written(value: Any) -> str:
         return f"{value:.4f}"
     if isinstance(value, list):
         return ", ".join(map(_written, value)) or "none"
-    if isinstance(value, dict):
-        return " ".join(map(_written, value.values()))
-    return str(value)
+    return " ".join(map(_written, value.values())) if isinstance(value, dict) else str(value)

@@ -1,32 +1,50 @@
-"""graphkd methods."""
+"""graphkd methods: every method with one line and its paper."""
 
-import re
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from textwrap import fill
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from graphkd.cli.catalogue import methods
-from graphkd.cli.configs.tools import Methods
 from graphkd.cli.console import Console
+from graphkd.cli.errors import without_markup
+from graphkd.cli.option_groups import Output
 
 
-def run(config: Methods, console: Console) -> int:
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Methods:
+    """Every method with one line and its paper; with a name, all that there is to know of one.
+
+    Args:
+        name: a method.
+
+    Example::
+
+        graphkd methods
+        graphkd methods prg
+    """
+
+    name: Annotated[str, Parameter(choices=tuple(methods()), show_choices=False)] = ""
+    _: KW_ONLY
+    output: Output = field(default_factory=Output)
+
+
+def run(config: Methods = Methods(), *, console: Console) -> int:
     """All methods, or one."""
     known = methods()
     if config.name:
         method = known[config.name]
         page = f"use: graphkd distill --method {method.name} [--set OPTION=VALUE ...]"
-        console.result(asdict(method), f"{method.name}: {_plain(method.doc)}\n\n{page}")
+        doc = without_markup(method.doc, flow=False)
+        console.result(asdict(method), f"{method.name}: {doc}\n\n{page}")
         return 0
-    lines = []
-    for method in known.values():
-        for mark, text in ((method.name, _plain(method.line)), ("", method.paper)):
-            lines.append(fill(text, 118, initial_indent=f"{mark:9} ", subsequent_indent=" " * 10))
-    lines += ["", "graphkd methods NAME explains one, with its options."]
-    each = [{"name": m.name, "line": _plain(m.line), "paper": m.paper} for m in known.values()]
-    console.result({"methods": each}, "\n".join(lines))
+    lines = [
+        fill(text, 118, initial_indent=f"{mark:9} ", subsequent_indent=" " * 10)
+        for method in known.values()
+        for mark, text in ((method.name, without_markup(method.line)), ("", method.paper))
+    ]
+    each = [{"name": m.name, "line": without_markup(m.line), "paper": m.paper} for m in known.values()]
+    console.result({"methods": each}, "\n".join([*lines, "", "graphkd methods NAME explains one, with its options."]))
     return 0
-
-
-def _plain(text: str) -> str:
-    """A docstring as a terminal shows it."""
-    return re.sub(r":\w+:`~?([^`]*)`", r"\1", text).replace("``", "").replace(".. math::", "")

@@ -1,12 +1,58 @@
-"""graphkd report."""
+"""graphkd report: pictures and one page of a run; distill ends with the same where their packages are installed."""
 
-from graphkd.cli.configs.look import Report
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import Parameter
+
 from graphkd.cli.console import Console
-from graphkd.cli.reporting import require_report
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import Output, require_at_least, require_new_file, require_new_folder, require_run
 from graphkd.text import shown
 
+if TYPE_CHECKING:
+    from graphkd.training.state import Result
 
-def run(config: Report, console: Console) -> int:
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Report:
+    """Pictures and one HTML page of a run: curves, relations, graph, spectra, embeddings over the epochs, classes.
+
+    Everything comes from the run folder, also of a run that was interrupted: neither the images nor the teacher are
+    needed. The page needs no network and no other file.
+
+    Args:
+        run: folder of graphkd distill, or of any Trainer.
+        out: the page; default report.html in the run folder.
+        pictures: also write each picture into this folder.
+        format: of those pictures.
+        seed: of the layout of graphs.
+
+    Example::
+
+        graphkd report runs/photos-1
+        graphkd report runs/photos-1 --pictures figures --format svg
+    """
+
+    run: Path
+    _: KW_ONLY
+    out: Path | None = None
+    pictures: Path | None = None
+    format: Literal["png", "svg"] = "png"
+    seed: int = 0
+    output: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        require_run(self.run, "run.yaml", "config.json")
+        require_new_file("out", self.out, "an HTML")
+        require_new_folder("pictures", self.pictures)
+        require_at_least("seed", self.seed, 0)
+
+
+def run(config: Report, *, console: Console) -> int:
     """The pictures of a run and one page of them."""
     require_report(asked=True)
     from graphkd.pictures.canvas import save_picture
@@ -27,3 +73,31 @@ def run(config: Report, console: Console) -> int:
     lines += [f"  {path}" for path in files]
     console.result(found | {"files": [str(path) for path in files]}, "\n".join(map(shown, lines)))
     return 0
+
+
+def require_report(asked: bool | None) -> bool:
+    """Whether to write a report: as asked, else where it can be written.
+
+    Raises: UsageError where it was asked for and a package is missing.
+    """
+    from graphkd.pictures import missing
+
+    lacking = missing()
+    require(
+        not (asked and lacking),
+        f"a report needs the packages {', '.join(lacking)}, which are not installed",
+        "install them: pip install 'graphkd[report]', or add --no-report",
+    )
+    return not lacking if asked is None else asked
+
+
+def write_pictures(wanted: bool | None, result: "Result", trackers: Sequence[Any], console: Console) -> None:
+    """Write the report of a run that is done, and give its pictures to TensorBoard where that tracks the run."""
+    if not wanted:
+        return
+    from graphkd.pictures.gallery import gallery, log_pictures
+    from graphkd.pictures.html import write_html_report
+
+    sections = gallery(result.run)
+    log_pictures(trackers, [picture for section in sections for picture in section.pictures], result.updates)
+    console.remark(f"report: {write_html_report(result.run, sections=sections)}")

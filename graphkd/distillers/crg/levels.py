@@ -1,16 +1,15 @@
-"""Pairs of feature maps, the levels of multi-level distillation: found, sized and weighed."""
+"""Pairs of feature maps, the levels of multi-level distillation: found and sized."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from graphkd.distillers.sizes import MapPairs, Sizes, pair_names
-from graphkd.errors import OptionError
+from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
-from graphkd.registry import unknown
-from graphkd.typing import Float, Tensor
+from graphkd.typing import Float, Side, Tensor
 
 Probed = Features | Mapping[str, int] | Callable[[Tensor], Features]
 
@@ -35,14 +34,18 @@ def pair_levels(
     return [Level(s, t, ours[s], theirs[t]) for s, t in pair_names(maps, ours, theirs, "maps", "CRG")]
 
 
-def share_of_levels(levels: Sequence[Level], reduction: str, extra: Mapping[str, float]) -> dict[Level, float]:
-    """Weight of each level: an equal share of a mean, or 1 of a sum, times what was given for the student's map."""
-    if reduction not in ("mean", "sum"):
-        raise unknown("reduction over levels", reduction, ["mean", "sum"])
-    if strange := sorted(extra.keys() - {level.student for level in levels}):
-        raise unknown("level", strange[0], [level.student for level in levels])
-    share = 1 / len(levels) if reduction == "mean" else 1.0
-    return {level: share * extra.get(level.student, 1.0) for level in levels}
+def map_of(features: Features, level: Level, side: Side) -> Float[Tensor, "b c h w"]:
+    """One side's map of a level. Raises: MissingFeatureError, ShapeError."""
+    name, channels = level[::2] if side == "student" else level[1::2]
+    maps: Mapping[str, Tensor] = features.need("maps", f"CRG ({side})")
+    if name not in maps:
+        raise MissingFeatureError(f"the {side} has no map {name!r}: name one of {', '.join(sorted(maps))}")
+    if maps[name].ndim != 4 or maps[name].shape[1] != channels:
+        raise ShapeError(
+            f"{side} map {name!r}: found {tuple(maps[name].shape)}, expected (b, {channels}, h, w): "
+            "CRGDistiller.between(student_features, teacher_features) sizes itself"
+        )
+    return maps[name]
 
 
 def _channels(side: Probed, name: str, probe: Tensor | None) -> dict[str, int]:

@@ -1,27 +1,29 @@
 """Explicit and implicit distillation on unlabelled images, over the classes that the teacher is believed on."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self, final
+from dataclasses import dataclass
+from typing import ClassVar, Final, final
 
+from torch import nn
+
+from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.eikd.class_dropping import ClassDropping
-from graphkd.distillers.eikd.classes import TrustedClasses
-from graphkd.distillers.eikd.explicit import EXPLICIT, AutoScale, FeatureNodes, MapNodes
-from graphkd.distillers.eikd.implicit import IMPLICIT, Implicit
+from graphkd.distillers.eikd.class_dropping import ClassDropping, TrustedClasses
+from graphkd.distillers.eikd.losses import explicit_features
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
-from graphkd.distillers.parts import unmasked
-from graphkd.distillers.presets import preset_of
+from graphkd.distillers.parts import samples
 from graphkd.distillers.pseudo_labels import PseudoLabels
-from graphkd.distillers.sizes import MapPairs, measure
-from graphkd.errors import OptionError
+from graphkd.distillers.terms import EdgeTerm
+from graphkd.errors import ShapeError
 from graphkd.features import Features
+from graphkd.graphs.alignments import MSE, ROW_SQUARES
 from graphkd.graphs.graph import Graph
-from graphkd.losses import Losses
-from graphkd.registry import unknown
+from graphkd.registry import preset_of, unknown
 from graphkd.typing import Float, Side, Tensor
 
-_INPUTS = ("embedding", "kept_logits", "logits")
+EXPLICIT: Final = {"features": False, "unit_features": True}
+"""What the explicit term compares -> whether features are scaled to unit length first."""
+RELATIONS: Final = {"cosine": ROW_SQUARES, "cosine_mean": MSE}
+"""The implicit term by name -> how rows of cosines are compared."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Preset:
 
     drop: str | ClassDropping
     explicit: str
-    relation: str | Implicit
+    relation: str
     explicit_weight: float
     implicit_weight: float
 
@@ -72,27 +74,18 @@ class EIKDDistiller(Distiller):
             ``docs/evidence.md`` shows to fail. What is given beside it goes before it.
         kd_weight: default 1; 0 removes the term and what only it needs.
         explicit_weight, implicit_weight: likewise; default from the preset, 1 in each.
-        auto_weights: scale the explicit and the implicit term to the KD term of the first batch; default off.
         temperature: T > 0 of the KD term; default 4.
-        drop: ``"off"`` (default), ``"topk"`` (k = min(classes, 10)), ``"mass"``, ``"stochastic"``, ``"teacher_only"``,
-            or a part of ``graphkd.distillers.eikd.class_dropping`` with options of its own, such as ``TopK(3)``.
-        explicit: ``"unit_features"`` (default), ``"features"``, ``"smooth_l1"``, or ``"maps"``: mean squared difference
-            of maps, the student's through a 1x1 convolution to the teacher's channels.
-        channels: (student's, teacher's) channels of each pair of maps, for ``explicit="maps"``.
-        maps: student's map -> teacher's map; default: all, in order.
-        relation: ``"cosine"`` (default), ``"cosine_mean"`` (the same divided by N^2), ``"sp_raw"`` (SP, divided by N^2
-            as published, there with weight 3000), ``"pearson"``, ``"rkd_distance"``, ``"rkd_angle"``, ``"softmax"`` (KL
-            of the cosines' row softmax), ``"cross"``, ``"infonce"`` (teacher against student), or an ``Implicit`` part.
-        relation_input: ``"embedding"`` (default), ``"logits"``, or ``"kept_logits"`` (dropped classes set to 0).
-        keep_diagonal: count each sample's relation with itself; default yes.
-        relation_temperature: of ``"softmax"`` and ``"infonce"``, > 0; default 0.1.
+        drop: ``"off"`` (default), ``"topk"`` (k = min(classes, 10)), or a part of
+            ``graphkd.distillers.eikd.class_dropping``, such as ``TopK(3)`` or ``DatasetClasses(...)``.
+        explicit: ``"unit_features"`` (default), or ``"features"`` as they are.
+        relation: ``"cosine"`` (default), or ``"cosine_mean"``, the same divided by N^2.
         label_weight: of a term on the teacher's labels; default 0 (off).
         labels: ``"hard"`` (cross-entropy), or a ``PseudoLabels``, or DFND's ``NoiseMatrix(num_classes, accuracy)``.
 
-    Shapes: embedding (b, student_dim) and (b, teacher_dim), logits (b, num_classes), maps (b, c, h, w).
-    Raises: UnknownNameError, OptionError, ShapeError; MissingFeatureError without logits, maps, or an index.
+    Shapes: embedding (b, student_dim) and (b, teacher_dim), logits (b, num_classes).
+    Raises: UnknownNameError, OptionError, ShapeError; MissingFeatureError without embeddings or logits.
     Example: ``EIKDDistiller.between(student, teacher, drop=TopK(3))(student(images), teacher(images)).total``
-    Differs from the official code: none has been published. Two student views for InfoNCE are not offered.
+    Differs from the official code: none has been published.
     """
 
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"kd", "explicit", "implicit"})
@@ -108,92 +101,50 @@ class EIKDDistiller(Distiller):
         kd_weight: float = 1.0,
         explicit_weight: float | None = None,
         implicit_weight: float | None = None,
-        auto_weights: bool = False,
         temperature: float = 4.0,
         drop: str | ClassDropping | None = None,
         explicit: str | None = None,
-        channels: Sequence[tuple[int, int]] = (),
-        maps: MapPairs = None,
-        relation: str | Implicit | None = None,
-        relation_input: str = "embedding",
-        keep_diagonal: bool = True,
-        relation_temperature: float = 0.1,
+        relation: str | None = None,
         label_weight: float = 0.0,
         labels: str | PseudoLabels | NoiseMatrix = "hard",
     ) -> None:
         super().__init__()
-        if relation_input not in _INPUTS:
-            raise unknown("relation input", relation_input, list(_INPUTS))
         given = {"explicit_weight": explicit_weight, "implicit_weight": implicit_weight}
         use = preset_of(PRESETS, preset, drop=drop, explicit=explicit, relation=relation, **given)
-        self.relation_input = relation_input
-        self.classes = TrustedClasses(num_classes, use.drop, temperature)
-        part = use.relation
-        self.relation = IMPLICIT.get(part)(keep_diagonal, relation_temperature) if isinstance(part, str) else part
-        if self.relation.crosses and relation_input != "embedding":
-            raise OptionError(f"relation={relation!r} relates the two networks' features: relation_input='embedding'")
-        crosses = use.implicit_weight > 0 and self.relation.crosses
-        compares = use.explicit if use.explicit_weight > 0 else ""
-        self.maps = MapNodes(channels, maps) if compares == "maps" else None
-        self.relates_maps = self.maps is not None
-        self.features = FeatureNodes(student_dim, teacher_dim) if crosses or compares not in ("", "maps") else None
+        for what, name, known in (("explicit target", use.explicit, EXPLICIT), ("relation", use.relation, RELATIONS)):
+            if name not in known:
+                raise unknown(what, name, sorted(known))
+        self.student_dim, self.unit = student_dim, EXPLICIT[use.explicit]
+        self.project: nn.Module | None = None
+        if use.explicit_weight:
+            self.project = nn.Identity() if student_dim == teacher_dim else nn.Linear(student_dim, teacher_dim)
         made = PseudoLabels(num_classes, labels) if isinstance(labels, str) else labels
         self.labels = made if label_weight > 0 else None
-        self.terms = self.table(
+        self.classes = TrustedClasses(num_classes, use.drop, temperature)
+        self.terms = self.weighted_terms(
             kd=(kd_weight, self.classes),
-            explicit=(use.explicit_weight, EXPLICIT.get(use.explicit)),
-            implicit=(use.implicit_weight, self._implicit),
+            explicit=(use.explicit_weight, self._explicit),
+            implicit=(use.implicit_weight, EdgeTerm(("relation", "cosine", "relation"), RELATIONS[use.relation])),
             label=(label_weight, self._label),
         )
-        self.auto = AutoScale(self.name, self.terms) if auto_weights else None
-
-    @classmethod
-    def between(cls, student: Any, teacher: Any, **options: Any) -> Self:
-        """A distiller of the right size; the channels of ``explicit="maps"`` are those of Features.
-
-        Raises: MissingFeatureError for a size that neither student nor teacher tells.
-        """
-        if options.get("explicit") == "maps" and "channels" not in options:
-            options |= measure(student, teacher, ["channels"], cls.__name__, options)
-        return super().between(student, teacher, **options)
-
-    @property
-    def needed(self) -> frozenset[str]:
-        """The index, where classes are remembered by it."""
-        drops = "kd" in self.terms or ("implicit" in self.terms and self.relation_input == "kept_logits")
-        return frozenset({"index"}) if drops and self.classes.drop.needs_index else frozenset()
-
-    def compare(self, student: Features, teacher: Features, beside: Mapping[str, Any]) -> Losses:
-        """Terms of one batch, scaled where ``auto_weights`` asks for it."""
-        losses = super().compare(student, teacher, beside)
-        return losses if self.auto is None else self.auto(losses)
-
-    def prepare(self, student: Features, teacher: Features) -> tuple[Features, Features]:
-        """Both records; of the maps the compared ones in one size."""
-        return (student, teacher) if self.maps is None else self.maps.match(student, teacher)
 
     def build(self, features: Features, side: Side) -> Graph:
-        """Samples by features in the teacher's space and by the relation's input; maps by position."""
-        graph, features = Graph(), features.blended()
-        for part in (self.features, self.maps):
-            if part is not None:
-                part.add(graph, features, side)
-        if "implicit" in self.terms and not self.relation.crosses and self.relation_input != "kept_logits":
-            nodes = features.tensor(self.relation_input, "EIKD")
-            self.relation.connect(graph.add("relation", unmasked(nodes) if self.relation_input == "logits" else nodes))
+        """Samples by features in the teacher's space (``sample``), and related by their own (``relation``)."""
+        graph, embedding = Graph(), features.blended().tensor("embedding", "EIKD")
+        if side == "student" and embedding.shape[-1] != self.student_dim:
+            raise ShapeError(
+                f"EIKD was built for student embeddings of width {self.student_dim}, found {embedding.shape[-1]}: "
+                "EIKDDistiller.between(student, teacher) sizes itself"
+            )
+        if self.project is not None:
+            graph.add("sample", self.project(embedding) if side == "student" else embedding)
+        if "implicit" in self.terms:
+            graph.add("relation", embedding).connect("relation", "cosine", "relation", normalise="unit")
         return graph
 
-    def finish(self, pair: Pair) -> None:
-        """A random class dropping draws anew for the next training batch."""
-        if self.training:
-            self.classes.drop.advance()
-
-    def _implicit(self, pair: Pair) -> Float[Tensor, ""]:
-        if self.relation_input == "kept_logits":
-            nodes = self.classes.kept_logits(pair)
-            graphs = (self.relation.connect(Graph().add("relation", x)).gather(list(pair.sizes)) for x in nodes)
-            pair = replace(pair, student=next(graphs), teacher=next(graphs))
-        return self.relation(pair)
+    def _explicit(self, pair: Pair) -> Float[Tensor, ""]:
+        student, teacher = (ops.unit_rows(x) if self.unit else x for x in samples(pair))
+        return explicit_features.over_ranks(student, teacher)
 
     def _label(self, pair: Pair) -> Float[Tensor, ""]:
         assert self.labels is not None  # the term exists only with a weight

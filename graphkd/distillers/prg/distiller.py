@@ -7,14 +7,13 @@ from torch import nn
 
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, mean_over_batch, widths
 from graphkd.distillers.kd import kd
-from graphkd.distillers.presets import preset_of
 from graphkd.distillers.prg.losses import joined, share_of_features
 from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
-from graphkd.registry import unknown
+from graphkd.registry import preset_of, unknown
 from graphkd.typing import Float, Side, Tensor
 
 
@@ -110,7 +109,7 @@ class PRGDistiller(Distiller):
         self.widths, self.num_classes = {"student": student_dim, "teacher": teacher_dim}, num_classes
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
         self.projector = nn.Linear(student_dim, teacher_dim) if use.node_weight and rho else None
-        self.terms = self.table(
+        self.terms = self.weighted_terms(
             ce=(ce_weight, self._ce),
             node=(use.node_weight, NodeTerm("node", use.node_target, "gram", use.alignment)),
             edge=(use.edge_weight, EdgeTerm(("sample", "gram", edges), use.alignment)),

@@ -59,7 +59,8 @@ def test_row_normalised_gram_without_attention_is_ickd(case):
     view = case["N"], case["channels"], -1, 1
     options = {"edge_affinity": "unit_gram", "edge_alignment": "row_squares", "edge_attention": "off"}
     expected = GOLDEN["methods"]["ickd.official"]["cases"][case["id"]]
-    ours = of_maps(s.view(view), t.view(view), alpha=0, beta=1.0, gamma=0, resize=lambda a, b, cap: (a, b), **options)
+    view = (*view[:2], -1, 4) if case["D"] // case["channels"] % 4 == 0 else view  # no side above 28
+    ours = of_maps(s.view(view), t.view(view), alpha=0, beta=1.0, gamma=0, **options)
     pure = crg_edge(s.view(view), t.view(view), affinity="unit_gram", alignment="row_squares", attention="off")
     for value in (ours.total, pure):
         (grad,) = torch.autograd.grad(value, s)

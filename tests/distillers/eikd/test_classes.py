@@ -1,14 +1,12 @@
 """EIKD: which classes and labels it learns from."""
 
-import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd.distillers.eikd.class_dropping import DatasetClasses, RandomClasses, TopK, TopKOnce, top_class_indices
+from graphkd.distillers.eikd.class_dropping import DatasetClasses, TopK
 from graphkd.distillers.eikd.distiller import EIKDDistiller
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
-from graphkd.errors import MissingFeatureError
-from graphkd.functional import class_dropped_kd, top_classes
+from graphkd.functional import class_dropped_kd
 from tests.distillers.eikd_case import features, pair
 
 
@@ -27,27 +25,6 @@ def test_labels_by_cross_entropy_and_by_noise_matrix():
     assert noise.weight.grad.abs().sum() > 0
     assert (noise.weight.grad.diagonal() == 0).all()
     assert not list(EIKDDistiller(5, 5, 12, labels=NoiseMatrix(12, 0.9)).parameters())  # no weight, no parameter
-
-
-def test_classes_remembered_from_selection_need_the_index():
-    student, teacher = features(), features(seed=1)
-    pool = torch.randn(40, 12, dtype=torch.float64)
-    index = torch.tensor([30, 2, 2, 17, 39, 0])
-    eikd = EIKDDistiller(5, 5, 12, drop=TopKOnce(top_class_indices(pool, 4)))
-    kept = top_classes(pool, 4)[index]
-    assert_close(
-        eikd(student, teacher, index=index)["eikd/kd"], class_dropped_kd(student.logits, teacher.logits, kept, 4.0)
-    )
-    with pytest.raises(MissingFeatureError, match="needs index="):
-        eikd(student, teacher)
-
-
-def test_random_dropping_draws_anew_after_each_training_batch_only():
-    student, teacher = features(n=32), features(n=32, seed=1)
-    eikd = EIKDDistiller(5, 5, 12, drop=RandomClasses(0.5)).eval()
-    assert_close(eikd(student, teacher), eikd(student, teacher))
-    eikd.train()
-    assert eikd(student, teacher)["eikd/kd"] != eikd(student, teacher)["eikd/kd"]
 
 
 def test_a_batch_whose_classes_are_all_dropped_is_zero_with_a_graph():

@@ -1,30 +1,22 @@
-r"""The terms of CRG: as functions of one pair of feature maps, and over all levels of a distiller.
+r"""CRG's terms as functions of one pair of feature maps.
 
 CRG/SEKD-style: follows the abstract and the loss decomposition L_origin + alpha L_V + beta L_E + gamma L_S; not a
 reproduction.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-import torch
-
 from graphkd.checks import same_samples, tensor_loss
-from graphkd.distillers.base import Pair, mean_over_batch
-from graphkd.distillers.crg.graph import ChannelGraph
-from graphkd.distillers.crg.levels import Level
-from graphkd.errors import OptionError
+from graphkd.distillers.base import mean_over_batch
 from graphkd.graphs.align import align
 from graphkd.graphs.alignments import ALIGNMENTS, Alignment
-from graphkd.graphs.attention import ATTENTION, Attention, Masks, attention_transfer
+from graphkd.graphs.attention import ATTENTION, Attention, Masks
 from graphkd.graphs.channels import AFFINITIES, VERTEX_LOSSES, Affinity, VertexLoss, entry_weight, same_maps
 from graphkd.graphs.edges import Edges
-from graphkd.graphs.spectral import SCALINGS, Operator, Scaling, SpectralGraph
+from graphkd.graphs.spectral import SCALINGS, Scaling, SpectralGraph
 from graphkd.graphs.spectral_losses import SPECTRAL_FORMS, SpectralForm, compares_nodes
 from graphkd.typing import Float, Tensor
-
-WEIGHED = ("weights", "rows")
 
 
 @tensor_loss
@@ -85,10 +77,9 @@ def crg_edge(
     student, teacher = _channels(student, teacher)
     relation, normalise = AFFINITIES.resolve(affinity)
     ours, theirs = (Edges(x, x, relation, normalise) for x in (student, teacher))
-    if attention != "off" or not diagonal:
-        channel = tempered(attention, tau)(student, teacher).channel
-        theirs = replace(theirs, weight=entry_weight(channel, diagonal))
-    return align(ours, theirs, ALIGNMENTS.resolve(alignment))
+    masked = attention != "off" or not diagonal
+    masks = tempered(attention, tau)(student, teacher) if masked else None
+    return weighed_edges(ours, theirs, ALIGNMENTS.resolve(alignment), masks, diagonal)
 
 
 @tensor_loss
@@ -138,108 +129,10 @@ def tempered(attention: str | Attention, tau: float | None) -> Attention:
     return function if tau is None or attention == "off" else partial(function, tau=tau)
 
 
-def nodes(pair: Pair, purpose: str, level: Level) -> tuple[Tensor, Tensor]:
-    """Student's and teacher's nodes of one level."""
-    name = f"{purpose}:{level.student}"
-    return pair.student[name].x, pair.teacher[name].x
-
-
-@dataclass(frozen=True)
-class VertexTerm:
-    """Compare channels one by one. ``weights``: of each level, by the name of the student's map."""
-
-    weights: Mapping[Level, float]
-    loss: VertexLoss
-    attention: Attention
-
-    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """Weighted distance, mean over the images of all ranks."""
-        values = []
-        for level, weight in self.weights.items():
-            student, teacher = nodes(pair, "vertex", level)
-            values.append(weight * self.loss(student, teacher, self.attention(student, teacher)))
-        return mean_over_batch(torch.stack(values).sum(0))
-
-
-@dataclass(frozen=True)
-class AttentionTerm:
-    """Compare the masks of both networks."""
-
-    weights: Mapping[Level, float]
-    tau: float
-
-    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """Weighted distance, mean over the images of all ranks."""
-        values = [w * attention_transfer(*nodes(pair, "vertex", level), self.tau) for level, w in self.weights.items()]
-        return mean_over_batch(torch.stack(values).sum(0))
-
-
-@dataclass(frozen=True)
-class ChannelEdgeTerm:
-    """Compare relations of channels. ``diagonal``: whether self-relations count."""
-
-    weights: Mapping[Level, float]
-    graph: ChannelGraph
-    alignment: Alignment
-    attention: Attention
-    diagonal: bool
-
-    def __post_init__(self) -> None:
-        probe = torch.zeros(1, 2, 2)
-        if self._weighed and self.alignment.penalty(probe, probe).shape != probe.shape:
-            raise OptionError(
-                f"edge_alignment {self.alignment.name!r} compares whole rows and takes no weight of single edges: "
-                "edge_attention='off' and diagonal=True"
-            )
-
-    @property
-    def _weighed(self) -> bool:
-        return self.attention is not ATTENTION.get("off") or not self.diagonal
-
-    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """Weighted distance, reduced over the images of all ranks."""
-        return torch.stack([weight * self._level(pair, level) for level, weight in self.weights.items()]).sum()
-
-    def _level(self, pair: Pair, level: Level) -> Float[Tensor, ""]:
-        edge_type = self.graph.edge_type("edge", level)
-        student, teacher = pair.student.edges(*edge_type), pair.teacher.edges(*edge_type)
-        if self._weighed:
-            channel = self.graph.averaged(self.attention(*nodes(pair, "edge", level)).channel)
-            teacher = replace(teacher, weight=entry_weight(channel, self.diagonal))
-        return align(student, teacher, self.alignment)
-
-
-@dataclass(frozen=True)
-class SpectralTerm:
-    """Compare spectral embeddings. ``weighed``: attention acts on the graph's weights or the form's rows."""
-
-    weights: Mapping[Level, float]
-    graph: ChannelGraph
-    form: SpectralForm
-    k: int
-    scaling: Scaling
-    spectral_graph: SpectralGraph
-    attention: Attention
-    weighed: str
-
-    def __call__(self, pair: Pair) -> Float[Tensor, ""]:
-        """Weighted distance, mean over the images of all ranks."""
-        values = [weight * self._level(pair, level) for level, weight in self.weights.items()]
-        return mean_over_batch(torch.stack(values).sum(0))
-
-    def _level(self, pair: Pair, level: Level) -> Float[Tensor, " b"]:
-        student, teacher = self._operators(pair, level)
-        return self.form(student, teacher, self.k, self.scaling).to(pair.student_features.dtype)
-
-    def _operators(self, pair: Pair, level: Level) -> tuple[Operator, Operator]:
-        edge_type = self.graph.edge_type("spectral", level)
-        student, teacher = pair.student.edges(*edge_type).dense(), pair.teacher.edges(*edge_type).dense()
-        if self.attention is ATTENTION.get("off"):
-            return self.spectral_graph(student, teacher)
-        masks: Masks = self.attention(*nodes(pair, "spectral", level))
-        channel = self.graph.averaged(masks.channel)
-        if self.weighed == "weights":
-            return self.spectral_graph(student, teacher, channel)
-        ours, theirs = self.spectral_graph(student, teacher)
-        rows = channel.to(theirs.laplacian.dtype).sqrt().unsqueeze(-1)
-        return ours, replace(theirs, rows=rows)
+def weighed_edges(
+    student: Edges, teacher: Edges, alignment: Alignment, masks: Masks | None, diagonal: bool = True
+) -> Float[Tensor, ""]:
+    """Edges aligned, each weighed by the attention of its two channels; ``None``: all alike."""
+    if masks is not None:
+        teacher = replace(teacher, weight=entry_weight(masks.channel, diagonal))
+    return align(student, teacher, alignment)

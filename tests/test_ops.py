@@ -1,4 +1,4 @@
-"""The doors of what compares row by row: what they refuse, and that the alignments and methods go through them."""
+"""The doors to the kernels: what they refuse, and that the alignments and methods go through them."""
 
 import pytest
 import torch
@@ -48,21 +48,33 @@ def test_weighted_or_normalised_edges_are_compared_as_matrices():
     assert_close(align(*unit, KL), KL(*(each.dense() for each in unit)))
 
 
-def test_graphs_of_other_nodes_are_refused():
-    with pytest.raises(ShapeError, match="differ"):
-        ops.edge_kl(randn(4, 2), None, randn(5, 2), None, "gram")
-    with pytest.raises(ShapeError, match="4 features, target nodes 3"):
-        ops.edge_kl(randn(4, 4), randn(4, 3), randn(4, 2), randn(4, 2), "gram")
-    with pytest.raises(ShapeError, match="one positive each"):
-        ops.info_nce(randn(4, 2), None, tensor([0, 1]))
-    with pytest.raises(ShapeError, match="lower k"):
-        ops.knn_graph(randn(4, 2), 4)
-    with pytest.raises(ShapeError, match="need a basis"):
-        ops.spectral_residual(randn(4, 2), randn(5, 2), randn(2))
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: ops.edge_sum(x, None, x, x), ShapeError, "one network has target nodes and the other has none"),
+        (lambda x: ops.edge_sum(x, None, x[1:], None), ShapeError, "differ: both graphs need the same nodes"),
+        (lambda x: ops.edge_sum(x, x, x, x[1:]), ShapeError, "are other nodes"),
+        (lambda x: ops.edge_sum(x, None, x.float(), None), ShapeError, "move both to one device and one type"),
+        (lambda x: ops.edge_sum(x, None, x, None, "cosin"), OptionError, "unknown relation 'cosin'; known: cosine"),
+        (lambda x: ops.edge_sum(x, None, x, None, "gram", "cube"), OptionError, "unknown penalty 'cube'"),
+        (lambda x: ops.node_sum(x, x, offset=1), ShapeError, "from position 1 do not lie among 4 student nodes"),
+        (lambda x: ops.node_sum(x, x, target="all"), OptionError, "unknown node target 'all'"),
+        (lambda x: ops.ega_sums(x, x[1:]), ShapeError, r"expected nodes \(n, d\) twice"),
+        (lambda x: ops.similarity(x, x[:, 1:]), ShapeError, "source nodes have 3 features, target nodes 2"),
+        (lambda x: ops.edge_kl(x, None, x[1:], None, "gram"), ShapeError, "differ"),
+        (lambda x: ops.edge_kl(x, x[:, 1:], x, x, "gram"), ShapeError, "3 features, target nodes 2"),
+        (lambda x: ops.info_nce(x, None, tensor([0, 1])), ShapeError, "one positive each"),
+        (lambda x: ops.knn_graph(x, 4), ShapeError, "lower k"),
+        (lambda x: ops.spectral_residual(x, x.T, x[0]), ShapeError, "need a basis"),
+        (lambda x: ops.edge_kl(x, None, x, None, "gram", 0.0), OptionError, "temperature"),
+        (lambda x: ops.info_nce(x, None, torch.arange(4), "cosin"), OptionError, "known: cosine"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call(randn(4, 3))
 
 
-def test_options_out_of_range_are_refused():
-    with pytest.raises(OptionError, match="temperature"):
-        ops.edge_kl(randn(4, 2), None, randn(4, 2), None, "gram", 0.0)
-    with pytest.raises(OptionError, match="known: cosine"):
-        ops.info_nce(randn(4, 2), None, torch.arange(4), "cosin")
+def test_graphs_without_nodes_are_at_distance_zero():
+    x = randn(0, 3)
+    assert ops.edge_sum(x, None, x, None, "gram") == 0

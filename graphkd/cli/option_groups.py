@@ -1,0 +1,266 @@
+"""Groups of options that several commands share; they know no torch, and refuse what is wrong at first sight."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from warnings import warn
+
+from cyclopts import Group, Parameter
+
+from graphkd.cli.catalogue import data_sets
+from graphkd.cli.errors import UsageError, flag_of, nearest, require
+from graphkd.files import local_path
+from graphkd.text import read_text
+
+STUDENT = "student.json"  # in a run folder: what the trained network is
+_SHIPPED = "digits"
+_PROMPTS = ("imagenet", "cifar", "photo")
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@Parameter(name="*", group=Group("output", sort_key=6))
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a command says, and where its options stand.
+
+    Args:
+        config: YAML file of options; a flag goes before it. Every run saves its own, resolved, as run.yaml.
+        quiet: results only: no progress, no remarks.
+        json: one JSON object on standard output, for scripts; everything else goes to standard error.
+        debug: show the traceback of an error.
+    """
+
+    config: Path | None = None
+    quiet: bool = False
+    json: bool = False
+    debug: bool = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What a command without positional arguments takes; those with some declare ``output`` after them.
+
+    Args:
+        output: what it says.
+    """
+
+    output: Output = field(default_factory=Output)
+
+
+@Parameter(name="*", group=Group("images", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Which images, and how they are read.
+
+    Args:
+        data: a folder with one folder a class, or loose images (then with --classes), or shards (.tar, as webdataset
+            writes them), or one with train/ and val/; the word digits (shipped with scikit-learn); or a torchvision
+            data set, such as cifar100, kept in --root.
+        classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
+        layout: how to read the folder.
+        root: where torchvision keeps its data sets.
+        split: of a torchvision data set, such as unlabeled of stl10; default: train, and test to score on.
+        on_error: for an image that cannot be read; skip leaves out at most 1 % of the images, or one, and says which.
+        max_megapixels: most pixels of an image that is read, in millions; a larger one cannot be read.
+    """
+
+    data: str
+    classes: Path | None = None
+    layout: Literal["auto", "classes", "flat", "shards"] = "auto"
+    root: Path = Path("data")
+    split: str | None = None
+    on_error: Literal["stop", "skip"] = "stop"
+    max_megapixels: float = 64.0
+
+    def __post_init__(self) -> None:
+        require_file("classes", self.classes)
+        require(
+            0 < self.max_megapixels < float("inf"),
+            f"--max-megapixels must be > 0, found {self.max_megapixels}",
+            "give --max-megapixels 64",
+        )
+        path = local_path(self.data)
+        if path.is_dir() or self.data == _SHIPPED:
+            require(
+                self.split is None,
+                f"--split {self.split} is for data sets of torchvision, and --data {self.data} is none",
+                "leave --split out; of a folder with splits, give the folder of one",
+            )
+            return
+        require(not path.exists(), f"--data {self.data} is a file, not a folder", "give a folder of images")
+        is_name = len(path.parts) == 1 and path.suffix == ""
+        hint = nearest(self.data, [_SHIPPED, *data_sets()]) if is_name else ""
+        require(is_name and self.data in data_sets(), f"there is no folder --data {self.data}{hint}", _FOLDER)
+
+
+_FOLDER = "give a folder with one folder of images a class, loose images with --classes, or the word digits"
+
+
+@Parameter(name="*", group=Group("teacher", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """Which network teaches, and how it is asked.
+
+    Args:
+        teacher: an open_clip name (ViT-B-32), an open_clip checkpoint with its config.json beside it or that
+            config.json, hf-hub:ORG/NAME or local-dir:FOLDER for open_clip's files in one place; timm:NAME or
+            torchvision:NAME for a classifier; hf:NAME or hf:FOLDER for a model of transformers (CLIP, SigLIP, any
+            image classifier or backbone); or the run folder of a distilled student.
+        pretrained: tag of the weights (open_clip), the word default (the library's own), or the path of a checkpoint.
+        templates: prompts of a CLIP-like teacher: imagenet (80), cifar (18), photo (1), or a text file, one {} a line.
+        prompt_weight: how the prompts of a class are weighed.
+        quick_gelu: the activation of OpenAI's weights; taken from the tag, to be said for a checkpoint file.
+        teacher_precision: of its network; fp32 is the default on a CPU, fp16 on a GPU.
+        teacher_size: side of its images, pixels; default: the network's own.
+        text_cache: folder that keeps the prompts' embeddings; default: graphkd/text in the user's cache folder.
+    """
+
+    teacher: str | None = None
+    pretrained: str | None = None
+    templates: str = "imagenet"
+    prompt_weight: Literal["ratio", "softmax", "uniform"] = "ratio"
+    quick_gelu: bool | None = None
+    teacher_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    teacher_size: int | None = None
+    text_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        asked, given = self.teacher or "", self.pretrained is not None
+        require(
+            bool(asked) or not given,
+            "--pretrained says which weights, and --teacher is missing",
+            "give --teacher NAME too",
+        )
+        require_at_least("teacher_size", self.teacher_size, 1)
+        require(
+            self.templates in _PROMPTS or local_path(self.templates).is_file(),
+            f"there are no templates {self.templates!r}{nearest(self.templates, _PROMPTS)}",
+            "give imagenet, cifar, photo, or a text file with one prompt such as 'a photo of a {}.' a line",
+        )
+        self._check_prompts()
+        require(
+            not (given and asked.startswith(("hf:", "hf-hub:", "local-dir:"))),
+            f"--teacher {asked} brings its own weights",
+            "leave --pretrained out",
+        )
+        require(
+            given or not asked.startswith(("timm:", "torchvision:")),
+            f"--teacher {asked} has no weights, and an untrained network teaches nothing",
+            "give --pretrained default (downloads the library's) or --pretrained PATH of a checkpoint",
+        )
+
+    def _check_prompts(self) -> None:
+        path = local_path(self.templates)
+        try:
+            lines = read_text(path).splitlines() if path.is_file() else []
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"cannot read --templates {path}: {error}", "give a UTF-8 text file, one prompt a line"
+            ) from None
+        for line in filter(str.strip, lines):
+            require(
+                line.count("{}") == 1,
+                f"--templates {path}: the prompt {line[:80]!r} does not contain {{}} exactly once",
+                "write {} where the class name goes, as in: a photo of a {}.",
+            )
+
+    @property
+    def asked(self) -> str:
+        """The teacher's name. Raises: UsageError where none was given."""
+        require(
+            self.teacher is not None,
+            "no teacher was given",
+            "give --teacher ViT-B-32 --pretrained openai, or --teacher timm:resnet50 --pretrained default, "
+            "or the path of a checkpoint",
+        )
+        return str(self.teacher)
+
+
+@Parameter(name="*", group=Group("running", sort_key=5))
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """Where and in what portions a network runs.
+
+    Args:
+        device: auto takes a GPU where there is one; or cpu, cuda, cuda:1.
+        batch_size: images per forward pass.
+        workers: processes that load images; 0 loads in this one.
+    """
+
+    device: str = "auto"
+    batch_size: int = 64
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        kind, _, number = self.device.partition(":")
+        require(
+            kind in _DEVICES and (not number or number.isdigit()),
+            f"unknown device {self.device!r}{nearest(self.device, _DEVICES)}",
+            "give auto, cpu, cuda or cuda:1",
+        )
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("workers", self.workers, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfNetworks(Command):
+    """A command that looks at a student, a teacher or both.
+
+    Args:
+        model: run folder of graphkd distill or of a Trainer.
+        model_from: function that builds the network of a run whose student is a module of your own, as
+            package.module:function; it is called without arguments.
+    """
+
+    images: Images
+    teaching: TeacherOptions = field(default_factory=TeacherOptions)
+    running: Running = field(default_factory=Running)
+    model: Path | None = None
+    model_from: str | None = None
+
+
+def require_at_least(name: str, value: float | None, least: float) -> None:
+    """Raises: UsageError for a number that is too small."""
+    flag = flag_of(name)
+    require(
+        value is None or value >= least, f"{flag} must be >= {least}, found {value}", f"give {flag} {least} or more"
+    )
+
+
+def require_file(name: str, path: Path | None) -> None:
+    """Raises: UsageError for a path that is no file."""
+    found = "is a folder" if path is not None and path.is_dir() else "does not exist"
+    require(path is None or path.is_file(), f"{flag_of(name)} {path} {found}", "give the path of a file")
+
+
+def require_folder(name: str, path: Path | None, todo: str) -> None:
+    """Raises: UsageError for a path that is no folder."""
+    require(path is None or path.is_dir(), f"there is no folder {flag_of(name)} {path}", todo)
+
+
+def require_new_file(name: str, path: Path | None, kind: str) -> None:
+    """Raises: UsageError for a path to write a file to that is a folder."""
+    require(path is None or not path.is_dir(), f"{flag_of(name)} {path} is a folder", f"give the path of {kind} file")
+
+
+def require_new_folder(name: str, path: Path | None) -> None:
+    """Raises: UsageError for a path to write to that is a file."""
+    todo = "give a folder; it is made where it is missing"
+    require(path is None or not path.is_file(), f"{flag_of(name)} {path} is a file", todo)
+
+
+def require_run(path: Path, *files: str) -> None:
+    """Raises: UsageError for a path that is no run folder; one of the files shows that it is one."""
+    todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
+    require(path.is_dir(), f"there is no run folder {path}", todo)
+    missing = f"{' and '.join(files)} {'is' if len(files) == 1 else 'are'} missing"
+    require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
+
+
+def __getattr__(name: str) -> type:
+    """The earlier name of a class."""
+    if name != "Teaching":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn("Teaching is TeacherOptions now", DeprecationWarning, stacklevel=2)
+    return TeacherOptions

@@ -1,0 +1,106 @@
+"""A teacher's features for a training run: asked for live, or kept in a store, whose random views are shown again."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from graphkd.cli.commands.distill import Distill
+from graphkd.cli.console import Console
+from graphkd.cli.images import training_view
+from graphkd.cli.networks import teacher_view
+from graphkd.data.opening import Parts
+from graphkd.data.store.embed import embed
+from graphkd.data.store.format import MANIFEST, Manifest
+from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import CenterView, Transform, view_of
+from graphkd.data.views import Batch, Views
+from graphkd.features import Features
+from graphkd.step import Step
+from graphkd.teachers.base import Teacher
+from graphkd.training.loop import Trainer
+from graphkd.training.watch import Watch
+
+
+class TeacherFeatures(NamedTuple):
+    """A teacher's features of batches of the training images, and of those that are scored on.
+
+    Args:
+        teacher: who gives those of the training images, itself or its store.
+        replay: the store of the training images, where it keeps what its random views drew.
+    """
+
+    train: Callable[[Batch], Features] | None = None
+    scored: Callable[[Batch], Features] | None = None
+    teacher: Teacher | EmbeddingStore | None = None
+    replay: EmbeddingStore | None = None
+
+
+def features_of(
+    config: Distill, parts: Parts, teacher: Teacher | None, device: torch.device, console: Console
+) -> TeacherFeatures:
+    """The teacher itself, or its features on disk, computed at the first run only; nothing where nobody teaches."""
+    if teacher is None:
+        return TeacherFeatures()
+
+    def live(batch: Batch) -> Features:
+        return teacher(batch.teacher.to(device))
+
+    if config.store is None:
+        return TeacherFeatures(live, live, teacher)
+    made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
+    options: dict[str, Any] = {
+        "transform": teacher_view(teacher, config.teaching.teacher_size),
+        "device": device,
+        "progress": console.bars,
+    }
+    if made is not None:  # a store keeps the precision and the views that it has
+        options |= {"dtype": made.dtype, "views": made.views}
+        options["transform"] = stored_view(config.store) or options["transform"]
+    whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
+    store = whole.for_source(parts.train)
+    if made is not None and made.drawn:
+        return TeacherFeatures(lambda batch: store.read(batch.index, batch.view), live, store, store)
+    if parts.scored is None or parts.train is parts.whole:
+        return TeacherFeatures(lambda batch: store[batch.index], live, store)
+    held_out = whole.for_source(parts.scored)
+    return TeacherFeatures(lambda batch: store[batch.index], lambda batch: held_out[batch.index], store)
+
+
+def stored_view(path: Path) -> Transform | None:
+    """The random transform of a store that keeps what it drew, else ``None``."""
+    made = Manifest.read(path) if (path / MANIFEST).is_file() else None
+    return None if made is None or not made.drawn else view_of(json.loads(made.transform))
+
+
+def make_trainer(
+    config: Distill, parts: Parts, step: Step, teacher: Teacher | None, features: TeacherFeatures, accelerator: Any
+) -> Trainer:
+    """The trainer, with what the student is shown, and beside it the teacher where its answers are not stored."""
+    chosen, replay, seen = config.student, features.replay, None
+    view: Any = training_view(chosen.size, chosen.augment, chosen.flip)
+    if replay is not None:  # the views of the store, at the student's size
+        view = replace(view_of(json.loads(replay.manifest.transform)), size=chosen.size)  # type: ignore[type-var]
+    if teacher is not None:
+        seen = teacher_view(teacher, config.teaching.teacher_size)
+    views = Views(
+        parts.train,
+        student=view,
+        teacher=seen if seen is not None and config.store is None else "shared",
+        seed=config.train.seed,
+        labels=config.labels != "no",
+        replay=replay,
+    )
+    center, watch = CenterView(chosen.size), None
+    if config.watch:  # pictures: of held-out images where there are some, whose labels colour them and do no more
+        source, held_out = (parts.scored, True) if parts.scored is not None else (parts.train, False)
+        watched = Views(source, student=center, teacher=seen or center, labels=held_out)
+        stored = not held_out and replay is None  # the features of a store are those of these very views
+        watch = Watch(watched, features.train if stored else features.scored, config.watch)
+    scored = None if parts.scored is None else Views(parts.scored, student=center, labels=True)
+    options: dict[str, Any] = {"scored": scored, "accelerator": accelerator, "watch": watch}
+    assert config.run is not None
+    return Trainer(step, views, features.train, config.train, config.run, teacher=features.teacher, **options)
