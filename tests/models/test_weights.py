@@ -127,6 +127,7 @@ def itself():
         (itself(), "holds no tensors by name"),
         ([torch.ones(1)], "holds no tensors by name"),
     ],
+    ids=["absent", "text", "code", "itself", "list"],
 )
 def test_files_that_are_no_checkpoint(tmp_path, content, message):
     path = tmp_path / "weights.pt"
