@@ -66,7 +66,7 @@ TERMS = [  # method, options, its terms
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "options", "terms"), TERMS, ids=lambda each: str(each) if each != TERMS else "")
+@pytest.mark.parametrize(("name", "options", "terms"), TERMS, ids=[f"{name}-{options}" for name, options, _ in TERMS])
 def test_a_term_is_the_function_times_its_weight(name, options, terms):
     (student, teacher), target = networks(9), beside(9)["target"]
     found = create_distiller(name, student, teacher, **options)(student, teacher, target=target)
