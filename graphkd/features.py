@@ -1,8 +1,8 @@
 """What a network says about a batch, in one frozen record that student and teacher share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
 
@@ -18,6 +18,7 @@ _FINDS = {
     "maps": "feature maps by module path: Tap(model, maps=[...])",
     "tokens": "token sequences by module path: Tap(model, tokens=[...])",
 }
+_COMPUTE: Final = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,24 @@ class Features:
     def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Features":
         """The same record with every floating-point tensor changed."""
         changed: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for part in _FINDS:
+            value = getattr(self, part)
             if isinstance(value, Tensor):
-                changed[field.name] = change(value)
-            elif isinstance(value, Mapping):
-                changed[field.name] = {name: change(each) for name, each in value.items()}
-        return replace(self, **changed)
+                changed[part] = change(value)
+            elif value is not None:
+                changed[part] = {name: change(each) for name, each in value.items()}
+        return Features(**changed, mixture=self.mixture)
 
     def tensors(self) -> list[Tensor]:
         """Every floating-point tensor of the record; never empty for features of a batch."""
-        parts = (getattr(self, each.name) for each in fields(self))
-        groups = (part.values() if isinstance(part, Mapping) else [part] for part in parts)
-        return [each for group in groups for each in group if isinstance(each, Tensor)]
+        found: list[Tensor] = []
+        for part in _FINDS:
+            value = getattr(self, part)
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif value is not None:
+                found.extend(value.values())
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -140,7 +146,7 @@ class Features:
 
     def detach(self) -> "Features":
         """The same values without their history."""
-        return self.map_tensors(Tensor.detach)
+        return self.map_tensors(Tensor.detach) if any(each.requires_grad for each in self.tensors()) else self
 
     def to(self, device: torch.device | str) -> "Features":
         """The same values on another device, as tensors that autograd may keep."""
@@ -152,7 +158,7 @@ class Features:
 
     def as_float32(self) -> "Features":
         """Half-precision tensors in float32, float64 as it is: the precision that graph mathematics runs in."""
-        return self.map_tensors(as_compute)
+        return self if all(map(_is_compute, self.tensors())) else self.map_tensors(as_compute)
 
     compute = Renamed("as_float32")
 
@@ -188,12 +194,17 @@ def ordinary(value: Tensor) -> Tensor:
     return value.clone()
 
 
+def _is_compute(value: Tensor) -> bool:
+    """Whether :func:`as_compute` leaves a tensor as it is."""
+    return value.dtype in _COMPUTE and (torch.compiler.is_compiling() or not value.is_inference())
+
+
 def as_compute(value: Tensor) -> Tensor:
     """Float16 and bfloat16 become float32; float32 and float64 pass, as tensors that autograd may keep.
 
     Raises: ShapeError for integer and complex tensors, which no graph is made of.
     """
-    if value.dtype in (torch.float32, torch.float64):
+    if value.dtype in _COMPUTE:
         return ordinary(value)
     if value.dtype in (torch.float16, torch.bfloat16):
         return value.float()

@@ -27,7 +27,8 @@ class Losses(dict[str, Tensor]):
         """
         if not self:
             raise MissingFeatureError("there is no loss term to sum: every weight is 0, or no distiller was given")
-        return torch.stack(list(self.values())).sum()
+        first, *others = self.values()
+        return sum(others, start=first)
 
     def joined(self, other: Mapping[str, Tensor]) -> "Losses":
         """Both sets of terms. Raises: OptionError for a name that occurs in both."""

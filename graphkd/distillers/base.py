@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphkd import distributed
-from graphkd.checks import check_features
+from graphkd.checks import check_features, full_precision
 from graphkd.distillers.sizes import Sizes, measure
 from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError, TeacherError
@@ -159,7 +159,7 @@ class Distiller(nn.Module, ABC):
         beside = {name: ordinary(each) if isinstance(each, Tensor) else each for name, each in given.items()}
         self._check(student, teacher, beside)
         self.begin()
-        with torch.autocast(student.device.type, enabled=False):
+        with full_precision(student.device):
             return self.compare(student, teacher, beside)
 
     def compare(self, student: Features, teacher: Features, beside: Mapping[str, Any]) -> Losses:
@@ -266,7 +266,10 @@ def same_update(*modules: nn.Module, holds: bool = True) -> Iterator[None]:
 def _same_precision(student: Features, teacher: Features) -> tuple[Features, Features]:
     """float32, or float64 where the student is; the teacher follows the student and loses its history."""
     student = student.as_float32()
-    return student, teacher.detach().as_float32().map_tensors(lambda value: value.to(student.dtype))
+    teacher, dtype = teacher.detach().as_float32(), student.dtype
+    if any(each.dtype != dtype for each in teacher.tensors()):
+        teacher = teacher.map_tensors(lambda value: value.to(dtype))
+    return student, teacher
 
 
 def widths(method: str, student: Sized | Features, teacher: Sized | Features) -> tuple[int, int, int]:
