@@ -311,7 +311,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     """A mapping, or ``["rho=0.7", "edges=both"]``; a value is read as YAML."""
     if isinstance(value, dict):
         return dict(value)
-    from graphkd.strict_yaml import load_yaml  # YAML only where it is needed: --help is quick
+    from graphkd.training.strict_yaml import load_yaml  # YAML only where it is needed: --help is quick
 
     found: dict[str, Any] = {}
     for each in [value] if isinstance(value, str) else value:

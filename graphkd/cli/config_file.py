@@ -9,8 +9,8 @@ import yaml
 
 from graphkd.cli.errors import UsageError
 from graphkd.files import write_file, write_json
-from graphkd.strict_yaml import load_yaml
 from graphkd.text import read_text, shown
+from graphkd.training.strict_yaml import load_yaml
 
 _NOT_SAVED = ("output", "resume", "progress")  # fields that say nothing of the result
 

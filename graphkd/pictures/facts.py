@@ -9,9 +9,9 @@ import torch
 
 from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
-from graphkd.strict_yaml import load_yaml
 from graphkd.text import numbers, read_json, read_text
 from graphkd.training.run_folder import read_metrics
+from graphkd.training.strict_yaml import load_yaml
 from graphkd.typing import Int, Tensor
 
 _MOST = 5000  # classes that a table of confusions may have

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphkd.strict_yaml import LIMIT, load_yaml
+from graphkd.training.strict_yaml import LIMIT, load_yaml
 
 
 @pytest.mark.parametrize(("text", "value"), [
