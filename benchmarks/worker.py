@@ -8,7 +8,10 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PROGRAM = (sys.executable, "-W", "ignore", "-m", "benchmarks.worker")
@@ -54,10 +57,20 @@ class Worker:
         self.process.wait()
 
 
+def _rooms() -> None:
+    """Let a version from before the rooms answer under the names of today."""
+    if find_spec("graphkd.graphs") is None:
+        sys.modules["graphkd.graphs"] = ModuleType("graphkd.graphs")
+        for name, earlier in (("align", "ops"), ("alignments", "alignments"), ("relations", "relations")):
+            sys.modules[f"graphkd.graphs.{name}"] = import_module(f"graphkd.{earlier}")
+
+
 def serve() -> None:
     """Answer until the input ends; what libraries print goes to the error stream."""
     answers, sys.stdout = sys.stdout, sys.stderr
     import torch
+
+    _rooms()
 
     from benchmarks.case import cases
     from benchmarks.forms import Runner
