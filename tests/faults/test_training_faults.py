@@ -200,7 +200,8 @@ def test_a_dead_loader_worker_ends_the_run_with_a_message(context, tmp_path):
 # several processes
 
 
-@pytest.mark.parametrize("shard", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["DDP", "FSDP2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True], ids=["DDP", "FSDP2"])
 def test_a_lost_process_ends_the_others_with_a_message_and_the_run_goes_on_from_there(
     context, tmp_path, record_figure, shard
 ):

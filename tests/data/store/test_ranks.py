@@ -65,6 +65,7 @@ assert len(store[range(22)]) == 22
 """
 
 
+@pytest.mark.slow
 def test_torchrun_is_understood(tmp_path):
     (tmp_path / "job.py").write_text(SCRIPT)
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]

@@ -73,7 +73,7 @@ class Rows(Dataset):
         return self.store[index].embedding[0]
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_loader_workers_read_the_store(made, start):
     store, expected = made
     store[[0]]  # mapped here already

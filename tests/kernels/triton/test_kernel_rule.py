@@ -60,8 +60,13 @@ def given(operation, device, dtype=torch.float32):
     return function, [testing.rows(*shape, seed=seed, dtype=dtype).to(device) for seed, shape in enumerate(shapes)]
 
 
+COMPILED = [*((each, "products") for each in CALLS), ("edge_kl", "flash"), ("info_nce", "flash")]
+SHORT = ("row_kl", "row maps", "spectral_residual")  # compiled in the short matrix as well
+
+
 @pytest.mark.parametrize(
-    ("operation", "path"), [*((each, "products") for each in CALLS), ("edge_kl", "flash"), ("info_nce", "flash")]
+    ("operation", "path"),
+    [each if each[0] in SHORT else pytest.param(*each, marks=pytest.mark.slow) for each in COMPILED],
 )
 def test_compiles_without_a_break(operation, path, monkeypatch, device):
     monkeypatch.setattr(edge_kl, "path", lambda *shape: path)

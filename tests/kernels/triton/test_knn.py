@@ -18,6 +18,7 @@ def check(x, k, device, tolerance):
     assert torch.equal(indices.cpu(), reference.knn(testing.exact([x])[0], k)[0])
 
 
+@pytest.mark.slow
 def test_two_tiles(device):
     check(testing.strided(testing.rows(67, 5)) + 30, 3, device, 5e-5)  # of which 30 is most
 

@@ -77,6 +77,7 @@ def test_equal_rows_are_at_distance_zero_without_gradient(relation, device):
     assert (x.grad == 0).all()
 
 
+@pytest.mark.slow
 def test_second_derivatives(device):
     x = testing.rows(5, 3, dtype=torch.float64).to(device).requires_grad_()
     for operation in ROW_MAPS:
