@@ -1,5 +1,6 @@
 """What accelerate gives a run: processes, devices, precision and trackers."""
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from graphkd import distributed
@@ -133,6 +135,23 @@ def require_all(accelerator: Any) -> Any:
             "set ACCELERATE_USE_CPU=true for several processes without GPUs"
         )
     return accelerator
+
+
+@contextmanager
+def ended_at_exit() -> Iterator[None]:
+    """If what is inside succeeds, the process group ends with the process.
+
+    Left to the interpreter's shutdown, gloo's threads abort one process in fifty. After a failure peers may be gone,
+    and ending the group could wait for them.
+    """
+    atexit.unregister(_end_group)
+    yield
+    atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def asks_for_shards(config: TrainConfig, ranks: "Ranks") -> bool:

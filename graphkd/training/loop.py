@@ -28,7 +28,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.training.agreement import of_method, of_processes, of_teacher, of_views, require_agreement
 from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
-from graphkd.training.devices import Ranks, make_accelerator, prepare_step, require_all, train_session
+from graphkd.training.devices import Ranks, ended_at_exit, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import Interrupted, Signals, explain_failures
 from graphkd.training.gradient_shares import check_whole, shares_of_update
 from graphkd.training.meter import Display, Meter, check
@@ -202,7 +202,13 @@ class Trainer:
             LockedError while another process, or another Trainer of this one, trains; DataError for an image that
             cannot be read and for a dead loader worker; DistributedError for a lost process.
         """
-        with _alone(), self.signals, explain_failures(self.run.saved, self.ranks.world), ExitStack() as held:
+        with (
+            _alone(),
+            self.signals,
+            ended_at_exit(),
+            explain_failures(self.run.saved, self.ranks.world),
+            ExitStack() as held,
+        ):
             torch.manual_seed(self.config.seed + self.ranks.rank)
             self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
             self._begin(resume, begun)
