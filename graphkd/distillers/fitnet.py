@@ -6,9 +6,9 @@ from typing import ClassVar, final
 from torch import nn
 
 from graphkd.checks import same_samples, same_shape, tensor_loss
-from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
+from graphkd.distillers.adapters import ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller
-from graphkd.distillers.parts import EachNodeType, channel_graph, maps_of, matched_maps
+from graphkd.distillers.parts import EachNodeType, channel_graph, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.alignments import MSE
@@ -69,7 +69,7 @@ class FitNetDistiller(Distiller):
         adapter: str = "conv_bn_relu",
     ) -> None:
         super().__init__()
-        make, self.pairs = MAP_ADAPTERS.get(adapter), maps
+        make, self.channels, self.pairs = ADAPTERS.get(adapter), channels, maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
         self.terms = self.weighted_terms(hint=(weight, EachNodeType(MSE)))
 
@@ -79,4 +79,4 @@ class FitNetDistiller(Distiller):
 
     def build(self, features: Features, side: Side) -> Graph:
         """Channels by their values at each position."""
-        return channel_graph(adapt(self.adapters, features, "FitNet") if side == "student" else maps_of(features))
+        return channel_graph(adapt(self.adapters, self.channels, features, side, "FitNet"))

@@ -6,9 +6,9 @@ from typing import ClassVar, final
 from torch import nn
 
 from graphkd.checks import same_maps, tensor_loss
-from graphkd.distillers.adapters import MAP_ADAPTERS, adapt
+from graphkd.distillers.adapters import ADAPTERS, adapt
 from graphkd.distillers.base import DISTILLERS, Distiller
-from graphkd.distillers.parts import EachEdgeType, align_within, channel_graph, maps_of, matched_maps
+from graphkd.distillers.parts import EachEdgeType, align_within, channel_graph, matched_maps
 from graphkd.distillers.sizes import MapPairs
 from graphkd.features import Features
 from graphkd.graphs.alignments import ROW_SQUARES
@@ -72,7 +72,7 @@ class ICKDDistiller(Distiller):
         adapter: str = "conv_bn",
     ) -> None:
         super().__init__()
-        make, self.pairs = MAP_ADAPTERS.get(adapter), maps
+        make, self.channels, self.pairs = ADAPTERS.get(adapter), channels, maps
         self.adapters = nn.ModuleList(make(student, teacher) for student, teacher in channels)
         self.terms = self.weighted_terms(correlation=(weight, EachEdgeType(ROW_SQUARES)))
 
@@ -82,7 +82,7 @@ class ICKDDistiller(Distiller):
 
     def build(self, features: Features, side: Side) -> Graph:
         """Channels and their inner products over positions."""
-        graph = channel_graph(adapt(self.adapters, features, "ICKD") if side == "student" else maps_of(features))
+        graph = channel_graph(adapt(self.adapters, self.channels, features, side, "ICKD"))
         for name in graph.node_types:
             graph.connect(name, "gram", name, normalise="unit")
         return graph

@@ -65,10 +65,12 @@ def matched(student: Features, teacher: Features, pairs: MapPairs, part: str, re
     return replace(student, **{part: s}), replace(teacher, **{part: t})  # type: ignore[arg-type]
 
 
-def matched_maps(student: Features, teacher: Features, pairs: MapPairs, reader: str) -> tuple[Features, Features]:
-    """Both records with the compared maps only, each pair averaged down to the smaller height and width."""
+def matched_maps(
+    student: Features, teacher: Features, pairs: MapPairs, reader: str, cap: int | None = None
+) -> tuple[Features, Features]:
+    """Both records with the compared maps only, each pair averaged down to the smaller size, ``cap`` at most."""
     student, teacher = matched(student, teacher, pairs, "maps", reader)
-    both = [to_smaller(a, b) for a, b in zip(maps_of(student), maps_of(teacher), strict=True)]
+    both = [to_smaller(a, b, cap) for a, b in zip(maps_of(student), maps_of(teacher), strict=True)]
     names = list(student.maps or {})
     s, t = (dict(zip(names, side, strict=True)) for side in zip(*both, strict=True))
     return replace(student, maps=s), replace(teacher, maps=t)

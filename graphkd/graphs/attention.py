@@ -71,36 +71,8 @@ def teacher_attention(student: Float[Tensor, "*b c n"], teacher: Float[Tensor, "
     return Masks(channel_attention(teacher, tau), spatial_attention(teacher, tau))
 
 
-@ATTENTION.register("mean")
-def mean_attention(student: Float[Tensor, "*b c n"], teacher: Float[Tensor, "*b c n"], tau: float = 0.1) -> Masks:
-    """Zhang and Ma (ICLR 2021): mean of both networks' masks. ``tau``: softmax temperature, > 0; default 0.1."""
-    ours, theirs = teacher_attention(student, student, tau), teacher_attention(teacher, teacher, tau)
-    return Masks((ours.channel + theirs.channel) / 2, (ours.spatial + theirs.spatial) / 2)
-
-
 @ATTENTION.register("off")
 def no_attention(student: Float[Tensor, "*b c n"], teacher: Float[Tensor, "*b c n"]) -> Masks:
     """Masks of ones: every channel and every position counts the same."""
     *batch, channels, positions = teacher.shape
     return Masks(teacher.new_ones(*batch, channels), teacher.new_ones(*batch, positions))
-
-
-def attention_transfer(
-    student: Float[Tensor, "*b c n"], teacher: Float[Tensor, "*b c n"], tau: float = 0.5
-) -> Float[Tensor, "*b"]:
-    r"""Distance of the student's own masks, with gradient, from the teacher's; one number for each image.
-
-    .. math:: \mathrm{mean}_i |A^c_{S,i} - A^c_{T,i}| + \mathrm{mean}_p |A^s_{S,p} - A^s_{T,p}|
-
-    Paper: Yang et al., CVPR 2022, eq. 8.
-    Args:
-        student, teacher: feature maps of equal shape.
-        tau: softmax temperature, > 0; default 0.5.
-    Shapes: (*b, c, n) twice -> (*b).
-    Raises: OptionError for a temperature <= 0.
-    Example: ``attention_transfer(maps, maps)`` is 0.
-    Differs from the official code (yzd-v/FGD@c03a6cf): there sums over channels and positions, here means.
-    """
-    channel = channel_attention(student, tau) - channel_attention(teacher.detach(), tau)
-    spatial = spatial_attention(student, tau) - spatial_attention(teacher.detach(), tau)
-    return channel.abs().mean(-1) + spatial.abs().mean(-1)

@@ -9,7 +9,7 @@ from graphkd.features import Features
 
 OPTIONS = [
     {},
-    {"spectral_form": "projector", "vertex_loss": "root", "attention_weight": 1.0},
+    {"spectral_form": "projector", "edge_affinity": "rbf"},
     {"edge_affinity": "unit_gram", "edge_alignment": "row_squares", "edge_attention": "off"},
 ]
 ROWS = (slice(0, 2), slice(2, 3))

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from graphkd.distillers.crg.distiller import CRGDistiller
-from graphkd.distillers.crg.levels import Level
 from graphkd.errors import NonFiniteError, OptionError
 from graphkd.features import Features
 from graphkd.step import Step, labelled_cross_entropy
@@ -48,7 +47,7 @@ class WithMaps(tiny.Student):
         return Features(embedding=embedding, logits=self.head(embedding), maps={"body": maps})
 
 
-@pytest.mark.parametrize("options", [{"gamma": 1.0}, {"spectral_form": "procrustes"}, {"spectral_form": "spectrum"}])
+@pytest.mark.parametrize("options", [{"gamma": 1.0}, {"spectral_form": "projector"}, {"spectral_form": "spectrum"}])
 def test_skip_holds_where_a_spectrum_is_decomposed(tmp_path, options):
     torch.manual_seed(0)
     calls = []
@@ -61,7 +60,7 @@ def test_skip_holds_where_a_spectrum_is_decomposed(tmp_path, options):
             maps[0, 0, 0, 0] = torch.nan
         return Features(embedding=maps.mean((2, 3)), maps={"body": maps})
 
-    crg = CRGDistiller([Level("body", "body", 8, 8)], k=2, **options)
+    crg = CRGDistiller([(8, 8)], k=2, **options)
     step = Step(WithMaps(), crg, task=labelled_cross_entropy)
     config = tiny.config(nonfinite="skip", log_every=1)
     made = Trainer(step, tiny.views(labels=True), features, config, tmp_path)

@@ -10,9 +10,7 @@ from torch.testing import assert_close
 from graphkd.errors import OptionError, UnknownNameError
 from graphkd.graphs.attention import (
     ATTENTION,
-    attention_transfer,
     channel_attention,
-    mean_attention,
     no_attention,
     spatial_attention,
     teacher_attention,
@@ -44,21 +42,6 @@ def test_a_hot_temperature_tends_to_no_attention():
     masks, off = teacher_attention(maps(0), maps(1), tau=1e9), no_attention(maps(0), maps(1))
     assert_close(masks.channel, off.channel)
     assert_close(masks.spatial, off.spatial)
-
-
-def test_the_teachers_mask_ignores_the_student_and_the_mean_is_symmetric():
-    assert_close(teacher_attention(maps(0), maps(1)).channel, teacher_attention(maps(2), maps(1)).channel)
-    assert_close(mean_attention(maps(0), maps(1)).spatial, mean_attention(maps(1), maps(0)).spatial)
-    assert_close(mean_attention(maps(1), maps(1)).channel, teacher_attention(maps(1), maps(1), tau=0.1).channel)
-
-
-def test_transfer_is_zero_at_the_teacher_and_reaches_the_student():
-    student, teacher = maps(0).requires_grad_(), maps(1).requires_grad_()
-    assert_close(attention_transfer(teacher, teacher), torch.zeros(3, dtype=torch.float64))
-    attention_transfer(student, teacher).sum().backward()
-    assert student.grad.abs().sum() > 0
-    assert teacher.grad is None
-    assert torch.autograd.gradcheck(lambda x: attention_transfer(x, teacher), maps(0).requires_grad_())
 
 
 def test_a_dead_map_has_even_masks():

@@ -1,28 +1,59 @@
-"""Laplacians and their lowest vectors by hand, neighbours, attention; filters where eigenvalues are equal."""
+"""Laplacians and their lowest vectors, and the losses between two spectra: by hand, invariances, gradients at ties."""
+
+from functools import partial
 
 import pytest
 import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from graphkd.errors import OptionError, ShapeError
+from graphkd.errors import OptionError, ShapeError, UnknownNameError
+from graphkd.graphs import relations
 from graphkd.graphs.spectral import (
-    COMMUTE,
-    LAPLACIANS,
-    NON_NEGATIVE,
-    NONE,
+    SPECTRAL_FORMS,
     Operator,
-    SpectralGraph,
     clean_affinity,
     decomposed,
-    diffusion,
-    eigenpairs,
-    knn_mask,
+    heat,
     laplacian,
+    operator_of,
+    projector,
+    residual,
     spectral_embedding,
-    spectral_filter,
+    spectral_projector,
+    spectrum,
 )
-from tests.graphs.spectral_case import F64, affinity, from_spectrum, randn
+
+F64 = torch.float64
+every = pytest.mark.parametrize("form", [pytest.param(SPECTRAL_FORMS.get(name), id=name) for name in SPECTRAL_FORMS])
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+def affinity(n=7, positions=12, batch=2, seed=0):
+    x = randn(batch, n, positions, seed=seed).relu()
+    return relations.pearson(x, x)
+
+
+def distance(form, student, teacher, k=3):
+    return form(operator_of(student), operator_of(teacher), k)
+
+
+def rotation(n, seed=3):
+    return torch.linalg.qr(randn(n, n, seed=seed)).Q
+
+
+def of_matrix(matrix):
+    matrix = (matrix + matrix.mT) / 2
+    return Operator(matrix, matrix)
+
+
+def from_spectrum(values, seed=5):
+    """An operator of chosen eigenvalues and one that is not asked for, so that ties are exact to rounding."""
+    basis = rotation(len(values), seed)
+    return of_matrix(basis @ torch.diag(tensor(values, dtype=F64)) @ basis.mT), basis
 
 
 def positive(n, seed=0):
@@ -87,12 +118,6 @@ def test_laplacian_gradcheck():
     assert torch.autograd.gradcheck(laplacian, (positive(4) + 0.1).requires_grad_())
 
 
-def test_a_nan_goes_out():
-    w = positive(3)
-    w[0, 1] = torch.nan
-    assert laplacian(w)[0].isnan().any()
-
-
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("decompose", [torch.linalg.eigh, torch.linalg.eigvalsh, torch.linalg.svdvals])
 def test_only_the_broken_matrix_of_a_batch_decomposes_to_nan(decompose, bad):
@@ -111,116 +136,161 @@ def test_number_of_eigenvectors(k):
         spectral_embedding(positive(3), k)
 
 
-def test_three_laplacians_of_a_path_by_hand():  # degrees 1, 2, 1
-    w = tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=F64)
-    root = 0.5**0.5
-    expected = {
-        "unnormalised": [[1, -1, 0], [-1, 2, -1], [0, -1, 1]],
-        "sym": [[1, -root, 0], [-root, 1, -root], [0, -root, 1]],
-        "random_walk": [[1, -1, 0], [-0.5, 1, -0.5], [0, -1, 1]],
-    }
-    for name, matrix in expected.items():
-        assert_close(LAPLACIANS.get(name)(w, True).laplacian, tensor(matrix, dtype=F64))
-
-
-@pytest.mark.parametrize("name", sorted(LAPLACIANS))
-@pytest.mark.parametrize("rule", sorted(NON_NEGATIVE))
-def test_lowest_vectors_are_orthonormal_eigenvectors_without_the_trivial_one(name, rule):
-    graph = SpectralGraph(nonnegative=rule, laplacian=name)
-    operator = graph.operator(graph.weights(affinity()))
+def test_the_lowest_vectors_are_orthonormal_eigenvectors_without_the_trivial_one():
+    operator = operator_of(affinity())
     vectors, values = operator.lowest(3)
     assert_close(vectors.mT @ vectors, torch.eye(3, dtype=F64).expand(2, 3, 3))
-    full = torch.linalg.eigvals(operator.laplacian).real.sort(-1).values
-    assert_close(values, full[:, 1:4])  # eigenvalue 0 is left out
-    image = operator.laplacian @ vectors  # the span is invariant, also where the columns were orthonormalised
-    assert_close(image, vectors @ (vectors.mT @ image))
+    assert_close(values, torch.linalg.eigvalsh(operator.laplacian)[:, 1:4])  # eigenvalue 0 is left out
+    assert_close(operator.laplacian @ vectors, vectors * values.unsqueeze(-2))
 
 
-def test_keeping_the_trivial_vector_offers_one_more():
-    kept = SpectralGraph(drop_trivial=False)
-    operator = kept.operator(kept.weights(affinity(4)))
-    assert operator.lowest(4)[1][:, 0].abs().max() < 1e-12
-    with pytest.raises(OptionError, match="a graph of 4 nodes has 4 eigenvectors, 5 were asked for: lower k"):
-        operator.lowest(5)
-
-
-def test_non_negativity_by_hand():
-    e = tensor([-1.0, 0.0, 0.5])
-    expected = {"relu": [0, 0, 0.5], "abs": [1, 0, 0.5], "shift": [0, 0.5, 0.75], "exp": [torch.e**-2, 1, torch.e]}
-    for name, values in expected.items():
-        assert_close(NON_NEGATIVE.get(name)(e), tensor(values))
-
-
-def test_neighbours_come_from_the_teacher():
-    mask = knn_mask(tensor([[0.0, 3, 1, 0], [3, 0, 2, 0], [1, 2, 0, 0.5], [0, 0, 0.5, 0]]), 1)
-    assert mask.tolist() == [
-        [True, True, False, False],
-        [True] * 3 + [False],
-        [False] + [True] * 3,
-        [False, False, True, True],
-    ]
-    student, teacher = SpectralGraph(neighbours=2)(affinity(seed=0), affinity(seed=1))
-    kept = knn_mask(SpectralGraph().weights(affinity(seed=1)), 2)
-    assert (student.laplacian[~kept] == 0).all()
-    assert (teacher.laplacian[~kept] == 0).all()
-    with pytest.raises(OptionError, match="7 nodes has 6 neighbours for each, 7 were asked for"):
-        SpectralGraph(neighbours=7)(affinity(), affinity())
-    with pytest.raises(ShapeError, match="graph of 7 nodes gives no neighbours to the student's 5"):
-        SpectralGraph(neighbours=2)(affinity(5), affinity(7))
-
-
-def test_attention_on_weights_and_self_loops_and_precision():
-    attention = randn(2, 7, seed=4).exp()
-    root = attention.sqrt()
-    weighed = SpectralGraph()(affinity(seed=0), affinity(seed=1), attention)[0]
-    by_hand = SpectralGraph().weights(affinity(seed=0)) * root[:, :, None] * root[:, None, :]
-    assert_close(weighed.laplacian, laplacian(by_hand))
-    assert_close(
-        SpectralGraph(self_loops=True).weights(affinity()).diagonal(dim1=1, dim2=2), torch.ones(2, 7, dtype=F64)
-    )
-    assert SpectralGraph(dtype=F64)(affinity().float(), affinity().float())[0].laplacian.dtype == F64
-
-
-@pytest.mark.parametrize("scaling", [NONE, COMMUTE, diffusion(1), diffusion(3)])
 @pytest.mark.parametrize("values", [[0.2, 0.5, 0.9, 1.1, 1.6], [0.4, 0.4, 0.4, 1.1, 1.6], [0.2, 0.4, 0.4, 1.1, 1.1]])
-def test_the_filters_gradient_is_right_also_for_equal_kept_eigenvalues(scaling, values):
+def test_the_projectors_gradient_is_right_also_for_equal_kept_eigenvalues(values):
     operator, _ = from_spectrum(values)
-    weight = randn(1, 5, 5, seed=9)
+    weight = randn(5, 5, seed=9)
 
     def value(matrix):
-        matrix = (matrix + matrix.mT) / 2
-        return (spectral_filter(Operator(matrix, matrix, 5), 3, scaling) * weight).sum()
+        return (spectral_projector(of_matrix(matrix), 3) * weight).sum()
 
-    assert torch.autograd.gradcheck(value, operator.symmetric.clone().requires_grad_(), atol=1e-5)
+    assert torch.autograd.gradcheck(value, operator.laplacian.clone().requires_grad_(), atol=1e-5)
 
 
-def test_plain_autograd_breaks_where_the_filter_does_not():
+def test_plain_autograd_breaks_where_the_projector_does_not():
     matrix = torch.diag(tensor([0.5, 0.5, 1.2, 1.5], dtype=F64)).requires_grad_()
     weight = randn(4, 4, seed=1)
     vectors = torch.linalg.eigh(matrix).eigenvectors[:, :2]
     (plain,) = torch.autograd.grad((vectors @ vectors.mT * weight).sum(), matrix)
     assert not torch.isfinite(plain).all()
-    (ours,) = torch.autograd.grad((spectral_filter(Operator(matrix, matrix, 4), 2) * weight).sum(), matrix)
+    (ours,) = torch.autograd.grad((spectral_projector(Operator(matrix, matrix), 2) * weight).sum(), matrix)
     assert torch.isfinite(ours).all()
     assert ours.abs().max() > 0.1
 
 
 def test_a_tie_across_the_cut_is_bounded_by_the_gap():
-    operator, _ = from_spectrum([0.2, 0.5, 0.5, 1.0])
-    for gap in (1e-3, 1e-1):
-        matrix = operator.symmetric.clone().requires_grad_()
-        spectral_filter(Operator(matrix, matrix, 4), 2, gap=gap).square().mul(randn(4, 4, seed=2)).sum().backward()
-        assert matrix.grad.abs().max() < 20 / gap
+    matrix = from_spectrum([0.2, 0.5, 0.5, 1.0])[0].laplacian.requires_grad_()
+    (spectral_projector(Operator(matrix, matrix), 2) * randn(4, 4, seed=2)).sum().backward()
+    assert matrix.grad.abs().max() < 20 / 1e-3
 
 
-def test_eigenpairs_have_the_right_gradient_and_survive_a_tie():
-    operator, _ = from_spectrum([0.2, 0.5, 0.9, 1.3])
+# the losses
 
-    def value(matrix):
-        values, vectors = eigenpairs(Operator((matrix + matrix.mT) / 2, (matrix + matrix.mT) / 2, 4), 2)
-        return (values * tensor([1.0, 2.0], dtype=F64)).sum() + (vectors.square() * randn(4, 2, seed=7)).sum()
 
-    assert torch.autograd.gradcheck(value, operator.symmetric.clone().requires_grad_())
-    tied = from_spectrum([0.5, 0.5, 0.9, 1.3])[0].symmetric.clone().requires_grad_()
-    (grad,) = torch.autograd.grad(value(tied), tied)
-    assert torch.isfinite(grad).all()
+@every
+def test_equal_graphs_are_at_distance_zero_with_finite_gradient(form):
+    edges = affinity().requires_grad_()
+    value = distance(form, edges, edges.detach())
+    assert value.shape == (2,)
+    assert_close(value, torch.zeros(2, dtype=F64), atol=1e-12, rtol=0)
+    value.sum().backward()
+    assert torch.isfinite(edges.grad).all()
+
+
+@every
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_graph_that_is_not_finite_gives_nan_and_the_others_of_the_batch_their_value(form, bad, side):
+    edges = [affinity(seed=0), affinity(seed=1)]
+    clean = distance(form, *edges)
+    edges[side][1, 0, 2] = bad
+    value = distance(form, edges[0].requires_grad_(), edges[1])
+    value.sum().backward()
+    assert value[1].isnan()
+    assert_close(value[0], clean[0])
+
+
+@every
+def test_different_graphs_are_apart_and_a_step_downhill_helps(form):
+    edges = affinity(seed=0).requires_grad_()
+    value = distance(form, edges, affinity(seed=1)).sum()
+    (grad,) = torch.autograd.grad(value, edges)
+    assert value > 1e-6
+    assert distance(form, edges - 1e-3 * grad / grad.norm(), affinity(seed=1)).sum() < value
+
+
+def test_three_expressions_of_the_residual_agree():
+    student, teacher = operator_of(affinity(seed=0)), operator_of(affinity(seed=1))
+    vectors, values = teacher.lowest(3)
+    expected = residual(student, teacher, 3)
+    other = (student.laplacian @ vectors - vectors * values.unsqueeze(-2)).square().sum((-2, -1)) / 3
+    difference, projection = student.laplacian - teacher.laplacian, vectors @ vectors.mT
+    third = (difference @ difference @ projection).diagonal(dim1=1, dim2=2).sum(-1) / 3
+    assert_close(other, expected, rtol=1e-10, atol=1e-12)
+    assert_close(third, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_projector_is_the_mean_squared_sine():
+    student, teacher = operator_of(affinity(seed=0)), operator_of(affinity(seed=1))
+    cosines = torch.linalg.svdvals(student.lowest(3)[0].mT @ teacher.lowest(3)[0])
+    value = projector(student, teacher, 3)
+    assert_close(value, 1 - cosines.square().mean(-1), rtol=1e-10, atol=1e-12)
+    assert ((value >= 0) & (value <= 1)).all()
+
+
+def test_heat_and_spectrum_by_eigenvalues():  # commuting operators differ by their eigenvalues alone
+    student, teacher = from_spectrum([0.2, 0.5, 0.9])[0], from_spectrum([0.3, 0.5, 1.1])[0]
+    s, t = tensor([0.2, 0.5, 0.9], dtype=F64), tensor([0.3, 0.5, 1.1], dtype=F64)
+    assert_close(partial(heat, time=2.0)(student, teacher), ((-2 * s).exp() - (-2 * t).exp()).square().sum())
+    assert_close(spectrum(student, teacher, 2), tensor(0.01, dtype=F64))
+
+
+@pytest.mark.parametrize("change", [torch.diag(tensor([1.0, -1, -1])), torch.eye(3)[[2, 0, 1]], rotation(3)])
+def test_the_choice_of_the_teachers_basis_changes_nothing(change):
+    class Changed(Operator):
+        """Hands out other signs, another order, a rotation."""
+
+        def lowest(self, k):
+            vectors, values = super().lowest(k)
+            return vectors @ change.to(F64), values
+
+    student, teacher = operator_of(affinity(seed=0)), operator_of(affinity(seed=1))
+    assert_close(residual(student, Changed(*vars(teacher).values()), 3), residual(student, teacher, 3))
+
+
+@every
+def test_an_exactly_degenerate_block_has_one_value_and_finite_right_gradients(form):
+    """Two decompositions of one matrix with a triple eigenvalue: no form may see which one eigh picked."""
+    teacher, basis = from_spectrum([0.3, 0.3, 0.3, 1.2, 1.7])
+    turned = basis @ torch.block_diag(rotation(3, seed=8), torch.eye(2, dtype=F64))
+    again = of_matrix(turned @ torch.diag(tensor([0.3, 0.3, 0.3, 1.2, 1.7], dtype=F64)) @ turned.mT)
+    student, _ = from_spectrum([0.4, 0.4, 0.4, 1.0, 1.5], seed=6)  # degenerate in the student too
+    assert_close(form(student, teacher, 3), form(student, again, 3))
+    leaf = student.laplacian.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda matrix: form(of_matrix(matrix), teacher, 3), leaf, atol=1e-5)
+
+
+@every
+def test_joint_permutation_changes_nothing_and_spectra_allow_independent_ones(form):
+    order, other = torch.randperm(7, generator=torch.Generator().manual_seed(0)), torch.arange(6, -1, -1)
+    s, t = affinity(seed=0), affinity(seed=1)
+    value, moved = distance(form, s, t), s[:, order][:, :, order]
+    assert_close(distance(form, moved, t[:, order][:, :, order]), value)
+    if form is spectrum:
+        assert_close(distance(form, moved, t[:, other][:, :, other]), value)
+
+
+@every
+def test_gradcheck_through_the_whole_graph(form):
+    x, target = randn(1, 5, 9).requires_grad_(), affinity(5, 9, 1, seed=1)
+
+    def value(vertices):
+        return distance(form, (1 + relations.pearson(vertices, vertices)) / 2, target, 2)  # away from the kink at 0
+
+    assert torch.autograd.gradcheck(value, x, atol=1e-5, rtol=1e-3)
+
+
+def test_spectra_of_graphs_of_different_size_compare_and_node_forms_refuse():
+    pair = affinity(6, seed=0), affinity(7, seed=1)
+    assert torch.isfinite(distance(spectrum, *pair, 4)).all()
+    with pytest.raises(ShapeError, match="student graph of 6 nodes and teacher graph of 7 differ"):
+        distance(residual, *pair, 4)
+
+
+@pytest.mark.parametrize("form", [residual, projector, spectrum])
+def test_fewer_eigenvectors_than_asked_for_is_an_error(form):
+    with pytest.raises(OptionError, match="of 4 nodes has 3 non-trivial eigenvectors, 8 were asked for: lower k"):
+        distance(form, affinity(4), affinity(4), 8)
+
+
+def test_an_unknown_form_is_named():
+    with pytest.raises(UnknownNameError, match="unknown spectral form 'projecter'; did you mean 'projector'"):
+        SPECTRAL_FORMS.get("projecter")

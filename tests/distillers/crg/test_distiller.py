@@ -1,16 +1,47 @@
-"""CRG: its equations, and the invariants of its specification."""
+"""CRG: its equations, the invariants of its specification, options, wiring, messages."""
 
 import json
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
+from graphkd.distillers.base import same_update
+from graphkd.distillers.combined import CombinedDistiller
 from graphkd.distillers.crg.distiller import CRGDistiller
+from graphkd.errors import MissingFeatureError, OptionError, ShapeError
+from graphkd.features import Features
 from graphkd.functional import crg_edge, crg_spectral, crg_vertex
-from graphkd.graphs.spectral_losses import SPECTRAL_FORMS
-from tests.distillers.crg_case import F64, crg, features, maps, of_maps
+from graphkd.graphs.channels import AFFINITIES
+from graphkd.graphs.spectral import SPECTRAL_FORMS
+from graphkd.models.tap import Tap
+from graphkd.step import Step
+
+F64 = torch.float64
+
+
+def maps(channels=10, size=5, batch=3, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, channels, size, size, dtype=F64, generator=g).relu()
+
+
+def features(*values):
+    return Features(maps={f"m{i}": value for i, value in enumerate(values)})
+
+
+def crg(student, teacher, **options):
+    torch.manual_seed(0)
+    return CRGDistiller.between(student, teacher, **{"k": 4, **options}).double()
+
+
+def of_maps(student, teacher, **options):
+    s, t = features(student), features(teacher)
+    return crg(s, t, **options)(s, t)
+
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "relational.json").read_text())
 
@@ -69,16 +100,6 @@ def test_row_normalised_gram_without_attention_is_ickd(case):
         assert_close(grad.flatten()[:4].tolist(), expected["grad_first4"], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", sorted(SPECTRAL_FORMS))
-def test_every_term_is_zero_at_the_teacher_with_finite_gradients(form):
-    x = maps().requires_grad_()
-    losses = of_maps(x, x.detach(), spectral_form=form, attention_weight=1.0)
-    for value in losses.values():
-        assert_close(value, torch.zeros((), dtype=F64), atol=1e-12, rtol=0)
-    losses.total.backward()
-    assert torch.isfinite(x.grad).all()
-
-
 @pytest.mark.parametrize("form", ["residual", "projector", "heat"])
 def test_gradcheck_of_all_terms(form):
     target = maps(6, 3, 2, seed=1)
@@ -130,12 +151,6 @@ def test_degenerate_maps_have_finite_values_and_gradients(kind, form, dtype, sid
     assert x.grad.abs().max() < 1e4
 
 
-def test_a_nan_is_not_hidden():
-    x = maps()
-    x[0, 0, 0, 0] = torch.nan
-    assert all(value.isnan() for value in of_maps(x, maps(seed=1)).values())
-
-
 @pytest.mark.parametrize("form", sorted(SPECTRAL_FORMS))
 def test_joint_channel_permutation_and_batch_order_change_nothing(form):
     s, t = maps(seed=0), maps(seed=1)
@@ -175,4 +190,119 @@ def test_an_adapter_is_built_only_where_channels_differ_and_is_trainable():
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in distiller.parameters())
 
 
-# --- options --------------------------------------------------------------------------------------------------------
+OPTIONS = [
+    *({term: name} for term in ("edge_affinity", "spectral_affinity") for name in AFFINITIES),
+    *({"adapter": name} for name in ("conv", lambda student, teacher: nn.Conv2d(student, teacher, 1))),
+    {"vertex_attention": "off", "edge_attention": "off", "tau": 0.3},
+    {"edge_alignment": "huber"},
+    {"edge_alignment": "kl", "edge_attention": "off"},
+    {"spectral_form": partial(SPECTRAL_FORMS.get("heat"), time=4.0)},
+    {"warmup_steps": 5},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
+def test_every_option_trains_the_student_only(options):
+    s = [maps(6, 8).requires_grad_(), maps(12, 4).requires_grad_()]
+    student, teacher = features(*s), features(maps(10, 8, seed=2).requires_grad_(), maps(12, 4, seed=3))
+    crg(student, teacher, **options)(student, teacher).total.backward()
+    for each in s:
+        assert torch.isfinite(each.grad).all()
+        assert each.grad.abs().sum() > 0
+    assert teacher.maps["m0"].grad is None
+
+
+def test_levels_are_averaged_summed_and_weighed():
+    student, teacher = features(maps(seed=0), maps(8, 4, seed=1)), features(maps(seed=2), maps(8, 4, seed=3))
+    single = [crg(student, teacher, maps={name: name})(student, teacher) for name in ("m0", "m1")]
+    for name, value in crg(student, teacher)(student, teacher).items():
+        assert_close(value, (single[0][name] + single[1][name]) / 2)
+
+
+def test_the_warm_up_counts_training_batches_on_the_device():
+    student, teacher = features(maps(seed=0)), features(maps(seed=1))
+    distiller = crg(student, teacher, warmup_steps=4)
+    full = crg(student, teacher)(student, teacher)["crg/spectral"]
+    for expected in (0.25, 0.5, 0.75, 1.0, 1.0):
+        assert_close(distiller(student, teacher)["crg/spectral"], expected * full)
+    again = crg(student, teacher, warmup_steps=4)
+    again.load_state_dict({**again.state_dict(), "steps": torch.tensor(2)})
+    assert_close(again.eval()(student, teacher)["crg/spectral"], 0.5 * full)  # evaluation does not count
+    assert_close(again(student, teacher)["crg/spectral"], 0.5 * full)
+
+
+@pytest.mark.parametrize("wrapped", [lambda crg: crg, lambda crg: CombinedDistiller({"crg": crg})])
+def test_accumulated_batches_count_as_one_update(wrapped):
+    student, teacher = features(maps(seed=0)), features(maps(seed=1))
+    distiller = crg(student, teacher, warmup_steps=4)
+    module = wrapped(distiller)
+    full, found = crg(student, teacher)(student, teacher)["crg/spectral"], []
+    for number in range(6):
+        with same_update(module, holds=number % 2 > 0):
+            found.append(distiller(student, teacher)["crg/spectral"] / full)
+    assert_close(torch.stack(found), torch.tensor([0.25, 0.25, 0.5, 0.5, 0.75, 0.75], dtype=F64))
+    assert not distiller.same_update
+
+
+def test_the_warm_up_in_chunks_is_that_of_the_whole_batch():
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1))
+    model = nn.Sequential(body, nn.Flatten(), nn.Linear(8, 3)).to(F64)
+    student = Tap(model, maps=["0.1"])
+    images, target = torch.randn(6, 3, 6, 6, dtype=F64), torch.arange(6) % 3
+    teacher = Tap(deepcopy(model), maps=["0.1"])(images + 1).detach()
+    found = []
+    for chunk in (None, 2):
+        step = Step(student, crg(teacher, teacher, warmup_steps=4), task=nn.functional.cross_entropy, chunk=chunk)
+        updates = []
+        for _ in range(5):
+            losses = step(images, teacher, target=target)
+            gradient = torch.autograd.grad(losses.total, model[0][0].weight)[0]
+            updates.append((losses["crg/spectral"].detach(), gradient, step.distillers[0].steps.clone()))
+        found.append(updates)
+    assert_close(*found)
+    assert [int(steps) for _, _, steps in found[1]] == [1, 2, 3, 4, 5]
+
+
+def test_maps_are_averaged_to_28_positions_at_most():
+    s, t = features(maps(4, 30)), features(maps(4, 40, seed=1))
+    found = [each.maps["m0"].shape[-1] for each in crg(s, t, k=2).prepare(s, t)]
+    small = [each.maps["m0"].shape[-1] for each in crg(s, t, k=2).prepare(features(maps(4, 6)), t)]
+    assert (found, small) == ([28, 28], [6, 6])
+
+
+def test_the_graph_holds_channels_of_an_image():
+    student, teacher = features(maps(6)), features(maps(10, seed=1))
+    distiller = crg(student, teacher)
+    graph = distiller.build(distiller.prepare(student, teacher)[0], "student")
+    assert graph["channel0"].x.shape == (3, 10, 25)
+    assert graph["channel0"].scope == "image"
+    assert graph.edges("channel0", "pearson", "channel0").dense().shape == (3, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"adapter": "none"}, ShapeError, "6 channels, teacher maps 10, and adapter='none' leaves them so"),
+        ({"edge_alignment": "kl"}, OptionError, "'kl' compares whole rows, it takes no weight of single edges"),
+        ({"k": 10}, OptionError, "a graph of 10 nodes has 9 non-trivial eigenvectors, 10 were asked for: lower k"),
+        ({"warmup_steps": -1}, OptionError, "warmup_steps is >= 0, found -1"),
+        ({"alpha": -1.0}, OptionError, "the weight of the vertex term is a finite number >= 0, found -1"),
+    ],
+)
+def test_bad_options_are_named(options, error, message):
+    student, teacher = features(maps(6)), features(maps(10, seed=1))
+    with pytest.raises(error, match=message):
+        crg(student, teacher, **options)(student, teacher)
+
+
+def test_maps_that_do_not_fit_are_named():
+    s, t = features(maps(6)), features(maps(10, seed=1))
+    with pytest.raises(ShapeError, match=r"CRG was built for student maps of \[6\] channels, found \[7\]: name the"):
+        crg(s, t)(features(maps(7)), t)
+    with pytest.raises(MissingFeatureError, match="CRG needs features.maps"):
+        crg(s, t)(s, Features(logits=torch.zeros(3, 2, dtype=F64)))
+    with pytest.raises(
+        ShapeError, match=r"student maps \(3, 6, 5, 5\) and teacher maps \(3, 10, 5, 5\) differ in channels"
+    ):
+        crg_edge(maps(6), maps(10))
