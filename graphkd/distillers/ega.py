@@ -5,23 +5,47 @@ from typing import ClassVar, Final, final
 import torch
 from torch import nn
 
-from graphkd import ops
+from graphkd import distributed, ops
 from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
 from graphkd.distillers.kd import kd
 from graphkd.distillers.parts import align_within
-from graphkd.distillers.spectral_norm import SpectralNorm
 from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, NodeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.align import align_edges_and_nodes, align_nodes
 from graphkd.graphs.alignments import FROBENIUS, MSE, Alignment
 from graphkd.graphs.graph import Graph
+from graphkd.graphs.spectral import decomposed
 from graphkd.losses import cross_entropy
 from graphkd.registry import unknown
 from graphkd.typing import Float, Int, Side, Tensor
 
-NORMS: Final[dict[str, Alignment]] = {"fro": FROBENIUS, "mse": MSE, "spectral": SpectralNorm()}
+
+class SpectralNorm(Alignment):
+    r"""Largest singular value of the difference of two blocks of edges, :math:`\lVert E^S - E^T \rVert_2`.
+
+    EGA prints this norm and computes the Frobenius norm. Unlike every other alignment it is no function of a sum over
+    entries: it costs a singular value decomposition of the whole matrix.
+
+    Shapes: student (n, m), teacher (n, m), rows of this rank -> scalar.
+    Raises: ShapeError if the blocks differ in shape.
+    """
+
+    def __call__(self, student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> Float[Tensor, ""]:
+        """The norm over the rows of all ranks."""
+        self._sum(student, teacher, weight)  # checks the shapes
+        difference = student - teacher
+        rows = distributed.sizes(len(difference), difference.device)
+        (values,) = decomposed(torch.linalg.svdvals, distributed.gather(difference, rows))
+        return values.amax()
+
+
+NORMS: Final[dict[str, Alignment]] = {
+    "fro": FROBENIUS,
+    "mse": MSE,
+    "spectral": SpectralNorm("spectral", MSE.penalty, MSE.outer),
+}
 TEACHER_HEADS: Final = ("frozen", "joint", "none", "online_ce")
 
 

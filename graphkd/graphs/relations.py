@@ -1,9 +1,4 @@
-"""Relations: pure functions of two node sets that say how strongly each source is related to each target.
-
-Those that are an inner product of mapped rows (cosine, Pearson, Gram) also name that map in :data:`ROW_MAPS`, because
-a node made of several blocks needs it: map each block, weigh and join them, and the Gram of the result is the weighted
-mean of the blocks' relations.
-"""
+"""Relations: pure functions of two node sets that say how strongly each source is related to each target."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,18 +10,7 @@ from graphkd.registry import Registry
 from graphkd.typing import Bool, Float, Tensor
 
 Relation = Callable[[Tensor, Tensor], Tensor]
-RowMap = Callable[[Tensor], Tensor]
-
 RELATIONS: Registry[Relation] = Registry("relation")
-ROW_MAPS: Registry[RowMap] = Registry("relation that is a Gram of mapped rows")
-
-ROW_MAPS.register("pearson")(ops.center_normalize)
-ROW_MAPS.register("cosine")(ops.unit_rows)
-
-
-@ROW_MAPS.register("gram")
-def _identity(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
-    return x
 
 
 @RELATIONS.register
@@ -149,7 +133,7 @@ def is_pairwise(relation: Relation) -> bool:
     return bool(name_of(relation)) or getattr(relation, "pairwise", False)
 
 
-def _mapped_gram(row_map: RowMap, x: Tensor, y: Tensor) -> Tensor:
+def _mapped_gram(row_map: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     if x is y:  # one map for both, and g_ii from the same product as g_ij
         mapped = row_map(x)
         return ops.gram(mapped, mapped)

@@ -5,9 +5,10 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
+from graphkd import ops
 from graphkd.errors import ShapeError, UnknownNameError
 from graphkd.graphs import relations
-from graphkd.graphs.relations import RELATIONS, ROW_MAPS, cosine, euclidean, gram, pearson, rbf, squared_euclidean
+from graphkd.graphs.relations import RELATIONS, cosine, euclidean, gram, pearson, rbf, squared_euclidean
 
 F64 = torch.float64
 EVERY = [pytest.param(RELATIONS.get(name), id=name) for name in RELATIONS]
@@ -128,11 +129,10 @@ def test_a_nan_goes_out(relation):
     assert edges[0].isfinite().all()
 
 
-@pytest.mark.parametrize("name", list(ROW_MAPS))
+@pytest.mark.parametrize("name", ["cosine", "gram", "pearson"])
 def test_a_row_map_makes_the_relation_a_gram(name):
     x, y = randn(3, 4), randn(5, 4, seed=1)
-    row_map = ROW_MAPS.get(name)
-    assert_close(gram(row_map(x), row_map(y)), RELATIONS.get(name)(x, y))
+    assert_close(gram(ops.row_map(x, name), ops.row_map(y, name)), RELATIONS.get(name)(x, y))
 
 
 @pytest.mark.parametrize("relation", EVERY)

@@ -15,10 +15,8 @@ from typing import final
 import torch
 from torch import nn
 
-from graphkd import ops
-from graphkd.distillers.base import Pair, mean_over_batch
-from graphkd.distillers.eikd.losses import class_dropped_parts, dataset_classes, top_classes
-from graphkd.errors import MissingFeatureError, OptionError
+from graphkd.distillers.eikd.losses import dataset_classes, top_classes
+from graphkd.errors import OptionError
 from graphkd.registry import Registry
 from graphkd.typing import Bool, Float, Tensor
 
@@ -84,42 +82,3 @@ CLASS_DROPPINGS: Registry[Callable[[int], ClassDropping]] = Registry("class drop
 
 CLASS_DROPPINGS.register("off")(lambda classes: AllClasses())
 CLASS_DROPPINGS.register("topk")(lambda classes: TopK(min(classes, 10)))
-
-
-@CLASS_DROPPINGS.register("dataset")
-def _dataset(classes: int) -> ClassDropping:
-    raise MissingFeatureError(
-        "drop='dataset' needs to know the classes: drop=DatasetClasses(selection.trusted_classes(min_samples=...))"
-    )
-
-
-class TrustedClasses(nn.Module):
-    """KD over the kept classes, mean over the samples that keep any, of all ranks; 0 where none does.
-
-    Args:
-        num_classes: number of logits.
-        drop: name or part.
-        temperature: T > 0.
-
-    Attributes:
-        single_share: share of this rank's last batch that kept a single class: their KD loss is 0 by construction.
-
-    Raises: OptionError for a temperature <= 0, ShapeError for logits of other classes.
-    """
-
-    single_share: Tensor
-
-    def __init__(self, num_classes: int, drop: str | ClassDropping, temperature: float) -> None:
-        super().__init__()
-        self.temperature = ops.positive_temperature(temperature)
-        self.drop = CLASS_DROPPINGS.get(drop)(num_classes) if isinstance(drop, str) else drop
-        self.register_buffer("single_share", torch.zeros(()), persistent=False)
-
-    def forward(self, pair: Pair) -> Float[Tensor, ""]:
-        """The term."""
-        records = pair.student_features, pair.teacher_features
-        student, teacher = (each.blended().tensor("logits", "EIKD") for each in records)
-        kept = self.drop(teacher)
-        self.single_share.copy_((kept.sum(-1) == 1).float().mean())
-        parts = class_dropped_parts(student, teacher, kept, self.temperature, self.drop.student_keeps_all)
-        return mean_over_batch(*parts)

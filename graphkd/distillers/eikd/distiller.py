@@ -7,8 +7,8 @@ from torch import nn
 
 from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.eikd.class_dropping import ClassDropping, TrustedClasses
-from graphkd.distillers.eikd.losses import explicit_features
+from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping
+from graphkd.distillers.eikd.losses import class_dropped_parts, explicit_features
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
 from graphkd.distillers.parts import samples
 from graphkd.distillers.pseudo_labels import PseudoLabels
@@ -120,9 +120,10 @@ class EIKDDistiller(Distiller):
             self.project = nn.Identity() if student_dim == teacher_dim else nn.Linear(student_dim, teacher_dim)
         made = PseudoLabels(num_classes, labels) if isinstance(labels, str) else labels
         self.labels = made if label_weight > 0 else None
-        self.classes = TrustedClasses(num_classes, use.drop, temperature)
+        self.temperature = ops.positive_temperature(temperature)
+        self.drop = CLASS_DROPPINGS.get(use.drop)(num_classes) if isinstance(use.drop, str) else use.drop
         self.terms = self.weighted_terms(
-            kd=(kd_weight, self.classes),
+            kd=(kd_weight, self._kd),
             explicit=(use.explicit_weight, self._explicit),
             implicit=(use.implicit_weight, EdgeTerm(("relation", "cosine", "relation"), RELATIONS[use.relation])),
             label=(label_weight, self._label),
@@ -141,6 +142,13 @@ class EIKDDistiller(Distiller):
         if "implicit" in self.terms:
             graph.add("relation", embedding).connect("relation", "cosine", "relation", normalise="unit")
         return graph
+
+    def _kd(self, pair: Pair) -> Float[Tensor, ""]:
+        """Over the kept classes: a mean over the samples of all ranks that keep any, 0 where none does."""
+        records = pair.student_features, pair.teacher_features
+        student, teacher = (each.blended().tensor("logits", "EIKD") for each in records)
+        kept, whole = self.drop(teacher), self.drop.student_keeps_all
+        return mean_over_batch(*class_dropped_parts(student, teacher, kept, self.temperature, whole))
 
     def _explicit(self, pair: Pair) -> Float[Tensor, ""]:
         student, teacher = (ops.unit_rows(x) if self.unit else x for x in samples(pair))
