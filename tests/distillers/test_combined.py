@@ -19,12 +19,6 @@ def test_weighted_sum_under_the_names_of_the_parts():
     assert_close(losses.total, expected)
 
 
-def test_one_method_may_occur_twice():
-    student, teacher = networks(9)
-    twice = CombinedDistiller({"cold": KDDistiller(temperature=1.0), "warm": KDDistiller(temperature=8.0)})
-    assert set(twice(student, teacher)) == {"cold/kl", "warm/kl"}
-
-
 def test_by_name_with_options():
     student, teacher = networks(9)
     parts = {"dkd": {"beta": 2.0}, "rkd": {"angle_weight": 0.0}}

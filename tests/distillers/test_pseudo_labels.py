@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from graphkd.distillers.pseudo_labels import PseudoLabels
-from graphkd.errors import MissingFeatureError, OptionError, UnknownNameError
+from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features, Mixture
 
 TEACHER = tensor([[log(0.9), log(0.1)], [log(0.4), log(0.6)]])  # sure of class 0, unsure of class 1
@@ -59,12 +59,6 @@ def test_the_prior_follows_the_batches_in_training_mode_only():
     labels.eval().probabilities(TEACHER)
     assert_close(labels.prior, tensor([0.575, 0.425]))
     assert set(labels.state_dict()) == {"prior"}
-
-
-def test_without_balance_the_prior_rests():
-    labels = PseudoLabels(2)
-    losses(labels)
-    assert_close(labels.prior, tensor([0.5, 0.5]))
 
 
 def test_blended_images_have_blended_hard_labels():
@@ -123,11 +117,6 @@ def test_options_out_of_range(options, message):
 def test_true_labels_must_be_given():
     with pytest.raises(MissingFeatureError, match="labels='label' trains on true labels and needs target=...: give it"):
         losses(PseudoLabels(2, "label"))
-
-
-def test_a_miss_is_suggested():
-    with pytest.raises(UnknownNameError, match="unknown pseudo-label target 'hrad'; did you mean 'hard'"):
-        PseudoLabels(2, "hrad")
 
 
 def test_a_teacher_without_classes():

@@ -50,11 +50,6 @@ def test_dist_ignores_the_scale_of_probabilities_in_a_class():
     assert_close(F.dist_inter(logits, logits.flip(1)), tensor(2.0))  # two classes: correlation exactly -1
 
 
-def test_dist_parts_add_up():
-    s, t = _random(4, 5), _random(4, 5, seed=1)
-    assert_close(F.dist(s, t, 2.0, 3.0, 4.0), 2 * F.dist_inter(s, t, 4.0) + 3 * F.dist_intra(s, t, 4.0))
-
-
 def test_rkd_distance_of_three_points():
     # student 0, 1, 3: distances 1, 3, 2, mean 2. Teacher 0, 1, 2: distances 1, 2, 1, mean 4/3.
     differences = [1 / 2 - 3 / 4, 3 / 2 - 3 / 2, 2 / 2 - 3 / 4]
@@ -85,16 +80,6 @@ def test_rkd_ignores_scale_and_shift():
     s, t = _random(6, 4), _random(6, 3, seed=1)
     for loss in (F.rkd_distance, F.rkd_angle):
         assert_close(loss(3 * s + 100, t), loss(s, t))
-
-
-def test_rkd_gives_equal_rows_no_gradient_between_them():
-    s = _random(4, 3)
-    s[1] = s[0]
-    s.requires_grad_()
-    distances = ops.rkd_distances(s)
-    assert distances[0, 1] > 0  # the clamp of 1e-12 counts in the mean
-    (gradient,) = torch.autograd.grad(distances[0, 1] * distances[0, 1].detach(), s)
-    assert gradient.abs().max() < 1e-6
 
 
 def test_similarity_preserving_of_two_samples():  # Gram I against all ones: rows (1, 0) against (1, 1)/sqrt 2
@@ -142,14 +127,6 @@ def test_ega_ignores_scale_and_shift_of_rows():
     t = torch.randn(8, 16, generator=generator, dtype=torch.float64)
     for student in (3 * t + 7, t):  # stored with the golden values; the edge term is rounding noise
         assert_close(F.ega(student, t, 1.0, 0.3), tensor(1.5300464207088977, dtype=torch.float64), rtol=1e-9, atol=0)
-
-
-def test_ega_gradient_keeps_to_the_invariances():
-    s, t = _random(6, 5).requires_grad_(), _random(6, 5, seed=1)
-    (gradient,) = torch.autograd.grad(F.ega(s, t), s)
-    centred = s.detach() - s.detach().mean(1, keepdim=True)
-    assert_close(gradient.sum(1), torch.zeros(6, dtype=torch.float64), atol=1e-12, rtol=0)
-    assert_close((gradient * centred).sum(1), torch.zeros(6, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
 def test_irg_edge_of_three_points():  # squares 1, 9, 4 over 9 against 1, 4, 1 over 4

@@ -42,12 +42,6 @@ def test_teacher_gets_no_gradient(name):
     assert student.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_constant_student_gives_a_constant(name):
-    student, teacher, target = _inputs()
-    assert not LOSSES[name](student.detach(), teacher.requires_grad_(), target).requires_grad
-
-
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - NOT_ZERO_AT_TEACHER))
 def test_zero_when_student_equals_teacher(name):
     _, teacher, target = _inputs()
@@ -121,14 +115,6 @@ def test_dkd_of_a_sample_with_a_single_class_left_is_zero():
     (gradient,) = torch.autograd.grad(value, student)
     assert value == 0
     assert (gradient == 0).all()
-
-
-@pytest.mark.parametrize("name", [name for name in LOSSES if not name.startswith("class_dropped")])
-@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
-def test_integers_and_complex_numbers_are_refused(name, kind):
-    student, teacher, target = _inputs()
-    with pytest.raises(ValueError, match=r"real floating point was expected: call \.float\(\) on it"):
-        LOSSES[name](student.detach().to(kind), teacher.to(kind), target)
 
 
 def test_mixed_precision_is_computed_in_the_wider():

@@ -15,8 +15,6 @@ LOGITS = [F.kd, F.dist, F.dist_inter, F.dist_intra]
 def test_other_samples(loss):
     with pytest.raises(ShapeError, match=r"\(4, 5\) and teacher \(3, 5\).*the same batch in the same order"):
         loss(torch.zeros(4, 5), torch.zeros(3, 5))
-    with pytest.raises(ShapeError, match="is empty, at least one sample and one feature were expected"):
-        loss(torch.zeros(0, 5), torch.zeros(0, 5))
 
 
 @pytest.mark.parametrize("loss", EQUAL)
@@ -25,11 +23,6 @@ def test_other_widths(loss):
         ShapeError, match=r"\(4, 5\) and teacher embeddings \(4, 6\) differ: project the student to width 6"
     ):
         loss(torch.zeros(4, 5), torch.zeros(4, 6))
-
-
-@pytest.mark.parametrize("loss", ROWS)
-def test_relations_need_no_equal_widths(loss):
-    assert loss(torch.randn(4, 5), torch.randn(4, 6)).isfinite()
 
 
 @pytest.mark.parametrize("loss", LOGITS)
