@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.nn import SimpleConv
 
-from graphkd.errors import GraphError, OptionError, UnknownNameError
+from graphkd.errors import GraphError, OptionError
 from graphkd.graphs.edges import NORMALISERS, Edges
 from graphkd.graphs.relations import cosine, euclidean, gram, pearson, rbf, squared_euclidean
 
@@ -72,24 +72,12 @@ def test_topk_by_hand():
     assert values.tolist() == [3, 2, -1, -2]
 
 
-def test_topk_of_everything_is_the_matrix():
-    edges = Edges(randn(3, 4), randn(5, 4, seed=1), cosine)
-    (rows, columns), values = edges.topk(3)
-    assert_close(values, edges.dense()[rows, columns])
-    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 15
-
-
 def test_laplacian_and_embedding_of_a_path():  # 1 - 2 - 3, by squared hand: I - D^-1/2 W D^-1/2
     x = tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     edges = Edges(x, x, gram)
     r = 2**-0.5
     assert_close(edges.laplacian(), tensor([[1, -r, 0], [-r, 1, -r], [0, -r, 1]]))
     assert_close(edges.spectral_embedding(1).abs(), tensor([[r], [0], [r]]), atol=1e-6, rtol=0)
-
-
-def test_gathering_in_one_process_changes_nothing():
-    edges = Edges(randn(3, 4), randn(3, 4), gram)
-    assert edges.gathered([3]) is edges
 
 
 def test_keys_tell_computations_apart():
@@ -232,8 +220,3 @@ def test_a_number_of_neighbours_is_positive(k):
 def test_a_laplacian_is_of_one_node_set(ask):  # as many samples as classes are still two sets
     with pytest.raises(GraphError, match="needs edges of a node set with itself, found Edges\\(gram, 3 x 3"):
         ask(Edges(randn(3, 4), randn(3, 4, seed=1), gram, name="gram"))
-
-
-def test_a_miss_is_suggested():
-    with pytest.raises(UnknownNameError, match="unknown edge normaliser 'centre'; did you mean 'center'"):
-        NORMALISERS.get("centre")

@@ -152,13 +152,11 @@ def test_degenerate_maps_have_finite_values_and_gradients(kind, form, dtype, sid
 
 
 @pytest.mark.parametrize("form", sorted(SPECTRAL_FORMS))
-def test_joint_channel_permutation_and_batch_order_change_nothing(form):
+def test_joint_channel_permutation_changes_nothing(form):
     s, t = maps(seed=0), maps(seed=1)
-    order, batch = torch.randperm(10, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0, 1])
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
     value = of_maps(s, t, spectral_form=form)
     for name, found in of_maps(s[:, order], t[:, order], spectral_form=form).items():
-        assert_close(found, value[name])
-    for name, found in of_maps(s[batch], t[batch], spectral_form=form).items():
         assert_close(found, value[name])
 
 
@@ -212,7 +210,7 @@ def test_every_option_trains_the_student_only(options):
     assert teacher.maps["m0"].grad is None
 
 
-def test_levels_are_averaged_summed_and_weighed():
+def test_levels_are_averaged():
     student, teacher = features(maps(seed=0), maps(8, 4, seed=1)), features(maps(seed=2), maps(8, 4, seed=3))
     single = [crg(student, teacher, maps={name: name})(student, teacher) for name in ("m0", "m1")]
     for name, value in crg(student, teacher)(student, teacher).items():
