@@ -44,7 +44,7 @@ class MimicDistiller(Distiller):
         ce_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.labels = PseudoLabels(num_classes)
+        self.labels = PseudoLabels()
         self.projector = nn.Linear(student_dim, teacher_dim) if feature_weight else None
         feature: tuple[float, Term] = (feature_weight, self._feature)
         self.terms = self.weighted_terms(ce=(ce_weight, self._ce), feature=feature)

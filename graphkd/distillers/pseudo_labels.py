@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from graphkd import distributed
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.losses import labelled
@@ -43,49 +42,31 @@ class PseudoLabels(nn.Module):
     r"""Cross-entropy of the student under targets made of the teacher's logits.
 
     .. math:: L = \frac{1}{B} \sum_i [\max_c p_{ic} \ge \theta]\; \mathrm{CE}(q_i, z^S_i), \qquad
-              p_i = \mathrm{softmax}(\bar z_i / \tau - \beta \log \pi)
+              p_i = \mathrm{softmax}(\bar z_i / \tau)
 
-    with q the hard or soft target made of p, and :math:`\pi` the running mean of the teacher's probabilities.
+    with q the hard or soft target made of p.
 
     Args:
         target: ``"hard"`` (default), ``"soft"``, ``"label"``, or a function of (probabilities, labels).
         temperature: calibration tau of the teacher's logits, > 0; default 1.
         threshold: confidence theta below which a sample is left out, in [0, 1); default 0 keeps all.
-        balance: strength beta of the correction by the class prior, >= 0; default 0 (off).
-        momentum: of the running class prior, in [0, 1); default 0.99.
-        num_classes: needed for the prior.
 
     Shapes: logits (b, c) twice -> (b,), one loss per sample.
     Differs from the official code: there is none; which of these PRG used is not known.
     """
 
-    prior: Tensor
-
-    def __init__(
-        self,
-        num_classes: int,
-        target: str | Target = "hard",
-        *,
-        temperature: float = 1.0,
-        threshold: float = 0.0,
-        balance: float = 0.0,
-        momentum: float = 0.99,
-    ) -> None:
+    def __init__(self, target: str | Target = "hard", *, temperature: float = 1.0, threshold: float = 0.0) -> None:
         super().__init__()
         if not temperature > 0:
             raise OptionError(f"the calibration temperature is > 0, found {temperature}")
         if not 0 <= threshold < 1:
             raise OptionError(f"the confidence threshold is in [0, 1), found {threshold}: nothing passes 1")
-        if balance < 0 or not 0 <= momentum < 1:
-            raise OptionError(f"balance is >= 0 and momentum in [0, 1), found {balance} and {momentum}")
-        self.target = LABEL_TARGETS.resolve(target)
-        self.temperature, self.threshold, self.balance, self.momentum = temperature, threshold, balance, momentum
-        self.register_buffer("prior", torch.full((num_classes,), 1 / num_classes))
+        self.target, self.temperature, self.threshold = LABEL_TARGETS.resolve(target), temperature, threshold
 
     def forward(self, student: Features, teacher: Features, labels: Int[Tensor, " b"] | None) -> Float[Tensor, " b"]:
         """Loss of each sample; one that is not confident enough teaches nothing, also where it was blended in."""
         logits = teacher.tensor("logits", "the pseudo-label term")
-        probabilities = self.probabilities(logits)
+        probabilities = (logits / self.temperature).softmax(-1)
         targets = self.target(probabilities, labels)
         best = probabilities.amax(-1)
         kept = torch.where(best.isnan(), best, (best >= self.threshold).to(best))  # a NaN is never hidden
@@ -94,17 +75,3 @@ class PseudoLabels(nn.Module):
             targets = teacher.mixture.blend(targets)
         log_likelihood = student.tensor("logits", "the pseudo-label term").log_softmax(-1)
         return -expectation(targets, log_likelihood)
-
-    def probabilities(self, logits: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
-        """Calibrated probabilities; in training mode the class prior follows the batches seen."""
-        calibrated = logits / self.temperature
-        if not self.balance:
-            return calibrated.softmax(-1)
-        if self.training:
-            self._follow(calibrated.softmax(-1))
-        return (calibrated - self.balance * self.prior.clamp_min(1e-6).log()).softmax(-1)
-
-    @torch.no_grad()
-    def _follow(self, probabilities: Float[Tensor, "b c"]) -> None:
-        mean = distributed.total(probabilities.sum(0))
-        self.prior.lerp_((mean / mean.sum()).to(self.prior.dtype), 1 - self.momentum)

@@ -20,66 +20,48 @@ def losses(labels, teacher=TEACHER, student=STUDENT, target=None, mixture=None):
 
 
 def test_hard_labels_by_hand():
-    assert_close(losses(PseudoLabels(2)), CE)
+    assert_close(losses(PseudoLabels()), CE)
 
 
 def test_soft_labels_by_hand():
-    assert_close(losses(PseudoLabels(2, "soft")), TEACHER.exp() @ CE)
+    assert_close(losses(PseudoLabels("soft")), TEACHER.exp() @ CE)
 
 
 def test_temperature_by_hand():  # square roots of the odds: 9 becomes 3
     expected = tensor([[0.75, 0.25]]) @ CE
-    assert_close(losses(PseudoLabels(2, "soft", temperature=2.0))[:1], expected)
+    assert_close(losses(PseudoLabels("soft", temperature=2.0))[:1], expected)
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.0, [1, 1]), (0.6, [1, 1]), (0.7, [1, 0]), (0.95, [0, 0])])
 def test_threshold_by_hand(threshold, kept):
     teacher = TEACHER + tensor([[0.0, 0.0], [0.0, 1e-6]])  # just above 0.6
-    assert_close(losses(PseudoLabels(2, threshold=threshold), teacher), tensor(kept) * CE)
+    assert_close(losses(PseudoLabels(threshold=threshold), teacher), tensor(kept) * CE)
 
 
 def test_true_labels_are_the_supervised_reference():
-    found = losses(PseudoLabels(2, "label"), target=tensor([1, 1]))
+    found = losses(PseudoLabels("label"), target=tensor([1, 1]))
     assert_close(found, cross_entropy(STUDENT, tensor([1, 1]), reduction="none"))
-
-
-def test_balance_by_hand():  # a prior of (0.6, 0.4) turns the odds 0.4 : 0.6 to 0.67 : 1.5, those of 9 to 6
-    labels = PseudoLabels(2, "soft", balance=1.0).eval()
-    labels.prior.copy_(tensor([0.6, 0.4]))
-    assert_close(labels.probabilities(TEACHER), tensor([[6 / 7, 1 / 7], [4 / 13, 9 / 13]]))
-    half = PseudoLabels(2, balance=0.5).eval()
-    half.prior.copy_(tensor([0.64, 0.36]))
-    assert_close(half.probabilities(TEACHER)[:1], tensor([[0.9 / 0.8, 0.1 / 0.6]]) / (0.9 / 0.8 + 0.1 / 0.6))
-
-
-def test_the_prior_follows_the_batches_in_training_mode_only():
-    labels = PseudoLabels(2, balance=1.0, momentum=0.5)
-    labels.probabilities(TEACHER)
-    assert_close(labels.prior, tensor([0.575, 0.425]))  # half way from 0.5 to the mean 0.65
-    labels.eval().probabilities(TEACHER)
-    assert_close(labels.prior, tensor([0.575, 0.425]))
-    assert set(labels.state_dict()) == {"prior"}
 
 
 def test_blended_images_have_blended_hard_labels():
     mixture = Mixture(tensor([1, 0]), tensor([0.75, 0.5]))
-    assert_close(losses(PseudoLabels(2), mixture=mixture), tensor([[0.75, 0.25], [0.5, 0.5]]) @ CE)
+    assert_close(losses(PseudoLabels(), mixture=mixture), tensor([[0.75, 0.25], [0.5, 0.5]]) @ CE)
 
 
 def test_share_one_is_unmixed():
     mixture = Mixture(tensor([1, 0]), torch.ones(2))
-    for labels in (PseudoLabels(2), PseudoLabels(2, "soft"), PseudoLabels(2, threshold=0.7)):
+    for labels in (PseudoLabels(), PseudoLabels("soft"), PseudoLabels(threshold=0.7)):
         assert_close(losses(labels, mixture=mixture), losses(labels))
 
 
 def test_an_unsure_partner_teaches_nothing():
     mixture = Mixture(tensor([1, 0]), tensor([0.75, 0.5]))
-    assert_close(losses(PseudoLabels(2, threshold=0.7), mixture=mixture), tensor([0.75 * CE[0], 0.5 * CE[0]]))
+    assert_close(losses(PseudoLabels(threshold=0.7), mixture=mixture), tensor([0.75 * CE[0], 0.5 * CE[0]]))
 
 
 def test_gradient_reaches_the_student_only():
     student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone()
-    losses(PseudoLabels(2, "soft"), teacher, student).sum().backward()
+    losses(PseudoLabels("soft"), teacher, student).sum().backward()
     assert_close(student.grad, STUDENT.softmax(-1) - TEACHER.exp())
 
 
@@ -87,7 +69,7 @@ def test_gradient_reaches_the_student_only():
 def test_a_nan_of_the_teacher_is_not_hidden(target):
     teacher = TEACHER.clone()
     teacher[0, 1] = torch.nan
-    for labels in (PseudoLabels(2, target), PseudoLabels(2, target, threshold=0.5)):
+    for labels in (PseudoLabels(target), PseudoLabels(target, threshold=0.5)):
         assert losses(labels, teacher).isnan().tolist() == [True, False]
 
 
@@ -95,7 +77,7 @@ def test_a_target_of_ones_own():
     def uniform(probabilities, labels):
         return torch.full_like(probabilities, 0.5)
 
-    assert_close(losses(PseudoLabels(2, uniform)), CE.mean().expand(2))
+    assert_close(losses(PseudoLabels(uniform)), CE.mean().expand(2))
 
 
 @pytest.mark.parametrize(
@@ -105,20 +87,18 @@ def test_a_target_of_ones_own():
         ({"temperature": float("nan")}, "calibration temperature is > 0, found nan"),
         ({"threshold": 1}, r"threshold is in \[0, 1\), found 1: nothing passes 1"),
         ({"threshold": -0.1}, r"threshold is in \[0, 1\), found -0.1"),
-        ({"balance": -1}, r"balance is >= 0 and momentum in \[0, 1\), found -1 and 0.99"),
-        ({"momentum": 1}, r"balance is >= 0 and momentum in \[0, 1\), found 0.0 and 1"),
     ],
 )
 def test_options_out_of_range(options, message):
     with pytest.raises(OptionError, match=message):
-        PseudoLabels(2, **options)
+        PseudoLabels(**options)
 
 
 def test_true_labels_must_be_given():
     with pytest.raises(MissingFeatureError, match="labels='label' trains on true labels and needs target=...: give it"):
-        losses(PseudoLabels(2, "label"))
+        losses(PseudoLabels("label"))
 
 
 def test_a_teacher_without_classes():
     with pytest.raises(MissingFeatureError, match=r"the pseudo-label term needs features.logits"):
-        PseudoLabels(2)(Features(logits=STUDENT), Features(embedding=STUDENT), None)
+        PseudoLabels()(Features(logits=STUDENT), Features(embedding=STUDENT), None)

@@ -21,7 +21,7 @@ PRG_CASES = {
        for edges in ("class", "sample")},
     "features alone": {"rho": 1.0},
     "teacher gram": {"node_target": "teacher_gram"},
-    "balanced labels": {"labels": {"target": "soft", "balance": 0.5, "threshold": 0.4}},
+    "soft labels": {"labels": {"target": "soft", "threshold": 0.4}},
 }  # fmt: skip
 EDGE_CASES = [
     (relation, rule, alignment)
@@ -39,7 +39,7 @@ def prg(options):
     torch.manual_seed(0)
     labels = options.get("labels", "hard")
     if isinstance(labels, dict):
-        labels = PseudoLabels(C, **labels)
+        labels = PseudoLabels(**labels)
     return PRGDistiller(DS, DT, C, **{**options, "labels": labels}).double()
 
 

@@ -118,7 +118,7 @@ class EIKDDistiller(Distiller):
         self.project: nn.Module | None = None
         if use.explicit_weight:
             self.project = nn.Identity() if student_dim == teacher_dim else nn.Linear(student_dim, teacher_dim)
-        made = PseudoLabels(num_classes, labels) if isinstance(labels, str) else labels
+        made = PseudoLabels(labels) if isinstance(labels, str) else labels
         self.labels = made if label_weight > 0 else None
         self.temperature = ops.positive_temperature(temperature)
         self.drop = CLASS_DROPPINGS.get(use.drop)(num_classes) if isinstance(use.drop, str) else use.drop

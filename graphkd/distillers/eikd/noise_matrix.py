@@ -36,7 +36,7 @@ class NoiseMatrix(nn.Module):
             )
         self.accuracy = accuracy
         self.weight = nn.Parameter(torch.zeros(num_classes, num_classes))
-        self.labels = PseudoLabels(num_classes)
+        self.labels = PseudoLabels()
 
     def matrix(self) -> Float[Tensor, "c c"]:
         """Q, whose rows sum to 1; the diagonal of w plays no part."""

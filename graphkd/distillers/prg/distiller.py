@@ -68,7 +68,7 @@ class PRGDistiller(Distiller):
         node_weight, edge_weight: default from the preset; 0 removes the term and what only it needs.
         kl_weight, kl_temperature: of the KL term on the logits, times T^2; default from the preset, and 4.
         labels: ``"hard"`` (default), ``"soft"``, ``"label"``, or a
-            :class:`~graphkd.distillers.pseudo_labels.PseudoLabels` with calibration, confidence threshold and balance.
+            :class:`~graphkd.distillers.pseudo_labels.PseudoLabels` with calibration and confidence threshold.
         node_target: ``"diagonal"``, ``"identity"``, ``"teacher_gram"``; default from the preset.
         edges: ``"class"`` (B x C, default), or ``"sample"`` (B x B, EGA's).
         rho: share of the feature block in [0, 1]; default 0.5. 1: features alone, 0: logits alone.
@@ -107,7 +107,7 @@ class PRGDistiller(Distiller):
         use = preset_of(PRESETS, preset, node_target=node_target, **weights)
         self.kl_temperature, self.edges, self.rho = kl_temperature, edges, share_of_features(rho)
         self.widths, self.num_classes = {"student": student_dim, "teacher": teacher_dim}, num_classes
-        self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(num_classes, labels)
+        self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(labels)
         self.projector = nn.Linear(student_dim, teacher_dim) if use.node_weight and rho else None
         self.terms = self.weighted_terms(
             ce=(ce_weight, self._ce),

@@ -235,7 +235,7 @@ OPTIONS = [
     {"preset": "stable"},
     {"preset": "literal"},
     {"preset": "ega"},
-    *[{"labels": value} for value in ("hard", "soft", "label", PseudoLabels(C, "soft", temperature=2.0, balance=0.5))],
+    *[{"labels": value} for value in ("hard", "soft", "label", PseudoLabels("soft", temperature=2.0, threshold=0.5))],
     *[{"node_target": value} for value in ("diagonal", "identity", "teacher_gram")],
     *[{"rho": value} for value in (0.0, 0.25, 1.0)],
     *[{"edges": value} for value in ("class", "sample")],
