@@ -98,11 +98,7 @@ class FSPDistiller(Distiller):
         if len(maps_of(student)) < 2:
             raise ShapeError("FSP relates each map to the next: it needs two maps or more, found 1")
         for s, t in zip(maps_of(student), maps_of(teacher), strict=True):
-            if s.shape[1] != t.shape[1]:
-                raise ShapeError(
-                    f"FSP compares channels one by one, found {s.shape[1]} of the student and {t.shape[1]} of the "
-                    "teacher: choose maps of equal channels, or NST, which needs none"
-                )
+            same_maps(s, t, channels=True)
         return student, teacher
 
     def build(self, features: Features, side: Side) -> Graph:

@@ -24,7 +24,6 @@ class MimicDistiller(Distiller):
 
     Args:
         student_dim, teacher_dim: widths of the embeddings.
-        num_classes: of the pseudo-labels.
         feature_weight: a; default 1. Four times this is the largest value that the term takes.
         ce_weight: of the pseudo-label term; default 1.
 
@@ -38,7 +37,6 @@ class MimicDistiller(Distiller):
         self,
         student_dim: int,
         teacher_dim: int,
-        num_classes: int,
         *,
         feature_weight: float = 1.0,
         ce_weight: float = 1.0,
@@ -52,7 +50,7 @@ class MimicDistiller(Distiller):
     @classmethod
     def between(cls, student: Sized, teacher: Sized, **options: Any) -> "MimicDistiller":
         """A distiller of the right size. Raises: TeacherError, ShapeError."""
-        return cls(*widths("mimicking", student, teacher), **options)
+        return cls(*widths("mimicking", student, teacher)[:2], **options)
 
     def build(self, features: Features, side: Side) -> Graph:
         """One node for each sample, of unit length, without edges."""

@@ -7,7 +7,7 @@ import torch
 
 from graphkd.distillers.base import Pair
 from graphkd.distillers.sizes import MapPairs, pair_names
-from graphkd.errors import OptionError, ShapeError
+from graphkd.errors import OptionError
 from graphkd.features import Features
 from graphkd.graphs.align import align
 from graphkd.graphs.alignments import Alignment
@@ -33,19 +33,6 @@ def unmasked(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     masked = logits == -torch.inf
     total, count = torch.where(masked, 0.0, logits).sum(-1, keepdim=True), (~masked).sum(-1, keepdim=True)
     return torch.where(masked, total / count.clamp_min(1), logits)
-
-
-def same_samples(pair: Pair, what: str) -> tuple[Tensor, Tensor]:
-    """Sample nodes of both graphs, once they are known to have the same width. Raises: ShapeError."""
-    student, teacher = pair.student["sample"].x, pair.teacher["sample"].x
-    if student.shape != teacher.shape:
-        remedy = (
-            "both heads need the same classes in the same order"
-            if what == "logits"
-            else "project one side to the width of the other"
-        )
-        raise ShapeError(f"student {what} {tuple(student.shape)}, teacher {what} {tuple(teacher.shape)}: {remedy}")
-    return student, teacher
 
 
 def matched(student: Features, teacher: Features, pairs: MapPairs, part: str, reader: str) -> tuple[Features, Features]:
