@@ -3,7 +3,6 @@ import torch
 from torch.testing import assert_close
 
 from graphkd.distillers.hkd import HKDDistiller
-from graphkd.errors import DataError, MissingFeatureError, OptionError
 from tests.distiller_laws import beside, networks
 
 
@@ -89,16 +88,3 @@ class Store:
 def test_a_store_tells_the_number_of_samples():
     student, _ = networks(4)
     assert HKDDistiller.between(student, Store()).memory_teacher.shape == (77, 128)
-
-
-def test_bad_input_is_named():
-    student, teacher = networks(4)
-    with pytest.raises(MissingFeatureError, match="needs num_samples, which neither Features nor Features tells"):
-        HKDDistiller.between(student, teacher)
-    with pytest.raises(OptionError, match="momentum in \\[0, 1\\], found 8, 16384, 5, 0.07 and 2"):
-        HKDDistiller(4, 4, 5, momentum=2)
-    for index in ([0, 1, 2, 32], [0, 1, -1, 2]):
-        with pytest.raises(
-            DataError, match="num_samples=32 samples, found index .*: num_samples is the size of the tr"
-        ):
-            made(student, teacher)(student, teacher, index=torch.tensor(index))

@@ -1,13 +1,10 @@
 from dataclasses import replace
 
-import pytest
 import torch
 from torch.testing import assert_close
 
 from graphkd import functional
 from graphkd.distillers.trg import TRGDistiller
-from graphkd.errors import OptionError, ShapeError, UnknownNameError
-from graphkd.features import Features
 from tests.distiller_laws import features, networks
 
 
@@ -46,14 +43,3 @@ def test_positions_of_maps_are_tokens():
     assert distiller.projectors[0].weight.shape == (20, 10)
     assert distiller.build(distiller.prepare(student, teacher)[0], "student")["token0"].x.shape == (4, 16, 10)
     assert distiller(student, teacher).total.isfinite()
-
-
-def test_bad_input_is_named():
-    student, teacher = features(4, 1), features(4, 2)
-    with pytest.raises(OptionError, match="neighbors and tokens_per_image are >= 1"):
-        TRGDistiller([(6, 6)], neighbors=0)
-    with pytest.raises(UnknownNameError, match="unknown direction 'studnet'; did you mean 'student'"):
-        TRGDistiller([(6, 6)], direction="studnet")
-    fewer = Features(tokens={"blocks": tokens(teacher)[:, 1:]})
-    with pytest.raises(ShapeError, match="found 5 tokens of the student and 4 of the teacher: leave out class tokens"):
-        TRGDistiller([(6, 6)])(student, fewer)

@@ -42,7 +42,7 @@ def test_labels_that_do_not_fit():
         F.dkd(logits[:, :1], logits[:, :1], torch.zeros(4, dtype=torch.long))
 
 
-@pytest.mark.parametrize("loss", [F.ickd, lambda s, t: F.fsp([s, s], [t, t])])
+@pytest.mark.parametrize("loss", [F.ickd, F.crg_edge, F.crg_spectral, lambda s, t: F.fsp([s, s], [t, t])])
 def test_other_channels(loss):
     with pytest.raises(
         ShapeError, match=r"\(2, 3, 4, 4\) and teacher maps \(2, 5, 4, 4\).*1x1 convolution to 5 channels"

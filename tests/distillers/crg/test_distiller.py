@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from graphkd.distillers.base import same_update
 from graphkd.distillers.combined import CombinedDistiller
 from graphkd.distillers.crg.distiller import CRGDistiller
-from graphkd.errors import MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.functional import crg_edge, crg_spectral, crg_vertex
 from graphkd.graphs.channels import AFFINITIES
@@ -276,31 +275,3 @@ def test_the_graph_holds_channels_of_an_image():
     assert graph["channel0"].x.shape == (3, 10, 25)
     assert graph["channel0"].scope == "image"
     assert graph.edges("channel0", "pearson", "channel0").dense().shape == (3, 10, 10)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"adapter": "none"}, ShapeError, "6 channels, teacher maps 10, and adapter='none' leaves them so"),
-        ({"edge_alignment": "kl"}, OptionError, "'kl' compares whole rows, it takes no weight of single edges"),
-        ({"k": 10}, OptionError, "a graph of 10 nodes has 9 non-trivial eigenvectors, 10 were asked for: lower k"),
-        ({"warmup_steps": -1}, OptionError, "warmup_steps is >= 0, found -1"),
-        ({"alpha": -1.0}, OptionError, "the weight of the vertex term is a finite number >= 0, found -1"),
-    ],
-)
-def test_bad_options_are_named(options, error, message):
-    student, teacher = features(maps(6)), features(maps(10, seed=1))
-    with pytest.raises(error, match=message):
-        crg(student, teacher, **options)(student, teacher)
-
-
-def test_maps_that_do_not_fit_are_named():
-    s, t = features(maps(6)), features(maps(10, seed=1))
-    with pytest.raises(ShapeError, match=r"CRG was built for student maps of \[6\] channels, found \[7\]: name the"):
-        crg(s, t)(features(maps(7)), t)
-    with pytest.raises(MissingFeatureError, match="CRG needs features.maps"):
-        crg(s, t)(s, Features(logits=torch.zeros(3, 2, dtype=F64)))
-    with pytest.raises(
-        ShapeError, match=r"student maps \(3, 6, 5, 5\) and teacher maps \(3, 10, 5, 5\) differ in channels"
-    ):
-        crg_edge(maps(6), maps(10))
