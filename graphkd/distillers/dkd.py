@@ -102,10 +102,10 @@ def dkd_parts(
     target_s, others_s = _split(student_logits / temperature, label)
     target_t, others_t = _split(teacher_logits / temperature, label)
     alone = (others_t == -torch.inf).all(-1, keepdim=True)  # the teacher masks all other classes: nothing to compare
-    others = (each.masked_fill(alone, 0.0) for each in (others_s, others_t))
-    parts = ops.row_kl(target_s, target_t), ops.row_kl(*others)
-    target_part, other_part = (only_counted(temperature**2 * part, counted) for part in parts)
-    return target_part, other_part, counted
+    target_part = ops.row_kl(target_s, target_t)
+    other_part = ops.row_kl(others_s.masked_fill(alone, 0.0), others_t.masked_fill(alone, 0.0))
+    square = temperature**2
+    return only_counted(square * target_part, counted), only_counted(square * other_part, counted), counted
 
 
 def _split(logits: Tensor, label: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
