@@ -9,7 +9,7 @@ from graphkd import distributed, ops
 from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
 from graphkd.distillers.kd import kd
-from graphkd.distillers.parts import align_within
+from graphkd.distillers.parts import align_within, logits
 from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, NodeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
@@ -221,9 +221,7 @@ class EGADistiller(Distiller):
         return Graph().add("sample", x).connect("sample", "pearson", "sample")
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        records = pair.student_features, pair.teacher_features
-        student, teacher = (each.blended().tensor("logits", "EGA") for each in records)
-        return kd.over_ranks(student, teacher, self.kl_temperature)
+        return kd.over_ranks(*logits(pair, "EGA"), self.kl_temperature)
 
     def _teacher_head(self, pair: Pair) -> Float[Tensor, ""]:
         assert self.teacher_head is not None

@@ -10,7 +10,7 @@ from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
 from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping
 from graphkd.distillers.eikd.losses import class_dropped_parts, explicit_features
 from graphkd.distillers.eikd.noise_matrix import NoiseMatrix
-from graphkd.distillers.parts import samples
+from graphkd.distillers.parts import logits, samples
 from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.terms import EdgeTerm
 from graphkd.errors import ShapeError
@@ -145,8 +145,7 @@ class EIKDDistiller(Distiller):
 
     def _kd(self, pair: Pair) -> Float[Tensor, ""]:
         """Over the kept classes: a mean over the samples of all ranks that keep any, 0 where none does."""
-        records = pair.student_features, pair.teacher_features
-        student, teacher = (each.blended().tensor("logits", "EIKD") for each in records)
+        student, teacher = logits(pair, "EIKD")
         kept, whole = self.drop(teacher), self.drop.student_keeps_all
         return mean_over_batch(*class_dropped_parts(student, teacher, kept, self.temperature, whole))
 

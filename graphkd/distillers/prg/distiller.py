@@ -7,6 +7,7 @@ from torch import nn
 
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, mean_over_batch, widths
 from graphkd.distillers.kd import kd
+from graphkd.distillers.parts import logits
 from graphkd.distillers.prg.losses import joined, share_of_features
 from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.terms import EdgeTerm, NodeTerm
@@ -157,6 +158,4 @@ class PRGDistiller(Distiller):
         return mean_over_batch(self.labels(pair.student_features, pair.teacher_features, pair.target))
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        records = pair.student_features, pair.teacher_features
-        student, teacher = (each.blended().tensor("logits", "PRG") for each in records)
-        return kd.over_ranks(student, teacher, self.kl_temperature)
+        return kd.over_ranks(*logits(pair, "PRG"), self.kl_temperature)

@@ -351,7 +351,7 @@ def test_options_out_of_range(options, message):
     ("without", "message"),
     [("proxies", r"PRG \(teacher\) needs features.proxies, which is absent: .*a teacher without text tower"),
      ("proxy_logits", r"PRG \(teacher\) needs features.proxy_logits"),
-     ("logits", "PRG needs features.logits"),
+     ("logits", "needs features.logits"),
      ("embedding", "PRG needs features.embedding")],
 )  # fmt: skip
 def test_what_is_missing_is_named(without, message):
