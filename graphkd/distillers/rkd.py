@@ -12,7 +12,7 @@ from graphkd.features import Features
 from graphkd.graphs.alignments import HUBER
 from graphkd.graphs.edges import Edges
 from graphkd.graphs.graph import Graph
-from graphkd.graphs.relations import ExceptItself, euclidean
+from graphkd.graphs.relations import euclidean, itself
 from graphkd.typing import Float, Side, Tensor
 
 _LEAST: Final = 1e-12  # of the squared distance of two samples
@@ -125,8 +125,8 @@ def _apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n
 
 def _relative(edges: Edges) -> Float[Tensor, "n m"]:
     """This rank's rows of ``ops.rkd_distances`` of everybody's nodes."""
-    m = edges.shape[-1]
-    distances = ExceptItself(_apart, 0.0, edges.offset)(edges.source, edges.targets)
+    x, y, m = edges.source, edges.targets, edges.shape[-1]
+    distances = _apart(x, y).masked_fill(itself(x, y, edges.offset), 0.0)
     mean = distributed.total(distances.sum()) / max(m * (m - 1), 1)
     return distances / torch.where(mean == 0, 1.0, mean)
 

@@ -32,8 +32,6 @@ class Sizes:
     @classmethod
     def of(cls, source: Any) -> "Sizes":
         """The sizes of a Tap, a Teacher, a store, or Features."""
-        if isinstance(source, Sizes):
-            return source
         if not isinstance(source, Features):
             samples = len(source) if hasattr(source, "__len__") else None
             return cls(getattr(source, "embedding_dim", None), getattr(source, "num_classes", None), samples=samples)

@@ -1,7 +1,6 @@
 """Relations: pure functions of two node sets that say how strongly each source is related to each target."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -89,28 +88,6 @@ def rbf(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"], gamma: float = 1
     Example: ``rbf(torch.tensor([[0.]]), torch.tensor([[1.]]))`` is ``[[exp(-1)]]``.
     """
     return (-gamma * ops.squared_distances(x, y)).exp()
-
-
-@dataclass(frozen=True)
-class ExceptItself:
-    """A pairwise relation whose value of a node with itself is another.
-
-    Args:
-        relation: of a node with any other.
-        value: of a node with itself.
-        first: place of the first source among the targets.
-
-    Shapes: (n, d), (m, d) -> (n, m).
-    Example: ``ExceptItself(cosine, 0.0)(x, x)`` is 0 on the diagonal.
-    """
-
-    relation: Relation
-    value: float
-    first: int = 0
-
-    def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """The relation of sources with all targets."""
-        return self.relation(x, y).masked_fill(itself(x, y, self.first), self.value)
 
 
 def itself(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], first: int) -> Bool[Tensor, "n m"]:
