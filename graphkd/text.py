@@ -50,16 +50,13 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> str:
     return "" if first is None else f" ({first[0]!a} looks like {first[1]!a} and is another name)"
 
 
-class _Shown(logging.Filter):
-    """Lets every record of a log through, its message as :func:`shown`."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Always true."""
-        record.msg, record.args = shown(record.getMessage()), None
-        return True
+def _show(record: logging.LogRecord) -> bool:
+    """Let a record of the log through, its message as :func:`shown`."""
+    record.msg, record.args = shown(record.getMessage()), None
+    return True
 
 
-logging.getLogger("graphkd").addFilter(_Shown())  # the one log of the library, whatever handlers it is given
+logging.getLogger("graphkd").addFilter(_show)  # the one log of the library, whatever handlers it is given
 
 
 def regular_size(path: Path) -> int:

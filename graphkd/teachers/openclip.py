@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
@@ -139,24 +140,15 @@ def _local_files(name: str) -> tuple[Path, Path]:
 def _hub_files(name: str) -> tuple[Path, Path]:
     """Configuration and weights of ``"hf-hub:org/model"``."""
     repository = name.removeprefix(HUB)
-    return _downloaded(repository, _CONFIG), _downloaded(repository, *_WEIGHTS)
-
-
-def _downloaded(repository: str, *names: str) -> Path:
-    """The first of these files that the repository has."""
-    import huggingface_hub
-
-    error: Exception | None = None
-    for name in names:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, name))
-        except Exception as problem:  # the network fails in many ways
-            error = problem
-    raise TeacherError(
-        f"{' or '.join(names)} of {HUB}{repository} is not on this machine and could not be downloaded: "
-        f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {_CONFIG} and "
-        f"{_WEIGHTS[0]} of https://huggingface.co/{repository} into one folder and give {FOLDER}folder"
-    ) from error
+    try:
+        config, weights = (download_pretrained_from_hf(repository, file) for file in (_CONFIG, None))
+    except Exception as error:  # the network fails in many ways
+        raise TeacherError(
+            f"{name} is not on this machine and could not be downloaded: "
+            f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {_CONFIG} and "
+            f"{_WEIGHTS[0]} of https://huggingface.co/{repository} into one folder and give {FOLDER}folder"
+        ) from error
+    return Path(config), Path(weights)
 
 
 def _config(

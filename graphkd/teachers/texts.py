@@ -31,11 +31,8 @@ def imagenet() -> Sequence[str]:
 @TEMPLATES.register
 def cifar() -> Sequence[str]:
     """The 18 templates that OpenAI lists for CIFAR-10 and CIFAR-100."""
-    found = []
-    for article in ("a", "the"):
-        found += [f"a {style}photo of {article} {{}}." for style in _CIFAR_STYLES]
-        found += [f"a photo of {article} {size} {{}}." for size in ("small", "big")]
-    return found
+    pictures = [*((style, "") for style in _CIFAR_STYLES), ("", "small "), ("", "big ")]
+    return [f"a {style}photo of {article} {size}{{}}." for article in ("a", "the") for style, size in pictures]
 
 
 @TEMPLATES.register
@@ -118,11 +115,10 @@ class TextCache:
             with safe_open(path, framework="pt") as file:
                 texts: Tensor = file.get_tensor(_ENTRY)
                 digest = (file.metadata() or {}).get("sha256")
+            if texts.ndim != 2 or len(texts) != len(self.classes) or digest != tensor_digest([(_ENTRY, texts)]):
+                raise OSError("its content does not have the digest that was stored with it")
         except (SafetensorError, OSError) as error:
-            self._damaged(path, str(error))
-            return None
-        if texts.ndim != 2 or len(texts) != len(self.classes) or digest != tensor_digest([(_ENTRY, texts)]):
-            self._damaged(path, "its content does not have the digest that was stored with it")
+            log.warning("text cache: %s is damaged (%s) and is made again", path, error)
             return None
         return texts
 
@@ -137,9 +133,6 @@ class TextCache:
     def path(self, template: str) -> Path:
         """The file of a template."""
         return self.folder / f"{json_digest(template)[:16]}.safetensors"
-
-    def _damaged(self, path: Path, reason: str) -> None:
-        log.warning("text cache: %s is damaged (%s) and is made again", path, reason)
 
 
 def text_bank(

@@ -236,8 +236,8 @@ def test_a_folder(local, teacher_checkpoint):
 
 def test_a_repository(local, teacher_checkpoint, monkeypatch):
     asked = []
-    download = lambda *names: asked.append(names) or str(local / names[1])  # noqa: E731
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    download = lambda repo_id, filename, **_: asked.append((repo_id, filename)) or str(local / filename)  # noqa: E731
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", download)
     same(CLIPTeacher("hf-hub:org/model", classes=["one", "two"], templates="photo"), teacher_checkpoint)
     assert asked == [("org/model", "open_clip_config.json"), ("org/model", "open_clip_model.safetensors")]
 
