@@ -49,7 +49,3 @@ def test_every_address_is_well_formed(page):
         each.geturl() for each in found if each.scheme != "https" or not re.fullmatch(r"[\w-]+(\.[\w-]+)+", each.netloc)
     ]
     assert wrong == []
-
-
-def test_the_readme_links_the_pages_of_a_newcomer():
-    assert {"docs/cli.md", "docs/faq.md", "docs/choosing.md", "docs/extending.md"} <= set(links(ROOT / "README.md"))
