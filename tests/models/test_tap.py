@@ -58,47 +58,75 @@ def sequence() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, CLASSES, bias=False))
 
 
-def test_a_plain_sequence_without_bias() -> None:
-    assert_right(Tap(sequence()), torch.rand(2, 3, 8, 8), 5)
+def named() -> nn.Sequential:
+    layers = {"conv": nn.Conv2d(3, 5, 3), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict([*layers.items(), ("fc", nn.Linear(5, CLASSES))]))
 
 
-def test_head_by_path() -> None:
-    images = torch.rand(2, 3, 8, 8)
-    assert_right(Tap(plain(), head="first"), images, 5)
-    with pytest.raises(TapError, match=r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"):
-        Tap(plain())(images)
-    with pytest.raises(TapError, match=r"module 'second' was not called"):
-        Tap(plain(spare=CLASSES), head="second")(images)
+def dense() -> Net:
+    """Its classifier runs at every position."""
+    return Net(lambda net, x: net.fc(x.flatten(2).transpose(1, 2)).mean(1), fc=nn.Linear(3, CLASSES))
+
+
+@pytest.mark.parametrize(("build", "head"), [(sequence, None), (plain, "first")])
+def test_own_networks(build: Callable[[], nn.Module], head: str | None) -> None:
+    assert_right(Tap(build(), head=head), torch.rand(2, 3, 8, 8), 5)
+
+
+TWICE = "was called more than once in one forward.*name a module that is called once"
 
 
 @pytest.mark.parametrize(
-    ("model", "head", "message"),
+    ("build", "options", "error", "message"),
     [
-        (plain(spare=CLASSES), None, r"several classifiers \(first, second\)"),
-        (plain(), "frist", r"no module 'frist'; near it: first"),
-        (plain(), "body", r"no classifier at 'body': expected a Linear"),
-        (nn.Sequential(nn.Flatten()), None, r"Sequential has no classifier: expected a Linear"),
-        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), None, r"no width yet: run the model once"),
-        (timm.create_model("resnet10t", num_classes=0), None, r"ResNet has no classifier.*num_classes > 0"),
+        (lambda: plain(spare=CLASSES), {}, TapError, r"several classifiers \(first, second\)"),
+        (plain, {}, TapError, r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"),
+        (lambda: plain(spare=CLASSES), {"head": "second"}, TapError, "module 'second' was not called"),
+        (plain, {"head": "frist"}, TapError, "no module 'frist'; near it: first"),
+        (plain, {"head": "body"}, TapError, "no classifier at 'body': expected a Linear"),
+        (lambda: nn.Sequential(nn.Flatten()), {}, TapError, "Sequential has no classifier: expected a Linear"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), {}, TapError, "no width yet: run the model once"),
+        (
+            lambda: timm.create_model("resnet10t", num_classes=0),
+            {},
+            TapError,
+            "ResNet has no classifier.*num_classes > 0",
+        ),
+        (
+            lambda: make("tv:googlenet", aux_logits=True, init_weights=False).train(),
+            {},
+            TapError,
+            "return a tensor of logits, found GoogLeNetOutputs: switch auxiliary",
+        ),
+        (
+            lambda: plain(run=lambda net, x: (net.first(net.body(x)), {"feats": [net.body[0](x)]})),
+            {"head": "first"},
+            TapError,
+            "tensor of logits, found tuple: .* needs no Tap but a module that makes Feat",
+        ),
+        (dense, {}, TapError, r"\(2, 3\), one vector per image, found \(2, 4096, 3\)"),
+        (lambda: make("tv:resnet18"), {"maps": ["layer1.0.relu"]}, TapError, f"module 'layer1.0.relu' {TWICE}"),
+        (
+            lambda: plain(run=lambda net, x: net.first(net.body(x)) + net.first(net.body(x.flip(-1)))),
+            {"head": "first"},
+            TapError,
+            f"module 'first' {TWICE}",
+        ),
+        (named, {"maps": ["flatten"]}, TapError, r"a map \(b, c, h, w\) from module 'flatten', found \(2, 5\)"),
+        (named, {"tokens": ["conv"]}, TapError, r"tokens \(b, n, d\) from module 'conv', found \(2, 5, 62, 62\)"),
+        (named, {"maps": ["conv9"]}, TapError, "no module 'conv9'; near it: .*conv"),
+        (named, {"maps": "conv"}, OptionError, "sequence of module paths, found the string 'conv'"),
+        (named, {"mean": [0.5]}, OptionError, "mean and std need one value per channel"),
+        (named, {"mean": False, "std": [1.0]}, OptionError, "mean and std need one value per channel"),
+        (named, {"mean": [0.5], "std": [0.0]}, OptionError, "mean and std need one value per channel"),
+        (named, {"mean": [0.5], "std": [1.0, 1.0]}, OptionError, "mean and std need one value per channel"),
     ],
 )
-def test_what_is_no_classifier(model: nn.Module, head: str | None, message: str) -> None:
-    with pytest.raises(TapError, match=message):
-        Tap(model, head=head)
-
-
-def test_auxiliary_outputs_are_refused() -> None:
-    tap = Tap(make("tv:googlenet", aux_logits=True, init_weights=False))
-    images = torch.rand(2, 3, 64, 64)
-    assert tap(images).logits.shape == (2, CLASSES)
-    with pytest.raises(TapError, match=r"return a tensor of logits, found GoogLeNetOutputs: switch auxiliary"):
-        tap.train()(images)
-
-
-def test_a_classifier_per_position_has_no_embedding() -> None:
-    dense = Net(lambda net, x: net.fc(x.flatten(2).transpose(1, 2)).mean(1), fc=nn.Linear(3, CLASSES))
-    with pytest.raises(TapError, match=r"\(2, 3\), one vector per image, found \(2, 16, 3\)"):
-        Tap(dense)(torch.rand(2, 3, 4, 4))
+def test_what_cannot_be_tapped(
+    build: Callable[[], nn.Module], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Tap(build(), **options)(torch.rand(2, 3, 64, 64))
 
 
 def test_maps_and_tokens() -> None:
@@ -109,22 +137,6 @@ def test_maps_and_tokens() -> None:
     assert seen.tokens is None
     vit = make("vit_tiny_patch16_224", img_size=64, depth=2)
     assert Tap(vit, tokens=["blocks.1"])(images).tokens["blocks.1"].shape == (2, 17, 192)
-
-
-@pytest.mark.parametrize(
-    ("parts", "error", "message"),
-    [
-        ({"maps": ["flatten"]}, TapError, r"a map \(b, c, h, w\) from module 'flatten', found \(2, 5\)"),
-        ({"tokens": ["conv"]}, TapError, r"tokens \(b, n, d\) from module 'conv', found \(2, 5, 62, 62\)"),
-        ({"maps": ["conv9"]}, TapError, "no module 'conv9'; near it: .*conv"),
-        ({"maps": "conv"}, OptionError, "sequence of module paths, found the string 'conv'"),
-    ],
-)
-def test_what_is_no_map_and_no_tokens(parts: dict[str, Any], error: type[Exception], message: str) -> None:
-    layers = {"conv": nn.Conv2d(3, 5, 3), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    model = nn.Sequential(OrderedDict([*layers.items(), ("fc", nn.Linear(5, CLASSES))]))
-    with pytest.raises(error, match=message):
-        Tap(model, **parts)(torch.rand(2, 3, 64, 64))
 
 
 def swin(classes: int = CLASSES, side: int = 64) -> nn.Module:
@@ -188,29 +200,6 @@ def test_the_gradient_passes_through_a_map_that_is_changed_later() -> None:
     assert model.fc.weight.grad is None
 
 
-@pytest.mark.parametrize(
-    ("build", "parts", "path"),
-    [
-        (lambda: make("tv:resnet18"), {"maps": ["layer1.0.relu"]}, "layer1.0.relu"),
-        (
-            lambda: plain(run=lambda net, x: net.first(net.body(x)) + net.first(net.body(x.flip(-1)))),
-            {"head": "first"},
-            "first",
-        ),
-    ],
-)
-def test_a_module_that_is_called_twice_is_refused(build: Callable[[], nn.Module], parts: Any, path: str) -> None:
-    message = f"module '{path}' was called more than once in one forward.*name a module that is called once"
-    with pytest.raises(TapError, match=message):
-        Tap(build(), **parts)(torch.rand(2, 3, 64, 64))
-
-
-def test_a_model_that_returns_its_maps_is_told_the_way() -> None:
-    model = plain(run=lambda net, x: (net.first(net.body(x)), {"feats": [net.body[0](x)]}))
-    with pytest.raises(TapError, match=r"tensor of logits, found tuple: .* needs no Tap but a module that makes Feat"):
-        Tap(model, head="first")(torch.rand(2, 3, 8, 8))
-
-
 def test_a_copy_hears_itself_only() -> None:
     tap = Tap(sequence(), maps=["0"])
     twin = copy.deepcopy(tap)
@@ -258,12 +247,3 @@ def test_gradients_reach_the_rows_through_proxies_and_their_logits() -> None:
         tap(torch.rand(2, 3, 8, 8)).tensor(part, "test").sum().backward()
         assert float(tap.classifier.weight.grad.abs().sum()) > 0
         assert tap.model[0].weight.grad is None or not tap.model[0].weight.grad.any()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"mean": [0.5]}, {"mean": False, "std": [1.0]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}],
-)
-def test_mean_and_deviation_that_do_not_fit(wrong: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="mean and std need one value per channel"):
-        Tap(sequence(), **wrong)
