@@ -11,7 +11,7 @@ from PIL import Image
 from graphkd import ClassifierTeacher, Tap, create_student
 from graphkd.errors import TapError, TeacherError
 from tests.faults.hostile import Payload
-from tests.models.hf_models import CLASSES, KINDS, SIZE, backbone, small, towers
+from tests.models.hf_models import CLASSES, KINDS, SIZE, small, towers
 
 pytest.importorskip("transformers", reason="pip install 'graphkd[integrations]'")
 import transformers
@@ -97,7 +97,7 @@ def test_other_classes_get_a_fresh_head_and_keep_the_rest(folder):
 
 
 def test_a_backbone_gives_its_pooled_embedding(tmp_path):
-    teacher = hf_teacher(str(backbone(tmp_path)))
+    teacher = hf_teacher(str(small("dinov2", tmp_path, form="Model")))
     images = torch.rand(2, 3, SIZE, SIZE)
     assert teacher.num_classes is None
     model = transformers.AutoModel.from_pretrained(tmp_path).eval()
