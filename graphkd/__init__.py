@@ -106,7 +106,7 @@ class _Moved(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is left to do but to give the module its own name back."""
+        """Give the module its own spec back; it has been executed already."""
         module.__spec__ = self.spec
 
 

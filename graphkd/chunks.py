@@ -101,7 +101,7 @@ def in_chunks(rows: int, chunk: int | None) -> list[slice]:
 
 @contextmanager
 def preserve_buffers(*modules: nn.Module) -> Iterator[None]:
-    """Inside, buffers may move; afterwards they are what they were."""
+    """Restore every buffer of these modules at the end."""
     held = [
         (owner, name, buffer, buffer.clone())
         for module in modules

@@ -49,7 +49,7 @@ def _small_files(name: str, *files: str) -> list[Path]:
 
 
 def _check_values(name: str, found: Mapping[str, Any]) -> None:
-    """Refuse what would become a list as long as a number says, before transformers makes it."""
+    """Refuse numbers so large that transformers would fill the memory with lists of that length."""
     named = found.get("architectures") or []
     if not (isinstance(named, list) and all(isinstance(each, str) for each in named)):
         raise TapError(

@@ -52,7 +52,7 @@ def check_archive(path: Path) -> None:
 
 
 def check_size(build: Callable[[], nn.Module], *files: Path) -> None:
-    """Refuse a model that its checkpoint cannot fill, at a byte a parameter, before its memory is allocated.
+    """Refuse a model with more parameters than its checkpoint has bytes, before its memory is allocated.
 
     The model is built without memory, and no further than to the first parameter too many.
 
