@@ -87,19 +87,9 @@ def __dir__() -> list[str]:
 
 
 _MOVED = {  # modules that had another name in earlier versions
-    **{f"graphkd.{name}": f"graphkd.graphs.{name}" for name in ("alignments", "edges", "graph", "relations")},
     "graphkd.cli.classifiers": "graphkd.cli.networks",
     "graphkd.cli.parts": "graphkd.cli.option_groups",
-    "graphkd.labels": "graphkd.losses",
-    **{f"graphkd.{name}": f"graphkd.models.{name}" for name in ("embedding_head", "students", "tap")},
-    "graphkd.paths": "graphkd.files",
-    "graphkd.data.batch": "graphkd.data.views",
-    "graphkd.data.source": "graphkd.data.sources",
-    "graphkd.data.store.merge": "graphkd.data.store.tools",
-    "graphkd.data.store.store": "graphkd.data.store.read",
-    "graphkd.training.record": "graphkd.training.run_folder",
-    "graphkd.training.signals": "graphkd.training.failures",
-    "graphkd.training.trackers": "graphkd.training.devices",
+    "graphkd.relations": "graphkd.graphs.relations",
 }
 
 
@@ -116,7 +106,7 @@ class _Moved(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is left to do but to give the module its own name back."""
+        """Give the module its own spec back; it has been executed already."""
         module.__spec__ = self.spec
 
 

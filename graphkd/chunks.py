@@ -99,17 +99,9 @@ def in_chunks(rows: int, chunk: int | None) -> list[slice]:
     return _slices(rows, count)
 
 
-def explain(error: MissingFeatureError) -> None:
-    """Tell a distiller that looked for maps why they may be gone."""
-    error.add_note(
-        "chunks drop maps and tokens unless a distiller says that it relates those of several images "
-        "(relates_maps = True) or looks at one image at a time (global_batch = 'per_image')"
-    )
-
-
 @contextmanager
 def preserve_buffers(*modules: nn.Module) -> Iterator[None]:
-    """Inside, buffers may move; afterwards they are what they were."""
+    """Restore every buffer of these modules at the end."""
     held = [
         (owner, name, buffer, buffer.clone())
         for module in modules

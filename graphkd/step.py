@@ -58,22 +58,13 @@ class Step(nn.Module):
             raise MissingFeatureError(
                 "a Step needs a distiller or task=...: there is nothing to train the student with"
             )
+        if chunk is not None and chunk < 1:
+            raise OptionError(f"chunk is a number of samples >= 1, or None for the whole batch, found {chunk}")
         self.student = student
         self.distillers = nn.ModuleList(distillers)
         self.task = task
         self.chunk = chunk
         self._head_checked = False
-
-    @property
-    def chunk(self) -> int | None:
-        """Most samples whose activations are held at once; ``None`` for all."""
-        return self._chunk
-
-    @chunk.setter
-    def chunk(self, chunk: int | None) -> None:
-        if chunk is not None and chunk < 1:
-            raise OptionError(f"chunk is a number of samples >= 1, or None for the whole batch, found {chunk}")
-        self._chunk = chunk
 
     @property
     def _methods(self) -> list[Distiller]:
@@ -118,7 +109,10 @@ class Step(nn.Module):
             losses: Losses = distiller(features, given, **beside)
         except MissingFeatureError as error:
             if self.chunk is not None:
-                chunks.explain(error)
+                error.add_note(
+                    "chunks drop maps and tokens unless a distiller says that it relates those of several images "
+                    "(relates_maps = True) or looks at one image at a time (global_batch = 'per_image')"
+                )
             raise
         return losses
 
@@ -131,18 +125,16 @@ class Step(nn.Module):
             return  # a frozen classifier; its outputs still carry the gradient of the embedding
         head = [each for each in (features.logits, features.proxies, features.proxy_logits) if each is not None]
         head = [each for each in head if each.requires_grad]
-        total = losses.total
-        unused = False
-        if head and total.requires_grad:
+        if head and losses.total.requires_grad:
             again = [self.student, *seen.losses] if self.chunk is not None else []
             with chunks.preserve_buffers(*again):  # the first chunk may run for this
-                grads = torch.autograd.grad(total, head, retain_graph=True, allow_unused=True)
-            unused = all(grad is None for grad in grads)
-        if unused:
-            raise GraphKDError(
-                f"no term of {', '.join(losses)} reaches the student's classifier: it would stay untrained and stall "
-                "distributed training. Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head"
-            )
+                grads = torch.autograd.grad(losses.total, head, retain_graph=True, allow_unused=True)
+            if all(grad is None for grad in grads):
+                raise GraphKDError(
+                    f"no term of {', '.join(losses)} reaches the student's classifier: it would stay untrained and "
+                    "stall distributed training. Add a term on the logits (a KD or PRG distiller, or task=...) or "
+                    "freeze the head"
+                )
         self._head_checked = True
 
     def _replicate_for_data_parallel(self) -> Any:

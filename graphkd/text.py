@@ -1,4 +1,4 @@
-"""Text that others wrote: how much of it is read, and how it is shown."""
+"""Untrusted text: read within bounds, and shown so that it cannot act on what shows it."""
 
 import html
 import json
@@ -17,7 +17,7 @@ _MARKDOWN: Final = str.maketrans({each: f"\\{each}" for each in "\\`[]|"})
 
 
 def shown(text: object, keep: str = "") -> str:
-    r"""Text as it can be shown anywhere: a character that has no look of its own is written as Python writes it.
+    r"""Text that is safe to show: each character that cannot be printed is written as its Python escape.
 
     These are control characters (and with them a terminal's escape sequences), marks that change the direction of
     writing, characters of no width, and lone surrogates, which stand for the bytes of a name that is not UTF-8.
@@ -35,12 +35,12 @@ def shown(text: object, keep: str = "") -> str:
 
 
 def in_markdown(text: object) -> str:
-    """A name as Markdown shows it: no tag, no link, no code, no end of a table's cell."""
+    """A name escaped for Markdown: it makes no tag, no link, no code and no new table cell."""
     return html.escape(shown(text), quote=False).translate(_MARKDOWN)
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> str:
-    r"""What a message adds where names are missed that look as others do: their code points; else nothing.
+    r"""A hint for a message about missing names: the code points of one that looks like another name; else nothing.
 
     Example: ``look_alikes(["\xe9"], ["e\u0301"])`` is ``r" ('\xe9' looks like 'e\u0301' and is another name)"``
     """
@@ -50,16 +50,13 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> str:
     return "" if first is None else f" ({first[0]!a} looks like {first[1]!a} and is another name)"
 
 
-class _Shown(logging.Filter):
-    """Lets every record of a log through, its message as :func:`shown`."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Always true."""
-        record.msg, record.args = shown(record.getMessage()), None
-        return True
+def _show(record: logging.LogRecord) -> bool:
+    """Let a record of the log through, its message as :func:`shown`."""
+    record.msg, record.args = shown(record.getMessage()), None
+    return True
 
 
-logging.getLogger("graphkd").addFilter(_Shown())  # the one log of the library, whatever handlers it is given
+logging.getLogger("graphkd").addFilter(_show)  # the one log of the library, whatever handlers it is given
 
 
 def regular_size(path: Path) -> int:
@@ -99,7 +96,7 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON that others wrote. Raises: ValueError for what is no JSON or too deep."""
+    """Untrusted JSON. Raises: ValueError for what is no JSON or too deep."""
     try:
         found = json.loads(text)
     except RecursionError:

@@ -103,17 +103,6 @@ def check_launch(words):
         assert any(word.endswith(".py") for word in words)
 
 
-def check_source(words):
-    if words[0].endswith("/bin/activate"):
-        return
-    (text,) = re.findall(r"<\(graphkd (.*)\)", " ".join(words))
-    check_graphkd(text.split())
-
-
-def check_path(words):
-    assert words
-
-
 PROGRAMS = {
     "graphkd": check_graphkd,
     "make": check_make,
@@ -123,8 +112,8 @@ PROGRAMS = {
     ".venv/bin/python": check_python,
     "torchrun": check_launch,
     "accelerate": check_launch,
-    "source": check_source,
-    "cd": check_path,
+    "source": lambda words: None,
+    "cd": lambda words: None,
     ".ci/run": lambda words: (ROOT / ".ci" / "run").stat(),
 }
 

@@ -1,5 +1,3 @@
-from dataclasses import FrozenInstanceError
-
 import pytest
 import torch
 from torch import tensor
@@ -22,33 +20,27 @@ def full():
     )
 
 
-def test_blend_by_hand():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blend_by_hand(dtype):
     mixture = Mixture(tensor([1, 0]), tensor([0.75, 1.0]))
-    assert_close(mixture.blend(tensor([[4.0, 0], [0, 8]])), tensor([[3.0, 2], [0, 8]]))
+    given = tensor([[4.0, 0], [0, 8]], dtype=dtype)
+    assert_close(mixture.blend(given), tensor([[3.0, 2], [0, 8]], dtype=dtype))
     assert_close(mixture.blend(tensor([4.0, 8.0])), tensor([5.0, 8.0]))
 
 
-def test_share_one_is_unmixed(full):
-    mixed = Features(full.embedding, full.logits, mixture=Mixture(tensor([1, 0]), torch.ones(2))).blended()
-    assert_close(mixed.embedding, full.embedding)
-    assert_close(mixed.logits, full.logits)
-    assert mixed.mixture is None
+def test_blended_features_have_their_proxies_and_no_mixture(full):
+    mixture = Mixture(tensor([1, 0]), tensor([0.25, 1.0]))
+    blended = Features(full.embedding, full.logits, full.proxies, full.proxy_logits, mixture=mixture).blended()
+    assert_close(blended.logits[1], full.logits[1])  # a share of one is unmixed
+    assert_close(blended.embedding, mixture.blend(full.embedding))
+    assert blended.proxies is full.proxies
+    assert blended.proxy_logits is full.proxy_logits
+    assert blended.mixture is None
 
 
 def test_blended_without_mixture_or_parts(full):
     assert full.blended() is full
     assert Features(proxies=full.proxies, mixture=Mixture(tensor([0]), tensor([0.5]))).blended().embedding is None
-
-
-def test_blending_leaves_proxies_alone(full):
-    mixture = Mixture(tensor([1, 0]), tensor([0.25, 0.5]))
-    blended = Features(full.embedding, full.logits, full.proxies, full.proxy_logits, mixture=mixture).blended()
-    assert blended.proxies is full.proxies
-    assert blended.proxy_logits is full.proxy_logits
-
-
-def test_blend_follows_the_precision_of_what_is_blended():
-    assert Mixture(tensor([0]), tensor([0.5])).blend(torch.ones(1, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_length_is_that_of_the_batch(full):
@@ -91,29 +83,6 @@ def test_precision_of_the_computation(full, given, expected):
     assert features.dtype == expected
 
 
-def test_features_are_frozen(full):
-    with pytest.raises(FrozenInstanceError):
-        full.embedding = None
-
-
-def test_what_is_absent_says_where_it_comes_from():
-    with pytest.raises(MissingFeatureError, match="PRG needs features.proxies, which is absent: text embeddings or"):
-        Features(torch.zeros(1, 1)).need("proxies", "PRG")
-    with pytest.raises(MissingFeatureError, match=r"CRG needs features.maps.*Tap\(model, maps="):
-        Features(torch.zeros(1, 1)).need("maps", "CRG")
-
-
-@pytest.mark.parametrize("question", [lambda f: f.device, lambda f: f.dtype])
-def test_an_empty_record(question):
-    with pytest.raises(MissingFeatureError, match="these features are empty"):
-        question(Features())
-
-
-def test_a_record_without_samples():
-    with pytest.raises(MissingFeatureError, match="describe no sample: embedding, logits, maps and tokens"):
-        len(Features(proxies=torch.zeros(1, 1)))
-
-
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool])
 def test_graphs_are_made_of_real_numbers(dtype):
     with pytest.raises(ShapeError, match=r"expected a real floating-point tensor, found torch.*\.float\(\) first"):
@@ -133,3 +102,24 @@ def test_rows_and_joined_are_inverse():
     assert torch.equal(again.maps["a"], x.maps["a"])
     assert torch.equal(again.tokens["b"], x.tokens["b"])
     assert Features.joined([x]) is x
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: Features(torch.zeros(1, 1)).need("proxies", "PRG"),
+            "PRG needs features.proxies, which is absent: text",
+        ),
+        (lambda: Features(torch.zeros(1, 1)).need("maps", "CRG"), r"CRG needs features.maps.*Tap\(model, maps="),
+        (lambda: Features().device, "these features are empty"),
+        (lambda: Features().dtype, "these features are empty"),
+        (
+            lambda: len(Features(proxies=torch.zeros(1, 1))),
+            "describe no sample: embedding, logits, maps and tokens",
+        ),
+    ],
+)
+def test_what_is_absent_says_where_it_comes_from(ask, message):
+    with pytest.raises(MissingFeatureError, match=message):
+        ask()

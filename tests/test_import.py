@@ -63,10 +63,7 @@ def test_type_checkers_see_the_same_names():
         assert f"from {home} import {name} as {name}\n" in source
 
 
-def test_names_are_listed():
+def test_an_unknown_name_and_the_list_of_the_known():
     assert set(graphkd.__all__) <= set(dir(graphkd))
-
-
-def test_an_unknown_name():
     with pytest.raises(AttributeError, match="module 'graphkd' has no attribute 'Tapp'"):
         _ = graphkd.Tapp

@@ -106,17 +106,5 @@ def test_the_kernels_have_no_circle():
     TopologicalSorter(found).prepare()  # or names a circle
 
 
-@pytest.mark.parametrize(("source", "expected"), [
-    ("def f():\n    from graphkd.step import Step", {"graphkd.step"}),
-    ("from graphkd import ops, Tap", {"graphkd.ops"}),
-    ("import graphkd_kernels.dispatch", {"graphkd_kernels.dispatch"}),
-    ("if TYPE_CHECKING:\n    from graphkd.step import Step", set()),
-    ("import torch", set()),
-])  # fmt: skip
-def test_what_counts_as_an_import(tmp_path, source, expected):
-    (tmp_path / "some.py").write_text(source)
-    assert imports(tmp_path / "some.py") == expected
-
-
 def test_few_modules_stand_beside_the_rooms():
     assert len([path for path in (ROOT / "graphkd").glob("*.py") if path.name != "__init__.py"]) <= 12

@@ -29,10 +29,3 @@ def test_the_loop_trains_the_student(teacher_checkpoint):
     assert set(space["losses"]) == {"prg/ce", "prg/node", "prg/edge", "prg/kl"}
     assert torch.isfinite(space["losses"].total)
     assert space["optimizer"].state  # it has stepped
-
-
-def test_every_file_it_points_to_exists():
-    root = Path(__file__).parents[1]
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
-    assert links
-    assert [link for link in links if not (root / link).exists()] == []

@@ -18,7 +18,7 @@ from graphkd.models.tap import Tap
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
-_GROWTH = 4  # weights do not compress: torch stores them as they are, numpy's .npz shrinks them by a tenth
+_GROWTH = 4  # weights hardly compress, and torch stores them as they are
 _HARMLESS = 1 << 28  # parameters that are built without asking: 1 GiB in float32
 _TENSORS = 10_000  # of a model; the deepest known have a few thousand
 # where training scripts put the weights in a file that holds more; the moving average, which they score, comes first
@@ -30,7 +30,7 @@ _LISTED, _DEPTH = 5, 8  # no training script nests deeper, and a file may hold i
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a zip archive (a torch file, an ``.npz``) that unpacks to far more than it is, before a byte is unpacked.
+    """Refuse a zip archive, as a torch file is, that unpacks to far more than it is, before a byte is unpacked.
 
     Measured with torch 2.15: a file of 1 MB whose pickle unpacks to 1 GiB made ``torch.load(weights_only=True)`` take
     2.5 GiB before it was found to be wrong.
@@ -52,7 +52,7 @@ def check_archive(path: Path) -> None:
 
 
 def check_size(build: Callable[[], nn.Module], *files: Path) -> None:
-    """Refuse a model that its checkpoint cannot fill, at a byte a parameter, before its memory is allocated.
+    """Refuse a model with more parameters than its checkpoint has bytes, before its memory is allocated.
 
     The model is built without memory, and no further than to the first parameter too many.
 

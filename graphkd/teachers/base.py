@@ -60,7 +60,7 @@ def json_digest(value: Any) -> str:
 
 
 def count_batches(teacher: "Teacher") -> list[int]:
-    """The sizes of the batches that a teacher is asked about from now on: a list that grows with each.
+    """Record the size of each batch that a teacher gets from now on, in a list that grows.
 
     Example: ``asked = count_batches(teacher)``, and after an epoch ``len(asked), sum(asked)``
     """

@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
@@ -18,7 +19,7 @@ from torch import nn
 from graphkd.errors import CheckpointError, TeacherError
 from graphkd.files import local_path
 from graphkd.models.huggingface import PREFIX, Tokenizer, hf_clip
-from graphkd.models.weights import check_archive, check_size, named_as, read_file, weights_in
+from graphkd.models.weights import check_size, named_as, read_file, weights_in
 from graphkd.registry import unknown
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.text import read_json
@@ -82,15 +83,14 @@ def load_clip(
     if isinstance(model, str) and not model.endswith(".json"):
         model = model.replace("/", "-")  # OpenAI writes ViT-B/32
     config, preprocess, source = _config(model)
-    label = repr(model) if source is None else "the given configuration"
+    label, tags = ("the given configuration", {}) if source else (repr(model), _tags(str(model)))
     if pretrained is None:
         raise TeacherError(
-            f"{label} has no weights yet: give pretrained= a tag ({_listed(model)}) or the path of a "
+            f"{label} has no weights yet: give pretrained= a tag ({', '.join(tags) or 'it has none'}) or the path of a "
             "checkpoint; for random weights build the model with open_clip and give the model itself"
         )
-    path = _weights(model, pretrained, source, config, preprocess, quick_gelu)
+    path = _weights(model, pretrained, tags, config, preprocess, quick_gelu)
     try:
-        check_archive(path)
         check_size(lambda: _build(config, label), path)
         built = _build(config, label)
         _load(built, path, label)
@@ -139,24 +139,15 @@ def _local_files(name: str) -> tuple[Path, Path]:
 def _hub_files(name: str) -> tuple[Path, Path]:
     """Configuration and weights of ``"hf-hub:org/model"``."""
     repository = name.removeprefix(HUB)
-    return _downloaded(repository, _CONFIG), _downloaded(repository, *_WEIGHTS)
-
-
-def _downloaded(repository: str, *names: str) -> Path:
-    """The first of these files that the repository has."""
-    import huggingface_hub
-
-    error: Exception | None = None
-    for name in names:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, name))
-        except Exception as problem:  # the network fails in many ways
-            error = problem
-    raise TeacherError(
-        f"{' or '.join(names)} of {HUB}{repository} is not on this machine and could not be downloaded: "
-        f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {_CONFIG} and "
-        f"{_WEIGHTS[0]} of https://huggingface.co/{repository} into one folder and give {FOLDER}folder"
-    ) from error
+    try:
+        config, weights = (download_pretrained_from_hf(repository, file) for file in (_CONFIG, None))
+    except Exception as error:  # the network fails in many ways
+        raise TeacherError(
+            f"{name} is not on this machine and could not be downloaded: "
+            f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {_CONFIG} and "
+            f"{_WEIGHTS[0]} of https://huggingface.co/{repository} into one folder and give {FOLDER}folder"
+        ) from error
+    return Path(config), Path(weights)
 
 
 def _config(
@@ -194,24 +185,24 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _weights(
     model: object,
     pretrained: str | Path,
-    source: object,
+    tags: Mapping[str, dict[str, Any]],
     config: dict[str, Any],
     preprocess: dict[str, Any],
     quick_gelu: bool | None,
 ) -> Path:
     """The file of the weights; what goes with them is written into configuration and preprocessing."""
-    tag = open_clip.get_pretrained_cfg(model, str(pretrained)) if source is None else {}
-    if tag:
+    if tag := open_clip.get_pretrained_cfg(model, str(pretrained)) if tags else {}:
         path = _download(str(model), str(pretrained), tag)
         preprocess |= {key: value for key, value in tag.items() if key in preprocess}
         config["quick_gelu"] = bool(tag.get("quick_gelu", False))
     else:
-        path = _file(model, pretrained, source)
-        tags = list(_tags(model).values()) if source is None else []
+        path = _file(model, pretrained, tags)
         # what all tags of a model agree on (SigLIP's mean and std, say), for a file of unknown origin
-        shared = [key for key in preprocess if tags and all(key in t and t[key] == tags[0].get(key) for t in tags)]
-        preprocess |= {key: tags[0][key] for key in shared}
-        if quick_gelu is None and any(each.get("quick_gelu") for each in tags):
+        for key in preprocess:
+            first, *others = [each.get(key) for each in tags.values()] or [None]
+            if first is not None and all(other == first for other in others):
+                preprocess[key] = first
+        if quick_gelu is None and any(each.get("quick_gelu") for each in tags.values()):
             log.warning(
                 "%s: some weights of this model need quick_gelu=True and a file does not say so; using %s",
                 model,
@@ -222,30 +213,24 @@ def _weights(
     return path
 
 
-def _tags(model: object) -> dict[str, dict[str, Any]]:
+def _tags(model: str) -> dict[str, dict[str, Any]]:
     """The pretrained tags of a model name; open_clip keeps no public table of them."""
-    if not isinstance(model, str):
-        return {}
     return {tag: open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)}
 
 
-def _listed(model: object) -> str:
-    return ", ".join(_tags(model)) or "it has none"
-
-
-def _file(model: object, pretrained: str | Path, source: object) -> Path:
+def _file(model: object, pretrained: str | Path, tags: Mapping[str, Any]) -> Path:
     """A local checkpoint, or the error that fits."""
     path = local_path(pretrained)
     if path.is_file():
         return path
     if path.is_dir():
         raise TeacherError(f"pretrained={str(pretrained)!r} is a folder: give the checkpoint file in it")
-    if source is not None or isinstance(pretrained, Path) or path.suffix or len(path.parts) > 1:
+    if not tags or isinstance(pretrained, Path) or path.suffix or len(path.parts) > 1:
         raise TeacherError(
             f"there is no file {str(pretrained)!r}: pretrained= takes the path of a checkpoint"
-            + (f" or a tag of {model!r} ({_listed(model)})" if source is None else "")
+            + (f" or a tag of {model!r} ({', '.join(tags)})" if tags else "")
         )
-    raise unknown(f"pretrained tag of {model}", str(pretrained), list(_tags(model)))
+    raise unknown(f"pretrained tag of {model}", str(pretrained), list(tags))
 
 
 def _download(model: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
@@ -279,25 +264,18 @@ def _build(config: dict[str, Any], label: str) -> nn.Module:
 
 def _load(model: nn.Module, path: Path, label: str) -> None:
     """Fill the model from a file; weights under other names go through a copy, as open_clip converts files only."""
+    held = read_file(path)
+    found = named_as(model.state_dict(), weights_in(held, path))
     with TemporaryDirectory() as folder:
-        plain = _plain(path, model, Path(folder))
+        plain = path
+        if found.keys() != held.keys():
+            plain = Path(folder) / "plain.safetensors"
+            save_file({name: value.contiguous().clone() for name, value in found.items()}, plain)
         try:
             open_clip.load_checkpoint(model, str(plain), strict=True, weights_only=True)
         except Exception as error:  # of another model
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
             raise CheckpointError(f"the checkpoint {path} does not fit {label}: {reason}") from error
-
-
-def _plain(path: Path, model: nn.Module, folder: Path) -> Path:
-    """The file, or a copy of its weights under plain names where open_clip would not find them."""
-    if path.suffix in (".npz", ".npy"):  # big_vision's
-        return path
-    held = read_file(path)
-    found = named_as(model.state_dict(), weights_in(held, path))
-    if found.keys() == held.keys():
-        return path
-    save_file({name: value.contiguous().clone() for name, value in found.items()}, folder / "plain.safetensors")
-    return folder / "plain.safetensors"
 
 
 def _tokenizer(model: object, config: Mapping[str, Any], source: object) -> Tokenizer:

@@ -1,6 +1,5 @@
 """Prompt templates, class names, and the text embeddings of all prompts, cached on disk by template."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,11 +30,8 @@ def imagenet() -> Sequence[str]:
 @TEMPLATES.register
 def cifar() -> Sequence[str]:
     """The 18 templates that OpenAI lists for CIFAR-10 and CIFAR-100."""
-    found = []
-    for article in ("a", "the"):
-        found += [f"a {style}photo of {article} {{}}." for style in _CIFAR_STYLES]
-        found += [f"a photo of {article} {size} {{}}." for size in ("small", "big")]
-    return found
+    pictures = [*((style, "") for style in _CIFAR_STYLES), ("", "small "), ("", "big ")]
+    return [f"a {style}photo of {article} {size}{{}}." for article in ("a", "the") for style, size in pictures]
 
 
 @TEMPLATES.register
@@ -94,8 +90,8 @@ def resolve_classes(classes: Sequence[str] | Mapping[str, str]) -> tuple[str, ..
 class TextCache:
     """Embeddings of one text tower and one list of classes: a folder with a safetensors file per template.
 
-    Each file carries its template, what the folder belongs to, and the SHA-256 of its own tensor, so that a damaged
-    file is found and computed again. A killed run loses one template.
+    Each file carries the SHA-256 of its tensor, so that a damaged file is found and computed again. A killed run loses
+    one template.
 
     Args:
         root: folder of all caches; this one is a folder in it, named by the digest of ``facts`` and ``classes``.
@@ -104,8 +100,8 @@ class TextCache:
     """
 
     def __init__(self, root: str | Path, facts: Mapping[str, str], classes: Sequence[str]) -> None:
-        self.classes, self.facts = tuple(classes), dict(facts)
-        self.folder = local_path(root) / json_digest([self.facts, self.classes])[:16]
+        self.classes = tuple(classes)
+        self.folder = local_path(root) / json_digest([dict(facts), self.classes])[:16]
 
     def read(self, template: str) -> Float[Tensor, "c d"] | None:
         """The embeddings of a template, or ``None`` if they are absent or damaged (one log line)."""
@@ -118,11 +114,10 @@ class TextCache:
             with safe_open(path, framework="pt") as file:
                 texts: Tensor = file.get_tensor(_ENTRY)
                 digest = (file.metadata() or {}).get("sha256")
+            if texts.ndim != 2 or len(texts) != len(self.classes) or digest != tensor_digest([(_ENTRY, texts)]):
+                raise OSError("its content does not have the digest that was stored with it")
         except (SafetensorError, OSError) as error:
-            self._damaged(path, str(error))
-            return None
-        if texts.ndim != 2 or len(texts) != len(self.classes) or digest != tensor_digest([(_ENTRY, texts)]):
-            self._damaged(path, "its content does not have the digest that was stored with it")
+            log.warning("text cache: %s is damaged (%s) and is made again", path, error)
             return None
         return texts
 
@@ -130,16 +125,12 @@ class TextCache:
         """Keep the embeddings of a template."""
         from safetensors.torch import save
 
-        metadata = {"template": template, "facts": json.dumps(self.facts), "classes": json.dumps(self.classes)}
-        metadata["sha256"] = tensor_digest([(_ENTRY, texts)])
-        write_file(self.path(template), save({_ENTRY: texts.contiguous()}, metadata=metadata))
+        digest = {"sha256": tensor_digest([(_ENTRY, texts)])}
+        write_file(self.path(template), save({_ENTRY: texts.contiguous()}, metadata=digest))
 
     def path(self, template: str) -> Path:
         """The file of a template."""
         return self.folder / f"{json_digest(template)[:16]}.safetensors"
-
-    def _damaged(self, path: Path, reason: str) -> None:
-        log.warning("text cache: %s is damaged (%s) and is made again", path, reason)
 
 
 def text_bank(

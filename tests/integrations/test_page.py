@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models.hf_models import backbone, small
+from tests.models.hf_models import small
 
 for package in ("lightning", "transformers"):
     pytest.importorskip(package, reason="pip install 'graphkd[integrations]'")
@@ -35,7 +35,7 @@ def test_the_page_runs(tmp_path, monkeypatch, digits, teacher_checkpoint):
         'pretrained="openai"': f"pretrained={str(teacher_checkpoint)!r}",
         '"resnet18"': '"test_resnet"',
         "hf:google/vit-base-patch16-224": f"hf:{small('vit', tmp_path / 'vit', 3)}",
-        "facebook/dinov2-small": str(backbone(tmp_path / "dino")),
+        "facebook/dinov2-small": str(small("dinov2", tmp_path / "dino", form="Model")),
         "View(224)": "View(32)",
         "range(100)": "range(1)",
         "loader(256)": "loader(4)",

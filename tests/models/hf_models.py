@@ -15,23 +15,13 @@ KINDS = {
 WORDS = ["a", "photo", "of", "the", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "cat", "dog", "horse", "."]  # fmt: skip
 
 
-def small(kind: str, folder: Path, classes: int = CLASSES) -> Path:
-    """A classifier, its weights, configuration and image processor."""
+def small(kind: str, folder: Path, classes: int = CLASSES, form: str = "ForImageClassification") -> Path:
+    """A classifier, or with ``form="Model"`` its backbone: weights, configuration and image processor."""
     import transformers
 
     name, options, processor, sizes = KINDS[kind]
     config = getattr(transformers, f"{name}Config")(**options, num_labels=classes)
-    getattr(transformers, f"{name}ForImageClassification")(config).save_pretrained(folder)
-    getattr(transformers, processor)(**sizes).save_pretrained(folder)
-    return folder
-
-
-def backbone(folder: Path) -> Path:
-    """A DINOv2 without classifier."""
-    import transformers
-
-    _, options, processor, sizes = KINDS["dinov2"]
-    transformers.Dinov2Model(transformers.Dinov2Config(**options)).save_pretrained(folder)
+    getattr(transformers, f"{name}{form}")(config).save_pretrained(folder)
     getattr(transformers, processor)(**sizes).save_pretrained(folder)
     return folder
 

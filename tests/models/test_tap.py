@@ -37,6 +37,17 @@ def plain(rows: int = CLASSES, spare: int = 3, run: Callable[[Any, torch.Tensor]
     return Net(run or (lambda net, x: net.first(net.body(x))), **layers)
 
 
+def tall() -> Net:
+    """A map with as many rows as channels, and half as many columns."""
+    stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 1), padding=1), nn.ReLU())
+    return Net(lambda net, x: net.fc(net.stem(x).mean((2, 3))), stem=stem, fc=nn.Linear(32, CLASSES))
+
+
+def square() -> nn.Module:
+    """Its first map is (b, 96, 96, 96): the shape does not tell where the channels are."""
+    return timm.create_model("swin_tiny_patch4_window7_224", img_size=384, depths=(1, 1, 1, 1)).eval()
+
+
 def adds() -> Net:
     """Changes what its convolution returned, without a module that says so."""
     layers = {"conv": nn.Conv2d(3, 4, 3), "fc": nn.Linear(4, CLASSES)}
@@ -47,47 +58,75 @@ def sequence() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, CLASSES, bias=False))
 
 
-def test_a_plain_sequence_without_bias() -> None:
-    assert_right(Tap(sequence()), torch.rand(2, 3, 8, 8), 5)
+def named() -> nn.Sequential:
+    layers = {"conv": nn.Conv2d(3, 5, 3), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict([*layers.items(), ("fc", nn.Linear(5, CLASSES))]))
 
 
-def test_head_by_path() -> None:
-    images = torch.rand(2, 3, 8, 8)
-    assert_right(Tap(plain(), head="first"), images, 5)
-    with pytest.raises(TapError, match=r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"):
-        Tap(plain())(images)
-    with pytest.raises(TapError, match=r"module 'second' was not called"):
-        Tap(plain(spare=CLASSES), head="second")(images)
+def dense() -> Net:
+    """Its classifier runs at every position."""
+    return Net(lambda net, x: net.fc(x.flatten(2).transpose(1, 2)).mean(1), fc=nn.Linear(3, CLASSES))
+
+
+@pytest.mark.parametrize(("build", "head"), [(sequence, None), (plain, "first")])
+def test_own_networks(build: Callable[[], nn.Module], head: str | None) -> None:
+    assert_right(Tap(build(), head=head), torch.rand(2, 3, 8, 8), 5)
+
+
+TWICE = "was called more than once in one forward.*name a module that is called once"
 
 
 @pytest.mark.parametrize(
-    ("model", "head", "message"),
+    ("build", "options", "error", "message"),
     [
-        (plain(spare=CLASSES), None, r"several classifiers \(first, second\)"),
-        (plain(), "frist", r"no module 'frist'; near it: first"),
-        (plain(), "body", r"no classifier at 'body': expected a Linear"),
-        (nn.Sequential(nn.Flatten()), None, r"Sequential has no classifier: expected a Linear"),
-        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), None, r"no width yet: run the model once"),
-        (timm.create_model("resnet10t", num_classes=0), None, r"ResNet has no classifier.*num_classes > 0"),
+        (lambda: plain(spare=CLASSES), {}, TapError, r"several classifiers \(first, second\)"),
+        (plain, {}, TapError, r"expected logits \(b, 3\).*'second' has 3 rows.*found \(2, 7\)"),
+        (lambda: plain(spare=CLASSES), {"head": "second"}, TapError, "module 'second' was not called"),
+        (plain, {"head": "frist"}, TapError, "no module 'frist'; near it: first"),
+        (plain, {"head": "body"}, TapError, "no classifier at 'body': expected a Linear"),
+        (lambda: nn.Sequential(nn.Flatten()), {}, TapError, "Sequential has no classifier: expected a Linear"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), {}, TapError, "no width yet: run the model once"),
+        (
+            lambda: timm.create_model("resnet10t", num_classes=0),
+            {},
+            TapError,
+            "ResNet has no classifier.*num_classes > 0",
+        ),
+        (
+            lambda: make("tv:googlenet", aux_logits=True, init_weights=False).train(),
+            {},
+            TapError,
+            "return a tensor of logits, found GoogLeNetOutputs: switch auxiliary",
+        ),
+        (
+            lambda: plain(run=lambda net, x: (net.first(net.body(x)), {"feats": [net.body[0](x)]})),
+            {"head": "first"},
+            TapError,
+            "tensor of logits, found tuple: .* needs no Tap but a module that makes Feat",
+        ),
+        (dense, {}, TapError, r"\(2, 3\), one vector per image, found \(2, 4096, 3\)"),
+        (lambda: make("tv:resnet18"), {"maps": ["layer1.0.relu"]}, TapError, f"module 'layer1.0.relu' {TWICE}"),
+        (
+            lambda: plain(run=lambda net, x: net.first(net.body(x)) + net.first(net.body(x.flip(-1)))),
+            {"head": "first"},
+            TapError,
+            f"module 'first' {TWICE}",
+        ),
+        (named, {"maps": ["flatten"]}, TapError, r"a map \(b, c, h, w\) from module 'flatten', found \(2, 5\)"),
+        (named, {"tokens": ["conv"]}, TapError, r"tokens \(b, n, d\) from module 'conv', found \(2, 5, 62, 62\)"),
+        (named, {"maps": ["conv9"]}, TapError, "no module 'conv9'; near it: .*conv"),
+        (named, {"maps": "conv"}, OptionError, "sequence of module paths, found the string 'conv'"),
+        (named, {"mean": [0.5]}, OptionError, "mean and std need one value per channel"),
+        (named, {"mean": False, "std": [1.0]}, OptionError, "mean and std need one value per channel"),
+        (named, {"mean": [0.5], "std": [0.0]}, OptionError, "mean and std need one value per channel"),
+        (named, {"mean": [0.5], "std": [1.0, 1.0]}, OptionError, "mean and std need one value per channel"),
     ],
 )
-def test_what_is_no_classifier(model: nn.Module, head: str | None, message: str) -> None:
-    with pytest.raises(TapError, match=message):
-        Tap(model, head=head)
-
-
-def test_auxiliary_outputs_are_refused() -> None:
-    tap = Tap(make("tv:googlenet", aux_logits=True, init_weights=False))
-    images = torch.rand(2, 3, 64, 64)
-    assert tap(images).logits.shape == (2, CLASSES)
-    with pytest.raises(TapError, match=r"return a tensor of logits, found GoogLeNetOutputs: switch auxiliary"):
-        tap.train()(images)
-
-
-def test_a_classifier_per_position_has_no_embedding() -> None:
-    dense = Net(lambda net, x: net.fc(x.flatten(2).transpose(1, 2)).mean(1), fc=nn.Linear(3, CLASSES))
-    with pytest.raises(TapError, match=r"\(2, 3\), one vector per image, found \(2, 16, 3\)"):
-        Tap(dense)(torch.rand(2, 3, 4, 4))
+def test_what_cannot_be_tapped(
+    build: Callable[[], nn.Module], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Tap(build(), **options)(torch.rand(2, 3, 64, 64))
 
 
 def test_maps_and_tokens() -> None:
@@ -98,22 +137,6 @@ def test_maps_and_tokens() -> None:
     assert seen.tokens is None
     vit = make("vit_tiny_patch16_224", img_size=64, depth=2)
     assert Tap(vit, tokens=["blocks.1"])(images).tokens["blocks.1"].shape == (2, 17, 192)
-
-
-@pytest.mark.parametrize(
-    ("parts", "error", "message"),
-    [
-        ({"maps": ["flatten"]}, TapError, r"a map \(b, c, h, w\) from module 'flatten', found \(2, 5\)"),
-        ({"tokens": ["conv"]}, TapError, r"tokens \(b, n, d\) from module 'conv', found \(2, 5, 62, 62\)"),
-        ({"maps": ["conv9"]}, TapError, "no module 'conv9'; near it: .*conv"),
-        ({"maps": "conv"}, OptionError, "sequence of module paths, found the string 'conv'"),
-    ],
-)
-def test_what_is_no_map_and_no_tokens(parts: dict[str, Any], error: type[Exception], message: str) -> None:
-    layers = {"conv": nn.Conv2d(3, 5, 3), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    model = nn.Sequential(OrderedDict([*layers.items(), ("fc", nn.Linear(5, CLASSES))]))
-    with pytest.raises(error, match=message):
-        Tap(model, **parts)(torch.rand(2, 3, 64, 64))
 
 
 def swin(classes: int = CLASSES, side: int = 64) -> nn.Module:
@@ -146,33 +169,28 @@ def test_channels_come_first_whatever_the_module_works_with(
         assert Tap(build(), maps=[path], mean=False)(torch.rand(2, 3, 64, 96)).maps[path].shape == (2, *shape)
 
 
-@pytest.mark.parametrize(("path", "last"), [("patch_embed", True), ("patch_embed.proj", False)])
-def test_where_the_shape_does_not_tell_the_module_or_its_network_does(path: str, last: bool) -> None:
-    model, seen = timm.create_model("swin_tiny_patch4_window7_224", img_size=384, depths=(1, 1, 1, 1)).eval(), []
-    model.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
-    with torch.no_grad():
-        found = Tap(model, maps=[path])(torch.rand(1, 3, 384, 384)).maps[path]
-    assert found.shape == (1, 96, 96, 96)
-    assert torch.equal(found, seen[0].movedim(-1, 1) if last else seen[0])
-
-
 @pytest.mark.parametrize(
-    ("build", "path"),
+    ("build", "path", "side"),
     [
-        (lambda: make("tv:resnet18"), "bn1"),
-        (lambda: make("tv:resnet18"), "layer1.0.bn2"),
-        (lambda: make("tv:mobilenet_v2"), "features.0.1"),
-        (lambda: make("resnet10t"), "bn1"),
-        (adds, "conv"),
+        (lambda: make("tv:resnet18"), "bn1", 64),
+        (lambda: make("tv:resnet18"), "layer1.0.bn2", 64),
+        (lambda: make("tv:mobilenet_v2"), "features.0.1", 64),
+        (lambda: make("resnet10t"), "bn1", 64),
+        (adds, "conv", 64),
+        (tall, "stem", 64),
+        (tall, "stem.0", 64),
+        (tall, "stem.1", 64),
+        (square, "patch_embed.proj", 384),
+        (square, "patch_embed", 384),  # the network says that its channels are last
     ],
 )
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_a_map_is_what_the_module_returned(build: Callable[[], nn.Module], path: str, mode: Any) -> None:
+def test_a_map_is_what_the_module_returned(build: Callable[[], nn.Module], path: str, side: int, mode: Any) -> None:
     model, seen = build(), []
     model.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output.clone()))
     with mode():
-        found = Tap(model, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path]
-        assert torch.equal(found, seen[0])
+        found = Tap(model, maps=[path])(torch.rand(2, 3, side, side)).maps[path]
+        assert torch.equal(found, seen[0].movedim(-1, 1) if path == "patch_embed" else seen[0])
 
 
 def test_the_gradient_passes_through_a_map_that_is_changed_later() -> None:
@@ -180,29 +198,6 @@ def test_the_gradient_passes_through_a_map_that_is_changed_later() -> None:
     Tap(model, maps=["conv"])(torch.rand(2, 3, 8, 8)).maps["conv"].square().sum().backward()
     assert model.conv.weight.grad.any()
     assert model.fc.weight.grad is None
-
-
-@pytest.mark.parametrize(
-    ("build", "parts", "path"),
-    [
-        (lambda: make("tv:resnet18"), {"maps": ["layer1.0.relu"]}, "layer1.0.relu"),
-        (
-            lambda: plain(run=lambda net, x: net.first(net.body(x)) + net.first(net.body(x.flip(-1)))),
-            {"head": "first"},
-            "first",
-        ),
-    ],
-)
-def test_a_module_that_is_called_twice_is_refused(build: Callable[[], nn.Module], parts: Any, path: str) -> None:
-    message = f"module '{path}' was called more than once in one forward.*name a module that is called once"
-    with pytest.raises(TapError, match=message):
-        Tap(build(), **parts)(torch.rand(2, 3, 64, 64))
-
-
-def test_a_model_that_returns_its_maps_is_told_the_way() -> None:
-    model = plain(run=lambda net, x: (net.first(net.body(x)), {"feats": [net.body[0](x)]}))
-    with pytest.raises(TapError, match=r"tensor of logits, found tuple: .* needs no Tap but a module that makes Feat"):
-        Tap(model, head="first")(torch.rand(2, 3, 8, 8))
 
 
 def test_a_copy_hears_itself_only() -> None:
@@ -252,31 +247,3 @@ def test_gradients_reach_the_rows_through_proxies_and_their_logits() -> None:
         tap(torch.rand(2, 3, 8, 8)).tensor(part, "test").sum().backward()
         assert float(tap.classifier.weight.grad.abs().sum()) > 0
         assert tap.model[0].weight.grad is None or not tap.model[0].weight.grad.any()
-
-
-def test_normalization_and_state_dict() -> None:
-    model = sequence()
-    tap = Tap(model, mean=[0.1, 0.2, 0.3], std=[0.5, 1.0, 2.0])
-    images = torch.rand(2, 3, 8, 8)
-    scaled = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
-    torch.testing.assert_close(tap(images).logits, model(scaled))
-    assert list(tap.state_dict()) == [f"model.{name}" for name in model.state_dict()]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"mean": [0.5]}, {"mean": False, "std": [1.0]}, {"mean": [0.5], "std": [0.0]}, {"mean": [0.5], "std": [1.0, 1.0]}],
-)
-def test_mean_and_deviation_that_do_not_fit(wrong: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="mean and std need one value per channel"):
-        Tap(sequence(), **wrong)
-
-
-@pytest.mark.parametrize("path", ["stem", "stem.0", "stem.1"])
-def test_maps_of_convolutions_are_never_turned(path: str) -> None:
-    """A map with as many rows as channels, and half as many columns."""
-    stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 1), padding=1), nn.ReLU())
-    net, seen = Net(lambda net, x: net.fc(net.stem(x).mean((2, 3))), stem=stem, fc=nn.Linear(32, CLASSES)), []
-    net.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output))
-    with torch.no_grad():
-        assert torch.equal(Tap(net, maps=[path])(torch.rand(2, 3, 64, 64)).maps[path], seen[0])

@@ -7,7 +7,7 @@ from PIL import Image
 from torch.testing import assert_close
 from torchvision.transforms.functional import to_tensor
 
-from graphkd.errors import OptionError, ShapeError, UnknownNameError
+from graphkd.errors import OptionError, UnknownNameError
 from graphkd.teachers.openclip import LoadedCLIP, default_preprocess
 from graphkd.teachers.preprocess import INTERPOLATIONS, RESIZES, Preprocess
 
@@ -84,34 +84,12 @@ def test_non_square_configurations_are_bicubic_as_in_open_clip():
     assert loaded.preprocessing({"size": 32}).interpolation == "bilinear"
 
 
-def test_shrinking_averages():  # antialiasing: single white lines become grey instead of black or white
-    images = torch.zeros(1, 3, 64, 64)
-    images[..., ::2] = 1
-    got = Preprocess(**PLAIN, size=16)(images)
-    assert_close(got[..., 4:-4], torch.full((1, 3, 16, 8), 0.5), atol=0.02, rtol=0)
-
-
-def test_sizes():
-    images = torch.rand(2, 3, 30, 50)
-    assert Preprocess(**PLAIN)(images).shape == (2, 3, 30, 50)
-    assert Preprocess(**PLAIN, size=(16, 24))(images).shape == (2, 3, 16, 24)
-    assert Preprocess(**PLAIN, size=(24, 16), resize_mode="longest")(images).shape == (2, 3, 24, 16)
-
-
 def test_half_precision_becomes_float32_and_stays_in_range():
     images = torch.randint(0, 2, (1, 3, 9, 9)).half()
     got = Preprocess(**PLAIN, size=32)(images)
     assert got.dtype == torch.float32
     assert got.min() >= 0
     assert got.max() <= 1
-
-
-@pytest.mark.parametrize(
-    "images", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)]
-)
-def test_images_of_another_form(images):
-    with pytest.raises(ShapeError, match=r"expected images \(b, 3, h, w\), floating point in \[0, 1\], found"):
-        Preprocess(**PLAIN)(images)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
 """Templates and class names, and the cache of their embeddings."""
 
-import json
 import logging
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch.testing import assert_close
 
-from graphkd.errors import DataError, OptionError, UnknownNameError
+from graphkd.errors import DataError, OptionError
 from graphkd.teachers.texts import fill, resolve_classes, resolve_templates
 
 
@@ -26,12 +24,8 @@ def test_cifar_templates_are_the_published_ones():
     assert templates[-1] == "a photo of the big {}."
 
 
-def test_own_templates():
+def test_own_templates_and_class_names_with_braces():
     assert resolve_templates("a sketch of a {}.") == ("a sketch of a {}.",)
-    assert resolve_templates(["{}", "one {}"]) == ("{}", "one {}")
-
-
-def test_class_names_may_hold_braces():
     assert fill("a {} here", ["x{}y", "{0}"]) == ["a x{}y here", "a {0} here"]
 
 
@@ -42,16 +36,12 @@ def test_class_names_may_hold_braces():
         ("{} and {}", r"'\{\} and \{\}' must contain \{\} exactly once"),
         ([3], r"prompt template 3 must contain"),
         ([], "at least one prompt template, found none"),
+        ("imagnet", r"'imagnet'; did you mean 'imagenet'\? Known: cifar, imagenet, photo"),
     ],
 )
 def test_bad_templates(templates, message):
     with pytest.raises(OptionError, match=message):
         resolve_templates(templates)
-
-
-def test_unknown_set():
-    with pytest.raises(UnknownNameError, match=r"'imagnet'; did you mean 'imagenet'\? Known: cifar, imagenet, photo"):
-        resolve_templates("imagnet")
 
 
 def test_classes_are_names_in_order_and_may_share_one():
@@ -134,37 +124,24 @@ def test_a_damaged_file_is_made_again(cached, tmp_path, caplog, damage):
     assert cached()[1] == []
 
 
-def test_a_file_says_what_it_belongs_to(cached, classes, tmp_path):
-    teacher, _ = cached(templates=TEMPLATES[:1])
-    with safe_open(next(tmp_path.glob("*/*.safetensors")), framework="pt") as file:
-        said = file.metadata()
-    assert (said["template"], json.loads(said["classes"])) == (TEMPLATES[0], classes)
-    assert json.loads(said["facts"])["structure"] == teacher.fingerprint()["structure"]
-
-
-def test_template_sets_share_their_templates(cached):
-    cached(templates=TEMPLATES[:2])
-    assert len(cached()[1]) == 2
-
-
-def test_another_teacher_classes_or_precision_share_nothing(cached, tiny_clip, classes, tmp_path):
-    cached()
-    other = tiny_clip()
+def changed(model, part):
     with torch.no_grad():
-        other.text_projection += 1
-    changed = (
-        cached(other),
-        cached(tiny_clip(quick_gelu=True)),
-        cached(classes=classes[::-1]),
-        cached(precision="bf16"),
-    )
-    assert [len(asked) for _, asked in changed] == [4] * 4
-    assert len(list(tmp_path.iterdir())) == 5
+        part(model).add_(1)
+    return model
 
 
-def test_a_changed_image_tower_keeps_the_cache(cached, tiny_clip):
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (lambda clip, classes: {"model": changed(clip(), lambda model: model.text_projection)}, 4),
+        (lambda clip, classes: {"model": clip(quick_gelu=True)}, 4),
+        (lambda clip, classes: {"classes": classes[::-1]}, 4),
+        (lambda clip, classes: {"precision": "bf16"}, 4),
+        (lambda clip, classes: {"model": changed(clip(), lambda model: model.visual.proj)}, 0),
+        (lambda clip, classes: {"templates": [*TEMPLATES[1:], "some {}"]}, 1),
+    ],
+    ids=["text tower", "activation", "classes", "precision", "image tower", "templates"],
+)
+def test_texts_are_shared_where_all_that_makes_them_is_the_same(cached, tiny_clip, classes, options, asked):
     cached()
-    other = tiny_clip()
-    with torch.no_grad():
-        other.visual.proj += 1
-    assert cached(other)[1] == []
+    assert len(cached(**options(tiny_clip, classes))[1]) == asked
