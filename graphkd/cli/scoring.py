@@ -16,6 +16,7 @@ from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
+from graphkd.pictures.facts import per_class as table
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
@@ -100,25 +101,7 @@ def score_before(
 def facts(scores: Scores, classes: Sequence[str] | None, per_class: bool) -> dict[str, Any]:
     """Scores as JSON-ready data."""
     found: dict[str, Any] = {**scores.numbers(), "images": scores.images}
-    return found | ({"per_class": _per_class(scores, classes)} if per_class else {})
-
-
-def _per_class(scores: Scores, classes: Sequence[str] | None) -> list[dict[str, Any]]:
-    rows = []
-    for label, counts in enumerate(scores.confusion.tolist()):
-        images, right = sum(counts), counts[label]
-        others = [(count, other) for other, count in enumerate(counts) if other != label and count]
-        taken = max(others, default=None, key=lambda each: each[0])
-        name = classes[label] if classes else str(label)
-        rows.append(
-            {
-                "class": name,
-                "images": images,
-                "right": right / images if images else None,
-                "taken_for": None if taken is None else (classes[taken[1]] if classes else str(taken[1])),
-            }
-        )
-    return rows
+    return found | ({"per_class": table(scores.confusion, classes)} if per_class else {})
 
 
 def text(name: str, found: dict[str, Any]) -> str:

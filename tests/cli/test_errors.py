@@ -103,7 +103,6 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("report made --out photos", "--out photos is a folder", "give the path of an HTML file"),
     ("report made --pictures a.txt", "--pictures a.txt is a file", "give a folder"),
     ("report made --format pgn", "Did you mean \"png\"?", "--format: of those pictures"),
-    ("report made --seed -1", "--seed must be >= 0, found -1", "give --seed 0 or more"),
     ("raport runs/photos-1", "Unknown command \"raport\". Did you mean \"report\"?", "graphkd --help lists every command"),
     ("export", "graphkd export needs a value of --run", "--run: run folder of graphkd distill"),
     ("export nowhere", "there is no run folder nowhere", "give the folder that graphkd distill named"),

@@ -185,7 +185,10 @@ def run(config: Distill, *, console: Console) -> int:
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
             _finish(config, result, before, console)
-            report.write_pictures(config.report, result, accelerator.trackers, console)
+            if config.report:
+                from graphkd.pictures.html import write_html_report
+
+                console.remark(f"report: {write_html_report(result.run)}")
     return 0
 
 
