@@ -1,6 +1,6 @@
 """Scores of students and teachers as JSON-ready data and as text."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
-from graphkd.pictures.facts import per_class as table
+from graphkd.pictures.facts import per_class as per_class
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
@@ -95,13 +95,12 @@ def score_before(
     found = teacher_scores(teacher, loader, features.scored, device)
     for name, scores in found.items():
         console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
-    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
+    return {name: facts(scores) for name, scores in found.items()}
 
 
-def facts(scores: Scores, classes: Sequence[str] | None, per_class: bool) -> dict[str, Any]:
+def facts(scores: Scores) -> dict[str, Any]:
     """Scores as JSON-ready data."""
-    found: dict[str, Any] = {**scores.numbers(), "images": scores.images}
-    return found | ({"per_class": table(scores.confusion, classes)} if per_class else {})
+    return {**scores.numbers(), "images": scores.images}
 
 
 def text(name: str, found: dict[str, Any]) -> str:

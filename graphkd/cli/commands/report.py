@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from cyclopts import Parameter
+from cyclopts.types import Directory, File
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Output, require_new_file, require_new_folder, require_run
+from graphkd.cli.option_groups import Output, require_run
 from graphkd.text import shown
 
 
@@ -34,15 +35,13 @@ class Report:
 
     run: Path
     _: KW_ONLY
-    out: Path | None = None
-    pictures: Path | None = None
+    out: File | None = None
+    pictures: Directory | None = None
     format: Literal["png", "svg"] = "png"
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         require_run(self.run, "run.yaml", "config.json")
-        require_new_file("out", self.out, "an HTML")
-        require_new_folder("pictures", self.pictures)
 
 
 def run(config: Report, *, console: Console) -> int:

@@ -7,10 +7,11 @@ from textwrap import shorten
 from typing import Any
 
 from cyclopts import Parameter
+from cyclopts.types import Directory, ExistingDirectory
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions, require_folder, require_new_folder
+from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions
 from graphkd.text import shown
 
 _EMBEDDED = "give the folder that graphkd embed --out wrote"
@@ -89,12 +90,11 @@ class StoreVerify:
 
     path: Path
     _: KW_ONLY
-    data: Path | None = None
+    data: ExistingDirectory | None = None
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         _require_store(self.path)
-        require_folder("data", self.data, "give the folder that was embedded")
 
 
 def verify(config: StoreVerify, *, console: Console) -> int:
@@ -132,7 +132,7 @@ class StoreRepair:
         graphkd store repair features --config features/run.yaml
     """
 
-    path: Path
+    path: ExistingDirectory
     _: KW_ONLY
     images: Images
     teaching: TeacherOptions = field(default_factory=TeacherOptions)
@@ -140,7 +140,6 @@ class StoreRepair:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        require(self.path.is_dir(), f"there is no store {self.path}", _EMBEDDED)
         _ = self.teaching.asked
 
 
@@ -181,11 +180,10 @@ class StoreMerge:
 
     parts: tuple[Path, ...]
     _: KW_ONLY
-    out: Path
+    out: Directory
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        require_new_folder("out", self.out)
         for part in self.parts:
             require(part.is_dir(), f"there is no folder {part}", "give the folders that graphkd embed wrote")
         found = f"expected several folders to merge, found {len(self.parts)}"
@@ -205,5 +203,4 @@ def merge(config: StoreMerge, *, console: Console) -> int:
 
 
 def _require_store(path: Path) -> None:
-    require(path.is_dir(), f"there is no store {path}", _EMBEDDED)
     require((path / "manifest.json").is_file(), f"{path} is no store: manifest.json is missing", _EMBEDDED)
