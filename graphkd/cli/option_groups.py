@@ -7,7 +7,7 @@ from typing import Literal
 from cyclopts import Group, Parameter
 from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, PositiveInt
 
-from graphkd.cli.catalogue import data_sets
+from graphkd.cli.catalogue import DATA_SETS
 from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
 from graphkd.text import read_text
@@ -84,8 +84,8 @@ class Images:
             return
         require(not path.exists(), f"--data {self.data} is a file, not a folder", "give a folder of images")
         is_name = len(path.parts) == 1 and path.suffix == ""
-        hint = nearest(self.data, [_SHIPPED, *data_sets()]) if is_name else ""
-        require(is_name and self.data in data_sets(), f"there is no folder --data {self.data}{hint}", _FOLDER)
+        hint = nearest(self.data, [_SHIPPED, *DATA_SETS]) if is_name else ""
+        require(is_name and self.data in DATA_SETS, f"there is no folder --data {self.data}{hint}", _FOLDER)
 
 
 _FOLDER = "give a folder with one folder of images a class, loose images with --classes, or the word digits"

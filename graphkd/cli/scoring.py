@@ -66,11 +66,10 @@ def teacher_scores(
     counts: dict[str, Counts] = {}
     for batch in loader:
         given = features(batch).to(device)
-        logits = {WEIGHTED: given.tensor("logits", "scoring")}
+        weighted = given.tensor("logits", "scoring")
+        logits = {"teacher": weighted}
         if isinstance(teacher, CLIPTeacher):
-            logits = {ZERO_SHOT: teacher.zero_shot(given.tensor("embedding", "scoring")), **logits}
-        else:
-            logits = {"teacher": logits[WEIGHTED]}
+            logits = {ZERO_SHOT: teacher.zero_shot(given.tensor("embedding", "scoring")), WEIGHTED: weighted}
         assert batch.target is not None
         for name, each in logits.items():
             counts.setdefault(name, Counts(each.shape[1], device)).update(each, batch.target)

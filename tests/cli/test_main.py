@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 import graphkd as package
-from graphkd.cli.app import COMMANDS, Doc, config_of
-from graphkd.cli.catalogue import data_sets, methods
+from graphkd.cli.app import COMMANDS, doc_of
+from graphkd.cli.catalogue import DATA_SETS, methods
 from graphkd.cli.commands import doctor
 from graphkd.cli.main import Terminated, main
 from graphkd.data.datasets import TORCHVISION
@@ -27,7 +27,7 @@ def test_help_lists_every_command(graphkd):
             first, _, second = name.partition(" ")
             assert f"{first} " in answer.out
             if not second:
-                assert Doc.of(config_of(name)).text[:30] in answer.out
+                assert doc_of(name)[0][:30] in answer.out
 
 
 def test_help_of_a_command_needs_nothing_else(graphkd):
@@ -56,7 +56,7 @@ def test_help_is_quick(process):
 def test_the_catalogue_is_the_registry():
     known = methods()
     assert list(known) == distillers().names()
-    assert data_sets() == TORCHVISION
+    assert DATA_SETS == TORCHVISION
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     assert ", ".join(f"`{name}`" for name in TORCHVISION) in page
     for name, method in known.items():

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cyclopts import CoercionError
 
-from graphkd.cli.app import COMMANDS, Doc, config_of, options_of, parse
+from graphkd.cli.app import COMMANDS, doc_of, options_of, parse
 from graphkd.cli.config_file import read_config, resolved, write_config
 from graphkd.training.config import TrainConfig
 
@@ -56,7 +56,7 @@ def as_printed(tmp_path):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_are_accepted(name, as_printed):
-    lines = [line for line in Doc.of(config_of(name)).examples.splitlines() if line.startswith("graphkd ")]
+    lines = [line for line in doc_of(name)[1].splitlines() if line.startswith("graphkd ")]
     assert lines
     for line in lines:
         assert parse(shlex.split(re.split(r" [|>] |  +#|\)$", line)[0])[1:])

@@ -142,7 +142,7 @@ def run(config: Distill, *, console: Console) -> int:
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    path = _folder(config.run or _next_folder(config.images.data, config.resume), config.resume)
+    path = config.run or _next_folder(config.images.data, config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
     parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
     config = _fitting(replace(config, run=path), parts, console)
@@ -177,15 +177,6 @@ def run(config: Distill, *, console: Console) -> int:
 
                 console.remark(f"report: {write_html_report(result.run)}")
     return 0
-
-
-def _folder(path: Path, resume: bool) -> Path:
-    """The run folder. Raises: UsageError where it holds a run and none is to be resumed."""
-    from graphkd.training.checkpoint import Checkpoints
-
-    made = Checkpoints(path / "checkpoints").updates()
-    require(not made or resume, f"{path} holds a run already", "add --resume to go on with it, or choose another --run")
-    return path
 
 
 def _next_folder(data: str, resume: bool) -> Path:
