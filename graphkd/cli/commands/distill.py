@@ -142,7 +142,7 @@ def run(config: Distill, *, console: Console) -> int:
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    path = config.run or _next_folder(config.images.data, config.resume)
+    path = config.run or next_folder(config.images.data, config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
     parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
     config = _fitting(replace(config, run=path), parts, console)
@@ -179,7 +179,7 @@ def run(config: Distill, *, console: Console) -> int:
     return 0
 
 
-def _next_folder(data: str, resume: bool) -> Path:
+def next_folder(data: str, resume: bool) -> Path:
     """The newest run on these images to resume, or a new one."""
     name = local_path(data).resolve().name
     numbers = [path.name.rpartition("-")[2] for path in Path("runs").glob(f"{name}-*")]
