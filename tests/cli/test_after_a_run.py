@@ -49,20 +49,16 @@ def test_evaluate_a_teacher_zero_shot(graphkd, run_folder, teacher):
 
 
 def test_a_student_becomes_a_teacher(graphkd, run_folder):
-    score = json.loads(
-        graphkd(f"evaluate --model {run_folder}/run --data {run_folder}/images --json --no-per-class").out
-    )
-    same = json.loads(
-        graphkd(f"evaluate --teacher {run_folder}/run --data {run_folder}/images --json --no-per-class").out
-    )
-    assert same["top1"] == score["top1"]
-    line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --run second --json {SMALL}"
-    assert (
-        graphkd.json(f"{line} --student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2 --labels task")[
-            "method"
-        ]
-        == "at"
-    )
+    line = f"--data {run_folder}/images --no-per-class"
+    own, same = (graphkd.json(f"evaluate {line} --{role} {run_folder}/run") for role in ("model", "teacher"))
+    assert same["top1"] == own["top1"]
+    maps = "--student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2 --labels task --watch 8"
+    line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --quiet {SMALL} {maps}"
+    assert graphkd.json(f"{line} --run second")["method"] == "at"
+    assert "Graphs of the channels" in Path("second/report.html").read_text()
+    graphkd(f"{line} --run two --watch 0 --no-report --epochs 1")
+    assert not {"report.html", "watched"} & {path.name for path in Path("two").iterdir()}
+    assert "the run watched no images: graphkd distill --watch 200" in graphkd("report two").out
 
 
 def test_inspect_compares_both_graphs(graphkd, run_folder, teacher):
@@ -97,18 +93,6 @@ def test_a_report_at_the_end_of_a_run_and_once_more(graphkd, run_folder):
     assert found["pictures"] == len(found["files"]) == len(list(Path("drawn").glob("*.svg")))
     assert set(found["absent"]) == {"spectra"}
     assert "no maps were kept (--student-maps, --teacher-maps)" in graphkd(f"report {run_folder}/run --out a.html").out
-
-
-def test_a_report_with_channel_spectra_and_none_at_all(graphkd, run_folder):
-    line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --labels task --quiet {SMALL}"
-    maps = "--student-maps blocks.1,blocks.2 --teacher-maps blocks.1,blocks.2"
-    graphkd(f"{line} {maps} --run one --watch 8")
-    assert "Graphs of the channels" in Path("one/report.html").read_text()
-    graphkd(f"{line} {maps} --run two --watch 0 --no-report --epochs 1")
-    assert not Path("two/report.html").exists()
-    assert not Path("two/watched").exists()
-    told = graphkd("report two")
-    assert "the run watched no images: graphkd distill --watch 200" in told.out
 
 
 def test_a_report_needs_its_extra(graphkd, run_folder, class_folders, teacher, monkeypatch):

@@ -119,11 +119,7 @@ def test_a_file_is_as_strict_as_the_command_line(text):
         distill("--config", "run.yaml")
 
 
-def test_dashes_and_underscores_are_the_same_in_a_file():
-    Path("run.yaml").write_text("batch-size: 8\n")
-    assert read_config(Path("run.yaml")) == {"batch_size": 8}
-
-
-def test_an_empty_file_asks_for_nothing():
-    Path("run.yaml").write_text("# nothing\n")
-    assert read_config(Path("run.yaml")) == {}
+@pytest.mark.parametrize(("text", "found"), [("batch-size: 8\n", {"batch_size": 8}), ("# nothing\n", {})])
+def test_a_file_with_dashes_and_an_empty_file(text, found):
+    Path("run.yaml").write_text(text)
+    assert read_config(Path("run.yaml")) == found
