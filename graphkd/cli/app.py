@@ -260,22 +260,18 @@ def read_value(option: Argument, value: Any, where: str = "") -> Any:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool | float):
-        raise ValueError
-    number = int(value)
+    number = int(str(value))  # of the text: True and 1.5 are none
     if abs(number) >= 2**63:
         raise OverflowError
     return number
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError
-    return float(value)
+    return float(str(value))  # of the text: True is none
 
 
 def _bool(value: Any) -> bool:
-    return value if isinstance(value, bool) else _BOOLS[str(value).lower()]
+    return _BOOLS[str(value).lower()]
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,12 @@ def plain(text: str) -> str:
     return shown(text, keep="\n\t")
 
 
+def listed(facts: Mapping[str, Any]) -> list[str]:
+    """A line each: names and what they are."""
+    width = max(map(len, facts))
+    return [shown(f"{name.replace('_', ' '):{width}}  {value}") for name, value in facts.items()]
+
+
 @Parameter(parse=False)
 class Console:
     """One command's way to speak.

@@ -148,12 +148,12 @@ def neighbours_of(seen: NetworkView, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _closest(seen: NetworkView, proxies: Float[Tensor, "c d"]) -> list[dict[str, Any]]:
-    """Pairs of classes whose proxies lie closest."""
+def _closest(seen: NetworkView, proxies: Float[Tensor, "c d"]) -> dict[str, float]:
+    """Pairs of classes whose proxies lie closest, and their edges."""
     i, j = torch.triu_indices(len(proxies), len(proxies), offset=1)
-    values, order = cosine(proxies, proxies)[i, j].sort(descending=True)
-    pairs = [f"{seen.name(int(i[at]))} - {seen.name(int(j[at]))}" for at in order[:_PAIRS]]
-    return [{"classes": pair, "edge": float(value)} for pair, value in zip(pairs, values, strict=False)]
+    edges = cosine(proxies, proxies)[i, j]
+    best = edges.topk(min(_PAIRS, len(edges))).indices.tolist()
+    return {f"{seen.name(int(i[at]))} - {seen.name(int(j[at]))}": float(edges[at]) for at in best}
 
 
 def _share(hits: Tensor) -> float:

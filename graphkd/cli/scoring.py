@@ -85,10 +85,8 @@ def score_before(
     console: Console,
 ) -> dict[str, dict[str, Any]]:
     """The teacher on the scored images, told before anything is trained."""
-    if parts.scored is None or not config.score_teacher or features.scored is None:
-        return {}
-    if teacher is None or teacher.num_classes is None:
-        return {}
+    if teacher is None or teacher.num_classes is None or parts.scored is None or features.scored is None:
+        return {}  # nobody knows the classes, or there are no images to score on
     views = Views(parts.scored, student=networks.teacher_view(teacher, config.teaching.teacher_size), labels=True)
     loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
     found = teacher_scores(teacher, loader, features.scored, device)

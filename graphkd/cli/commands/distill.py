@@ -164,7 +164,9 @@ def run(config: Distill, *, console: Console) -> int:
         left = f"what was finished is kept in {path}" + (f" and {config.store}" if config.store else "")
         console.go_on = (left, f"go on with: graphkd distill --config {path / 'run.yaml'} --resume")
         features = teacher_features.features_of(config, parts, teacher, device, console)
-        before = scoring.score_before(config, parts, teacher, features, device, console)
+        before = {}
+        if config.score_teacher:
+            before = scoring.score_before(config, parts, teacher, features, device, console)
         trainer = teacher_features.make_trainer(config, parts, step, teacher, features, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
         console.remark(f"classes: {some(list(names))}")

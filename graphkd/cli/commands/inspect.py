@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
-from graphkd.cli.console import Console
+from graphkd.cli.console import Console, listed
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import (
     STUDENT,
@@ -61,27 +61,26 @@ def run(config: Inspect, *, console: Console) -> int:
     lines = []
     for name, each in seen.items():
         rows = graphs.neighbours_of(each, config.show)
-        lines += [f"== {name}", *_lines(facts[name]), *map(_line, rows)]
+        lines += [f"== {name}", *_told(facts[name]), *map(_line, rows)]
         facts[name]["neighbours"] = rows
     if len(seen) == 2:
         facts["agreement"] = graphs.agreement(*seen.values())
-        lines += ["== student and teacher", *_lines(facts["agreement"])]
+        lines += ["== student and teacher", *_told(facts["agreement"])]
     console.result(facts, "\n".join(map(shown, lines)))
     return 0
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
-    width = max(map(len, facts))
-    return [f"  {key.replace('_', ' '):{width}}  {_written(value)}" for key, value in facts.items()]
+def _told(facts: dict[str, Any]) -> list[str]:
+    return [f"  {line}" for line in listed({name: _written(value) for name, value in facts.items()})]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_written(each)}" for name, each in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _line(row: dict[str, Any]) -> str:
     near = ", ".join(f"{other['id']} {other['edge']:.2f}" for other in row["neighbours"])
     said = f"{row['prediction']} {100 * row['confidence']:.0f} %  " if "prediction" in row else ""
     return f"  {row['id']}: {said}near {near}"
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(f"{each['classes']} {each['edge']:.4f}" for each in value)
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -4,12 +4,11 @@ import json
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
 from cyclopts import Parameter
 from cyclopts.types import Directory, ExistingDirectory
 
-from graphkd.cli.console import Console
+from graphkd.cli.console import Console, listed
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions
 from graphkd.text import shown
@@ -58,19 +57,11 @@ def info(config: StoreInfo, *, console: Console) -> int:
         "transform": json.loads(made.transform),
         "teacher": made.teacher,
     }
-    console.result(facts, _text(facts))
+    told = {**facts, "classes": ", ".join(made.classes or ()) or "none", "absent": ", ".join(found.absent) or "nothing"}
+    told |= {f"teacher {key}": value for key, value in told.pop("teacher").items()}
+    short = {key: shorten(str(value), 100, placeholder=" ...") for key, value in told.items()}
+    console.result(facts, "\n".join(listed(short)))
     return 0
-
-
-def _text(facts: dict[str, Any]) -> str:
-    rows = dict(facts)
-    classes, teacher, absent = rows["classes"], rows.pop("teacher"), rows["absent"]
-    rows["classes"] = f"{len(classes)}: {', '.join(classes)}" if classes else "none"
-    rows["absent"] = ", ".join(absent) or "nothing"
-    rows |= {f"teacher {key}": value for key, value in teacher.items()}
-    rows = {key: shorten(str(value), 100, placeholder=" ...") for key, value in rows.items()}
-    width = max(map(len, rows))
-    return "\n".join(shown(f"{key:{width}}  {value}") for key, value in rows.items())
 
 
 @Parameter(name="*")
