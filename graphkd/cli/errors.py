@@ -29,7 +29,6 @@ _EXTRAS = {
     "tqdm": "train",
     "tensorboard": "train",
     "matplotlib": "report",
-    "networkx": "report",
     "jinja2": "report",
     "sklearn": "train",
     "transformers": "integrations",
