@@ -13,17 +13,19 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from jobs import ZERO_SHOT, Job, digits_job, user_job
+from jobs import Job, digits_job, user_job
 from torch import nn
 
-from graphkd import Distiller, PRGDistiller, Step, TrainConfig, Trainer, Views, create_distiller, create_student
+from graphkd import Distiller, Step, TrainConfig, Trainer, Views, create_distiller, create_student
+from graphkd.cli.commands.distill import next_folder
+from graphkd.cli.scoring import ZERO_SHOT
 from graphkd.errors import GraphKDError
-from graphkd.pictures import draw_confusion, draw_curves, draw_relations, missing, save_picture
+from graphkd.pictures import missing
 from graphkd.pictures.html import write_html_report
 from graphkd.step import labelled_cross_entropy
 from graphkd.training.report import Row, write_report
-from graphkd.training.run_folder import read_metrics
 from graphkd.training.state import Result
+from graphkd.training.strict_yaml import load_yaml
 from graphkd.training.watch import Watch
 
 METHODS = {
@@ -78,10 +80,10 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Teacher, students, table and pictures."""
+    """Teacher, students, table and pictures of the PRG student."""
     args = arguments()
     logging.basicConfig(format="%(message)s")
-    folder = run_folder(args)
+    folder = args.run or next_folder(args.data or "digits", args.resume)
     tops: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}
     for seed in range(args.seed, args.seed + args.seeds):
@@ -94,31 +96,22 @@ def main() -> None:
             seconds.setdefault(METHODS[name], []).append(result.seconds)
             if result.scores is not None:
                 tops.setdefault(METHODS[name], []).append(result.scores.top1)
-        pictures = draw(job, results, here)
+        if "prg" in results and not missing():
+            print(f"the PRG student in pictures: {write_html_report(results['prg'].run, here / 'report.html')}")
         print(f"seed {seed}: teacher forwards: {len(job.asked)}, students in {here}")
     if not tops:
         print("no labelled images to score on: give some with --val DIR, one folder a class")
         return
     models = {METHODS[name]: result.model for name, result in results.items()}
-    rows = [Row(name, top1, seconds.get(name), *measure(models.get(name))) for name, top1 in tops.items()]
-    print(
-        write_report(folder / "report.md", rows, ZERO_SHOT, f"Distilled without labels: {job.name}", pictures=pictures)
-    )
-    print(f"report and pictures: {folder / 'report.md'}")
+    rows = [
+        Row.of(name, models[name], top1, seconds[name]) if name in models else Row(name, top1)
+        for name, top1 in tops.items()
+    ]
+    print(write_report(folder / "report.md", rows, ZERO_SHOT, f"Distilled without labels: {job.name}"))
+    print(f"report: {folder / 'report.md'}")
     for name, each in tops.items():
         if name == METHODS["prg"] and mean(tops[ZERO_SHOT]) > 0:
             print(f"PRG reaches {100 * mean(each) / mean(tops[ZERO_SHOT]):.1f} % of its teacher")
-
-
-def run_folder(args: argparse.Namespace) -> Path:
-    """The folder asked for; else the newest of this job's to resume, or a new one."""
-    if args.run is not None:
-        return args.run
-    name = Path(args.data or "digits").name
-    made = sorted(Path("runs").glob(f"{name}-[0-9]*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    if args.resume and made:
-        return made[-1]
-    return Path("runs") / f"{name}-{int(made[-1].name.rpartition('-')[2]) + 1 if made else 1}"
 
 
 def wanted(args: argparse.Namespace, job: Job) -> list[str]:
@@ -175,44 +168,7 @@ def option(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise SystemExit(f"--prg takes OPTION=VALUE, found {text!r}")
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, {"true": True, "false": False}.get(value.lower(), value)
-
-
-@torch.no_grad()
-def draw(job: Job, results: dict[str, Result], folder: Path) -> dict[str, Path]:
-    """Curves, edge matrices and confusion of the PRG student: caption -> file. Beside them its HTML report."""
-    result = results.get("prg")
-    if result is None:
-        return {}
-    curves = draw_curves(read_metrics(result.run / "metrics.jsonl"), job.teacher_scores.get(ZERO_SHOT))
-    pictures = {"Loss and accuracy": save_picture(curves, folder / "curves.png")}
-    if not missing():
-        print(f"the PRG student in pictures: {write_html_report(result.run, folder / 'report.html')}")
-    if job.scored is None or result.scores is None:
-        return pictures
-    batch = next(iter(Views(job.scored, student=job.plain_view, labels=True).loader(512, drop_last=False)))
-    prg = PRGDistiller.between(result.model, job.teacher)
-    own, given = prg.prepare(result.model.eval()(batch.student.to(job.device)), job.scored_features(batch))
-    sides = [
-        prg.build(each, side).edges("sample", "gram", "class").dense()
-        for each, side in ((given.to(job.device), "teacher"), (own, "student"))
-    ]
-    edges = draw_relations(*sides, batch.target, job.classes, columns="class", relation="PRG's edge")
-    pictures["Sample-proxy edges"] = save_picture(edges, folder / "edges.png")
-    confusion = draw_confusion(result.scores.confusion, job.classes)
-    pictures["Confusion of the student"] = save_picture(confusion, folder / "confusion.png")
-    return pictures
-
-
-def measure(model: nn.Module | None) -> tuple[int | None, float | None]:
-    """Parameters, and MiB of weights."""
-    if model is None:
-        return None, None
-    row = Row.of("", model, 0.0)
-    return row.parameters, row.size
+    return name, load_yaml(value)
 
 
 if __name__ == "__main__":

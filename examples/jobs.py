@@ -11,6 +11,7 @@ from stand_in_teacher import TEMPLATES, train_stand_in
 
 from graphkd import Batch, CLIPTeacher, Features, Views, embed
 from graphkd.cli.networks import clip_files, templates_of
+from graphkd.cli.scoring import teacher_scores
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
 from graphkd.data.sources import ImageSource, source_subset
@@ -25,9 +26,6 @@ from graphkd.data.transforms import (
 from graphkd.errors import DataError
 from graphkd.files import local_path
 from graphkd.teachers.base import count_batches
-from graphkd.training.metrics import Counts
-
-ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
 
 
 @dataclass
@@ -75,14 +73,10 @@ class Job:
     def _score_teacher(self) -> None:
         """Zero-shot accuracy by mean text embeddings and by weighted prompt logits, printed before distilling."""
         views = Views(self.scored, student=self.plain_view, teacher=self.teacher_view, labels=True)
-        counts = {name: Counts(len(self.classes), self.device) for name in (ZERO_SHOT, WEIGHTED)}
-        for batch in views.loader(256, shuffle=False, drop_last=False):
-            given = self.scored_features(batch).to(self.device)
-            counts[ZERO_SHOT].update(self.teacher.zero_shot(given.embedding), batch.target)
-            counts[WEIGHTED].update(given.logits, batch.target)
-        for name, count in counts.items():
-            self.teacher_scores[name] = count.scores().top1
-            print(f"{name}: {100 * self.teacher_scores[name]:.2f} % of {len(self.scored)} held-out images")
+        loader = views.loader(256, shuffle=False, drop_last=False)
+        for name, scores in teacher_scores(self.teacher, loader, self.scored_features, self.device).items():
+            self.teacher_scores[name] = scores.top1
+            print(f"{name}: {100 * scores.top1:.2f} % of {len(self.scored)} held-out images")
 
 
 def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:

@@ -5,7 +5,7 @@ that an image matches the prompts of its class. Afterwards the model classifies 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import open_clip
@@ -56,29 +56,34 @@ def train_stand_in(
     labels = torch.tensor([source.target(i) for i in range(len(source))])
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
     tokens = torch.stack([tokenizer([template.format(name) for name in classes]) for template in templates])
-    _fit(model, tokens, images, labels, epochs, batch_size)
+    steps = len(images) // batch_size
+    batches = (
+        batch for _ in range(epochs) for batch in torch.randperm(len(images))[: steps * batch_size].split(batch_size)
+    )
+
+    def loss() -> Tensor:
+        """Cross-entropy of image-prompt similarities."""
+        batch, drawn = next(batches), torch.randint(len(tokens), (tokens.shape[1],))
+        texts = model.encode_text(tokens[drawn, torch.arange(tokens.shape[1])], normalize=True)
+        seen = model.encode_image(_look(images[batch]), normalize=True)
+        return cross_entropy(model.logit_scale.exp().clamp(max=100) * seen @ texts.T, labels[batch])
+
+    fit(model, loss, epochs * steps)
     write_file(checkpoint, save({name: value.contiguous() for name, value in model.state_dict().items()}))
     return config, checkpoint
 
 
-def _fit(model: nn.Module, tokens: Tensor, images: Tensor, labels: Tensor, epochs: int, batch_size: int) -> None:
-    """Cross-entropy of image-prompt similarities; one-cycle AdamW."""
-    steps = len(images) // batch_size
+def fit(model: nn.Module, loss: Callable[[], Tensor], steps: int, lr: float = 3e-3) -> None:
+    """One-cycle AdamW on what has a gradient."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * steps)
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     model.train()
-    for _ in range(epochs):
-        for batch in torch.randperm(len(images))[: steps * batch_size].split(batch_size):
-            drawn = torch.randint(len(tokens), (tokens.shape[1],))
-            texts = model.encode_text(tokens[drawn, torch.arange(tokens.shape[1])], normalize=True)
-            seen = model.encode_image(_look(images[batch]), normalize=True)
-            logits = model.logit_scale.exp().clamp(max=100) * seen @ texts.T
-            loss = cross_entropy(logits, labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        schedule.step()
 
 
 def _look(images: Tensor) -> Tensor:

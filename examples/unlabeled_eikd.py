@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import timm
 import torch
+from stand_in_teacher import fit
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -124,18 +125,6 @@ def distil(job: Job, args: argparse.Namespace, source: ImageSource, options: dic
 
     fit(step, loss, args.steps)
     return accuracy(student.eval(), job)
-
-
-def fit(model: torch.nn.Module, loss: Callable[[], Tensor], steps: int, lr: float = 3e-3) -> None:
-    """One-cycle AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
-    model.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-        schedule.step()
 
 
 def forever(views: Views, batch: int) -> Iterator[Batch]:

@@ -36,6 +36,8 @@ from graphkd.distillers.crg.distiller import CRGDistiller
 from graphkd.errors import GraphKDError
 from graphkd.features import Features
 
+WEIGHTS = {"alpha": 0.5, "beta": 0.5, "gamma": 0.1}  # of CRG's vertex, edge and spectral term
+
 
 @dataclass
 class Job:
@@ -50,7 +52,6 @@ class Job:
     steps: int
     seeds: int
     lr: float
-    crg: dict[str, Any]
     workers: int = 0
     batch: int = 8
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -134,7 +135,7 @@ def guide(student: FasterRCNN, teacher: FasterRCNN, job: Job) -> CRGDistiller:
     probe = torch.zeros(1, 3, 96, 96, device=job.device)
     with torch.no_grad():
         ours, theirs = (Features(maps=each.eval().backbone(probe)) for each in (student, teacher))
-    return CRGDistiller.between(ours, theirs, **job.crg).to(job.device)
+    return CRGDistiller.between(ours, theirs, **WEIGHTS, warmup_steps=job.steps // 5).to(job.device)
 
 
 def train(model: FasterRCNN, job: Job, images: Any, steps: int, seed: int, teacher: FasterRCNN | None = None) -> float:
@@ -201,26 +202,16 @@ def run(job: Job) -> None:
 
 def make_job(args: argparse.Namespace) -> Job:
     """The embedded default, or real images."""
-    weights = {"alpha": args.alpha, "beta": args.beta, "gamma": args.gamma}
     if args.data is None:
-        steps = (400, 120, 1) if args.quick else (700, 200, 3)
-        teacher_steps, student_steps, seeds = (
-            given or default for given, default in zip((args.teacher_steps, args.steps, args.seeds), steps, strict=True)
-        )
-        crg = {**weights, "warmup_steps": student_steps // 5}
+        teacher_steps, steps, seeds = (400, 120, 1) if args.quick else (700, 200, 3)
         data = DrawnShapes(400, seed=0), DrawnShapes(64, seed=2), DrawnShapes(120, seed=1)
-        return Job(
-            *data, lambda: tiny_detector(24), lambda: tiny_detector(16), teacher_steps, student_steps, seeds, 3e-3, crg
-        )
+        return Job(*data, lambda: tiny_detector(24), lambda: tiny_detector(16), teacher_steps, steps, seeds, 3e-3)
     data = [Real(args.data, args.root, training) for training in (True, False)]
-    classes, steps = len(data[0].classes), args.steps or 20_000
+    classes, steps = len(data[0].classes), args.steps
     teacher, student = (
         lambda name=name: resnet_detector(name, classes, args.weights) for name in ("resnet50", "resnet18")
     )
-    crg = {**weights, "warmup_steps": steps // 5}
-    return Job(
-        data[0], *data, teacher, student, args.teacher_steps or steps, steps, args.seeds or 1, 1e-4, crg, workers=4
-    )
+    return Job(data[0], *data, teacher, student, steps, steps, 1, 1e-4, workers=4)
 
 
 def main() -> None:
@@ -229,12 +220,7 @@ def main() -> None:
     parser.add_argument("--data", help="voc or coco, or the folder of one; default: drawn shapes")
     parser.add_argument("--root", type=Path, default=Path("data"), help="where voc or coco is kept")
     parser.add_argument("--weights", help="torchvision's weights of the ResNets, such as DEFAULT (downloads them)")
-    parser.add_argument("--teacher-steps", type=int, help="default: 700 on shapes, else as many as the student's")
-    parser.add_argument("--steps", type=int, help="of each student; default: 200 on shapes, else 20000")
-    parser.add_argument("--seeds", type=int, help="students of each kind; default: 3 on shapes, else 1")
-    parser.add_argument("--alpha", type=float, default=0.5, help="weight of the vertex term")
-    parser.add_argument("--beta", type=float, default=0.5, help="weight of the edge term")
-    parser.add_argument("--gamma", type=float, default=0.1, help="weight of the spectral term")
+    parser.add_argument("--steps", type=int, default=20_000, help="of teacher and students on real images")
     parser.add_argument("--quick", action="store_true", help="one seed and fewer steps")
     args = parser.parse_args()
     job = make_job(args)

@@ -55,7 +55,7 @@ def run_job(monkeypatch, capsys, tmp_path):
 
     def run(*arguments: str | Path, drawn: bool = False) -> str:
         if not drawn:  # pictures take longer than the rest
-            monkeypatch.setattr(imagenet_prg, "draw", lambda *_: {})
+            monkeypatch.setattr(imagenet_prg, "missing", lambda: ["matplotlib"])
         small = ["--quiet", "--size", "32", "--epochs", "2", "--batch", "16", "--student", "test_efficientnet"]
         monkeypatch.setattr(sys, "argv", ["imagenet_prg.py", *small, *map(str, arguments)])
         monkeypatch.chdir(tmp_path)

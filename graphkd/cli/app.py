@@ -65,21 +65,6 @@ class Asked:
     given: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Doc:
-    """A configuration's docstring: what the help says above and below the options."""
-
-    text: str
-    examples: str
-
-    @classmethod
-    def of(cls, config: type) -> "Doc":
-        """Taken apart at ``Args:`` and ``Example::``."""
-        doc = cleandoc(config.__doc__ or "")
-        text, examples = (re.split(r"\n(?:Args:|Example::)\n", doc)[0], doc.partition("\nExample::\n")[2])
-        return cls("\n\n".join(map(without_markup, text.strip().split("\n\n"))), cleandoc(examples))
-
-
 def parse(words: Sequence[str]) -> Asked | None:
     """The command and the configuration that a command line makes; ``None`` where help was asked for and printed.
 
@@ -97,10 +82,9 @@ def parse(words: Sequence[str]) -> Asked | None:
         bound.apply_defaults()
         return Asked(run_of(command_of(words)), bound.arguments["config"], reader.given)
     run(*bound.args, **bound.kwargs)
-    if run == app.version_print:
-        return None
-    if examples := Doc.of(config_of(name)).examples if (name := command_of(words)) else _START:
-        print(f"\nexamples:\n{indent(examples, '  ')}")
+    if run != app.version_print:
+        name = command_of(words)
+        print(f"\nexamples:\n{indent(doc_of(name)[1] if name else _START, '  ')}")
     return None
 
 
@@ -122,8 +106,7 @@ def program() -> App:
             if second and first not in app:
                 app.command(App(name=first, help=_STORES, group=group))
             home, group_of = (app[first], None) if second else (app, group)
-            help = Doc.of(config_of(name)).text
-            home.command(run_of(name), name=second or first, help=help, group=group_of, sort_key=place)
+            home.command(run_of(name), name=second or first, help=doc_of(name)[0], group=group_of, sort_key=place)
     return app
 
 
@@ -138,6 +121,13 @@ def config_of(name: str) -> type:
     """The dataclass of a command's options."""
     found: type = get_type_hints(run_of(name))["config"]
     return found
+
+
+def doc_of(name: str) -> tuple[str, str]:
+    """What the help of a command says above and below the options: its configuration's docstring, without ``Args:``."""
+    doc = cleandoc(config_of(name).__doc__ or "")
+    text = re.split(r"\n(?:Args:|Example::)\n", doc)[0].strip()
+    return "\n\n".join(map(without_markup, text.split("\n\n"))), cleandoc(doc.partition("\nExample::\n")[2])
 
 
 def command_of(words: Sequence[str]) -> str:
@@ -270,22 +260,18 @@ def read_value(option: Argument, value: Any, where: str = "") -> Any:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool | float):
-        raise ValueError
-    number = int(value)
+    number = int(str(value))  # of the text: True and 1.5 are none
     if abs(number) >= 2**63:
         raise OverflowError
     return number
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError
-    return float(value)
+    return float(str(value))  # of the text: True is none
 
 
 def _bool(value: Any) -> bool:
-    return value if isinstance(value, bool) else _BOOLS[str(value).lower()]
+    return _BOOLS[str(value).lower()]
 
 
 def _text(value: Any) -> str:

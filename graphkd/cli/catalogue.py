@@ -14,6 +14,8 @@ _PAPER = re.compile(
     r"(?: \(there|\) (?:gives|names) |\.?\s*\n(?:Args|Shapes|\s*\n)|\. (?!al)[A-Z])",
     re.DOTALL,
 )
+# the torchvision data sets that --data knows by name: those of graphkd.data.datasets, which needs torch
+DATA_SETS = ("caltech101", "cifar10", "cifar100", "dtd", "flowers102", "food101", "imagenet", "oxford_pets", "stl10")
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,6 @@ def methods() -> dict[str, Method]:
                 doc = cleandoc(ast.get_docstring(node) or "")
                 found[name] = Method(name, doc.partition("\n")[0], _paper(doc), doc)
     return dict(sorted(found.items()))
-
-
-@cache
-def data_sets() -> tuple[str, ...]:
-    """The torchvision data sets that ``--data`` knows by name."""
-    tree = ast.parse((Path(graphkd.__file__).parent / "data" / "datasets.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if (
-            isinstance(node, ast.Assign)
-            and ast.unparse(node.targets[0]) == "_SETS"
-            and isinstance(node.value, ast.Dict)
-        ):
-            return tuple(str(ast.literal_eval(key)) for key in node.value.keys if key is not None)
-    return ()
 
 
 def _registered(node: ast.ClassDef) -> str | None:

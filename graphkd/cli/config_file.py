@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from graphkd.cli.errors import UsageError
-from graphkd.files import write_file, write_json
+from graphkd.files import write_file
 from graphkd.text import read_text, shown
 from graphkd.training.strict_yaml import load_yaml
 
@@ -57,12 +57,6 @@ def resolved(config: Any) -> dict[str, Any]:
 def save(folder: Path, command: str, config: Any) -> None:
     """What a command was asked, as the ``run.yaml`` of the folder that it wrote."""
     write_config(folder / "run.yaml", command, resolved(config))
-
-
-def save_facts(path: Path, found: Mapping[str, Any], config: Any) -> None:
-    """What a command found, and its options, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**found, "options": resolved(config)})
 
 
 def write_config(path: Path, command: str, values: Mapping[str, Any]) -> None:

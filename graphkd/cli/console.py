@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from cyclopts import Parameter
@@ -17,6 +16,12 @@ T = TypeVar("T")
 def plain(text: str) -> str:
     """Text of several lines as a terminal may have it: names from outside cannot steer it."""
     return shown(text, keep="\n\t")
+
+
+def listed(facts: Mapping[str, Any]) -> list[str]:
+    """A line each: names and what they are."""
+    width = max(map(len, facts))
+    return [shown(f"{name.replace('_', ' '):{width}}  {value}") for name, value in facts.items()]
 
 
 @Parameter(parse=False)
@@ -56,19 +61,8 @@ class Console:
         print(json.dumps(dict(data), indent=1) if self.output.json else plain(text), file=self.stdout, flush=True)
 
     def bar(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
-        """The items, with a bar that shows rate and time left, if tqdm is installed."""
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return items
+        """The items, with a bar that shows rate and time left."""
+        from tqdm import tqdm
+
         bar: Iterable[T] = tqdm(items, total=total, desc=what, unit="batch", disable=not self.bars)
         return bar
-
-    @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """With JSON asked for, whatever the library prints goes to standard error."""
-        if not self.output.json:
-            yield
-            return
-        with redirect_stdout(sys.stderr):
-            yield

@@ -21,6 +21,7 @@ _CALL = re.compile(r"\buse CLIPTeacher\('[^']*', ([^()]*)\)")  # a call in Pytho
 _KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
 _PHRASES = {  # what the library says to programmers, and what it is here
     "fit(resume=True)": "--resume",
+    "resume it, or choose another run folder": "add --resume to go on with it, or choose another --run",
     "ask for unreadable images to be skipped": "give --on-error skip",
 }
 _EXTRAS = {
@@ -28,7 +29,6 @@ _EXTRAS = {
     "tqdm": "train",
     "tensorboard": "train",
     "matplotlib": "report",
-    "networkx": "report",
     "jinja2": "report",
     "sklearn": "train",
     "transformers": "integrations",

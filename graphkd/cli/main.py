@@ -19,6 +19,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from io import TextIOWrapper
 from types import FrameType
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked is None:
             return DONE
         console = Console(asked.config.output, asked.given)
-        with console.speaking():
+        with redirect_stdout(sys.stderr if asked.config.output.json else sys.stdout):  # whatever the library prints
             return asked.run(asked.config, console=console)
     except (KeyboardInterrupt, SystemExit) as stop:  # the loop answers a signal by a checkpoint and SystemExit
         return _stopped(stop, console)

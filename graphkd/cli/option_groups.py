@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from warnings import warn
 
 from cyclopts import Group, Parameter
+from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, PositiveInt
 
-from graphkd.cli.catalogue import data_sets
-from graphkd.cli.errors import UsageError, flag_of, nearest, require
+from graphkd.cli.catalogue import DATA_SETS
+from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
 from graphkd.text import read_text
 
@@ -66,20 +66,14 @@ class Images:
     """
 
     data: str
-    classes: Path | None = None
+    classes: ExistingFile | None = None
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
-    max_megapixels: float = 64.0
+    max_megapixels: PositiveFloat = 64.0
 
     def __post_init__(self) -> None:
-        require_file("classes", self.classes)
-        require(
-            0 < self.max_megapixels < float("inf"),
-            f"--max-megapixels must be > 0, found {self.max_megapixels}",
-            "give --max-megapixels 64",
-        )
         path = local_path(self.data)
         if path.is_dir() or self.data == _SHIPPED:
             require(
@@ -90,8 +84,8 @@ class Images:
             return
         require(not path.exists(), f"--data {self.data} is a file, not a folder", "give a folder of images")
         is_name = len(path.parts) == 1 and path.suffix == ""
-        hint = nearest(self.data, [_SHIPPED, *data_sets()]) if is_name else ""
-        require(is_name and self.data in data_sets(), f"there is no folder --data {self.data}{hint}", _FOLDER)
+        hint = nearest(self.data, [_SHIPPED, *DATA_SETS]) if is_name else ""
+        require(is_name and self.data in DATA_SETS, f"there is no folder --data {self.data}{hint}", _FOLDER)
 
 
 _FOLDER = "give a folder with one folder of images a class, loose images with --classes, or the word digits"
@@ -122,7 +116,7 @@ class TeacherOptions:
     prompt_weight: Literal["ratio", "softmax", "uniform"] = "ratio"
     quick_gelu: bool | None = None
     teacher_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    teacher_size: int | None = None
+    teacher_size: PositiveInt | None = None
     text_cache: Path | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +126,6 @@ class TeacherOptions:
             "--pretrained says which weights, and --teacher is missing",
             "give --teacher NAME too",
         )
-        require_at_least("teacher_size", self.teacher_size, 1)
         require(
             self.templates in _PROMPTS or local_path(self.templates).is_file(),
             f"there are no templates {self.templates!r}{nearest(self.templates, _PROMPTS)}",
@@ -189,8 +182,8 @@ class Running:
     """
 
     device: str = "auto"
-    batch_size: int = 64
-    workers: int = 0
+    batch_size: PositiveInt = 64
+    workers: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         kind, _, number = self.device.partition(":")
@@ -199,8 +192,6 @@ class Running:
             f"unknown device {self.device!r}{nearest(self.device, _DEVICES)}",
             "give auto, cpu, cuda or cuda:1",
         )
-        require_at_least("batch_size", self.batch_size, 1)
-        require_at_least("workers", self.workers, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,47 +211,11 @@ class OfNetworks(Command):
     model_from: str | None = None
 
 
-def require_at_least(name: str, value: float | None, least: float) -> None:
-    """Raises: UsageError for a number that is too small."""
-    flag = flag_of(name)
-    require(
-        value is None or value >= least, f"{flag} must be >= {least}, found {value}", f"give {flag} {least} or more"
-    )
-
-
-def require_file(name: str, path: Path | None) -> None:
-    """Raises: UsageError for a path that is no file."""
-    found = "is a folder" if path is not None and path.is_dir() else "does not exist"
-    require(path is None or path.is_file(), f"{flag_of(name)} {path} {found}", "give the path of a file")
-
-
-def require_folder(name: str, path: Path | None, todo: str) -> None:
-    """Raises: UsageError for a path that is no folder."""
-    require(path is None or path.is_dir(), f"there is no folder {flag_of(name)} {path}", todo)
-
-
-def require_new_file(name: str, path: Path | None, kind: str) -> None:
-    """Raises: UsageError for a path to write a file to that is a folder."""
-    require(path is None or not path.is_dir(), f"{flag_of(name)} {path} is a folder", f"give the path of {kind} file")
-
-
-def require_new_folder(name: str, path: Path | None) -> None:
-    """Raises: UsageError for a path to write to that is a file."""
-    todo = "give a folder; it is made where it is missing"
-    require(path is None or not path.is_file(), f"{flag_of(name)} {path} is a file", todo)
-
-
 def require_run(path: Path, *files: str) -> None:
     """Raises: UsageError for a path that is no run folder; one of the files shows that it is one."""
-    todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
-    require(path.is_dir(), f"there is no run folder {path}", todo)
     missing = f"{' and '.join(files)} {'is' if len(files) == 1 else 'are'} missing"
+    todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
 
 
-def __getattr__(name: str) -> type:
-    """The earlier name of a class."""
-    if name != "Teaching":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warn("Teaching is TeacherOptions now", DeprecationWarning, stacklevel=2)
-    return TeacherOptions
+Teaching = TeacherOptions  # its earlier name

@@ -1,6 +1,6 @@
 """Scores of students and teachers as JSON-ready data and as text."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from graphkd.data.opening import Parts
 from graphkd.data.transforms import CenterView
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
+from graphkd.pictures.facts import per_class as per_class
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
@@ -65,11 +66,10 @@ def teacher_scores(
     counts: dict[str, Counts] = {}
     for batch in loader:
         given = features(batch).to(device)
-        logits = {WEIGHTED: given.tensor("logits", "scoring")}
+        weighted = given.tensor("logits", "scoring")
+        logits = {"teacher": weighted}
         if isinstance(teacher, CLIPTeacher):
-            logits = {ZERO_SHOT: teacher.zero_shot(given.tensor("embedding", "scoring")), **logits}
-        else:
-            logits = {"teacher": logits[WEIGHTED]}
+            logits = {ZERO_SHOT: teacher.zero_shot(given.tensor("embedding", "scoring")), WEIGHTED: weighted}
         assert batch.target is not None
         for name, each in logits.items():
             counts.setdefault(name, Counts(each.shape[1], device)).update(each, batch.target)
@@ -85,40 +85,19 @@ def score_before(
     console: Console,
 ) -> dict[str, dict[str, Any]]:
     """The teacher on the scored images, told before anything is trained."""
-    if parts.scored is None or not config.score_teacher or features.scored is None:
-        return {}
-    if teacher is None or teacher.num_classes is None:
-        return {}
+    if teacher is None or teacher.num_classes is None or parts.scored is None or features.scored is None:
+        return {}  # nobody knows the classes, or there are no images to score on
     views = Views(parts.scored, student=networks.teacher_view(teacher, config.teaching.teacher_size), labels=True)
     loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
     found = teacher_scores(teacher, loader, features.scored, device)
     for name, scores in found.items():
         console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
-    return {name: facts(scores, None, per_class=False) for name, scores in found.items()}
+    return {name: facts(scores) for name, scores in found.items()}
 
 
-def facts(scores: Scores, classes: Sequence[str] | None, per_class: bool) -> dict[str, Any]:
+def facts(scores: Scores) -> dict[str, Any]:
     """Scores as JSON-ready data."""
-    found: dict[str, Any] = {**scores.numbers(), "images": scores.images}
-    return found | ({"per_class": _per_class(scores, classes)} if per_class else {})
-
-
-def _per_class(scores: Scores, classes: Sequence[str] | None) -> list[dict[str, Any]]:
-    rows = []
-    for label, counts in enumerate(scores.confusion.tolist()):
-        images, right = sum(counts), counts[label]
-        others = [(count, other) for other, count in enumerate(counts) if other != label and count]
-        taken = max(others, default=None, key=lambda each: each[0])
-        name = classes[label] if classes else str(label)
-        rows.append(
-            {
-                "class": name,
-                "images": images,
-                "right": right / images if images else None,
-                "taken_for": None if taken is None else (classes[taken[1]] if classes else str(taken[1])),
-            }
-        )
-    return rows
+    return {**scores.numbers(), "images": scores.images}
 
 
 def text(name: str, found: dict[str, Any]) -> str:

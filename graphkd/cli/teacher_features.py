@@ -52,15 +52,10 @@ def features_of(
     if config.store is None:
         return TeacherFeatures(live, live, teacher)
     made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
-    options: dict[str, Any] = {
-        "transform": teacher_view(teacher, config.teaching.teacher_size),
-        "device": device,
-        "progress": console.bars,
-    }
-    if made is not None:  # a store keeps the precision and the views that it has
-        options |= {"dtype": made.dtype, "views": made.views}
-        options["transform"] = stored_view(config.store) or options["transform"]
-    whole = embed(teacher, parts.whole, config.store, workers=config.train.workers, **options)
+    options: dict[str, Any] = {} if made is None else {"dtype": made.dtype, "views": made.views}
+    options["transform"] = stored_view(config.store) or teacher_view(teacher, config.teaching.teacher_size)
+    options |= {"workers": config.train.workers, "device": device, "progress": console.bars}
+    whole = embed(teacher, parts.whole, config.store, **options)
     store = whole.for_source(parts.train)
     if made is not None and made.drawn:
         return TeacherFeatures(lambda batch: store.read(batch.index, batch.view), live, store, store)

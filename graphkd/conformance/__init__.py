@@ -1,1 +1,1 @@
-"""Our losses against values computed by the original implementations: ``python -m graphkd.conformance``."""
+"""Our losses against values computed by the original implementations: ``graphkd conformance``."""

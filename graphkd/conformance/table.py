@@ -1,20 +1,23 @@
-"""Our losses against values computed by the original implementations: ``python -m graphkd.conformance --golden DIR``.
+"""Our losses against values computed by the original implementations, as ``graphkd conformance`` tells it.
 
 Reads every JSON file of the golden format, makes the inputs again from their seeds, and prints for each method how far
 value and gradient of our function, and of the distiller that trains by it, are from the stored ones.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from graphkd.conformance.golden import METHODS, NOT_OFFERED, Entry, Expected, Loss, read
-from graphkd.errors import DataError
-from graphkd.files import write_file
 from graphkd.text import in_markdown
 
+PAGE = """# Conformance
+
+Largest relative difference of our losses from the original implementations, which ran on the same inputs in float64.
+Made by `graphkd conformance --markdown docs/conformance.md`.
+
+"""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -92,11 +95,6 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join([*lines, "", summary(rows)]) + "\n"
 
 
-def page(rows: list[Row]) -> str:
-    """The table as the page of the documentation."""
-    return _PAGE + markdown(rows)
-
-
 def summary(rows: list[Row]) -> str:
     """How many rows conform, deviate, are not offered, and the largest relative differences, in one sentence."""
     kept = [row for row in rows if row.status == "conforms"]
@@ -113,27 +111,3 @@ def conforms(rows: list[Row]) -> bool:
     kept = [row for row in rows if row.status == "conforms"]
     within = (row.double <= TOLERANCE[torch.float64] and row.single <= TOLERANCE[torch.float32] for row in kept)
     return bool(kept) and all(within)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table; exit code 1 where a conforming row differs."""
-    parser = argparse.ArgumentParser(prog="python -m graphkd.conformance", description=__doc__.split("\n")[0])
-    parser.add_argument("--golden", type=Path, required=True, help="folder of golden files, or one file")
-    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
-    options = parser.parse_args(arguments)
-    paths = sorted(options.golden.glob("*.json")) if options.golden.is_dir() else [options.golden]
-    if not paths or not all(path.exists() for path in paths):
-        raise DataError(f"no golden file (*.json) in {options.golden}")
-    rows = table(paths)
-    print(markdown(rows))
-    if options.markdown:
-        write_file(options.markdown, page(rows))
-    return 0 if conforms(rows) else 1
-
-
-_PAGE = """# Conformance
-
-Largest relative difference of our losses from the original implementations, which ran on the same inputs in float64.
-Made by `python -m graphkd.conformance --golden tests/golden --markdown docs/conformance.md`.
-
-"""

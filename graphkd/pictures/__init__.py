@@ -11,7 +11,7 @@ from graphkd.pictures.proxy_graph import draw_proxy_graph as draw_proxy_graph
 from graphkd.pictures.relations import draw_relations as draw_relations
 from graphkd.pictures.spectra import draw_spectra as draw_spectra
 
-PACKAGES = ("matplotlib", "networkx", "jinja2")
+PACKAGES = ("matplotlib", "jinja2")
 
 
 def missing() -> list[str]:

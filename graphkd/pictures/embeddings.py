@@ -66,10 +66,8 @@ def draw_embeddings(
     labels: Int[Tensor, " n"] | None = None,
     classes: Sequence[str] | None = None,
     proxies: Mapping[str, Float[Tensor, "c d"]] | None = None,
-    *,
-    plane: Plane | None = None,
 ) -> Any:
-    """Small multiples of an embedding, at several epochs or of several networks of one width.
+    """Small multiples of an embedding, at several epochs or of several networks of one width, in the last one's plane.
 
     Args:
         maps: rows by title, such as ``{"epoch 0": ..., "epoch 60": ...}``.
@@ -77,7 +75,6 @@ def draw_embeddings(
         classes: names by number.
         proxies: class proxies by the same titles, drawn as stars of the class's colour; of very many, those of the
             classes in the legend.
-        plane: the principal components; default those of the last map, so that all maps can be compared.
 
     Returns: a ``matplotlib.figure.Figure`` with one panel a map.
     Raises: MissingFeatureError without a map; ShapeError for maps of different widths or labels of other samples;
@@ -87,7 +84,7 @@ def draw_embeddings(
     if not maps:
         raise MissingFeatureError("there is no embedding to draw")
     marks = dict(proxies or {})
-    plane = plane or Plane.fit(list(maps.values())[-1], [*maps.values(), *marks.values()])
+    plane = Plane.fit(list(maps.values())[-1], [*maps.values(), *marks.values()])
     columns = min(_COLUMNS, len(maps))
     rows = -(-len(maps) // columns)
     size = {1: 4.5, 2: 4.2}.get(columns, 3.1)
@@ -103,12 +100,8 @@ def draw_embeddings(
         left, right, bottom, top = plane.frame
         axis.set(title=label(title, 40), xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axis.set_box_aspect(1)
-    names = f"component 1 ({100 * plane.share[0]:.0f} % of the variance)", f"component 2 ({100 * plane.share[1]:.0f} %)"
-    if len(maps) == 1:
-        axes[0].set(xlabel=names[0], ylabel=names[1])
-    else:
-        figure.supxlabel(names[0], fontsize=9)
-        figure.supylabel(names[1], fontsize=9)
+    figure.supxlabel(f"component 1 ({100 * plane.share[0]:.0f} % of the variance)", fontsize=9)
+    figure.supylabel(f"component 2 ({100 * plane.share[1]:.0f} %)", fontsize=9)
     if legend:
         _legend(figure, axes[0], bool(marks))
     return figure

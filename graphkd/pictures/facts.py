@@ -76,26 +76,25 @@ class Facts:
         """Epochs done at the latest reading."""
         return float(self.lines[-1]["epoch"]) if self.lines else 0.0
 
-    def per_class(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
-        """One row a class: name, images, share right, the class it is most often confused with, and how often."""
-        if self.confusion is None:
-            return []
-        names = names if names and len(names) == len(self.confusion) else [str(i) for i in range(len(self.confusion))]
-        rows = []
-        wrong = self.confusion - torch.diag(self.confusion.diag())
-        for number, counts in enumerate(self.confusion):
-            images, right = int(counts.sum()), int(counts[number])
-            count, taken = (int(each) for each in wrong[number].max(0))
-            rows.append(
-                {
-                    "name": names[number],
-                    "images": images,
-                    "right": 100 * right / images if images else None,
-                    "taken_for": names[taken] if count else "",
-                    "times": count,
-                }
-            )
-        return rows
+
+def per_class(confusion: Int[Tensor, "c c"], names: Sequence[str] | None) -> list[dict[str, Any]]:
+    """One row a class: images, share right, the class that it is most often taken for, and how many times."""
+    names = names if names and len(names) == len(confusion) else [str(number) for number in range(len(confusion))]
+    rows = []
+    wrong = confusion - torch.diag(confusion.diag())
+    for name, counts, others in zip(names, confusion, wrong, strict=True):
+        images, mistakes = int(counts.sum()), int(others.sum())
+        times, taken = (int(each) for each in others.max(0))
+        rows.append(
+            {
+                "class": name,
+                "images": images,
+                "right": (images - mistakes) / images if images else None,
+                "taken_for": names[taken] if times else None,
+                "times": times,
+            }
+        )
+    return rows
 
 
 def _json(path: Path) -> Any:

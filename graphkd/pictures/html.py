@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file: it needs no network and no other file, and runs its own script only."""
+"""The report of a run as one HTML file without script: it needs no network and no other file."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import graphkd
 from graphkd.files import local_path, write_file
 from graphkd.pictures.canvas import picture_bytes
-from graphkd.pictures.facts import Facts
+from graphkd.pictures.facts import Facts, per_class
 from graphkd.pictures.gallery import Section, gallery
 from graphkd.text import shown
 from graphkd.training.watch import Watched
@@ -26,19 +26,18 @@ _NUMBERS = {
 
 
 def write_html_report(
-    run: Path | str, path: Path | str | None = None, *, sections: Sequence[Section] | None = None, seed: int = 0
+    run: Path | str, path: Path | str | None = None, *, sections: Sequence[Section] | None = None
 ) -> Path:
     """Write the report of a run, finished or interrupted, from its folder alone.
 
-    The file is self-contained: pictures are inlined, no request leaves it, and its policy lets a browser run nothing
-    but its own few lines of script. Names are escaped. Its size is bounded: one picture for each of at most a dozen
-    looks and one or two for each other section, thumbnails of at most 40 images, one row a class.
+    The file is self-contained: pictures are inlined, no request leaves it, it has no script, and its policy lets a
+    browser run none. Names are escaped. Its size is bounded: one or two pictures a section, thumbnails of at most 40
+    images, one row a class.
 
     Args:
         run: the folder.
         path: of the report; default ``report.html`` in the run folder.
         sections: the run's :func:`~graphkd.pictures.gallery.gallery`, where it was drawn already.
-        seed: of the layout of graphs.
 
     Returns: the path.
     Raises: CheckpointError for damaged files, or where the report cannot be written.
@@ -48,26 +47,25 @@ def write_html_report(
 
     run = local_path(run)
     path = run / REPORT if path is None else local_path(path)
-    sections = gallery(run, seed) if sections is None else sections
+    sections = gallery(run) if sections is None else sections
     facts, watched = Facts.read(run), Watched.read(run)
     environment = Environment(
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, finalize=_safe
     )
     environment.filters["inlined"] = lambda figure: b64encode(picture_bytes(figure)).decode()
-    style, script = ((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style = (_PAGE / "report.css").read_text(encoding="utf-8")
+    digest = b64encode(sha256(style.encode()).digest()).decode()
     page = environment.get_template("report.html").render(
         title=f"{facts.options.get('method', 'run')}: {run.resolve().name}",
         version=graphkd.__version__,
         style=style,
-        script=script,
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         summary=_summary(facts, watched),
         scores=_scores(facts),
         options=_pairs(facts.options),
         machine=_machine(facts.environment),
         sections=sections,
-        classes=facts.per_class(facts.classes or (watched.classes if watched else None)),
+        classes=_classes(facts, watched),
     )
     write_file(path, page)
     return path
@@ -75,11 +73,7 @@ def write_html_report(
 
 def _safe(value: Any) -> Any:
     """A value of the page without characters that hide or reverse the text around them."""
-    return shown(value) if type(value) is str else value  # style and script are marked as the page's own
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    return shown(value) if type(value) is str else value  # the style is marked as the page's own
 
 
 def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
@@ -109,6 +103,14 @@ def _scores(facts: Facts) -> list[dict[str, Any]]:
         if any(cell != "-" for cell in cells):
             rows.append({"name": name, "cells": cells})
     return [{"name": "network", "cells": list(_NUMBERS.values())}, *rows] if rows else []
+
+
+def _classes(facts: Facts, watched: Watched | None) -> list[dict[str, Any]]:
+    """A row each, those that are most often mistaken first."""
+    if facts.confusion is None:
+        return []
+    rows = per_class(facts.confusion, facts.classes or (watched.classes if watched else None))
+    return sorted(rows, key=lambda row: 2.0 if row["right"] is None else row["right"])
 
 
 def _percent(value: Any) -> str:

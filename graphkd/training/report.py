@@ -38,7 +38,9 @@ class Row:
     size: float | None = None
 
     @classmethod
-    def of(cls, name: str, model: nn.Module, top1: float | Sequence[float], seconds: float | None = None) -> "Row":
+    def of(
+        cls, name: str, model: nn.Module, top1: float | Sequence[float], seconds: float | Sequence[float] | None = None
+    ) -> "Row":
         """A row that counts the model's parameters and measures its weights."""
         parameters = list(model.parameters())
         size = sum(p.nbytes for p in parameters) + sum(b.nbytes for b in model.buffers())

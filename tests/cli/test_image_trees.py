@@ -147,14 +147,6 @@ def test_a_folder_whose_name_is_no_utf8_is_named(graphkd, tmp_path):
     assert not Path("own").exists()
 
 
-def test_an_image_whose_name_is_no_utf8_is_an_image(graphkd, tmp_path):
-    for name in ("cat", "dog"):
-        fill(tmp_path / "photos", name, 6)
-        os.rename(tmp_path / "photos" / name / "0.png", os.fsencode(tmp_path / "photos" / name) + b"/\xe9.png")
-    small = SMALL.replace("--watch 0", "--watch 8")
-    graphkd(f"distill --data photos --method none --labels task --run own --quiet {small}")
-
-
 @pytest.mark.slow
 def test_all_of_imagenets_ids(graphkd, scores, teacher, tmp_path):
     random = np.random.default_rng(0)

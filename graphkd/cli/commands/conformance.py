@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclopts.types import File
+
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Command
@@ -23,20 +25,21 @@ class Conformance(Command):
     """
 
     golden: Path = Path("tests/golden")
-    markdown: Path | None = None
+    markdown: File | None = None
 
 
 def run(config: Conformance = Conformance(), *, console: Console) -> int:
     """Our losses against golden files."""
-    found = config.golden.is_file() or any(config.golden.glob("*.json"))
+    files = [config.golden] if config.golden.is_file() else sorted(config.golden.glob("*.json"))
     what = f"no golden file (*.json) in --golden {config.golden}"
-    require(found, what, "give tests/golden of a checkout of graphkd")
-    from graphkd.conformance.table import conforms, markdown, page, table
+    require(bool(files), what, "give tests/golden of a checkout of graphkd")
+    from graphkd.conformance import table
     from graphkd.files import write_file
 
-    rows = table(sorted(config.golden.glob("*.json")) if config.golden.is_dir() else [config.golden])
+    rows = table.table(files)
+    text, good = table.markdown(rows), table.conforms(rows)
     if config.markdown is not None:
-        write_file(config.markdown, page(rows))
+        write_file(config.markdown, table.PAGE + text)
     each = [
         {
             "name": row.name,
@@ -49,6 +52,5 @@ def run(config: Conformance = Conformance(), *, console: Console) -> int:
         }
         for row in rows
     ]
-    good = conforms(rows)
-    console.result({"good": good, "rows": each}, markdown(rows))
+    console.result({"good": good, "rows": each}, text)
     return 0 if good else 1

@@ -7,20 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
+from cyclopts.types import Directory, ExistingDirectory, ExistingFile, NonNegativeInt, PositiveInt
+from cyclopts.validators import Number
 
 from graphkd.cli.catalogue import methods
 from graphkd.cli.commands import report
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import (
-    Command,
-    Images,
-    TeacherOptions,
-    require_at_least,
-    require_file,
-    require_folder,
-    require_new_folder,
-)
+from graphkd.cli.option_groups import Command, Images, TeacherOptions
 from graphkd.files import local_path
 from graphkd.registry import unknown
 from graphkd.training.config import TrainConfig
@@ -29,6 +23,7 @@ if TYPE_CHECKING:
     from graphkd.data.opening import Parts
     from graphkd.training.state import Result
 
+_Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 _TRAINING = Parameter(name="*", group=Group("training", sort_key=4))
 _MAPPING = Parameter(metavar="OPTION=VALUE", accepts_keys=False, n_tokens=-1, consume_multiple=False)
 
@@ -56,8 +51,8 @@ class Student:
 
     student: str = "resnet18"
     student_pretrained: bool = False
-    init: Path | None = None
-    size: int = 224
+    init: ExistingFile | None = None
+    size: PositiveInt = 224
     augment: Literal["auto", "crop", "resized", "none"] = "auto"
     flip: bool = True
     student_maps: tuple[str, ...] = ()
@@ -66,8 +61,6 @@ class Student:
     teacher_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require_at_least("size", self.size, 1)
-        require_file("init", self.init)
         both = self.init is not None and self.student_pretrained
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
 
@@ -115,13 +108,13 @@ class Distill(Command):
     method: Annotated[str, Parameter(choices=(*methods(), "none"))] = "prg"
     set: Annotated[dict[str, Any], _MAPPING] = field(default_factory=dict)
     labels: Literal["no", "method", "task"] = "no"
-    val: Path | None = None
-    held_out: float = 0.2
-    store: Path | None = None
+    val: ExistingDirectory | None = None
+    held_out: _Share = 0.2
+    store: Directory | None = None
     score_teacher: bool = True
-    watch: int = 200
+    watch: NonNegativeInt = 200
     report: bool | None = None
-    run: Path | None = None
+    run: Directory | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -137,12 +130,6 @@ class Distill(Command):
         )
         if self.method != "none":
             _ = self.teaching.asked
-        what = f"--held-out is a share in [0, 1), found {self.held_out}"
-        require(0 <= self.held_out < 1, what, "give --held-out 0.2")
-        require_folder("val", self.val, "give a folder with one folder of images a class")
-        require_at_least("watch", self.watch, 0)
-        for name in ("store", "run"):
-            require_new_folder(name, getattr(self, name))
         keeps = self.store is None or not (self.student.teacher_maps or self.student.teacher_tokens)
         require(keeps, "a store keeps no maps and no tokens", "leave --store out for a method that needs them")
 
@@ -155,7 +142,7 @@ def run(config: Distill, *, console: Console) -> int:
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    path = _folder(config.run or _next_folder(config.images.data, config.resume), config.resume)
+    path = config.run or next_folder(config.images.data, config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
     parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
     config = _fitting(replace(config, run=path), parts, console)
@@ -177,7 +164,9 @@ def run(config: Distill, *, console: Console) -> int:
         left = f"what was finished is kept in {path}" + (f" and {config.store}" if config.store else "")
         console.go_on = (left, f"go on with: graphkd distill --config {path / 'run.yaml'} --resume")
         features = teacher_features.features_of(config, parts, teacher, device, console)
-        before = scoring.score_before(config, parts, teacher, features, device, console)
+        before = {}
+        if config.score_teacher:
+            before = scoring.score_before(config, parts, teacher, features, device, console)
         trainer = teacher_features.make_trainer(config, parts, step, teacher, features, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
         console.remark(f"classes: {some(list(names))}")
@@ -185,20 +174,14 @@ def run(config: Distill, *, console: Console) -> int:
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
             _finish(config, result, before, console)
-            report.write_pictures(config.report, result, accelerator.trackers, console)
+            if config.report:
+                from graphkd.pictures.html import write_html_report
+
+                console.remark(f"report: {write_html_report(result.run)}")
     return 0
 
 
-def _folder(path: Path, resume: bool) -> Path:
-    """The run folder. Raises: UsageError where it holds a run and none is to be resumed."""
-    from graphkd.training.checkpoint import Checkpoints
-
-    made = Checkpoints(path / "checkpoints").updates()
-    require(not made or resume, f"{path} holds a run already", "add --resume to go on with it, or choose another --run")
-    return path
-
-
-def _next_folder(data: str, resume: bool) -> Path:
+def next_folder(data: str, resume: bool) -> Path:
     """The newest run on these images to resume, or a new one."""
     name = local_path(data).resolve().name
     numbers = [path.name.rpartition("-")[2] for path in Path("runs").glob(f"{name}-*")]
@@ -243,7 +226,7 @@ def _finish(config: Distill, result: "Result", before: dict[str, Any], console: 
     found |= {"updates": result.updates, "seconds": round(result.seconds, 2), "teacher": before}
     text = f"trained in {result.seconds:.0f} s; no labelled images to score on (--val FOLDER)"
     if result.scores is not None:
-        found |= facts(result.scores, None, per_class=False)
+        found |= facts(result.scores)
         name = f"student, {config.method}"
         rows.append(Row.of(name, result.model, result.scores.top1, result.seconds))
         text = write_report(result.run / "report.md", rows, rows[0].name if before else None)

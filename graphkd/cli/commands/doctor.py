@@ -2,10 +2,11 @@
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
@@ -21,6 +22,7 @@ _GIVES = {  # extra -> what it is for
     "integrations": "Lightning, Hugging Face, webdataset",
     "trackers": "Weights & Biases, MLflow",
 }
+_WIDTH = 26  # characters of a name
 _MARKS = {True: "ok", False: "!!", None: "--"}
 _PROBLEMS = {  # losses that one meets, as operation, shapes and options of graphkd_kernels.explain
     "256 images x 1000 classes": ("edge_sum", [(256, 512), None, (1000, 512), None], ("pearson", "square")),
@@ -52,21 +54,17 @@ class Doctor(Command):
 
 def run(config: Doctor = Doctor(), *, console: Console) -> int:  # it is frozen
     """What runs here and why."""
-    found = [_python(), *_packages(), *_devices(), *_backends(), *_plans()]
+    machine = f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} processors"
+    found = [Finding("machine", "python", True, machine), *_packages()]
+    if find_spec("torch") is not None:  # else it is among the packages that are missing
+        found += [*_devices(), *_backends(), *_plans()]
     good = all(each.fine is not False for each in found)
     lines = []
-    for topic in dict.fromkeys(each.topic for each in found):
-        rows = [each for each in found if each.topic == topic]
-        width = max(len(each.name) for each in rows)
-        lines += [f"{topic}:", *(f"  {_MARKS[each.fine]} {each.name:{width}}  {each.text}" for each in rows)]
+    for topic, rows in groupby(found, key=lambda each: each.topic):
+        lines += [f"{topic}:", *(f"  {_MARKS[each.fine]} {each.name:{_WIDTH}}  {each.text}" for each in rows)]
     last = "everything that the core needs is here" if good else "something that the core needs is missing: see !!"
     console.result({"good": good, "findings": [each._asdict() for each in found]}, "\n".join([*lines, last]))
     return 0 if good else 1
-
-
-def _python() -> Finding:
-    text = f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} processors"
-    return Finding("machine", "python", sys.version_info >= (3, 11), text)
 
 
 def _packages() -> Iterator[Finding]:
@@ -76,13 +74,13 @@ def _packages() -> Iterator[Finding]:
     except PackageNotFoundError:  # a checkout on the path that was never installed
         yield Finding("packages", "graphkd", None, "not installed, so its requirements are not known: pip install -e .")
         return
-    for need in needs:
-        if _applies(need, ""):
-            have, fine = _version(need.name), _satisfied(need)
-            remedy = "" if fine else f": pip install '{need.name}{need.specifier}'"
-            yield Finding("packages", need.name, fine, f"{have or 'missing'} (needs {need.specifier}){remedy}")
+    core = [need for need in needs if _applies(need, "")]
+    for need in core:
+        have, fine = _version(need), _satisfied(need)
+        remedy = "" if fine else f": pip install '{need.name}{need.specifier}'"
+        yield Finding("packages", need.name, fine, f"{have or 'missing'} (needs {need.specifier}){remedy}")
     for extra, gives in _GIVES.items():
-        of_extra = [need for need in needs if _applies(need, extra) and not _applies(need, "")]
+        of_extra = [need for need in needs if need not in core and _applies(need, extra)]
         missing = [need.name for need in of_extra if not _satisfied(need)]
         lack = f"; missing {', '.join(missing)}: pip install 'graphkd[{extra}]'" if missing else ""
         if of_extra:
@@ -93,24 +91,22 @@ def _applies(need: Requirement, extra: str) -> bool:
     return need.marker is None or need.marker.evaluate({"extra": extra})
 
 
-def _version(name: str) -> str | None:
+def _version(need: Requirement) -> str:
+    """The version that is installed, or ``""``."""
     try:
-        return version(name)
+        return version(need.name)
     except PackageNotFoundError:
-        return None
+        return ""
 
 
 def _satisfied(need: Requirement) -> bool:
-    have = _version(need.name)
-    return have is not None and need.specifier.contains(have, prereleases=True)
+    have = _version(need)
+    return bool(have) and need.specifier.contains(have, prereleases=True)
 
 
 def _devices() -> Iterator[Finding]:
-    try:
-        import torch
-    except ImportError:
-        yield Finding("devices", "torch", False, "missing: pip install torch")
-        return
+    import torch
+
     threads = f"{torch.get_num_threads()} threads; everything runs here, in float32 or bf16"
     yield Finding("devices", "cpu", True, threads)
     for index in range(torch.cuda.device_count()):
@@ -124,12 +120,9 @@ def _devices() -> Iterator[Finding]:
 
 def _backends() -> Iterator[Finding]:
     """Which backends of the kernels run here; of those that do not, why."""
-    try:
-        from graphkd import ops
-        from graphkd.errors import BackendError
-    except ImportError as error:
-        yield Finding("kernels", "graphkd_kernels", False, str(error))
-        return
+    from graphkd import ops
+    from graphkd.errors import BackendError
+
     for name in ("eager", "blocked", "triton"):
         try:
             with ops.backend(name):
@@ -140,12 +133,10 @@ def _backends() -> Iterator[Finding]:
 
 def _plans() -> Iterator[Finding]:
     """What the kernels would run for losses of everyday sizes, by their own plans."""
-    try:
-        import torch
+    import torch
 
-        from graphkd import ops
-    except ImportError:
-        return
+    from graphkd import ops
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, (operation, shapes, options) in _PROBLEMS.items():
         plan: Any = ops.explain(operation, shapes, *options, device=device).plan

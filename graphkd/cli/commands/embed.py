@@ -1,12 +1,13 @@
 """graphkd embed: a teacher's features of every image, kept in a store."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
+
+from cyclopts.types import Directory, PositiveInt
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Images, Running, TeacherOptions, require_at_least, require_new_folder
+from graphkd.cli.option_groups import Command, Images, Running, TeacherOptions
 
 _AGAIN = "run the same command again: it computes only what is missing"
 
@@ -45,19 +46,16 @@ class Embed(Command):
 
     images: Images
     teaching: TeacherOptions = field(default_factory=TeacherOptions)
-    out: Path
+    out: Directory
     dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
-    shard_size: int | None = None
-    views: int = 1
+    shard_size: PositiveInt | None = None
+    views: PositiveInt = 1
     augment: Literal["none", "crop", "resized"] = "none"
     flip: bool = True
     running: Running = field(default_factory=Running)
 
     def __post_init__(self) -> None:
         _ = self.teaching.asked
-        require_new_folder("out", self.out)
-        require_at_least("shard_size", self.shard_size, 1)
-        require_at_least("views", self.views, 1)
         require(
             self.views == 1 or self.augment != "none",
             f"--views {self.views} would be the same view each time",

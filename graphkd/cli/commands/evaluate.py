@@ -1,7 +1,6 @@
 """graphkd evaluate: scores of a student, an exported model or a teacher on labelled images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from graphkd.cli.console import Console
@@ -9,8 +8,6 @@ from graphkd.cli.errors import require
 from graphkd.cli.option_groups import (
     STUDENT,
     OfNetworks,
-    require_file,
-    require_new_file,
     require_run,
 )
 
@@ -25,7 +22,6 @@ class Evaluate(OfNetworks):
         model: run folder of graphkd distill or of a Trainer, or a model.onnx of graphkd export.
         which: the last checkpoint of the run, or the best on the images it was scored on, which flatters it.
         per_class: also each class: images, share right, and what it is taken for.
-        out: write the scores to this JSON file too.
 
     Example::
 
@@ -41,7 +37,6 @@ class Evaluate(OfNetworks):
 
     which: Literal["last", "best"] = "last"
     per_class: bool = True
-    out: Path | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -50,25 +45,23 @@ class Evaluate(OfNetworks):
             "give --model runs/photos-1 to score a student, or --teacher ViT-B-32 --pretrained openai",
         )
         if self.model is not None and self.model.suffix == ".onnx":
-            require_file("model", self.model)
-            beside = f"there is no export.json beside {self.model}"
-            require(
-                self.model.with_name("export.json").is_file(), beside, "give a model.onnx that graphkd export wrote"
-            )
+            whole = self.model.is_file() and self.model.with_name("export.json").is_file()
+            what = f"there is no {self.model} with an export.json beside it"
+            require(whole, what, "give a model.onnx that graphkd export wrote")
         elif self.model is not None:
             require_run(self.model, STUDENT)
-        require_new_file("out", self.out, "a JSON")
 
 
 def run(config: Evaluate, *, console: Console) -> int:
     """Scores of a student, an exported model or a teacher."""
-    from graphkd.cli import config_file, scoring
+    from graphkd.cli import scoring
 
     console.go_on = ("nothing is written before the end", "run the command again")
     classes, found = scoring.scores_of(config, console)
-    each = {name: scoring.facts(scores, classes, config.per_class) for name, scores in found.items()}
+    each = {name: scoring.facts(scores) for name, scores in found.items()}
+    if config.per_class:
+        for name, scores in found.items():
+            each[name]["per_class"] = scoring.per_class(scores.confusion, classes)
     data = next(iter(each.values())) if len(each) == 1 else each
     console.result(data, "\n".join(scoring.text(name, scores) for name, scores in each.items()))
-    if config.out is not None:
-        config_file.save_facts(config.out, {"scores": each}, config)
     return 0

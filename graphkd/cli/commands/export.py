@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.types import Directory, ExistingDirectory, PositiveFloat
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import STUDENT, Output, require_folder, require_new_folder, require_run
+from graphkd.cli.option_groups import STUDENT, Output, require_run
 from graphkd.registry import unknown
 
 FORMATS = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch": "model.pt2"}
@@ -42,22 +43,19 @@ class Export:
     run: Path
     _: KW_ONLY
     model_from: str | None = None
-    out: Path | None = None
+    out: Directory | None = None
     formats: tuple[str, ...] = tuple(FORMATS)
     which: Literal["last", "best"] = "last"
-    tolerance: float = 1e-4
-    check: Path | None = None
+    tolerance: PositiveFloat = 1e-4
+    check: ExistingDirectory | None = None
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         require_run(self.run, STUDENT)
-        require_new_folder("out", self.out)
         for name in self.formats:
             if name not in FORMATS:
                 raise unknown("format", name, list(FORMATS))
         require(bool(self.formats), "--formats names nothing to write", f"give some of {', '.join(FORMATS)}")
-        require(self.tolerance > 0, f"--tolerance must be > 0, found {self.tolerance}", "give --tolerance 1e-4")
-        require_folder("check", self.check, "give a folder of images")
 
 
 def run(config: Export, *, console: Console) -> int:

@@ -1,19 +1,16 @@
 """graphkd report: pictures and one page of a run; distill ends with the same where their packages are installed."""
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from cyclopts import Parameter
+from cyclopts.types import Directory, File
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Output, require_at_least, require_new_file, require_new_folder, require_run
+from graphkd.cli.option_groups import Output, require_run
 from graphkd.text import shown
-
-if TYPE_CHECKING:
-    from graphkd.training.state import Result
 
 
 @Parameter(name="*")
@@ -29,7 +26,6 @@ class Report:
         out: the page; default report.html in the run folder.
         pictures: also write each picture into this folder.
         format: of those pictures.
-        seed: of the layout of graphs.
 
     Example::
 
@@ -39,17 +35,13 @@ class Report:
 
     run: Path
     _: KW_ONLY
-    out: Path | None = None
-    pictures: Path | None = None
+    out: File | None = None
+    pictures: Directory | None = None
     format: Literal["png", "svg"] = "png"
-    seed: int = 0
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         require_run(self.run, "run.yaml", "config.json")
-        require_new_file("out", self.out, "an HTML")
-        require_new_folder("pictures", self.pictures)
-        require_at_least("seed", self.seed, 0)
 
 
 def run(config: Report, *, console: Console) -> int:
@@ -60,8 +52,8 @@ def run(config: Report, *, console: Console) -> int:
     from graphkd.pictures.html import write_html_report
 
     console.go_on = ("nothing was changed in the run", "run the command again")
-    sections = gallery(config.run, config.seed)
-    page = write_html_report(config.run, config.out, sections=sections, seed=config.seed)
+    sections = gallery(config.run)
+    page = write_html_report(config.run, config.out, sections=sections)
     pictures = [picture for section in sections for picture in section.pictures]
     files = []
     if config.pictures is not None:
@@ -89,15 +81,3 @@ def require_report(asked: bool | None) -> bool:
         "install them: pip install 'graphkd[report]', or add --no-report",
     )
     return not lacking if asked is None else asked
-
-
-def write_pictures(wanted: bool | None, result: "Result", trackers: Sequence[Any], console: Console) -> None:
-    """Write the report of a run that is done, and give its pictures to TensorBoard where that tracks the run."""
-    if not wanted:
-        return
-    from graphkd.pictures.gallery import gallery, log_pictures
-    from graphkd.pictures.html import write_html_report
-
-    sections = gallery(result.run)
-    log_pictures(trackers, [picture for section in sections for picture in section.pictures], result.updates)
-    console.remark(f"report: {write_html_report(result.run, sections=sections)}")

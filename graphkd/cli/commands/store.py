@@ -4,13 +4,13 @@ import json
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
 from cyclopts import Parameter
+from cyclopts.types import Directory, ExistingDirectory
 
-from graphkd.cli.console import Console
+from graphkd.cli.console import Console, listed
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions, require_folder, require_new_folder
+from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions
 from graphkd.text import shown
 
 _EMBEDDED = "give the folder that graphkd embed --out wrote"
@@ -57,19 +57,11 @@ def info(config: StoreInfo, *, console: Console) -> int:
         "transform": json.loads(made.transform),
         "teacher": made.teacher,
     }
-    console.result(facts, _text(facts))
+    told = {**facts, "classes": ", ".join(made.classes or ()) or "none", "absent": ", ".join(found.absent) or "nothing"}
+    told |= {f"teacher {key}": value for key, value in told.pop("teacher").items()}
+    short = {key: shorten(str(value), 100, placeholder=" ...") for key, value in told.items()}
+    console.result(facts, "\n".join(listed(short)))
     return 0
-
-
-def _text(facts: dict[str, Any]) -> str:
-    rows = dict(facts)
-    classes, teacher, absent = rows["classes"], rows.pop("teacher"), rows["absent"]
-    rows["classes"] = f"{len(classes)}: {', '.join(classes)}" if classes else "none"
-    rows["absent"] = ", ".join(absent) or "nothing"
-    rows |= {f"teacher {key}": value for key, value in teacher.items()}
-    rows = {key: shorten(str(value), 100, placeholder=" ...") for key, value in rows.items()}
-    width = max(map(len, rows))
-    return "\n".join(shown(f"{key:{width}}  {value}") for key, value in rows.items())
 
 
 @Parameter(name="*")
@@ -89,12 +81,11 @@ class StoreVerify:
 
     path: Path
     _: KW_ONLY
-    data: Path | None = None
+    data: ExistingDirectory | None = None
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         _require_store(self.path)
-        require_folder("data", self.data, "give the folder that was embedded")
 
 
 def verify(config: StoreVerify, *, console: Console) -> int:
@@ -132,7 +123,7 @@ class StoreRepair:
         graphkd store repair features --config features/run.yaml
     """
 
-    path: Path
+    path: ExistingDirectory
     _: KW_ONLY
     images: Images
     teaching: TeacherOptions = field(default_factory=TeacherOptions)
@@ -140,7 +131,6 @@ class StoreRepair:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        require(self.path.is_dir(), f"there is no store {self.path}", _EMBEDDED)
         _ = self.teaching.asked
 
 
@@ -181,11 +171,10 @@ class StoreMerge:
 
     parts: tuple[Path, ...]
     _: KW_ONLY
-    out: Path
+    out: Directory
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        require_new_folder("out", self.out)
         for part in self.parts:
             require(part.is_dir(), f"there is no folder {part}", "give the folders that graphkd embed wrote")
         found = f"expected several folders to merge, found {len(self.parts)}"
@@ -205,5 +194,4 @@ def merge(config: StoreMerge, *, console: Console) -> int:
 
 
 def _require_store(path: Path) -> None:
-    require(path.is_dir(), f"there is no store {path}", _EMBEDDED)
     require((path / "manifest.json").is_file(), f"{path} is no store: manifest.json is missing", _EMBEDDED)
