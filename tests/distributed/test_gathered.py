@@ -20,7 +20,9 @@ EDGES = [
     *itertools.product(RELATIONS, (None,), ("huber",)),
     *itertools.product(("cosine", "euclidean"), RULES, ("huber", "kl")),
     *itertools.product(("euclidean",), (None, "unit"), ("frobenius", "pearson", "cross_entropy")),
-    ("rbf", None, "kl"),
+    *itertools.product(("squared_euclidean",), ("max",), ("huber", "frobenius")),
+    *itertools.product(("rbf",), ("sum",), ("huber", "frobenius")),
+    *[("cosine", "unit", "frobenius"), ("euclidean", "mean", "frobenius"), ("rbf", None, "kl")],
 ]
 NODES = list(itertools.product(("identity", "teacher_gram"), ("cosine", "euclidean"), ("frobenius", "huber", "kl")))
 
