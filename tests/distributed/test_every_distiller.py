@@ -87,9 +87,10 @@ def whole():
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_equal_one_process(outcomes, whole, same, case, split, world):
     one, several = whole[case], [each[case] for each in outcomes(world, split)]
-    for kind, key, expected in [(kind, *each) for kind in ("values", "buffers") for each in one[kind].items()]:
-        for rank in several:  # the same global value and state everywhere
-            same(rank[kind][key], expected, key)
+    for kind in ("values", "buffers"):
+        for key, expected in one[kind].items():
+            for rank in several:  # the same global value and state everywhere
+                same(rank[kind][key], expected, key)
     # Each rank's gradient is W dL/d(own rows): the averaging of DDP over W ranks makes it dL/d(theta).
     for number, (leaf, expected) in enumerate(zip(_names(), one["features"], strict=True)):
         parts = [rank["features"][number] for rank in several]
