@@ -19,7 +19,6 @@ from graphkd.teachers.texts import TextCache
 from graphkd.training.report import Row, write_report
 from graphkd.training.run_folder import RunFolder
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
-from tests.faults import jobs
 from tests.training import tiny
 
 WRITERS = {
@@ -85,7 +84,7 @@ def interrupted(tmp_path_factory):
     made._end_epoch = stop
     with pytest.raises(KeyboardInterrupt):
         made.fit()
-    return place / "run", jobs.end_of(place / "whole")
+    return place / "run", tiny.end_of(place / "whole")
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -97,7 +96,7 @@ def test_training_keeps_its_checkpoints_and_goes_on_when_there_is_space(interrup
     assert contents(run / "checkpoints" / "update-00000005") == checkpoint
     assert not list(run.rglob(".*"))
     tiny.trainer(run).fit(resume=True)
-    jobs.same(jobs.end_of(run), expected)
+    tiny.same(tiny.end_of(run), expected)
 
 
 @pytest.mark.faults

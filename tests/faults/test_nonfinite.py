@@ -19,14 +19,9 @@ from graphkd.training.loop import Trainer
 from graphkd.training.meter import Meter
 from graphkd.training.optim import Updater
 from graphkd.training.run_folder import read_metrics
-from tests.faults import jobs
 from tests.training import tiny
 
-
-@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.faults)], autouse=True)
-def form(request):
-    """These run in both forms of the suite."""
-    return request.param
+pytestmark = pytest.mark.usefixtures("both_forms")
 
 
 def test_skip_leaves_the_update_out_and_names_the_term(tmp_path, caplog):
@@ -104,12 +99,12 @@ def test_what_was_left_out_is_remembered_over_a_restart(tmp_path):
     options = {"nonfinite": "skip", "log_every": 3, "checkpoint_every": 1}
     tiny.trainer(tmp_path / "whole", poison=3, **options).fit()
     made = tiny.trainer(tmp_path / "run", poison=3, **options)
-    jobs.at_batch(made, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    tiny.at_batch(made, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         made.fit()
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
-    assert jobs.end_of(tmp_path / "run")["progress"]["skipped"] == 1
+    tiny.same(*(tiny.end_of(tmp_path / name) for name in ("run", "whole")))
+    assert tiny.end_of(tmp_path / "run")["progress"]["skipped"] == 1
 
 
 def test_stop_can_be_resumed_with_skip(tmp_path):

@@ -17,13 +17,13 @@ from tests.training.tiny import (
     Counting,
     Mimic,
     Student,
-    assert_same_state,
     config,
+    end_of,
     lines,
+    same,
     teacher,
     trainer,
     views,
-    weights,
 )
 
 
@@ -100,10 +100,10 @@ def test_a_run_does_not_notice_that_it_is_asked(tmp_path, changes):
         options = {**HARD, "workers": 0, "log_gradient_shares": every, **changes}
         del options["scored"]
         Trainer(step, views(), teacher, config(**options), tmp_path / str(every)).fit()
-    plain, asked = (weights(tmp_path / each) for each in ("0", "2"))
+    plain, asked = (end_of(tmp_path / each) for each in ("0", "2"))
     assert asked["options"].pop("log_gradient_shares") == 2
     del plain["options"]["log_gradient_shares"]
-    assert_same_state(plain, asked)
+    same(plain, asked)
     shares = [line for line in lines(tmp_path / "2") if "gradient_share/mimic/ce" in line]
     assert [line["update"] for line in shares] == [2, 4, 6, 8]
     assert [line for line in lines(tmp_path / "2") if line not in shares] == lines(tmp_path / "0")
