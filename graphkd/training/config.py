@@ -144,15 +144,6 @@ class TrainConfig:
         """The options as JSON-ready data."""
         return asdict(self) | {"trackers": list(self.trackers), "freeze": list(self.freeze)}
 
-    @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> "TrainConfig":
-        """The reverse of :meth:`to_dict`. Raises: UnknownNameError for an option that does not exist."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise unknown("training option", name, known)
-        return cls(**options)
-
     @staticmethod
     def check_resume(earlier: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
         """Refuse to go on with options that would give another result than those the run was started with.

@@ -120,53 +120,36 @@ class Meter:
                 self.epoch[name] = epoch
 
 
-def check_finite(means: Mapping[str, float], collapsed: bool, update: int, saved: str | None) -> None:
-    """Stop if a term or the gradient was not finite since the last reading.
-
-    Args:
-        means: of the window; the gradient's norm is called ``"gradient"``.
-        collapsed: fp16 gradients overflow at any loss scale.
-        update: updates done.
-        saved: the newest checkpoint.
-
-    Raises: NonFiniteError that names what broke.
-    """
-    broken = [name for name, value in means.items() if not math.isfinite(value)] + ["gradient"] * collapsed
-    terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
-    if terms:
-        raise NonFiniteError(
-            f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; "
-            f"{_kept(saved)}. Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
-        )
-
-
 def check(
     meter: Meter, means: Mapping[str, float], config: TrainConfig, collapsed: bool, at: Progress, saved: str | None
 ) -> int:
     """Stop where the options say so.
 
     Args:
-        means: the latest reading.
-        collapsed, saved: as of :func:`check_finite`.
+        means: the latest reading; the gradient's norm is called ``"gradient"``.
+        collapsed: fp16 gradients overflow at any loss scale.
+        saved: the newest checkpoint.
 
     Returns: updates left out in all.
     Raises: NonFiniteError that names what broke, at once or where too many updates were left out.
     """
+    kept = f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"
     skipped = at.skipped + round(meter.totals.get("refused", 0.0))
     if config.nonfinite != "stop":  # what is not finite is left out, unless nothing else is left
         means = dict.fromkeys(meter.broken, math.nan) if collapsed else {}
-    check_finite(means, collapsed, at.update, saved)
+    broken = [name for name, value in means.items() if not math.isfinite(value)] + ["gradient"] * collapsed
+    terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
+    if terms:
+        raise NonFiniteError(
+            f"{', '.join(terms)} became NaN or infinite by update {at.update}. No update was made with it; "
+            f"{kept}. Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
+        )
     if config.nonfinite == "skip" and skipped > config.max_skips:
         raise NonFiniteError(
             f"{', '.join(meter.broken)} became NaN or infinite again: {skipped} updates were left out by update "
-            f"{at.update}, and max_skips is {config.max_skips}; {_kept(saved)}. Try a lower lr, clip=1.0, or "
-            "precision='no'"
+            f"{at.update}, and max_skips is {config.max_skips}; {kept}. Try a lower lr, clip=1.0, or precision='no'"
         )
     return skipped
-
-
-def _kept(saved: str | None) -> str:
-    return f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"
 
 
 class Display:

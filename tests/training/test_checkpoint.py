@@ -12,7 +12,7 @@ STATE = {
     "step": {"student.w": torch.arange(6.0).view(2, 3), "project.b": torch.ones(2, dtype=torch.bfloat16)},
     "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
     "ema": None,
-    "progress": {"best_update": None, "seconds": 0.1 + 0.2},
+    "progress": {"seconds": 0.1 + 0.2},
 }
 
 
@@ -47,11 +47,11 @@ def test_pack_names_tensors_by_their_path():
     assert unpack(json.loads(json.dumps(packed)), tensors) == {"a": [1, {"b": torch.zeros(1)}]}
 
 
-def test_the_last_two_and_the_best_stay(tmp_path):
+def test_the_last_two_stay(tmp_path):
     kept = folder(tmp_path)
     for update in range(1, 7):
-        kept.save(update, STATE, best=min(update, 3))
-    assert kept.updates() == [3, 5, 6]
+        kept.save(update, STATE)
+    assert kept.updates() == [5, 6]
 
 
 def test_what_a_kill_left_half_written_is_ignored_and_removed(tmp_path):
@@ -163,16 +163,11 @@ def test_only_the_first_of_many_names_are_listed():
         check_weights({str(i): torch.zeros(1) for i in range(9)}, {}, "here")
 
 
-def test_student_weights_prefers_the_average_and_knows_the_best(tmp_path):
+def test_student_weights_prefers_the_average(tmp_path):
     kept = folder(tmp_path)
     kept.save(1, STATE)
     assert list(student_weights(tmp_path)) == ["w"]
-    with pytest.raises(CheckpointError, match="never scored on labelled images; ask for 'last'"):
-        student_weights(tmp_path, "best")
-    kept.save(2, STATE | {"ema": {"w": torch.zeros(1)}, "progress": {"best_update": 1}})
+    kept.save(2, STATE | {"ema": {"w": torch.zeros(1)}})
     assert student_weights(tmp_path)["w"].shape == (1,)
-    assert student_weights(tmp_path, "best")["w"].shape == (2, 3)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         student_weights(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="unknown checkpoint 'bets'; did you mean 'best'"):
-        student_weights(tmp_path, "bets")
