@@ -27,13 +27,21 @@ SEVERAL = {"accumulate": 1, "epochs": 2}
 
 # signals
 
+SIGNALLED = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
+
+
+@pytest.fixture(scope="module")
+def unsignalled(tmp_path_factory):
+    """The state with which a run ends that no signal reaches."""
+    run = tmp_path_factory.mktemp("whole")
+    tiny.trainer(run, **SIGNALLED).fit()
+    return tiny.end_of(run)
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("batch", [1, 4, 5, 7])  # first, inside an update, at an update's end, in the second epoch
-def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(tmp_path, batch, number, caplog):
-    options = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
-    tiny.trainer(tmp_path / "whole", **options).fit()
-    made = tiny.at_batch(tiny.trainer(tmp_path / "run", **options), batch, lambda: os.kill(os.getpid(), number))
+def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(unsignalled, tmp_path, batch, number, caplog):
+    made = tiny.at_batch(tiny.trainer(tmp_path, **SIGNALLED), batch, lambda: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stop:
         made.fit()
@@ -41,20 +49,18 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(tmp_path, 
     assert stop.value.checkpoint.is_dir()
     assert signal.getsignal(number) == before
     assert "stopped by a signal after update" in caplog.text
-    tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    tiny.same(*(tiny.end_of(tmp_path / name) for name in ("run", "whole")))
+    tiny.trainer(tmp_path, **SIGNALLED).fit(resume=True)
+    tiny.same(tiny.end_of(tmp_path), unsignalled)
 
 
-def test_a_signal_while_scoring_is_answered_there(tmp_path):
-    options = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
-    tiny.trainer(tmp_path / "whole", **options).fit()
-    made = tiny.trainer(tmp_path / "run", **options)
+def test_a_signal_while_scoring_is_answered_there(unsignalled, tmp_path):
+    made = tiny.trainer(tmp_path, **SIGNALLED)
     made.model.register_forward_hook(lambda module, *_: module.training or os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         made.fit()
     assert made.at.score is None
-    tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    tiny.same(*(tiny.end_of(tmp_path / name) for name in ("run", "whole")))
+    tiny.trainer(tmp_path, **SIGNALLED).fit(resume=True)
+    tiny.same(tiny.end_of(tmp_path), unsignalled)
 
 
 @pytest.fixture

@@ -2,22 +2,22 @@
 
 import os
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from graphkd.data import fingerprint
-from graphkd.data.class_names import Classes
 from graphkd.data.folders import open_folder
-from graphkd.data.sources import ArraySource
 from graphkd.data.store.embed import embed
 from graphkd.data.transforms import CenterView, RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.kd import KDDistiller
+from graphkd.distillers.pkt import PKTDistiller
 from graphkd.errors import CheckpointError
 from graphkd.step import Step
 from graphkd.training.agreement import of_source, of_teacher
 from graphkd.training.loop import Trainer
+from tests.distributed.test_agreement_ranks import labelled, source
+from tests.distributed.test_agreement_ranks import trainer as of_parts
 from tests.faults.jobs import ColourTeacher
 from tests.training.tiny import (
     HARD,
@@ -59,47 +59,43 @@ def test_resuming_a_finished_run_trains_nothing_and_scores_it(tmp_path):
     assert again.scores.top1 == first.scores.top1
 
 
-def test_resuming_with_other_methods_or_views_names_them(tmp_path):
-    def made(weight, padding):
-        own = Views(views().source, student=RandomCropView(8, padding=padding), seed=3)
-        return Trainer(Step(Student(), KDDistiller(weight=weight)), own, teacher, config(epochs=1), tmp_path)
+OTHERS = (
+    (
+        {"methods": lambda: [KDDistiller(), PKTDistiller(weight=4.0)]},
+        "distillers/1/terms/divergence/0 was 3.0, now 4.0",
+    ),
+    ({"teacher": lambda: Named("two")}, "teacher_fingerprint/weights was one, now two"),
+    ({"teacher": lambda: None}, "teacher_fingerprint/weights was one, now absent"),
+    (
+        {"views": lambda: Views(source(), student=RandomCropView(8), labels=True)},
+        "views/student/padding was absent, now",
+    ),
+    ({"views": lambda: labelled(classes=("green", "red", "blue"))}, "data/classes was [0-9a-f]{64}, now"),
+    (
+        {"views": lambda: labelled(classes={"a": "red", "b": "green", "c": "blue"})},
+        "data/classes was [0-9a-f]{64}, now",
+    ),
+    ({"views": lambda: labelled(targets=(1, 0, 2, 1))}, "data/labels was [0-9a-f]{64}, now"),
+)
 
-    made(1.0, 1).fit()
-    for other, named in (
-        ((2.0, 1), "distillers/0/terms/kl/0 was 1.0, now 2.0"),
-        ((1.0, 2), "views/student/padding was 1, now 2"),
-    ):
+
+def test_resuming_with_other_parts_names_them(tmp_path):
+    def made(changes):
+        return of_parts(tmp_path, False, {"views": labelled} | changes)
+
+    made({}).fit()
+    for changes, named in OTHERS:
         with pytest.raises(CheckpointError, match=named):
-            made(*other).fit(resume=True)
-
-
-def test_resuming_with_another_teacher_other_classes_or_labels_names_them(tmp_path):
-    def made(who="one", classes=("red", "green", "blue"), first=0):
-        targets = [(number + first) % 3 for number in range(16)]
-        images = np.zeros((16, 8, 8, 3), dtype=np.uint8)
-        source = ArraySource(images, targets=targets, classes=Classes(classes))
-        own = Views(source, student=RandomCropView(8, padding=1), labels=True)
-        return Trainer(Step(Student(), Mimic()), own, teacher, config(epochs=1), tmp_path, teacher=who and Named(who))
-
-    made().fit()
-    for other, named in (
-        ({"who": "two"}, "teacher_fingerprint/weights was one, now two"),
-        ({"who": None}, "teacher_fingerprint/weights was one, now absent"),
-        ({"classes": ("green", "red", "blue")}, "data/classes was [0-9a-f]{64}, now"),
-        ({"classes": {"a": "red", "b": "green", "c": "blue"}}, "data/classes was [0-9a-f]{64}, now"),
-        ({"first": 1}, "data/labels was [0-9a-f]{64}, now"),
-    ):
-        with pytest.raises(CheckpointError, match=named):
-            made(**other).fit(resume=True)
+            made(changes).fit(resume=True)
     (tmp_path / "config.json").write_text("{}")  # every checkpoint holds the same
     with pytest.raises(CheckpointError, match="teacher_fingerprint/weights was one, now two"):
-        made("two").fit(resume=True)
+        made({"teacher": lambda: Named("two")}).fit(resume=True)
 
 
 def test_labels_that_are_not_handed_out_are_not_compared(tmp_path):
-    source = views().source
-    source.target = None  # whoever asks fails
-    assert of_source(source, labels=False)["data"]["labels"] is None
+    images = views().source
+    images.target = None  # whoever asks fails
+    assert of_source(images, labels=False)["data"]["labels"] is None
 
 
 def test_a_store_tells_of_its_teacher_and_of_how_it_was_made(tmp_path):
