@@ -52,8 +52,9 @@ def loaders(
 
     Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
     """
-    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world, "workers": config.workers}
-    share["pin_memory"] = device.type == "cuda"
+    share: dict[str, Any] = {
+        "rank": ranks.rank, "world": ranks.world, "workers": config.workers, "pin_memory": device.type == "cuda"
+    }  # fmt: skip
     train = views.loader(config.batch_size, **share)
     return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
 
@@ -308,11 +309,10 @@ class Trainer:
         due = bool(self.scored) and (done % self.config.evaluate_every == 0 or done == self.config.epochs)
         if due:
             self.scores = self._score()
-            at.score = self.scores.top1
             self._record(self.scores.numbers(), self.scores)
         at.epoch, at.batch = done, 0
         self.snapshots.at(self.updater.model, done)
-        self.display.epoch(at, self.meter.read_epoch(), due)
+        self.display.epoch(at, self.meter.read_epoch(), self.scores if due else None)
         self._mark = time.perf_counter()
         self._save()
 

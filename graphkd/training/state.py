@@ -43,7 +43,6 @@ class Progress:
         epoch: epochs done.
         batch: batches of the current epoch done; a multiple of ``accumulate``, for no gradient is saved.
         seconds: time spent on training, without scoring and over all restarts.
-        score: the latest top-1.
         skipped: updates left out because a loss or gradient was not finite.
     """
 
@@ -51,7 +50,6 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     seconds: float = 0.0
-    score: float | None = None
     skipped: int = 0
 
     @classmethod
@@ -70,8 +68,7 @@ class Progress:
         at = cls(**state)
         counts = [(at.epoch, epochs), (at.batch, batches), (at.skipped, at.update)]
         whole = all(type(count) is int and 0 <= count <= most for count, most in [(at.update, update), *counts])
-        real = at.score is None or (type(at.score) is float and 0 <= at.score <= 1)
-        if not whole or not real or type(at.seconds) is not float or not 0 <= at.seconds < math.inf:
+        if not whole or type(at.seconds) is not float or not 0 <= at.seconds < math.inf:
             raise CheckpointError(f"its progress cannot be: {at}")
         between = at.batch % accumulate == 0 or at.batch == batches
         done = at.epoch * -(-batches // accumulate) + -(-at.batch // accumulate)

@@ -65,19 +65,6 @@ def every_outcome(split: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(on_ranks):
-    """Of all methods by number of ranks and split, computed once."""
-    found = {}
-
-    def of(world, split):
-        if (world, split) not in found:
-            found[world, split] = on_ranks(world, every_outcome, split)
-        return found[world, split]
-
-    return of
-
-
-@pytest.fixture(scope="module")
 def whole():
     return every_outcome("")
 
@@ -85,8 +72,8 @@ def whole():
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("split", ["even", "uneven"])
 @pytest.mark.parametrize("case", CASES)
-def test_ranks_equal_one_process(outcomes, whole, same, case, split, world):
-    one, several = whole[case], [each[case] for each in outcomes(world, split)]
+def test_ranks_equal_one_process(once_on_ranks, whole, same, case, split, world):
+    one, several = whole[case], [each[case] for each in once_on_ranks(world, every_outcome, split)]
     for kind in ("values", "buffers"):
         for key, expected in one[kind].items():
             for rank in several:  # the same global value and state everywhere

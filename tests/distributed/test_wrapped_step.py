@@ -83,26 +83,16 @@ def refused(wrapper: str, split: str, chunk: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def outcomes(on_ranks):
-    found = {}
-
-    def of(world, *how):
-        if (world, how) not in found:
-            found[world, how] = on_ranks(world, every_outcome, *how)
-        return found[world, how]
-
-    return of
-
-
-@pytest.fixture(scope="module")
 def whole():
     return every_outcome("", "", None)
 
 
 @pytest.mark.parametrize(("name", "wrapper", "world", "chunk"), CASES)
 @pytest.mark.parametrize("split", ["even", "uneven"])
-def test_a_wrapped_step_has_the_gradients_of_one_process(outcomes, whole, same, name, wrapper, split, world, chunk):
-    for rank in outcomes(world, wrapper, split, chunk):
+def test_a_wrapped_step_has_the_gradients_of_one_process(
+    once_on_ranks, whole, same, name, wrapper, split, world, chunk
+):
+    for rank in once_on_ranks(world, every_outcome, wrapper, split, chunk):
         expects = {what: x for what, x in whole[name].items() if wrapper != "FSDP2" or not what.startswith("share of ")}
         assert rank[name].keys() == expects.keys()
         for what, expected in expects.items():

@@ -34,7 +34,14 @@ NAMES = [
     *("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;", "a | b", "[x](javascript:alert(1))", "`a`", "'\"`"),
     *("$\\frac{", "%s %d {} {0}", "=1+1", "@SUM(1)", "../../outside", "-rf", "!!python/name:os.system", "&a [*a]", "# x", ""),
 ]  # fmt: skip
-FEW = ["\x1b]0;title\x07", "cat\nerror: forged", "\u202egnp.tac", "cat\udce9", "<script>alert(1)</script>", "a | b"]
+FEW = [
+    "\x1b]0;title\x07",
+    "cat\nerror: forged",
+    "\u202egnp.tac",
+    "cat\udce9",
+    "<script>alert(1)</script>",
+    "a | b\n| c",
+]
 
 
 def as_file(name):
@@ -171,6 +178,10 @@ def through(output, name, folder):
     if output in PAGES:
         assert not re.search(r"<script>alert|<img src=x", written), output.__name__
         assert output is a_page or not re.search(r"(?<!\\)\]\(java", written), output.__name__
+    if output is a_page:
+        assert written.count("<script") == 1  # its own, which the policy names by its hash
+    if output is a_report:  # seven bars in each line of the table: no name adds a cell
+        assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in written.split("\n") if line.startswith("|"))
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

@@ -17,6 +17,7 @@ from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.failures import Interrupted, Signals
 from graphkd.training.loop import Trainer
 from tests.faults import jobs
+from tests.faults.damage import cut, flip
 from tests.faults.launch import finished, run, said
 from tests.training import tiny
 from tests.training.tiny import lines
@@ -58,7 +59,7 @@ def test_a_signal_while_scoring_is_answered_there(unsignalled, tmp_path):
     made.model.register_forward_hook(lambda module, *_: module.training or os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         made.fit()
-    assert made.at.score is None
+    assert made.scores is None
     tiny.trainer(tmp_path, **SIGNALLED).fit(resume=True)
     tiny.same(tiny.end_of(tmp_path), unsignalled)
 
@@ -79,16 +80,6 @@ def test_a_second_signal_is_obeyed_at_once(interruptible):
 
 
 # checkpoints
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 4
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from torch import nn
 
 from graphkd.errors import CheckpointError, FileError
 from graphkd.training.checkpoint import Checkpoints, check_weights, pack, student_weights, unpack
+from tests.faults.damage import cut, flip
 
 STATE = {
     "step": {"student.w": torch.arange(6.0).view(2, 3), "project.b": torch.ones(2, dtype=torch.bfloat16)},
@@ -66,15 +67,9 @@ def test_what_a_kill_left_half_written_is_ignored_and_removed(tmp_path):
     assert sorted(p.name for p in kept.folder.iterdir()) == left
 
 
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 DAMAGE = {
     "flipped": flip,
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "cut": cut,
     "empty": lambda path: path.write_bytes(b""),
     "gone": lambda path: path.unlink(),
 }

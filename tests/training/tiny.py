@@ -34,9 +34,10 @@ class Student(nn.Module):
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, images: torch.Tensor) -> Features:
-        embedding = self.drop(self.body(images).mean((2, 3)))
-        proxies = self.head.weight.clone()
-        return Features(embedding, self.head(embedding), proxies, proxies @ proxies.T + self.head.bias)
+        maps, proxies = self.body(images), self.head.weight.clone()
+        embedding = self.drop(maps.mean((2, 3)))
+        seen = self.head(embedding), proxies, proxies @ proxies.T + self.head.bias
+        return Features(embedding, *seen, maps={"body": maps})
 
 
 class Mimic(nn.Module):
