@@ -168,11 +168,17 @@ def asks_for_shards(config: TrainConfig, ranks: "Ranks") -> bool:
 
 
 def prepare_step(step: Any, config: TrainConfig, ranks: "Ranks") -> bool:
-    """As the options say, BatchNorm over all ranks first; whether the step's parameters are to be sharded next."""
+    """As the options say, BatchNorm over all ranks first; whether the step's parameters are to be sharded next.
+
+    Raises: OptionError where the gradients of parameters that are sharded are asked for.
+    """
+    sharded = asks_for_shards(config, ranks)
+    if config.log_gradient_shares and sharded:
+        raise OptionError("log_gradient_shares needs whole parameters, and these are sharded: use DDP, or set it to 0")
     if ranks.world > 1 and config.sync_batchnorm and next(step.parameters()).is_cuda:
         sync_batchnorm(step)
     prepared(step, config)
-    return asks_for_shards(config, ranks)
+    return sharded
 
 
 class Ranks:

@@ -30,7 +30,7 @@ from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, ended_at_exit, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import Interrupted, Signals, explain_failures
-from graphkd.training.gradient_shares import check_whole, shares_of_update
+from graphkd.training.gradient_shares import shares_of_update
 from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.optim import Updater
@@ -146,7 +146,6 @@ class Trainer:
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
         sharded = prepare_step(self.step, config, self.ranks)
-        check_whole(config, sharded)
         self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None

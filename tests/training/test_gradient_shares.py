@@ -1,6 +1,7 @@
 """Each term's share of the gradient: by hand, in a run, and that a run does not notice."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch.testing import assert_close
 from graphkd.errors import OptionError
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
-from graphkd.training.gradient_shares import check_whole, gradient_shares
+from graphkd.training.devices import prepare_step
+from graphkd.training.gradient_shares import gradient_shares
 from graphkd.training.loop import Trainer
 from tests.training.tiny import (
     HARD,
@@ -114,5 +116,4 @@ def test_where_a_term_has_no_gradient_of_its_own_it_is_refused():
     with pytest.raises(OptionError, match="a compiled step has one for all of them: set compile=False"):
         TrainConfig(compile=True, log_gradient_shares=10)
     with pytest.raises(OptionError, match="needs whole parameters, and these are sharded: use DDP, or set it to 0"):
-        check_whole(config(log_gradient_shares=10), sharded=True)
-    check_whole(config(), sharded=True)
+        prepare_step(Step(Student(), Mimic()), config(log_gradient_shares=10, shard=True), SimpleNamespace(world=2))

@@ -13,7 +13,6 @@ from graphkd.errors import DistributedError, OptionError
 from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.training.devices import asks_for_shards, make_accelerator, prepare_step, require_all
-from graphkd.training.loop import Trainer
 from graphkd.training.parallel import shard_student, sync_batchnorm
 from tests.training import tiny
 
@@ -99,9 +98,8 @@ def test_your_own_accelerator_is_asked_as_well(tmp_path, monkeypatch):
     mine = make_accelerator(tiny.config(), tmp_path)
     assert require_all(mine) is mine
     monkeypatch.setenv("WORLD_SIZE", "2")
-    step = Step(tiny.Student(), tiny.Mimic())
     with pytest.raises(DistributedError, match="each sees only itself"):
-        Trainer(step, tiny.views(), tiny.teacher, tiny.config(), tmp_path / "run", accelerator=mine)
+        tiny.trainer(tmp_path / "run", accelerator=mine)
 
 
 def test_accelerate_asks_for_shards(monkeypatch):

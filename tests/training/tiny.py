@@ -119,11 +119,19 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**base | changes)
 
 
-def trainer(run: Any, *, poison: int | None = None, width: int = 8, scored: bool = False, **changes: Any) -> Trainer:
+def trainer(
+    run: Any,
+    *,
+    poison: int | None = None,
+    width: int = 8,
+    scored: bool = False,
+    accelerator: Any = None,
+    **changes: Any,
+) -> Trainer:
     torch.manual_seed(0)
     step = Step(Student(width), Mimic(width, poison))
     labelled = views(12, labels=True, seed=4) if scored else None
-    return Trainer(step, views(), teacher, config(**changes), run, scored=labelled)
+    return Trainer(step, views(), teacher, config(**changes), run, scored=labelled, accelerator=accelerator)
 
 
 HARD: dict[str, Any] = {
