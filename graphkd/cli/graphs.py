@@ -86,7 +86,7 @@ def views_of(config: Inspect, console: Console) -> dict[str, NetworkView]:
     asked: dict[str, tuple[Any, Transform]] = {}
     device, classes = networks.device_of(running.device), networks.run_classes(teaching)
     if config.model is not None:
-        student, about = networks.open_student(config.model, "last", config.model_from)
+        student, about = networks.open_student(config.model, config.model_from)
         asked["student"], classes = (student.to(device), CenterView(about["size"])), Classes(about["classes"])
     source = images.image_data(config.images, console).open("test", classes)
     if len(source) > config.limit:  # as many, spread evenly

@@ -199,18 +199,17 @@ def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, c
     return tap, names
 
 
-def open_student(run: Path, which: str = "last", model_from: str | None = None) -> tuple[Any, dict[str, Any]]:
+def open_student(run: Path, model_from: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The trained student of a run folder in eval mode, and what is known of it.
 
     Args:
         run: folder of ``graphkd distill`` or of a Trainer.
-        which: ``"last"`` or ``"best"`` checkpoint.
         model_from: ``"package.module:function"`` that builds a network of the user's own.
 
     Raises: CheckpointError for a run without a checkpoint, or with a damaged description; UsageError for a network of
         the user's own without ``model_from``.
     """
-    about, weights = _about(run), student_weights(run, which)
+    about, weights = _about(run), student_weights(run)
     if about["student"] is None:
         network = _own_network(run, model_from)
         if not isinstance(network, Tap) and all(name.startswith("model.") for name in weights):

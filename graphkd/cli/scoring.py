@@ -45,7 +45,7 @@ def scores_of(config: Evaluate, console: Console) -> tuple[list[str] | None, dic
     if config.model.suffix == ".onnx":
         (model, about), device = exported.open_onnx(config.model), torch.device("cpu")
     else:
-        student, about = networks.open_student(config.model, config.which, config.model_from)
+        student, about = networks.open_student(config.model, config.model_from)
         model = student.to(device)
     source = data.open("test", about["classes"])
     batches = images.labelled_batches(source, CenterView(about["size"]), running, console)

@@ -58,5 +58,4 @@ def require_shares(loader: Any, rank: int, world: int) -> None:
 
 def detached(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The terms and their sum, for a log."""
-    total = Losses(losses).total
-    return {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}}
+    return {"loss": Losses(losses).total.detach(), **{name: value.detach() for name, value in losses.items()}}

@@ -10,15 +10,15 @@ from typing import Any
 
 from graphkd.errors import CheckpointError
 from graphkd.files import flush, local_path, remove, remove_leftovers, temporary_name, write_json, writing
-from graphkd.registry import unknown
 from graphkd.text import open_regular, read_json
 from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 
-FORMAT = 2  # of 1 only the student can still be read: a run cannot go on from it
+FORMAT = 3  # of 1 and 2 only the student can still be read: a run cannot go on from them
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _NEWEST = "newest.json"  # says which checkpoint was written last, so that its loss is noticed
+_MOST = 3  # names of one kind that a message lists
 _LARGEST = 1 << 26  # bytes of a state's JSON
 _NAME = re.compile(r"update-([0-9]{8,})")
 
@@ -27,17 +27,13 @@ def pack(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
     """A nested state as JSON-ready data, and its tensors by their path in it: ``"optimizer/state/0/exp_avg"``."""
     if isinstance(tree, Tensor):
         return {"tensor": path}, {path: tree.detach().cpu().clone().contiguous()}  # a clone: tied weights share memory
-    items: Any
-    if isinstance(tree, Mapping):
-        items = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list | tuple):
-        items = [(str(position), value) for position, value in enumerate(tree)]
-    else:
+    if not isinstance(tree, Mapping | list | tuple):
         return tree, {}
+    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
     packed: dict[str, Any] = {}
     tensors: dict[str, Tensor] = {}
     for key, value in items:
-        packed[key], found = pack(value, f"{path}/{key}" if path else key)
+        packed[str(key)], found = pack(value, f"{path}/{key}" if path else str(key))
         assert not tensors.keys() & found.keys(), f"two tensors at {path}/{key}"
         tensors |= found
     return (packed if isinstance(tree, Mapping) else list(packed.values())), tensors
@@ -89,20 +85,19 @@ def check_weights(expected: Any, found: Any, where: str) -> None:
 
     Raises: CheckpointError that names the first missing, unexpected and mismatched values.
     """
-    ours, theirs = dict(leaves(expected)), dict(leaves(found))
-    problems: dict[str, list[str]] = {
-        "missing": sorted(ours.keys() - theirs.keys()),
-        "unexpected": sorted(theirs.keys() - ours.keys()),
-        "of another shape": [],
-        "of another type": [],
+    ours, theirs = ({name: _form(value) for name, value in leaves(tree)} for tree in (expected, found))
+    differ = {name: (theirs[name], ours[name]) for name in sorted(ours.keys() & theirs) if theirs[name] != ours[name]}
+    problems = {
+        "missing": sorted(ours.keys() - theirs),
+        "unexpected": sorted(theirs.keys() - ours),
+        "of another shape": [f"{name} {a[1]} instead of {b[1]}" for name, (a, b) in differ.items() if a[0] == b[0]],
+        "of another type": [f"{name} {a[0]} instead of {b[0]}" for name, (a, b) in differ.items() if a[0] != b[0]],
     }
-    for name in sorted(ours.keys() & theirs.keys()):
-        (shape, kind), (other_shape, other_kind) = _form(ours[name]), _form(theirs[name])
-        if kind != other_kind:
-            problems["of another type"].append(f"{name} {other_kind} instead of {kind}")
-        elif shape != other_shape:
-            problems["of another shape"].append(f"{name} {other_shape} instead of {shape}")
-    parts = [f"{len(names)} {kind} ({_first(names)})" for kind, names in problems.items() if names]
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:_MOST])}{', ...' * (len(names) > _MOST)})"
+        for kind, names in problems.items()
+        if names
+    ]
     if parts:
         raise CheckpointError(
             f"{where} belongs to another model: {'; '.join(parts)}. "
@@ -110,13 +105,9 @@ def check_weights(expected: Any, found: Any, where: str) -> None:
         )
 
 
-def _form(value: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and type of a tensor or of a plain value."""
-    return (tuple(value.shape), str(value.dtype)) if isinstance(value, Tensor) else ((), type(value).__name__)
-
-
-def _first(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _form(value: Any) -> tuple[str, tuple[int, ...]]:
+    """Type and shape of a tensor or of a plain value."""
+    return (str(value.dtype), tuple(value.shape)) if isinstance(value, Tensor) else (type(value).__name__, ())
 
 
 def _digest(path: Path) -> str:
@@ -125,7 +116,7 @@ def _digest(path: Path) -> str:
 
 
 class Checkpoints:
-    """Checkpoints of one run, ``update-00000120/`` and so on: the last ones, and the best where there is one.
+    """Checkpoints of one run, ``update-00000120/`` and so on: the last ones.
 
     One process writes them at a time, see :func:`graphkd.files.one_writer`; whoever reads needs no leave.
 
@@ -155,10 +146,10 @@ class Checkpoints:
         """The update in each folder's name and the one that its manifest tells, which a damaged one does not."""
         matches = [_NAME.fullmatch(path.name) for path in self.folder.glob("update-*")]
         named = sorted(int(match[1]) for match in matches if match)
-        return {update: _told(self.path(update) / _MANIFEST, "update", update) for update in named}
+        return {update: _told(self.path(update) / _MANIFEST, update) for update in named}
 
-    def save(self, update: int, state: Mapping[str, Any], best: int | None = None) -> Path:
-        """Write one checkpoint, whole or not at all, then remove what is neither among the newest nor the best.
+    def save(self, update: int, state: Mapping[str, Any]) -> Path:
+        """Write one checkpoint, whole or not at all, then remove what is not among the newest.
 
         Raises: FileError where the disk is full; the checkpoints before it stay.
         """
@@ -176,8 +167,7 @@ class Checkpoints:
                 raise
         write_json(self.folder / _NEWEST, {"update": update})
         for old in self.updates()[: -self.keep]:
-            if old != best:
-                self._remove(old)
+            self._remove(old)
         return path
 
     def _write(self, folder: Path, update: int, state: Mapping[str, Any]) -> None:
@@ -217,9 +207,9 @@ class Checkpoints:
         try:
             manifest = read_json(path / _MANIFEST)
             written = manifest.get("format", 1)
-            if type(written) is not int or written not in (1, FORMAT):
+            if type(written) is not int or not 1 <= written <= FORMAT:
                 raise CheckpointError(f"{path} is of format {written!r}, at most {FORMAT} is read: update graphkd")
-            inside = manifest["update"] if written == FORMAT else manifest.get("update", update)
+            inside = manifest["update"] if written > 1 else manifest.get("update", update)
             if type(inside) is not int or inside != update:
                 raise CheckpointError(f"{path} holds update {inside!r}: it is a copy under another name")
             packed = read_json(path / _STATE, _LARGEST)
@@ -269,7 +259,7 @@ class Checkpoints:
         for update, inside in self._found().items():
             if update != inside:
                 log.warning("%s holds update %d: a copy under another name is left aside", self.path(update), inside)
-        last = _told(self.folder / _NEWEST, "update", -1)
+        last = _told(self.folder / _NEWEST, -1)
         if last >= 0 and not updates:
             raise CheckpointError(
                 f"{self.path(last)} was written last, and every checkpoint in {self.folder} is gone: "
@@ -279,41 +269,27 @@ class Checkpoints:
             log.warning("%s was written last and is missing; going back to the checkpoint before it", self.path(last))
 
 
-def _told(path: Path, key: str, otherwise: int) -> int:
-    """A whole number in a small JSON file; ``otherwise`` where the file is absent, damaged, or silent about it."""
+def _told(path: Path, otherwise: int) -> int:
+    """The update that a small JSON file tells; ``otherwise`` where the file is absent, damaged, or silent about it."""
     try:
-        told = read_json(path)[key]
+        told = read_json(path)["update"]
     except (OSError, ValueError, LookupError, TypeError):
         return otherwise
     return told if type(told) is int else otherwise
 
 
-def student_weights(run: Path | str, which: str = "last") -> dict[str, Tensor]:
+def student_weights(run: Path | str) -> dict[str, Tensor]:
     """The student of a run, for ``student.load_state_dict``: its moving average where the run kept one.
 
     Args:
         run: the run folder.
-        which: ``"last"`` or ``"best"`` (by the score on the labelled images that the run was given).
 
-    Raises: CheckpointError if the run has no such checkpoint, UnknownNameError for another word.
+    Raises: CheckpointError if the run has no checkpoint that holds one.
     """
-    if which not in ("last", "best"):
-        raise unknown("checkpoint", which, ["best", "last"])
-    checkpoints = Checkpoints(local_path(run) / "checkpoints")
-    newest = checkpoints.newest(_check_student)
+    newest = Checkpoints(local_path(run) / "checkpoints").newest(_check_student)
     if newest is None:
         raise CheckpointError(f"{run} holds no checkpoint: is it the folder of a run?")
-    state = newest[1]
-    if which == "best":
-        best = state["progress"]["best_update"]
-        if best is None:
-            raise CheckpointError(
-                f"{run} has no best checkpoint: it was never scored on labelled images; ask for 'last'"
-            )
-        state = checkpoints.load(best)
-        _check_student(best, state)
-    weights: dict[str, Tensor] = _student(state)
-    return weights
+    return _student(newest[1])
 
 
 def _student(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -326,8 +302,7 @@ def _student(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def _check_student(update: int, state: Mapping[str, Any]) -> None:
     """Raises: CheckpointError unless the student can be taken out of a state."""
     try:
-        weights, best = _student(state), state["progress"]["best_update"]
-        if not all(isinstance(value, Tensor) for value in weights.values()) or type(best) not in (int, type(None)):
-            raise ValueError("its weights are no tensors, or its best update is no number")
+        if not all(isinstance(value, Tensor) for value in _student(state).values()):
+            raise ValueError("its weights are no tensors")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the checkpoint of update {update} holds no student: {error!r}") from error

@@ -13,6 +13,12 @@ PRECISIONS = ("no", "bf16", "fp16")
 POLICIES = ("stop", "skip", "lower_scale")
 LOCAL = {"timeout", "workers", "progress", "trackers"}  # of each process alone
 _WATCHING = {"evaluate_every", "log_every", "log_gradient_shares", "checkpoint_every"}
+_AT_LEAST = {
+    **dict.fromkeys(("epochs", "accumulate", "evaluate_every", "log_every"), 1),
+    **dict.fromkeys(("weight_decay", "warmup_epochs", "min_lr", "max_skips", "mixup", "cutmix"), 0),
+    **dict.fromkeys(("log_gradient_shares", "checkpoint_every", "seed", "workers"), 0),
+    "batch_size": 2,
+}
 _FREE = LOCAL | _WATCHING | {"nonfinite", "max_skips", "shard"}
 
 
@@ -101,11 +107,8 @@ class TrainConfig:
         for field in fields(self):
             if field.type in (int, int | None, float, float | None):
                 self._require_number(field.name, whole=field.type in (int, int | None))
-        at_least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "evaluate_every": 1, "log_every": 1}
-        at_least |= dict.fromkeys(("weight_decay", "min_lr", "mixup", "cutmix", "checkpoint_every", "workers"), 0)
-        at_least |= {"warmup_epochs": 0, "seed": 0, "max_skips": 0, "log_gradient_shares": 0}
-        rules = [(name, getattr(self, name) >= least, f">= {least}") for name, least in at_least.items()]
-        rules += [
+        rules = [
+            *((name, getattr(self, name) >= least, f">= {least}") for name, least in _AT_LEAST.items()),
             ("lr", self.lr > 0, "> 0"),
             ("min_lr", self.min_lr <= self.lr, f"<= lr = {self.lr}"),
             ("warmup_epochs", self.warmup_epochs < self.epochs, f"< epochs = {self.epochs}"),
@@ -114,8 +117,8 @@ class TrainConfig:
             ("chunk", self.chunk is None or self.chunk >= 1, ">= 1, or None for the whole batch"),
             ("timeout", self.timeout > 0, "> 0"),
         ]
-        for rule in rules:
-            self._require(*rule)
+        for name, holds, rule in rules:
+            self._require(name, holds, rule)
         for name, known in (("precision", PRECISIONS), ("nonfinite", POLICIES)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), list(known))
@@ -143,15 +146,6 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON-ready data."""
         return asdict(self) | {"trackers": list(self.trackers), "freeze": list(self.freeze)}
-
-    @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> "TrainConfig":
-        """The reverse of :meth:`to_dict`. Raises: UnknownNameError for an option that does not exist."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise unknown("training option", name, known)
-        return cls(**options)
 
     @staticmethod
     def check_resume(earlier: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:

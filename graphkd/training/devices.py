@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from graphkd import distributed
 from graphkd.errors import DistributedError, GraphKDError, OptionError
@@ -19,7 +20,7 @@ from graphkd.registry import unknown
 from graphkd.step import Step
 from graphkd.text import shown
 from graphkd.training.config import TrainConfig
-from graphkd.training.parallel import is_sharded, sync_batchnorm
+from graphkd.training.parallel import sync_batchnorm
 from graphkd.typing import Bool, Tensor
 
 _PACKAGES = {"comet_ml": "comet-ml"}  # where the package's name is not the tracker's
@@ -45,12 +46,10 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in known:
             raise unknown("tracker", name, known)
         if name not in present:
-            raise OptionError(f"the tracker {name!r} is not installed: {remedy(name)}")
-
-
-def remedy(name: str) -> str:
-    """How to get a tracker, or go without."""
-    return f"run pip install {_PACKAGES.get(name, name)}, or leave {name} out of trackers"
+            package = _PACKAGES.get(name, name)
+            raise OptionError(
+                f"the tracker {name!r} is not installed: run pip install {package}, or leave {name} out of trackers"
+            )
 
 
 @contextmanager
@@ -169,11 +168,17 @@ def asks_for_shards(config: TrainConfig, ranks: "Ranks") -> bool:
 
 
 def prepare_step(step: Any, config: TrainConfig, ranks: "Ranks") -> bool:
-    """As the options say, BatchNorm over all ranks first; whether the step's parameters are to be sharded next."""
+    """As the options say, BatchNorm over all ranks first; whether the step's parameters are to be sharded next.
+
+    Raises: OptionError where the gradients of parameters that are sharded are asked for.
+    """
+    sharded = asks_for_shards(config, ranks)
+    if config.log_gradient_shares and sharded:
+        raise OptionError("log_gradient_shares needs whole parameters, and these are sharded: use DDP, or set it to 0")
     if ranks.world > 1 and config.sync_batchnorm and next(step.parameters()).is_cuda:
         sync_batchnorm(step)
     prepared(step, config)
-    return asks_for_shards(config, ranks)
+    return sharded
 
 
 class Ranks:
@@ -255,7 +260,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
 @contextmanager
 def train_session(accelerator: Any, step: nn.Module, config: TrainConfig, run: Path, update: int) -> Iterator[Any]:
     """The step as accelerate wraps it, trackers on and kernels as asked for; undone at the end whatever happens."""
-    wrapped = step if is_sharded(step) else accelerator.prepare_model(step)
+    wrapped = step if isinstance(step, FSDPModule) else accelerator.prepare_model(step)
     try:
         with deterministic(config.deterministic), tracking(accelerator, run, update, config.to_dict()):
             yield wrapped

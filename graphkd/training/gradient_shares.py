@@ -8,7 +8,6 @@ import torch
 from graphkd import distributed
 from graphkd.chunks import preserve_buffers
 from graphkd.errors import OptionError
-from graphkd.training.config import TrainConfig
 from graphkd.typing import Float, Tensor
 
 
@@ -60,12 +59,6 @@ def shares_of_update(step: Any, losses: Mapping[str, Tensor], scaler: torch.amp.
         scaled = {name: scaler.scale(loss) for name, loss in losses.items()}
         shares = gradient_shares(scaled, step.student.parameters())
     return {f"gradient_share/{name}": share for name, share in shares.items()}
-
-
-def check_whole(config: TrainConfig, sharded: bool) -> None:
-    """Raises: OptionError where the parameters whose gradients are asked for are sharded."""
-    if config.log_gradient_shares and sharded:
-        raise OptionError("log_gradient_shares needs whole parameters, and these are sharded: use DDP, or set it to 0")
 
 
 def _norms(loss: Tensor, parameters: list[Tensor]) -> dict[int, Tensor]:

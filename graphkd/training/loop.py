@@ -30,7 +30,7 @@ from graphkd.training.checkpoint import FORMAT
 from graphkd.training.config import LOCAL, TrainConfig
 from graphkd.training.devices import Ranks, ended_at_exit, make_accelerator, prepare_step, require_all, train_session
 from graphkd.training.failures import Interrupted, Signals, explain_failures
-from graphkd.training.gradient_shares import check_whole, shares_of_update
+from graphkd.training.gradient_shares import shares_of_update
 from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores, evaluate
 from graphkd.training.optim import Updater
@@ -45,37 +45,6 @@ _ONE = threading.Lock()
 _STATE = {"format", "options", "written", "progress", "step", "ema", "optimizer", "scaler", "meter", "random"}
 
 
-class Feed:
-    """What a forward pass gets: images on their device and the teacher's features, both mixed where that is asked for.
-
-    Args:
-        config: the options.
-        device: of the student.
-        rank: of this process.
-    """
-
-    def __init__(self, config: TrainConfig, device: torch.device, rank: int) -> None:
-        self.config, self.device, self.rank = config, device, rank
-        self.mixing = Mixing(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
-
-    def __call__(
-        self, batch: Batch, features: Callable[[Batch], Features] | None, epoch: int, number: int
-    ) -> tuple[Batch, Float[Tensor, "b 3 h w"], Features | None]:
-        """Batch ``number`` of an epoch on its device, the student's images, and the teacher's features."""
-        batch = batch.to(self.device)
-        images, teacher = batch.student, features and self._teacher(batch, features)
-        if self.mixing is not None and teacher is not None:
-            luck = mixing_generator(self.config.seed, epoch, number, self.rank)
-            images, mixture = self.mixing(images, luck)
-            teacher = replace(teacher, mixture=mixture)
-        return batch, images, teacher
-
-    def _teacher(self, batch: Batch, features: Callable[[Batch], Features]) -> Features:
-        spans = in_chunks(len(batch), self.config.chunk)
-        parts = [batch] if len(spans) == 1 else [batch.rows(span) for span in spans]
-        return Features.joined([features(part).to(self.device) for part in parts])
-
-
 def loaders(
     views: Views, scored: Views | None, config: TrainConfig, ranks: Ranks, device: torch.device
 ) -> tuple[Any, Any]:
@@ -83,8 +52,9 @@ def loaders(
 
     Not prepared by accelerate: its default repeats samples to make shares even, and a graph has each once.
     """
-    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world, "workers": config.workers}
-    share["pin_memory"] = device.type == "cuda"
+    share: dict[str, Any] = {
+        "rank": ranks.rank, "world": ranks.world, "workers": config.workers, "pin_memory": device.type == "cuda"
+    }  # fmt: skip
     train = views.loader(config.batch_size, **share)
     return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
 
@@ -171,11 +141,11 @@ class Trainer:
             with explain_failures(self.run.saved, self.ranks.world):
                 require_agreement(self.ranks, common)
         self.loader, self.scored = loaders(views, scored, config, self.ranks, self.device)
-        self.feed, self.per_epoch = Feed(config, self.device, self.ranks.rank), len(self.loader)
+        self.mixing = Mixing(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
+        self.per_epoch = len(self.loader)
         self.updates = -(-self.per_epoch // config.accumulate) * config.epochs
         self.step: Any = step.to(self.device)
         sharded = prepare_step(self.step, config, self.ranks)
-        check_whole(config, sharded)
         self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.scores: Scores | None = None
@@ -222,7 +192,7 @@ class Trainer:
                     self._stop_if_signalled(read=True)
             if self.scores is None and self.scored:  # resumed after its end
                 self.scores = self._score()
-        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.at.best_score, self.run.path)
+        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path)
 
     def _begin(self, resume: bool, begun: Callable[[], object] | None) -> None:
         """Go on, or begin: all is decided before anything is written."""
@@ -267,7 +237,8 @@ class Trainer:
 
     def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
         """Gradient of one batch, as a ``size``-th part of the update."""
-        batch, images, teacher = self.feed(batch, self.features, self.at.epoch, number)
+        batch = batch.to(self.device)
+        images, teacher = self._inputs(batch, number)
         with self.accelerator.autocast(), same_update(self.step, holds=number % self.config.accumulate > 0):
             losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
         self.meter.add(losses)
@@ -275,6 +246,19 @@ class Trainer:
         if every and (self.at.update + 1) % every == 0 and number % self.config.accumulate == 0:
             self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
+
+    def _inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
+        """The student's images and the teacher's features, both mixed where that is asked for."""
+        if self.features is None:
+            return batch.student, None
+        spans = in_chunks(len(batch), self.config.chunk)
+        parts = [batch] if len(spans) == 1 else [batch.rows(span) for span in spans]
+        teacher = Features.joined([self.features(part).to(self.device) for part in parts])
+        if self.mixing is None:
+            return batch.student, teacher
+        luck = mixing_generator(self.config.seed, self.at.epoch, number, self.ranks.rank)
+        images, mixture = self.mixing(batch.student, luck)
+        return images, replace(teacher, mixture=mixture)
 
     def _stop_if_signalled(self, read: bool) -> None:
         """Save and leave where a signal asks for it; several processes agree where they read their losses."""
@@ -324,13 +308,10 @@ class Trainer:
         due = bool(self.scored) and (done % self.config.evaluate_every == 0 or done == self.config.epochs)
         if due:
             self.scores = self._score()
-            at.score = self.scores.top1
-            if at.best_score is None or at.score > at.best_score:
-                at.best_score, at.best_update = at.score, at.update
             self._record(self.scores.numbers(), self.scores)
         at.epoch, at.batch = done, 0
         self.snapshots.at(self.updater.model, done)
-        self.display.epoch(at, self.meter.read_epoch(), due)
+        self.display.epoch(at, self.meter.read_epoch(), self.scores if due else None)
         self._mark = time.perf_counter()
         self._save()
 
@@ -345,7 +326,7 @@ class Trainer:
         state |= self.updater.state()
         state |= {"meter": self.meter.state(self.ranks.mean), "random": random_states(self.device, self.ranks)}
         if self.accelerator.is_main_process:
-            self.run.checkpoints.save(self.at.update, state, best=self.at.best_update)
+            self.run.checkpoints.save(self.at.update, state)
         self.accelerator.wait_for_everyone()
         self._safe = self.at.epoch, self.at.batch
 

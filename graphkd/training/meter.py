@@ -9,6 +9,7 @@ import torch
 
 from graphkd.errors import CheckpointError, NonFiniteError
 from graphkd.training.config import TrainConfig
+from graphkd.training.metrics import Scores
 from graphkd.training.state import Progress
 from graphkd.typing import Bool, Float, Tensor
 
@@ -120,53 +121,36 @@ class Meter:
                 self.epoch[name] = epoch
 
 
-def check_finite(means: Mapping[str, float], collapsed: bool, update: int, saved: str | None) -> None:
-    """Stop if a term or the gradient was not finite since the last reading.
-
-    Args:
-        means: of the window; the gradient's norm is called ``"gradient"``.
-        collapsed: fp16 gradients overflow at any loss scale.
-        update: updates done.
-        saved: the newest checkpoint.
-
-    Raises: NonFiniteError that names what broke.
-    """
-    broken = [name for name, value in means.items() if not math.isfinite(value)] + ["gradient"] * collapsed
-    terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
-    if terms:
-        raise NonFiniteError(
-            f"{', '.join(terms)} became NaN or infinite by update {update}. No update was made with it; "
-            f"{_kept(saved)}. Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
-        )
-
-
 def check(
     meter: Meter, means: Mapping[str, float], config: TrainConfig, collapsed: bool, at: Progress, saved: str | None
 ) -> int:
     """Stop where the options say so.
 
     Args:
-        means: the latest reading.
-        collapsed, saved: as of :func:`check_finite`.
+        means: the latest reading; the gradient's norm is called ``"gradient"``.
+        collapsed: fp16 gradients overflow at any loss scale.
+        saved: the newest checkpoint.
 
     Returns: updates left out in all.
     Raises: NonFiniteError that names what broke, at once or where too many updates were left out.
     """
+    kept = f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"
     skipped = at.skipped + round(meter.totals.get("refused", 0.0))
     if config.nonfinite != "stop":  # what is not finite is left out, unless nothing else is left
         means = dict.fromkeys(meter.broken, math.nan) if collapsed else {}
-    check_finite(means, collapsed, at.update, saved)
+    broken = [name for name, value in means.items() if not math.isfinite(value)] + ["gradient"] * collapsed
+    terms = [name for name in broken if name != "gradient"] or broken[:1]  # a broken loss has a broken gradient
+    if terms:
+        raise NonFiniteError(
+            f"{', '.join(terms)} became NaN or infinite by update {at.update}. No update was made with it; "
+            f"{kept}. Try a lower lr, clip=1.0, precision='no', or nonfinite='skip'"
+        )
     if config.nonfinite == "skip" and skipped > config.max_skips:
         raise NonFiniteError(
             f"{', '.join(meter.broken)} became NaN or infinite again: {skipped} updates were left out by update "
-            f"{at.update}, and max_skips is {config.max_skips}; {_kept(saved)}. Try a lower lr, clip=1.0, or "
-            "precision='no'"
+            f"{at.update}, and max_skips is {config.max_skips}; {kept}. Try a lower lr, clip=1.0, or precision='no'"
         )
     return skipped
-
-
-def _kept(saved: str | None) -> str:
-    return f"the last good checkpoint is {saved}" if saved else "no checkpoint was due yet"
 
 
 class Display:
@@ -202,12 +186,12 @@ class Display:
         self.bar.set_postfix({name: f"{value:.4g}" for name, value in terms.items()})
         return rate
 
-    def epoch(self, at: Progress, means: Mapping[str, float], scored: bool) -> None:
+    def epoch(self, at: Progress, means: Mapping[str, float], scores: Scores | None) -> None:
         """One line for the epoch that ended; the score only where this epoch was scored."""
         if self.hidden:
             return
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        score = f"  top-1 {100 * at.score:.2f} %" if scored and at.score is not None else ""
+        score = "" if scores is None else f"  top-1 {100 * scores.top1:.2f} %"
         self.bar.write(f"epoch {at.epoch}/{self.epochs}  {terms}{score}  {at.seconds:.0f} s")
 
     def close(self) -> None:

@@ -118,31 +118,6 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _count(predict: Callable[[Batch], Any], loader: Iterable[Batch], device: torch.device | str) -> Counts | None:
-    counts: Counts | None = None
-    for batch in loader:
-        if batch.target is None:
-            raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
-        output = predict(batch.to(device))
-        logits = output.tensor("logits", "scoring") if isinstance(output, Features) else output
-        counts = counts or Counts(logits.shape[1], logits.device)
-        if not 0 <= int(batch.target.min()) <= int(batch.target.max()) < counts.classes:
-            raise ShapeError(
-                f"labels {int(batch.target.min())} to {int(batch.target.max())} do not fit {counts.classes} logits: "
-                "do the class names of the network belong to these images?"
-            )
-        counts.update(logits, batch.target)
-    return counts
-
-
-def _read(counts: Counts | None, total: Callable[[Tensor], Any] | None) -> Scores:
-    if counts is None:
-        raise MissingFeatureError("nothing was scored: the loader of labelled images is empty")
-    if total is not None:
-        counts.reduce(total)
-    return counts.scores()
-
-
 def evaluate(
     model: Callable[[Tensor], Any],
     loader: Iterable[Batch],
@@ -163,12 +138,23 @@ def evaluate(
 
     Example: ``evaluate(student, loader).top1``
     """
+    counts: Counts | None = None
     with evaluating(model):
-        return _read(_count(lambda batch: model(batch.student), loader, device), total)
-
-
-def score_teacher(
-    features: Callable[[Batch], Features], loader: Iterable[Batch], device: torch.device | str = "cpu"
-) -> Scores:
-    """Score a teacher, live or stored, through the callable that training asks for its features."""
-    return _read(_count(features, loader, device), None)
+        for batch in loader:
+            batch = batch.to(device)
+            if batch.target is None:
+                raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
+            output = model(batch.student)
+            logits = output.tensor("logits", "scoring") if isinstance(output, Features) else output
+            counts = counts or Counts(logits.shape[1], logits.device)
+            if not 0 <= int(batch.target.min()) <= int(batch.target.max()) < counts.classes:
+                raise ShapeError(
+                    f"labels {int(batch.target.min())} to {int(batch.target.max())} do not fit {counts.classes} "
+                    "logits: do the class names of the network belong to these images?"
+                )
+            counts.update(logits, batch.target)
+    if counts is None:
+        raise MissingFeatureError("nothing was scored: the loader of labelled images is empty")
+    if total is not None:
+        counts.reduce(total)
+    return counts.scores()

@@ -85,8 +85,7 @@ def torch_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, update
 
     def factor(update: int) -> float:
         schedule.step_update(update)
-        rate: float = probe.param_groups[0]["lr"]
-        return rate / config.lr
+        return float(probe.param_groups[0]["lr"]) / config.lr
 
     return LambdaLR(optimizer, factor)
 
@@ -160,13 +159,11 @@ class Updater:
     @property
     def lr(self) -> float:
         """Learning rate of the latest update."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         """Add the gradient of a loss."""
-        scaled: Tensor = self.scaler.scale(loss)
-        torch.autograd.backward(scaled)
+        torch.autograd.backward(self.scaler.scale(loss))
 
     def update(self, number: int, meter: Meter, everywhere: Callable[[Tensor], Tensor]) -> None:
         """Make update ``number`` (from 0), unless a term since ``meter.start`` or the gradient is not finite.

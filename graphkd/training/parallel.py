@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from graphkd.errors import DistributedError
@@ -29,17 +29,13 @@ def sync_batchnorm(module: nn.Module) -> None:
     Args:
         module: student and distillers; its BatchNorm layers are replaced in place.
     """
-    before = {name: each for name, each in module.named_modules() if _is_batchnorm(each)}
+    before = {name: each for name, each in module.named_modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)}
     import_module("timm.layers").convert_sync_batchnorm(module)
     for name, old in before.items():
         new = module.get_submodule(name)
         for hooks in (base + kind for base in _HOOKS for kind in _KINDS):
             if hasattr(old, hooks):
                 setattr(new, hooks, getattr(old, hooks))
-
-
-def _is_batchnorm(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 @torch.no_grad()
@@ -89,11 +85,6 @@ def _stages(module: nn.Module, least: float) -> Iterator[nn.Module]:
             yield from _stages(child, least)
         elif sum(p.numel() for p in child.parameters()) >= max(least, 1):
             yield child
-
-
-def is_sharded(module: nn.Module) -> bool:
-    """Whether :func:`shard` was here."""
-    return isinstance(module, FSDPModule)
 
 
 def whole(tree: Any) -> Any:

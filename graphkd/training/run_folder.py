@@ -65,13 +65,12 @@ def _version(name: str) -> str | None:
 
 def environment() -> dict[str, Any]:
     """Versions, devices and the command, as JSON-ready data."""
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
         "cuda": torch.version.cuda,
-        "devices": devices,
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "command": sys.argv,

@@ -22,9 +22,8 @@ class Result:
         model: the trained student: its moving average where the run kept one.
         seconds: time spent on training, over all restarts and without scoring.
         updates: updates done.
-        scores: of the *last* student, the headline; ``None`` without labelled images.
-        best_score: best top-1 on the way. Choosing a student by the images it is reported on flatters it, so this
-            is for information.
+        scores: of the *last* student; ``None`` without labelled images. No better one on the way is kept: choosing a
+            student by the images it is reported on flatters it.
         run: the run folder.
     """
 
@@ -32,7 +31,6 @@ class Result:
     seconds: float
     updates: int
     scores: Scores | None
-    best_score: float | None
     run: Path
 
 
@@ -45,9 +43,6 @@ class Progress:
         epoch: epochs done.
         batch: batches of the current epoch done; a multiple of ``accumulate``, for no gradient is saved.
         seconds: time spent on training, without scoring and over all restarts.
-        best_score: best top-1 on the labelled images so far.
-        best_update: when it was reached.
-        score: the latest top-1.
         skipped: updates left out because a loss or gradient was not finite.
     """
 
@@ -55,9 +50,6 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     seconds: float = 0.0
-    best_score: float | None = None
-    best_update: int | None = None
-    score: float | None = None
     skipped: int = 0
 
     @classmethod
@@ -74,16 +66,13 @@ class Progress:
         if state.keys() != {each.name for each in fields(cls)}:
             raise CheckpointError(f"its progress holds {sorted(state)}")
         at = cls(**state)
-        best = 0 if at.best_update is None else at.best_update
-        counts = [(at.epoch, epochs), (at.batch, batches), (at.skipped, at.update), (best, at.update)]
+        counts = [(at.epoch, epochs), (at.batch, batches), (at.skipped, at.update)]
         whole = all(type(count) is int and 0 <= count <= most for count, most in [(at.update, update), *counts])
-        shares = [share for share in (at.score, at.best_score) if share is not None]
-        real = all(type(share) is float and 0 <= share <= 1 for share in shares)
-        if not whole or not real or type(at.seconds) is not float or not 0 <= at.seconds < math.inf:
+        if not whole or type(at.seconds) is not float or not 0 <= at.seconds < math.inf:
             raise CheckpointError(f"its progress cannot be: {at}")
         between = at.batch % accumulate == 0 or at.batch == batches
         done = at.epoch * -(-batches // accumulate) + -(-at.batch // accumulate)
-        if not between or not done == at.update == update or (at.best_score is None) != (at.best_update is None):
+        if not between or not done == at.update == update:
             raise CheckpointError(f"its progress is not that of update {update}: {at}")
         return at
 

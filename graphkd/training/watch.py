@@ -102,15 +102,12 @@ def _load(path: Path) -> dict[str, Tensor]:
 def _snapshot(path: Path, count: int) -> Snapshot:
     found = _load(path)
     spectra = {name.removeprefix(SPECTRUM): value for name, value in found.items() if name.startswith(SPECTRUM)}
-    snapshot = Snapshot(found["embedding"], found.get("logits"), found.get("proxies"), spectra)
-    for value in (snapshot.embedding, snapshot.logits):
-        if value is not None and (value.ndim != 2 or len(value) != count or not value.is_floating_point()):
-            raise ValueError(f"{path.name} does not hold {count} rows")
-    if any(
-        each.ndim != 2 for each in [*spectra.values(), *([snapshot.proxies] if snapshot.proxies is not None else [])]
+    rows = [found[name] for name in ("embedding", "logits") if name == "embedding" or name in found]
+    if any(each.ndim != 2 for each in found.values()) or any(
+        len(each) != count or not each.is_floating_point() for each in rows
     ):
-        raise ValueError(f"{path.name} holds tensors of other shapes")
-    return snapshot
+        raise ValueError(f"{path.name} does not hold matrices with {count} rows")
+    return Snapshot(found["embedding"], found.get("logits"), found.get("proxies"), spectra)
 
 
 def _texts(values: Any) -> list[str]:

@@ -1,5 +1,7 @@
 """Ranks that stay for the whole session, and the largest difference between several processes and one."""
 
+from functools import cache
+
 import pytest
 
 from tests.distributed.ranks import Ranks, difference
@@ -24,6 +26,12 @@ def on_ranks(tmp_path_factory):
     yield run
     for each in started.values():
         each.end()
+
+
+@pytest.fixture(scope="session")
+def once_on_ranks(on_ranks):
+    """The same, computed once for the whole session."""
+    return cache(on_ranks)
 
 
 @pytest.fixture

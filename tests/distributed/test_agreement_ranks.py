@@ -14,7 +14,7 @@ from graphkd.data.transforms import CenterView, RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.kd import KDDistiller
 from graphkd.distillers.pkt import PKTDistiller
-from graphkd.errors import DistributedError
+from graphkd.errors import DistributedError, NonFiniteError
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.training import run_folder
 from graphkd.training.agreement import described
@@ -164,3 +164,17 @@ def test_options_are_described_without_addresses_paths_and_weights():
     assert (found["note"], found["where"]) == ("plain", "a local path")
     assert " at 0x" not in str(found)
     assert found["how"].endswith("<lambda>")
+
+
+def broken(folder):
+    """A loss of the second process is NaN; what ends each of them."""
+    made = tiny.trainer(folder, poison=8 if distributed.rank() else None, **tiny.HARD | {"workers": 0})
+    try:
+        made.fit()
+    except NonFiniteError as error:
+        return str(error)
+
+
+def test_all_processes_stop_where_the_loss_of_one_breaks(on_ranks, tmp_path):
+    for said in on_ranks(2, broken, tmp_path / "run"):
+        assert "mimic/feature became NaN" in said

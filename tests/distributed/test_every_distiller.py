@@ -1,23 +1,51 @@
-"""Several ranks equal one process: every method, values and gradients of the student's features and its own parts."""
+"""Several ranks equal one process: every method, and three under their options; values, gradients and buffers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from graphkd.distillers.base import DISTILLERS
+from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.distillers.eikd.class_dropping import DatasetClasses, TopK
+from graphkd.distillers.factory import create_distiller
+from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.features import Features
-from tests.distiller_laws import NAMES, beside, between, gradients, networks, rows, with_gradient
+from tests.distiller_laws import CLASSES, NAMES, OPTIONS, beside, gradients, networks, rows, with_gradient
 from tests.distributed.ranks import SAMPLES, WORLDS, own_rows
 
 KEPT = [name for name in NAMES if not DISTILLERS.get(name).global_batch.startswith("undefined")]
 LAWFUL = [name for name in KEPT if DISTILLERS.get(name).global_batch in ("exact", "per_image")]
+# Options under which a method's terms are other reductions; functions, for some hold state.
+UNDER_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "prg stable class": lambda: {"preset": "stable", "edges": "class"},
+    "prg stable sample": lambda: {"preset": "stable", "edges": "sample"},
+    "prg ega class": lambda: {"preset": "ega", "edges": "class"},
+    "prg ega sample": lambda: {"preset": "ega", "edges": "sample"},
+    "prg features alone": lambda: {"rho": 1.0},
+    "prg teacher gram": lambda: {"node_target": "teacher_gram"},
+    "prg balanced labels": lambda: {"labels": PseudoLabels(CLASSES, target="soft", balance=0.5, threshold=0.4)},
+    "eikd top classes": lambda: {"relation": "cosine_mean", "drop": TopK(3), "explicit": "features"},
+    "eikd classes of the data": lambda: {"drop": DatasetClasses(torch.arange(CLASSES) % 4 != 0), "label_weight": 1.0},
+    "crg projector": lambda: {"spectral_form": "projector", "vertex_loss": "root", "attention_weight": 1.0},
+    "crg unit gram": lambda: {"edge_affinity": "unit_gram", "edge_alignment": "row_squares", "edge_attention": "off"},
+}
+CASES = [*KEPT, *UNDER_OPTIONS]
 
 
-def losses_and_gradients(name: str, chosen: slice) -> dict[str, Any]:
-    """What one process gets from its share of the batch; BatchNorm is in eval mode, as it sees one rank only."""
+def made(case: str, student: Features, teacher: Features) -> Distiller:
+    """A method as it is, with its BatchNorm in eval mode, as it sees one rank only; or under its options."""
+    name = case.partition(" ")[0]
+    options = UNDER_OPTIONS[case]() if case in UNDER_OPTIONS else {}
+    torch.manual_seed(0)
+    distiller = create_distiller(name, student, teacher, **OPTIONS.get(name, {}), **options)
+    return distiller.double().train(case in UNDER_OPTIONS)
+
+
+def losses_and_gradients(case: str, chosen: slice) -> dict[str, Any]:
+    """What one process gets from its share of the batch."""
     student, teacher = networks(SAMPLES)
-    distiller = between(name, student, teacher).eval()
+    distiller = made(case, student, teacher)
     part = with_gradient(rows(student, chosen))
     given = {key: value[chosen] for key, value in beside(SAMPLES).items()}
     losses = distiller(part, rows(teacher, chosen), **given)
@@ -28,24 +56,12 @@ def losses_and_gradients(name: str, chosen: slice) -> dict[str, Any]:
         "values": {key: value.detach() for key, value in losses.items()},
         "features": gradients(losses, part),
         "parameters": dict(zip(parameters, found, strict=True)),
+        "buffers": {key: each.double() for key, each in distiller.named_buffers()},
     }
 
 
 def every_outcome(split: str) -> dict[str, Any]:
-    return {name: losses_and_gradients(name, own_rows(split)) for name in KEPT}
-
-
-@pytest.fixture(scope="module")
-def outcomes(on_ranks):
-    """Of all methods by number of ranks and split, computed once."""
-    found = {}
-
-    def of(world, split):
-        if (world, split) not in found:
-            found[world, split] = on_ranks(world, every_outcome, split)
-        return found[world, split]
-
-    return of
+    return {case: losses_and_gradients(case, own_rows(split)) for case in CASES}
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +71,13 @@ def whole():
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("split", ["even", "uneven"])
-@pytest.mark.parametrize("name", KEPT)
-def test_ranks_equal_one_process(outcomes, whole, same, name, split, world):
-    one, several = whole[name], [each[name] for each in outcomes(world, split)]
-    for term, expected in one["values"].items():
-        for rank in several:
-            same(rank["values"][term], expected, term)
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_equal_one_process(once_on_ranks, whole, same, case, split, world):
+    one, several = whole[case], [each[case] for each in once_on_ranks(world, every_outcome, split)]
+    for kind in ("values", "buffers"):
+        for key, expected in one[kind].items():
+            for rank in several:  # the same global value and state everywhere
+                same(rank[kind][key], expected, key)
     # Each rank's gradient is W dL/d(own rows): the averaging of DDP over W ranks makes it dL/d(theta).
     for number, (leaf, expected) in enumerate(zip(_names(), one["features"], strict=True)):
         parts = [rank["features"][number] for rank in several]

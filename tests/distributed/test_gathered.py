@@ -20,7 +20,9 @@ EDGES = [
     *itertools.product(RELATIONS, (None,), ("huber",)),
     *itertools.product(("cosine", "euclidean"), RULES, ("huber", "kl")),
     *itertools.product(("euclidean",), (None, "unit"), ("frobenius", "pearson", "cross_entropy")),
-    ("rbf", None, "kl"),
+    *itertools.product(("squared_euclidean",), ("max",), ("huber", "frobenius")),
+    *itertools.product(("rbf",), ("sum",), ("huber", "frobenius")),
+    *[("cosine", "unit", "frobenius"), ("euclidean", "mean", "frobenius"), ("rbf", None, "kl")],
 ]
 NODES = list(itertools.product(("identity", "teacher_gram"), ("cosine", "euclidean"), ("frobenius", "huber", "kl")))
 
@@ -81,19 +83,6 @@ def others(split):
 
 
 @pytest.fixture(scope="module")
-def ranks(on_ranks):
-    """Outcomes of every rank by number of ranks and split, computed once."""
-    found = {}
-
-    def of(world, split):
-        if (world, split) not in found:
-            found[world, split] = on_ranks(world, outcomes, split)
-        return found[world, split]
-
-    return of
-
-
-@pytest.fixture(scope="module")
 def four(on_ranks):
     return on_ranks(4, others, "uneven")
 
@@ -108,15 +97,19 @@ def check(found, expected, world, same):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("split", ["even", "uneven"])
 @pytest.mark.parametrize("case", EDGES, ids=lambda case: " ".join(map(str, case)))
-def test_edges_equal_those_of_one_process(ranks, same, case, split, world):
-    check([each["edges", *case] for each in ranks(world, split)], edges(case, slice(None)), world, same)
+def test_edges_equal_those_of_one_process(once_on_ranks, same, case, split, world):
+    check(
+        [each["edges", *case] for each in once_on_ranks(world, outcomes, split)], edges(case, slice(None)), world, same
+    )
 
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("split", ["even", "uneven"])
 @pytest.mark.parametrize("case", NODES, ids=" ".join)
-def test_node_terms_equal_those_of_one_process(ranks, same, case, split, world):
-    check([each["nodes", *case] for each in ranks(world, split)], nodes(case, slice(None)), world, same)
+def test_node_terms_equal_those_of_one_process(once_on_ranks, same, case, split, world):
+    check(
+        [each["nodes", *case] for each in once_on_ranks(world, outcomes, split)], nodes(case, slice(None)), world, same
+    )
 
 
 @pytest.mark.parametrize("case", EDGES, ids=lambda case: " ".join(map(str, case)))

@@ -3,25 +3,21 @@
 import os
 import signal
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from graphkd import distributed
-from graphkd.data.sources import ArraySource
-from graphkd.data.transforms import RandomCropView
-from graphkd.data.views import Views
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.models.tap import Tap
 from graphkd.step import Step
-from graphkd.training.config import TrainConfig
 from graphkd.training.failures import Interrupted
 from graphkd.training.loop import Trainer
+from tests.training import tiny
 
-CLASSES, IMAGES, STOP = 3, 32, 5
+IMAGES, STOP = 32, 5
 ONE = (1, False)
 MANNERS = {"DDP": (2, False), "FSDP2": (2, True), "FSDP2 on 4": (4, True), "one process": ONE}
 
@@ -35,25 +31,18 @@ def network(width):
     """In float64, so that only rounding is left between the ways to train it; a block, a convolution, a classifier."""
     torch.manual_seed(width)
     block = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Tanh())
-    head = nn.Linear(2 * width, CLASSES)
+    head = nn.Linear(2 * width, tiny.CLASSES)
     deeper = nn.Conv2d(width, 2 * width, 3, stride=2)
     model = nn.Sequential(Double(), block, deeper, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).double()
     return Tap(model, maps=["1"])
 
 
-def views(count, labels=False):
-    draw = np.random.default_rng(count)
-    images = draw.integers(0, 255, (count, 8, 8, 3)).astype(np.uint8)
-    source = ArraySource(images, targets=(np.arange(count) % CLASSES).tolist(), classes=["a", "b", "c"])
-    return Views(source, student=RandomCropView(8, padding=1), seed=3, labels=labels)
-
-
 def train(folder, shard, stop=0):
     """Train to the end, or until a signal at batch ``stop``; what is left as whole tensors."""
     student, teacher = network(4), network(6).eval()
-    seen, asked = teacher(torch.zeros(2, 3, 8, 8)).detach(), []
+    seen = teacher(torch.zeros(2, 3, 8, 8)).detach()
     methods = (
-        PRGDistiller(8, 12, CLASSES),
+        PRGDistiller(8, 12, tiny.CLASSES),
         create_distiller("fitnet", student(torch.zeros(2, 3, 8, 8)), seen, adapter="conv"),
     )
     step = Step(student, *(each.double() for each in methods))
@@ -61,16 +50,12 @@ def train(folder, shard, stop=0):
         nn.init.normal_(student.classifier.weight)
 
     def features(batch):
-        asked.append(0)
-        if len(asked) == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
         with torch.no_grad():
             return teacher(batch.teacher)
 
-    config = TrainConfig(
-        epochs=2, batch_size=8, lr=0.01, log_every=2, accumulate=2, ema=0.9, clip=1.0, progress=False, trackers=(), shard=shard
-    )  # fmt: skip
-    made = Trainer(step, views(IMAGES), features, config, folder, scored=views(15, labels=True))
+    config = tiny.config(accumulate=2, ema=0.9, clip=1.0, shard=shard)
+    made = Trainer(step, tiny.views(IMAGES), features, config, folder, scored=tiny.views(15, labels=True))
+    tiny.at_batch(made, stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
     sharded = {isinstance(each, DTensor) for each in made.step.parameters()}
     try:
         result = made.fit(resume=True)

@@ -1,4 +1,7 @@
-"""A Step in DDP or FSDP2 on several ranks has the gradients of one process: every method, with a task, to the student."""
+"""A Step in DDP or FSDP2 on several ranks has the gradients of one process: every method, with a task, to the student.
+
+Two ranks that go through their shares in chunks have them too.
+"""
 
 from typing import Any
 
@@ -11,13 +14,17 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from graphkd.distillers.factory import create_distiller
+from graphkd.errors import ShapeError
 from graphkd.step import Step, labelled_cross_entropy
 from graphkd.training.gradient_shares import gradient_shares
 from tests.distiller_laws import NAMES, OPTIONS
 from tests.distributed.ranks import SAMPLES, own_rows
 from tests.test_chunks import F64, WithTokens, beside, images, network, with_tokens
 
-CASES = [("DDP", 2), ("DDP", 4), ("FSDP2", 2), pytest.param("FSDP2", 4, marks=pytest.mark.slow)]
+CHUNK, IN_CHUNKS = 4, ("prg", "fitnet")  # relations of the batch, maps of each image
+CASES = [(name, *how, None) for name in NAMES for how in (("DDP", 2), ("DDP", 4), ("FSDP2", 2))]
+CASES += [(name, wrapper, 2, CHUNK) for name in IN_CHUNKS for wrapper in ("DDP", "FSDP2")]
+CASES += [pytest.param(name, "FSDP2", 4, None, marks=pytest.mark.slow) for name in NAMES]
 PASSES = 2  # DDP complains of a parameter without gradient at the next pass
 
 
@@ -32,20 +39,21 @@ def sharded(step: Step) -> nn.Module:
 WRAPPERS = {"DDP": nn.parallel.DistributedDataParallel, "FSDP2": sharded, "": lambda step: step}
 
 
-def made_step(name: str) -> tuple[Step, Any]:
+def made_step(name: str, chunk: int | None) -> tuple[Step, Any]:
     """A student with this method's parts and a task, and the teacher's features of all samples."""
     torch.manual_seed(0)
     student, teacher = WithTokens(network()), with_tokens(network(width=10).eval()(images(SAMPLES))).detach()
     distiller = create_distiller(name, student(images(SAMPLES)), teacher, **OPTIONS.get(name, {}))
-    return Step(student, distiller.to(F64).eval(), task=labelled_cross_entropy), teacher
+    return Step(student, distiller.to(F64).eval(), task=labelled_cross_entropy, chunk=chunk), teacher
 
 
-def losses_and_gradients(name: str, wrapper: str, chosen: slice) -> dict[str, Any]:
+def losses_and_gradients(name: str, wrapper: str, chosen: slice, chunk: int | None) -> dict[str, Any]:
     """Of the second of two passes with an update between them, from this process's share of the batch."""
-    step, teacher = made_step(name)
+    step, teacher = made_step(name, chunk)
     wrapped = WRAPPERS[wrapper](step)
     optimizer = torch.optim.SGD(step.parameters(), lr=0.01)
     given = {key: value[chosen] for key, value in beside(SAMPLES).items()}
+    given["target"] = given["target"].masked_fill(given["index"] % 3 == 0, -1)  # not every image has a label
     for number in range(PASSES):
         optimizer.zero_grad()
         losses = wrapped(images(SAMPLES)[chosen], teacher.rows(chosen), **given)
@@ -61,33 +69,36 @@ def losses_and_gradients(name: str, wrapper: str, chosen: slice) -> dict[str, An
     }
 
 
-def every_outcome(wrapper: str, split: str) -> dict[str, Any]:
-    return {name: losses_and_gradients(name, wrapper, own_rows(split)) for name in NAMES}
+def every_outcome(wrapper: str, split: str, chunk: int | None) -> dict[str, Any]:
+    names = NAMES if chunk is None else IN_CHUNKS
+    return {name: losses_and_gradients(name, wrapper, own_rows(split), chunk) for name in names}
 
 
-@pytest.fixture(scope="module")
-def outcomes(on_ranks):
-    found = {}
-
-    def of(world, wrapper, split):
-        if (world, wrapper, split) not in found:
-            found[world, wrapper, split] = on_ranks(world, every_outcome, wrapper, split)
-        return found[world, wrapper, split]
-
-    return of
+def refused(wrapper: str, split: str, chunk: int) -> str:
+    try:
+        losses_and_gradients("kd", wrapper, own_rows(split), chunk)
+    except ShapeError as error:
+        return str(error)
+    return "nothing"
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return every_outcome("", "")
+    return every_outcome("", "", None)
 
 
-@pytest.mark.parametrize(("wrapper", "world"), CASES)
+@pytest.mark.parametrize(("name", "wrapper", "world", "chunk"), CASES)
 @pytest.mark.parametrize("split", ["even", "uneven"])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_wrapped_step_has_the_gradients_of_one_process(outcomes, whole, same, name, wrapper, split, world):
-    for rank in outcomes(world, wrapper, split):
+def test_a_wrapped_step_has_the_gradients_of_one_process(
+    once_on_ranks, whole, same, name, wrapper, split, world, chunk
+):
+    for rank in once_on_ranks(world, every_outcome, wrapper, split, chunk):
         expects = {what: x for what, x in whole[name].items() if wrapper != "FSDP2" or not what.startswith("share of ")}
         assert rank[name].keys() == expects.keys()
         for what, expected in expects.items():
             same(rank[name][what], expected, what)
+
+
+def test_a_rank_with_fewer_samples_than_chunks_is_refused_on_all(on_ranks):
+    for said in on_ranks(2, refused, "DDP", "uneven", 2):
+        assert "the ranks hold [9, 3] samples, and chunks of 2 are 5 on each" in said

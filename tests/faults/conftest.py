@@ -19,6 +19,12 @@ def context():
     return jobs.server()
 
 
+@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.faults)])
+def both_forms(request):
+    """For what runs in both forms of the suite."""
+    return request.param
+
+
 @pytest.fixture
 def fault_seed(record_figure):
     """The seed that faults are drawn from: GRAPHKD_FAULT_SEED, or a new one; printed with the test and at the end."""

@@ -1,4 +1,4 @@
-"""Kinds of damage to a store: each changes the folder and returns the names of the files that it touched."""
+"""Damage to one file, and kinds of damage to a store: those return the names of the files that they touched."""
 
 import shutil
 
@@ -7,6 +7,16 @@ WHOLE = 4  # shards of full size, so that two of them may change places
 
 def files(folder, pattern="*"):
     return sorted(file for file in folder.glob(pattern) if file.is_file())
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def flip_bits(folder, other, draw):

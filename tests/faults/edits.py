@@ -118,14 +118,14 @@ def known_numbers(draw, state, tensors, manifest):
     progress, groups = state["progress"], state["optimizer"]["param_groups"]
     place, key, value = draw.choice([
         (progress, "update", progress["update"] + 1), (progress, "epoch", progress["epoch"] + 1),
-        (progress, "batch", progress["batch"] + 2), (progress, "batch", 1), (progress, "best_update", 99),
-        (progress, "skipped", -1), (progress, "best_score", 7.0), (progress, "seconds", -1.0),
+        (progress, "batch", progress["batch"] + 2), (progress, "batch", 1),
+        (progress, "skipped", -1), (progress, "skipped", 99), (progress, "seconds", -1.0),
         (groups[0], "weight_decay", 0.5), (groups[1], "betas", [0.5, 0.5]), (groups[0], "eps", 1.0),
         (groups[0], "params", groups[0]["params"][::-1]), (state["optimizer"], "untouched", [0]),
         (state["optimizer"], "state", {}), (state["options"], "lr", 7.0), (state["options"], "epochs", 9),
         (state["options"]["data"], "content", "0" * 64), (state["random"], "processes", 2),
         (state["random"], "device", "cuda"), (state["meter"], "names", []), (state, "ema", None),
-        (progress, "best_update", {}), (progress, "best_update", False), (state["random"], "processes", True),
+        (progress, "epoch", {}), (progress, "update", False), (state["random"], "processes", True),
         (state["meter"], "counts", {}), (state["optimizer"], "untouched", {}),
         (state["options"]["data"], "classes", "0" * 64), (state["options"], "teacher_fingerprint", {"weights": "0"}),
     ])  # fmt: skip
@@ -151,7 +151,7 @@ def too_deep(draw, state, tensors, manifest):
 
 
 def another_format(draw, state, tensors, manifest):
-    manifest["format"] = draw.choice([0, 1, 3, "2", None, 2.0, True, [], float("inf")])
+    manifest["format"] = draw.choice([0, 1, 2, 4, "3", None, 3.0, True, [], float("inf")])
     return f"format {manifest['format']!r}"
 
 

@@ -2,30 +2,24 @@
 
 import multiprocessing
 import os
-import resource
-import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
 
-from graphkd.data.sources import ArraySource
 from graphkd.data.store.embed import embed
 from graphkd.data.store.read import EmbeddingStore
-from graphkd.data.transforms import RandomCropView, ResizeView
-from graphkd.data.views import Views
+from graphkd.data.transforms import ResizeView
 from graphkd.distillers.prg.distiller import PRGDistiller
 from graphkd.features import Features
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher
 from graphkd.training.checkpoint import Checkpoints
-from graphkd.training.config import TrainConfig
 from graphkd.training.loop import Trainer
+from tests.training import tiny
 
-IMAGES, CLASSES, ROOT = 96, 3, Path(__file__).parents[2]
+IMAGES, CLASSES, ROOT = 96, tiny.CLASSES, Path(__file__).parents[2]
 PHASES = {"start": b"s", "embed": b"e", "train": b"t", "checkpoint": b"c"}
 
 
@@ -39,20 +33,6 @@ def server():
     context.set_forkserver_preload([__name__, "timm.optim", "timm.scheduler", "timm.utils", "accelerate", "tqdm"])
     ensure_running()
     return context
-
-
-class Student(nn.Module):
-    """Convolution, BatchNorm, dropout, classifier: whatever a checkpoint could lose."""
-
-    def __init__(self, width=6):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
-        self.drop, self.head = nn.Dropout(0.2), nn.Linear(width, CLASSES)
-
-    def forward(self, images):
-        embedding = self.drop(self.body(images).mean((2, 3)))
-        proxies = self.head.weight.clone()
-        return Features(embedding, self.head(embedding), proxies, proxies @ proxies.T + self.head.bias)
 
 
 class ColourTeacher(Teacher):
@@ -80,9 +60,8 @@ class ColourTeacher(Teacher):
         return self
 
 
-def source(count=IMAGES):
-    draw = np.random.default_rng(0)
-    return ArraySource(draw.integers(0, 255, (count, 8, 8, 3)).astype(np.uint8), classes=["red", "green", "blue"])
+def source():
+    return tiny.views(IMAGES).source
 
 
 def store(folder, **options):
@@ -97,14 +76,16 @@ def embed_job(folder, **options):
 
 
 def trainer(folder, features, **changes):
-    options = {
-        "epochs": 3, "batch_size": 8, "lr": 0.01, "log_every": 4, "checkpoint_every": 1, "accumulate": 2, "ema": 0.9,
-        "mixup": 0.4, "clip": 1.0, "chunk": 4, "progress": False, "trackers": (),
-    }  # fmt: skip
+    options = {"epochs": 3, "log_every": 4, "checkpoint_every": 1, "accumulate": 2, "ema": 0.9, "mixup": 0.4}
+    options |= {"clip": 1.0, "chunk": 4}
     torch.manual_seed(0)
-    step = Step(Student(), PRGDistiller(6, 5, CLASSES))
-    views = Views(source(), student=RandomCropView(8, padding=1), seed=3)
-    return Trainer(step, views, features, TrainConfig(**options | changes), Path(folder) / "run")
+    step = Step(tiny.Student(6), PRGDistiller(6, 5, CLASSES))
+    return Trainer(step, tiny.views(IMAGES), features, tiny.config(**options | changes), Path(folder) / "run")
+
+
+def alone(batch):
+    """A teacher's features, without a store."""
+    return ColourTeacher()(batch.teacher)
 
 
 @contextmanager
@@ -132,19 +113,6 @@ def marked(folder):
         os.close(handle)
 
 
-def same(a, b, path=""):
-    """Bit for bit, in any nesting."""
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype, path
-        assert torch.equal(a, b), path
-    else:
-        assert a == b, path
-
-
 def quiet(folder):
     """What the child says goes to a file."""
     os.makedirs(folder, exist_ok=True)
@@ -169,19 +137,6 @@ def whole_job(folder):
         trainer(folder, lambda batch: kept[batch.index]).fit(resume=True)
 
 
-def acting(at, act):
-    """A teacher's features that do something first, when batch ``at`` (from 1) of this process is asked for."""
-    teacher, seen = ColourTeacher(), []
-
-    def features(batch):
-        seen.append(0)
-        if len(seen) == at:
-            act()
-        return teacher(batch.teacher)
-
-    return features
-
-
 def hurt_itself(number):
     """Send this process a signal."""
     os.kill(os.getpid(), number)
@@ -197,46 +152,22 @@ def hurt_the_group(number):
     os.killpg(os.getpgid(0), number)
 
 
-def train_job(folder, at=0, act=None, number=0, rank=0, world=1, port=0, victim=0, limit=0, **changes):
-    """Train; at batch ``at`` of the victim's something happens. With ``limit``, no file may have more bytes."""
+def train_job(folder, at=0, act=None, number=0, rank=0, world=1, port=0, victim=0, **changes):
+    """Train; at batch ``at`` of the victim's something happens."""
     quiet(folder)
     os.setpgrp()
     multiprocessing.set_start_method("fork", force=True)  # for loader workers; the child's own is the server's
     if world > 1:
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
-    if limit:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    happens = at if rank == victim else 0
-    trainer(folder, acting(happens, lambda: act(number)), **changes).fit(resume=True)
-
-
-def end_of(run):
-    """The newest checkpoint of a run, without clock times."""
-    state = Checkpoints(run / "checkpoints").newest()[1]
-    state["progress"].pop("seconds")
-    return state
-
-
-def at_batch(made, number, act):
-    """Let a trainer do something first, when batch ``number`` (from 1) is asked for."""
-    plain, seen = made.features, []
-
-    def features(batch):
-        seen.append(0)
-        if len(seen) == number:
-            act()
-        return plain(batch)
-
-    made.features = features
-    return made
+    made = trainer(folder, alone, **changes)
+    tiny.at_batch(made, at if rank == victim else 0, lambda: act(number)).fit(resume=True)
 
 
 def run_state(folder):
     """The newest checkpoint of a job's run, and its number."""
     run = Path(folder) / "run"
-    return {"update": Checkpoints(run / "checkpoints").updates()[-1], "state": end_of(run)}
+    return {"update": Checkpoints(run / "checkpoints").updates()[-1], "state": tiny.end_of(run)}
 
 
 def outcome(folder):

@@ -19,7 +19,6 @@ from graphkd.teachers.texts import TextCache
 from graphkd.training.report import Row, write_report
 from graphkd.training.run_folder import RunFolder
 from tests.data.store.fakes import TinyTeacher, ToTensor, fill, squares
-from tests.faults import jobs
 from tests.training import tiny
 
 WRITERS = {
@@ -75,17 +74,9 @@ def interrupted(tmp_path_factory):
     """A run that stopped after its first epoch, and the state with which an unbroken one ends."""
     place = tmp_path_factory.mktemp("run")
     tiny.trainer(place / "whole").fit()
-    made = tiny.trainer(place / "run")
-    made._end_epoch, end = lambda: None, made._end_epoch
-
-    def stop():
-        end()
-        raise KeyboardInterrupt
-
-    made._end_epoch = stop
     with pytest.raises(KeyboardInterrupt):
-        made.fit()
-    return place / "run", jobs.end_of(place / "whole")
+        tiny.at_batch(tiny.trainer(place / "run"), 6, tiny.interrupt).fit()
+    return place / "run", tiny.end_of(place / "whole")
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -97,7 +88,7 @@ def test_training_keeps_its_checkpoints_and_goes_on_when_there_is_space(interrup
     assert contents(run / "checkpoints" / "update-00000005") == checkpoint
     assert not list(run.rglob(".*"))
     tiny.trainer(run).fit(resume=True)
-    jobs.same(jobs.end_of(run), expected)
+    tiny.same(tiny.end_of(run), expected)
 
 
 @pytest.mark.faults

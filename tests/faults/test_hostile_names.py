@@ -34,7 +34,14 @@ NAMES = [
     *("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;", "a | b", "[x](javascript:alert(1))", "`a`", "'\"`"),
     *("$\\frac{", "%s %d {} {0}", "=1+1", "@SUM(1)", "../../outside", "-rf", "!!python/name:os.system", "&a [*a]", "# x", ""),
 ]  # fmt: skip
-FEW = ["\x1b]0;title\x07", "cat\nerror: forged", "\u202egnp.tac", "cat\udce9", "<script>alert(1)</script>", "a | b"]
+FEW = [
+    "\x1b]0;title\x07",
+    "cat\nerror: forged",
+    "\u202egnp.tac",
+    "cat\udce9",
+    "<script>alert(1)</script>",
+    "a | b\n| c",
+]
 
 
 def as_file(name):
@@ -171,6 +178,10 @@ def through(output, name, folder):
     if output in PAGES:
         assert not re.search(r"<script>alert|<img src=x", written), output.__name__
         assert output is a_page or not re.search(r"(?<!\\)\]\(java", written), output.__name__
+    if output is a_page:
+        assert written.count("<script") == 1  # its own, which the policy names by its hash
+    if output is a_report:  # seven bars in each line of the table: no name adds a cell
+        assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in written.split("\n") if line.startswith("|"))
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -190,28 +201,34 @@ def test_hostile_names_in_full(tmp_path, record_figure):
     record_figure("characters that got through", 0)
 
 
-def test_a_terminal_that_cannot_write_a_name_is_no_error(monkeypatch):
-    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
-    monkeypatch.setattr(sys, "stdout", stream)
+@pytest.fixture
+def started(monkeypatch):
+    """The program, started with streams of the test's; what it does to signals is undone."""
+
+    def start(**streams):
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])  # here: pytest adds its own before each test
+        for name, stream in streams.items():
+            monkeypatch.setattr(sys, name, stream)
+        with warnings.catch_warnings():
+            assert entry() == 0
+
     monkeypatch.setattr(sys, "argv", ["graphkd", "--version"])
     before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        assert entry() == 0
+    yield start
     signal.signal(signal.SIGTERM, before)
+
+
+def test_a_terminal_that_cannot_write_a_name_is_no_error(started):
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    started(stdout=stream)
     print("\u732b")
     stream.flush()
     assert stream.buffer.getvalue().endswith(b"\\u732b\n")
 
 
-def test_other_libraries_cannot_steer_the_terminal_through_the_log(monkeypatch):
-    said, root = io.StringIO(), logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(sys, "stderr", said)
-    monkeypatch.setattr(sys, "argv", ["graphkd", "--version"])
-    before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        entry()
-    signal.signal(signal.SIGTERM, before)
+def test_other_libraries_cannot_steer_the_terminal_through_the_log(started):
+    said = io.StringIO()
+    started(stderr=said)
     logging.getLogger("open_clip").warning("loading %s", "a\x1b[2J")
     assert said.getvalue() == "loading a\\x1b[2J\n"
 

@@ -18,14 +18,9 @@ from graphkd.training.loop import Trainer
 from graphkd.training.meter import Meter
 from graphkd.training.optim import Updater
 from graphkd.training.run_folder import read_metrics
-from tests.faults import jobs
 from tests.training import tiny
 
-
-@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.faults)], autouse=True)
-def form(request):
-    """These run in both forms of the suite."""
-    return request.param
+pytestmark = pytest.mark.usefixtures("both_forms")
 
 
 def test_skip_leaves_the_update_out_and_names_the_term(tmp_path, caplog):
@@ -38,13 +33,6 @@ def test_skip_leaves_the_update_out_and_names_the_term(tmp_path, caplog):
     lines = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "loss" in line]
     assert [line["refused"] for line in lines] == [0, 0, 1] + [0] * 7
     assert lines[2]["mimic/ce"] > 0  # the other term is still reported
-
-
-class WithMaps(tiny.Student):
-    def forward(self, images):
-        maps = self.body(images)
-        embedding = maps.mean((2, 3))
-        return Features(embedding=embedding, logits=self.head(embedding), maps={"body": maps})
 
 
 @pytest.mark.parametrize("options", [{"gamma": 1.0}, {"spectral_form": "projector"}, {"spectral_form": "spectrum"}])
@@ -61,7 +49,7 @@ def test_skip_holds_where_a_spectrum_is_decomposed(tmp_path, options):
         return Features(embedding=maps.mean((2, 3)), maps={"body": maps})
 
     crg = CRGDistiller([(8, 8)], k=2, **options)
-    step = Step(WithMaps(), crg, task=labelled_cross_entropy)
+    step = Step(tiny.Student(), crg, task=labelled_cross_entropy)
     config = tiny.config(nonfinite="skip", log_every=1)
     made = Trainer(step, tiny.views(labels=True), features, config, tmp_path)
     assert made.fit().updates == 10
@@ -103,12 +91,12 @@ def test_what_was_left_out_is_remembered_over_a_restart(tmp_path):
     options = {"nonfinite": "skip", "log_every": 3, "checkpoint_every": 1}
     tiny.trainer(tmp_path / "whole", poison=3, **options).fit()
     made = tiny.trainer(tmp_path / "run", poison=3, **options)
-    jobs.at_batch(made, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    tiny.at_batch(made, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         made.fit()
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
-    assert jobs.end_of(tmp_path / "run")["progress"]["skipped"] == 1
+    tiny.same(*(tiny.end_of(tmp_path / name) for name in ("run", "whole")))
+    assert tiny.end_of(tmp_path / "run")["progress"]["skipped"] == 1
 
 
 def test_stop_can_be_resumed_with_skip(tmp_path):

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from graphkd.files import one_writer
-from tests.distributed.ranks import Ranks
-from tests.distributed.test_agreement_ranks import OTHER, disagree
 from tests.faults import jobs
 from tests.faults.launch import finished, run, said
+from tests.training import tiny
 
 pytestmark = pytest.mark.faults
 SEVERAL = {"accumulate": 1, "epochs": 2}
@@ -20,7 +19,7 @@ def test_workers_serve_on_when_the_whole_group_is_asked_to_end(context, tmp_path
     whole = finished(context, tmp_path / "whole", workers=2)
     codes, _ = run(context, tmp_path / "run", at=5, act=jobs.hurt_the_group, number=signal.SIGTERM, workers=2)
     assert codes == [128 + signal.SIGTERM], said(tmp_path / "run")
-    jobs.same(finished(context, tmp_path / "run", workers=2), whole)
+    tiny.same(finished(context, tmp_path / "run", workers=2), whole)
 
 
 def test_a_silent_process_is_given_up_after_the_timeout(context, tmp_path, record_figure):
@@ -40,20 +39,7 @@ def test_a_signal_to_one_process_ends_all_at_the_same_update(context, tmp_path):
     )
     assert codes == [128 + signal.SIGTERM] * 2, said(tmp_path / "run")
     assert jobs.run_state(tmp_path / "run")["update"] == 8  # the next reading of the losses
-    jobs.same(finished(context, tmp_path / "run", world=2, **SEVERAL), whole)
-
-
-@pytest.mark.parametrize("shard", [False, True], ids=["DDP", "FSDP2"])
-def test_processes_that_were_given_different_things_say_so_before_the_first_step(tmp_path, record_figure, shard):
-    pair = Ranks(2, tmp_path)
-    try:
-        found = pair(disagree, str(tmp_path / "run"), shard)
-    finally:
-        pair.end()
-    named = [expected for expected in OTHER if all(expected in said[expected] for said in found)]
-    record_figure("options that differ between ranks, named before the first step", f"{len(named)} of {len(OTHER)}")
-    assert len(named) == len(OTHER) >= 10
-    assert not (tmp_path / "run").exists()
+    tiny.same(finished(context, tmp_path / "run", world=2, **SEVERAL), whole)
 
 
 def test_all_processes_end_where_the_main_one_finds_the_folder_in_use(context, tmp_path):

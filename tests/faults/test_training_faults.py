@@ -17,27 +17,32 @@ from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.failures import Interrupted, Signals
 from graphkd.training.loop import Trainer
 from tests.faults import jobs
+from tests.faults.damage import cut, flip
 from tests.faults.launch import finished, run, said
 from tests.training import tiny
+from tests.training.tiny import lines
 
+pytestmark = pytest.mark.usefixtures("both_forms")
 SEVERAL = {"accumulate": 1, "epochs": 2}
-
-
-@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.faults)], autouse=True)
-def form(request):
-    """These run in both forms of the suite."""
-    return request.param
 
 
 # signals
 
+SIGNALLED = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
+
+
+@pytest.fixture(scope="module")
+def unsignalled(tmp_path_factory):
+    """The state with which a run ends that no signal reaches."""
+    run = tmp_path_factory.mktemp("whole")
+    tiny.trainer(run, **SIGNALLED).fit()
+    return tiny.end_of(run)
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("batch", [1, 4, 5, 7])  # first, inside an update, at an update's end, in the second epoch
-def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(tmp_path, batch, number, caplog):
-    options = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
-    tiny.trainer(tmp_path / "whole", **options).fit()
-    made = jobs.at_batch(tiny.trainer(tmp_path / "run", **options), batch, lambda: os.kill(os.getpid(), number))
+def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(unsignalled, tmp_path, batch, number, caplog):
+    made = tiny.at_batch(tiny.trainer(tmp_path, **SIGNALLED), batch, lambda: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stop:
         made.fit()
@@ -45,20 +50,18 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_changes_nothing(tmp_path, 
     assert stop.value.checkpoint.is_dir()
     assert signal.getsignal(number) == before
     assert "stopped by a signal after update" in caplog.text
-    tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
+    tiny.trainer(tmp_path, **SIGNALLED).fit(resume=True)
+    tiny.same(tiny.end_of(tmp_path), unsignalled)
 
 
-def test_a_signal_while_scoring_is_answered_there(tmp_path):
-    options = tiny.HARD | {"workers": 0, "checkpoint_every": 0}
-    tiny.trainer(tmp_path / "whole", **options).fit()
-    made = tiny.trainer(tmp_path / "run", **options)
+def test_a_signal_while_scoring_is_answered_there(unsignalled, tmp_path):
+    made = tiny.trainer(tmp_path, **SIGNALLED)
     made.model.register_forward_hook(lambda module, *_: module.training or os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         made.fit()
-    assert made.at.score is None
-    tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
+    assert made.scores is None
+    tiny.trainer(tmp_path, **SIGNALLED).fit(resume=True)
+    tiny.same(tiny.end_of(tmp_path), unsignalled)
 
 
 @pytest.fixture
@@ -79,37 +82,24 @@ def test_a_second_signal_is_obeyed_at_once(interruptible):
 # checkpoints
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 4
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("damage", [cut, flip, os.unlink])
-def test_a_damaged_newest_checkpoint_costs_the_updates_since_the_one_before(tmp_path, damage, caplog):
+@pytest.mark.parametrize(
+    ("damage", "file", "told"),
+    [
+        (cut, "tensors.safetensors", "going back to the checkpoint before it"),
+        (flip, "tensors.safetensors", "is damaged: its SHA-256 is not the one"),
+        (os.unlink, "tensors.safetensors", "going back to the checkpoint before it"),
+        (shutil.rmtree, "", "update-00000010 was written last and is missing; going back to the checkpoint before it"),
+    ],
+)
+def test_a_damaged_newest_checkpoint_costs_the_updates_since_the_one_before(tmp_path, damage, file, told, caplog):
     options = {"epochs": 2, "checkpoint_every": 2}
     tiny.trainer(tmp_path / "whole", **options).fit()
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
-    kept = Checkpoints(tmp_path / "run" / "checkpoints")
-    damage(kept.path(kept.updates()[-1]) / "tensors.safetensors")
+    damage(tmp_path / "run" / "checkpoints" / "update-00000010" / file)
     tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    assert "going back to the checkpoint before it" in caplog.text
-    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
-
-
-def test_a_missing_newest_checkpoint_is_said_and_the_one_before_used(tmp_path, caplog):
-    options = {"epochs": 2, "checkpoint_every": 2}
-    tiny.trainer(tmp_path / "whole", **options).fit()
-    shutil.copytree(tmp_path / "whole", tmp_path / "run")
-    kept = Checkpoints(tmp_path / "run" / "checkpoints")
-    shutil.rmtree(kept.path(kept.updates()[-1]))
-    tiny.trainer(tmp_path / "run", **options).fit(resume=True)
-    assert "update-00000010 was written last and is missing" in caplog.text
-    jobs.same(*(jobs.end_of(tmp_path / name) for name in ("run", "whole")))
+    assert told in caplog.text
+    tiny.same(*(tiny.end_of(tmp_path / name) for name in ("run", "whole")))
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
 
 def test_all_checkpoints_missing_is_an_error_and_no_new_start(tmp_path):
@@ -119,21 +109,6 @@ def test_all_checkpoints_missing_is_an_error_and_no_new_start(tmp_path):
         shutil.rmtree(kept.path(update))
     with pytest.raises(CheckpointError, match=r"every checkpoint in .* is gone: put one back"):
         tiny.trainer(tmp_path, epochs=1).fit(resume=True)
-
-
-def test_a_full_disk_leaves_the_old_checkpoints(context, tmp_path):
-    whole = finished(context, tmp_path / "whole")
-    run(context, tmp_path / "run", at=9, act=jobs.hurt_itself, number=signal.SIGTERM)
-    before = jobs.run_state(tmp_path / "run")
-    codes, _ = run(context, tmp_path / "run", limit=9000)  # bytes: metrics fit, a checkpoint's tensors do not
-    assert codes == [1]
-    assert "graphkd.errors.FileError: cannot write" in said(tmp_path / "run")
-    assert "is intact: free some space or choose a folder that can be written, and go on with fit(resume=True)" in said(
-        tmp_path / "run"
-    )
-    jobs.same(jobs.run_state(tmp_path / "run"), before)
-    assert not list((tmp_path / "run" / "run" / "checkpoints").glob(".*.tmp"))
-    jobs.same(finished(context, tmp_path / "run"), whole)
 
 
 def test_no_space_for_a_line_of_metrics(tmp_path, monkeypatch):
@@ -159,7 +134,7 @@ def photos(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_corrupt_image_stops_the_run_by_name(tmp_path, photos, workers):
-    made = jobs.trainer(tmp_path, jobs.acting(0, None), epochs=1, workers=workers)
+    made = jobs.trainer(tmp_path, jobs.alone, epochs=1, workers=workers)
     views = Views(open_folder(photos, layout="flat"), student=ResizeView(8))
     made = Trainer(made.step, views, made.features, tiny.config(batch_size=4, workers=workers), tmp_path / "run")
     with pytest.raises(DataError, match=r"^cannot read image .*07\.png \(.*skipped") as caught:
@@ -194,7 +169,7 @@ def test_a_dead_loader_worker_ends_the_run_with_a_message(context, tmp_path):
     assert "graphkd.errors.DataError: a process that loads images died (" in said(tmp_path / "run")
     assert "the newest checkpoint is" in said(tmp_path / "run")
     assert seconds < 30
-    jobs.same(finished(context, tmp_path / "run", workers=2), whole)
+    tiny.same(finished(context, tmp_path / "run", workers=2), whole)
 
 
 # several processes
@@ -213,9 +188,9 @@ def test_a_lost_process_ends_the_others_with_a_message_and_the_run_goes_on_from_
     record_figure("seconds until the others of a killed process ended", round(seconds, 1))
     again = finished(context, tmp_path / "run", **how)
     if shard:
-        jobs.same(again, whole)
+        tiny.same(again, whole)
         return
-    jobs.same(again["state"]["random"], whole["state"]["random"])  # each process's own dropout
+    tiny.same(again["state"]["random"], whole["state"]["random"])  # each process's own dropout
     for name in ("student.body.0.weight", "student.head.weight"):
         # not bit for bit: DDP forms its buckets anew, and a sum over three processes depends on its order
         assert_close(again["state"]["step"][name], whole["state"]["step"][name], rtol=1e-4, atol=1e-5)

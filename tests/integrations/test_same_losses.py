@@ -1,6 +1,5 @@
 """One job, five loops: the plain one, Trainer, the command line, Lightning and transformers give the same 50 losses."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from graphkd import Trainer
 from graphkd.training.optim import make_optimizer, make_schedule
 from tests.integrations.digits_job import BATCH, EPOCHS, UPDATES, command, config
 from tests.integrations.loops import arguments, lightning_trainer
+from tests.training.tiny import lines
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,7 @@ def plain(job):
 
 
 def logged(run):
-    lines = [json.loads(each) for each in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-    return [each["loss"] for each in lines if "loss" in each][:UPDATES]
+    return [each["loss"] for each in lines(Path(run)) if "loss" in each][:UPDATES]
 
 
 def test_trainer(job, plain, tmp_path):

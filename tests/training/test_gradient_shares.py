@@ -1,6 +1,7 @@
 """Each term's share of the gradient: by hand, in a run, and that a run does not notice."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,20 +11,21 @@ from torch.testing import assert_close
 from graphkd.errors import OptionError
 from graphkd.step import Step
 from graphkd.training.config import TrainConfig
-from graphkd.training.gradient_shares import check_whole, gradient_shares
+from graphkd.training.devices import prepare_step
+from graphkd.training.gradient_shares import gradient_shares
 from graphkd.training.loop import Trainer
 from tests.training.tiny import (
     HARD,
     Counting,
     Mimic,
     Student,
-    assert_same_state,
     config,
+    end_of,
     lines,
+    same,
     teacher,
     trainer,
     views,
-    weights,
 )
 
 
@@ -100,10 +102,10 @@ def test_a_run_does_not_notice_that_it_is_asked(tmp_path, changes):
         options = {**HARD, "workers": 0, "log_gradient_shares": every, **changes}
         del options["scored"]
         Trainer(step, views(), teacher, config(**options), tmp_path / str(every)).fit()
-    plain, asked = (weights(tmp_path / each) for each in ("0", "2"))
+    plain, asked = (end_of(tmp_path / each) for each in ("0", "2"))
     assert asked["options"].pop("log_gradient_shares") == 2
     del plain["options"]["log_gradient_shares"]
-    assert_same_state(plain, asked)
+    same(plain, asked)
     shares = [line for line in lines(tmp_path / "2") if "gradient_share/mimic/ce" in line]
     assert [line["update"] for line in shares] == [2, 4, 6, 8]
     assert [line for line in lines(tmp_path / "2") if line not in shares] == lines(tmp_path / "0")
@@ -114,5 +116,4 @@ def test_where_a_term_has_no_gradient_of_its_own_it_is_refused():
     with pytest.raises(OptionError, match="a compiled step has one for all of them: set compile=False"):
         TrainConfig(compile=True, log_gradient_shares=10)
     with pytest.raises(OptionError, match="needs whole parameters, and these are sharded: use DDP, or set it to 0"):
-        check_whole(config(log_gradient_shares=10), sharded=True)
-    check_whole(config(), sharded=True)
+        prepare_step(Step(Student(), Mimic()), config(log_gradient_shares=10, shard=True), SimpleNamespace(world=2))

@@ -7,7 +7,7 @@ from torch import nn, tensor
 from graphkd.data.views import Batch
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
-from graphkd.training.metrics import Counts, evaluate, score_teacher
+from graphkd.training.metrics import Counts, evaluate
 
 
 def test_scores_by_hand():
@@ -63,10 +63,6 @@ def test_evaluate_scores_in_eval_mode_and_gives_every_mode_back():
     with pytest.raises(MissingFeatureError):
         evaluate(net, batches(targets=False))
     assert net.training
-
-
-def test_score_teacher_asks_as_training_does():
-    assert score_teacher(lambda batch: Features(logits=-batch.teacher[..., 0, 0]), batches()).top1 == 0.0
 
 
 def raw(images):

@@ -12,8 +12,7 @@ from graphkd.distillers.factory import create_distiller
 from graphkd.errors import DistributedError, OptionError
 from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
-from graphkd.training.devices import Ranks, asks_for_shards, make_accelerator, prepare_step, require_all
-from graphkd.training.loop import Trainer
+from graphkd.training.devices import asks_for_shards, make_accelerator, prepare_step, require_all
 from graphkd.training.parallel import shard_student, sync_batchnorm
 from tests.training import tiny
 
@@ -99,14 +98,12 @@ def test_your_own_accelerator_is_asked_as_well(tmp_path, monkeypatch):
     mine = make_accelerator(tiny.config(), tmp_path)
     assert require_all(mine) is mine
     monkeypatch.setenv("WORLD_SIZE", "2")
-    step = Step(tiny.Student(), tiny.Mimic())
     with pytest.raises(DistributedError, match="each sees only itself"):
-        Trainer(step, tiny.views(), tiny.teacher, tiny.config(), tmp_path / "run", accelerator=mine)
+        tiny.trainer(tmp_path / "run", accelerator=mine)
 
 
-def test_accelerate_asks_for_shards(tmp_path, monkeypatch):
-    ranks = Ranks(make_accelerator(tiny.config(), tmp_path))
-    ranks.world = 2
+def test_accelerate_asks_for_shards(monkeypatch):
+    ranks = SimpleNamespace(world=2)
     assert not asks_for_shards(tiny.config(), ranks)
     assert asks_for_shards(tiny.config(shard=True), ranks)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")

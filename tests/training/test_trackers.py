@@ -8,7 +8,6 @@ from accelerate.tracking import GeneralTracker
 
 from graphkd.errors import OptionError, UnknownNameError
 from graphkd.training import devices
-from graphkd.training.loop import Trainer
 from tests.training import tiny
 
 
@@ -41,16 +40,7 @@ class Kept(GeneralTracker):
 def test_a_tracker_of_ones_own_sees_every_number(tmp_path):
     kept = Kept()
     accelerator = Accelerator(log_with=[kept], cpu=True)
-    made = tiny.trainer(tmp_path, scored=True, freeze=("body",))
-    Trainer(
-        made.step,
-        tiny.views(),
-        tiny.teacher,
-        tiny.config(freeze=("body",)),
-        tmp_path / "run",
-        scored=tiny.views(12, labels=True),
-        accelerator=accelerator,
-    ).fit()
+    tiny.trainer(tmp_path, scored=True, freeze=("body",), accelerator=accelerator).fit()
     terms = [(step, values) for step, values in kept.lines if "loss" in values]
     assert [step for step, _ in terms] == [2, 4, 5, 6, 8, 10]
     assert {"mimic/ce", "mimic/feature", "lr", "gradient", "images_per_second"} <= set(terms[0][1])

@@ -1,10 +1,5 @@
-"""A run small enough for tests; as a script, ``python -m tests.training.tiny RUN [--slow] [--poison]``, one to kill."""
+"""A run small enough for tests, ways to stop it, and what it leaves."""
 
-import json
-import os
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,8 +34,10 @@ class Student(nn.Module):
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, images: torch.Tensor) -> Features:
-        embedding = self.drop(self.body(images).mean((2, 3)))
-        return Features(embedding=embedding, logits=self.head(embedding))
+        maps, proxies = self.body(images), self.head.weight.clone()
+        embedding = self.drop(maps.mean((2, 3)))
+        seen = self.head(embedding), proxies, proxies @ proxies.T + self.head.bias
+        return Features(embedding, *seen, maps={"body": maps})
 
 
 class Mimic(nn.Module):
@@ -122,11 +119,19 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**base | changes)
 
 
-def trainer(run: Any, *, poison: int | None = None, width: int = 8, scored: bool = False, **changes: Any) -> Trainer:
+def trainer(
+    run: Any,
+    *,
+    poison: int | None = None,
+    width: int = 8,
+    scored: bool = False,
+    accelerator: Any = None,
+    **changes: Any,
+) -> Trainer:
     torch.manual_seed(0)
     step = Step(Student(width), Mimic(width, poison))
     labelled = views(12, labels=True, seed=4) if scored else None
-    return Trainer(step, views(), teacher, config(**changes), run, scored=labelled)
+    return Trainer(step, views(), teacher, config(**changes), run, scored=labelled, accelerator=accelerator)
 
 
 HARD: dict[str, Any] = {
@@ -136,48 +141,45 @@ HARD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def main(run: str, *flags: str) -> None:
-    """Train, and tell in ``RUN.rank<k>.json`` how it ended: what two processes print may lie within each other."""
-    rank = os.environ.get("RANK", "0")
-    made = trainer(run, poison=8 if "--poison" in flags and rank == "1" else None, **HARD)
-    if "--slow" in flags:
-        features = made.features
+def at_batch(made: Trainer, number: int, act: Any) -> Trainer:
+    """Let a trainer do something first, when batch ``number`` (from 1) is asked for."""
+    plain, seen = made.features, []
 
-        def delayed(batch: Any) -> Features:
-            time.sleep(0.05)
-            return features(batch)
+    def features(batch: Any) -> Features:
+        seen.append(0)
+        if len(seen) == number:
+            act()
+        return plain(batch)
 
-        made.features = delayed
-    told = Path(f"{run}.rank{rank}.json")
-    try:
-        result = made.fit(resume=True)
-    except Exception as error:
-        told.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}))
-        raise
-    head = float(made.step.student.head.weight.detach().double().sum())
-    told.write_text(json.dumps({"updates": result.updates, "images": result.scores.images, "head": head}))
+    made.features = features
+    return made
 
 
-def weights(run):
-    """Every tensor of the newest checkpoint: weights, moments, average, generators."""
-    return Checkpoints(run / "checkpoints").newest()[1]
+def interrupt() -> None:
+    """Stands for a kill."""
+    raise KeyboardInterrupt
 
 
-def assert_same_state(a, b):
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-        if isinstance(value, dict):
-            assert_same_state(value, b[key])
-        elif isinstance(value, torch.Tensor):
-            assert torch.equal(value, b[key]), key
-        elif key != "seconds":
-            assert value == b[key], key
+def end_of(run: Any) -> dict[str, Any]:
+    """The newest checkpoint of a run (weights, moments, average, generators), without clock times."""
+    state = Checkpoints(run / "checkpoints").newest()[1]
+    state["progress"].pop("seconds")
+    return state
 
 
-def lines(run):
+def same(a: Any, b: Any, path: str = "") -> None:
+    """Bit for bit, in any nesting."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, path
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def lines(run: Any) -> list[dict[str, Any]]:
+    """A run's metrics, without clock times."""
     return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(*sys.argv[1:])

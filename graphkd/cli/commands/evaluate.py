@@ -1,7 +1,6 @@
 """graphkd evaluate: scores of a student, an exported model or a teacher on labelled images."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
@@ -20,7 +19,6 @@ class Evaluate(OfNetworks):
 
     Args:
         model: run folder of graphkd distill or of a Trainer, or a model.onnx of graphkd export.
-        which: the last checkpoint of the run, or the best on the images it was scored on, which flatters it.
         per_class: also each class: images, share right, and what it is taken for.
 
     Example::
@@ -35,7 +33,6 @@ class Evaluate(OfNetworks):
         graphkd evaluate --model runs/photos-1 --data more-photos --json | python -c 'import json,sys; print(json.load(sys.stdin)["top1"])'
     """  # noqa: E501
 
-    which: Literal["last", "best"] = "last"
     per_class: bool = True
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cyclopts import Parameter
 from cyclopts.types import Directory, ExistingDirectory, PositiveFloat
@@ -30,7 +30,6 @@ class Export:
             package.module:function; it is called without arguments.
         out: folder to write to; default: export/ in the run folder.
         formats: what to write, of safetensors, onnx, torch.
-        which: the last checkpoint of the run, or the best on the images it was scored on.
         tolerance: largest difference of a logit from torch's.
         check: folder of images to compare on, beside random pixels.
 
@@ -45,7 +44,6 @@ class Export:
     model_from: str | None = None
     out: Directory | None = None
     formats: tuple[str, ...] = tuple(FORMATS)
-    which: Literal["last", "best"] = "last"
     tolerance: PositiveFloat = 1e-4
     check: ExistingDirectory | None = None
     output: Output = field(default_factory=Output)
@@ -65,7 +63,7 @@ def run(config: Export, *, console: Console) -> int:
     from graphkd.cli import config_file, exported, networks
     from graphkd.files import write_json
 
-    tap, about = networks.open_student(config.run, config.which, config.model_from)
+    tap, about = networks.open_student(config.run, config.model_from)
     out = config.out or config.run / "export"
     console.go_on = (f"finished files are kept in {out}", "run the same command again")
     model = exported.Normalised(tap).eval().requires_grad_(False)
