@@ -58,10 +58,9 @@ def test_a_store_and_a_selection(home):
     assert len(EmbeddingStore("~/store")) == 6
     assert info("~/store").path == home / "store"
     assert verify("~/store").whole
-    chosen = select(score_pool(teacher, source, "~/scores", transform=ToTensor()), 3)
+    chosen = select(score_pool(teacher, source, transform=ToTensor()), 3)
     chosen.save("~/chosen")
     assert Selection.load("~/chosen").indices.tolist() == chosen.indices.tolist()
-    assert (home / "scores").is_dir()
 
 
 def test_a_run_and_a_picture(home):

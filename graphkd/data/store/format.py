@@ -21,7 +21,7 @@ CLIP lie between 10 and 35, and a scale alone would spend its steps on values th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphkd.data.fingerprint import canonical, differences, digest, some
+from graphkd.data.fingerprint import canonical, class_terms, differences, digest, some
 from graphkd.errors import OptionError, StoreError
 from graphkd.files import write_file
 from graphkd.registry import unknown
@@ -389,11 +389,6 @@ def check_shards(plan: Manifest, longest: int) -> None:
 def shard_name(number: int) -> str:
     """A shard's file name without its ending."""
     return f"shard-{number:05d}"
-
-
-def class_terms(classes: Sequence[str] | None) -> dict[str, str]:
-    """Class names as a comparable text."""
-    return {} if classes is None else {"class names": canonical(list(classes))}
 
 
 def missing_files(folder: Path, manifest: Manifest) -> list[str]:

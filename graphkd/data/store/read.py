@@ -13,12 +13,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some, transform_fingerprint
+from graphkd.data.fingerprint import (
+    class_terms,
+    data_fingerprint,
+    differences,
+    order_fingerprint,
+    some,
+    transform_fingerprint,
+)
 from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import (
     Array,
     Manifest,
-    class_terms,
     decode,
     load_file,
     read_json,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some
+from graphkd.data.fingerprint import class_terms, data_fingerprint, differences, order_fingerprint, some
 from graphkd.data.sources import ImageSource
 from graphkd.data.store.embed import EmbedJob, fill, plan_store
 from graphkd.data.store.format import (
@@ -13,7 +13,6 @@ from graphkd.data.store.format import (
     Entry,
     Manifest,
     check_shards,
-    class_terms,
     largest_shard,
     missing_files,
     read_json,
