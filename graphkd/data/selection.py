@@ -99,7 +99,7 @@ class Selection:
         """The selection of a folder. Raises: StoreError for a missing or damaged one."""
         body, raw, _ = read_pair(local_path(path) / "selection")
         try:
-            return cls(**{**load(raw.tobytes()), **body})
+            return cls(**{**load(raw.numpy().tobytes()), **body})
         except (TypeError, SafetensorError) as error:
             raise StoreError(f"{path} holds no selection ({error}): select again") from error
 

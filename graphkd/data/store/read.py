@@ -23,6 +23,7 @@ from graphkd.data.fingerprint import (
 )
 from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import (
+    KINDS,
     Array,
     Manifest,
     decode,
@@ -90,11 +91,11 @@ class ShardReader:
         found = {}
         for name in names:
             column = self.manifest.columns[name]
-            by_shard = np.empty((len(rows), column.width), column.kind.raw)
+            by_shard = np.empty((len(rows), column.bytes), np.uint8)
             for shard, start, stop in spans:
                 values = shards[shard][name]
                 values.take(local[start:stop], axis=0, out=by_shard[start:stop], mode="clip")  # other modes copy twice
-            found[name] = torch.from_numpy(by_shard[back]).view(column.kind.torch)
+            found[name] = torch.from_numpy(by_shard.take(back, axis=0)).view(KINDS[column.dtype][0])
         return found
 
     def shared(self) -> dict[str, Tensor]:
@@ -102,7 +103,7 @@ class ShardReader:
         if self._shared is None:
             path, entry = self.folder / "shared.safetensors", self.entries["shared"]
             try:
-                self._shared = load(load_file(path, entry.bytes, entry.digest).tobytes())
+                self._shared = load(load_file(path, entry.bytes, entry.digest).numpy().tobytes())
             except SafetensorError as error:
                 raise StoreError(f"{path} is no file of this store: {error}; delete it and embed again") from error
         return self._shared

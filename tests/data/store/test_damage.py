@@ -132,7 +132,7 @@ def test_a_manifest_with_a_fresh_digest_but_other_values_is_refused(made, change
 
 def test_a_header_larger_than_its_file_is_refused(made, tmp_path):
     store, _ = made
-    raw = torch.frombuffer(bytearray((2**62).to_bytes(8, "little") + b"{}"), dtype=torch.uint8).numpy()
+    raw = torch.frombuffer(bytearray((2**62).to_bytes(8, "little") + b"{}"), dtype=torch.uint8)
     with pytest.raises(StoreError, match=f"a header of {2**62} bytes in a file of 10"):
         store_format.rows_of(raw, store.manifest, 0, tmp_path)
 
