@@ -56,8 +56,8 @@ def test_a_store_and_a_selection(home):
     teacher, source = TinyTeacher(), squares(6)
     embed(teacher, source, "~/store", transform=ToTensor(), progress=False)
     assert len(EmbeddingStore("~/store")) == 6
-    assert info("~/store").path == home / "store"
-    assert verify("~/store").whole
+    assert info("~/store")["samples"] == 6
+    assert not verify("~/store")
     chosen = select(score_pool(teacher, source, transform=ToTensor()), 3)
     chosen.save("~/chosen")
     assert Selection.load("~/chosen").indices.tolist() == chosen.indices.tolist()
