@@ -68,17 +68,6 @@ def test_embedding_leaves_the_random_state_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class RandomCrop(ToTensor):
-    def __call__(self, image):
-        return super().__call__(image) * torch.rand(1)
-
-
-def test_a_random_transform_draws_the_same_with_and_without_workers(tmp_path):
-    alone = fill(tmp_path / "alone", transform=RandomCrop())
-    helped = fill(tmp_path / "helped", transform=RandomCrop(), workers=2)
-    assert torch.equal(alone[range(10)].embedding, helped[range(10)].embedding)
-
-
 class Moved(TinyTeacher):
     def to(self, device):
         self.device = device

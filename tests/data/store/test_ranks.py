@@ -118,13 +118,6 @@ def test_a_rank_with_other_arguments_is_refused(tmp_path):
         part(tmp_path, 1, 2, TinyTeacher(prompts="art of {}"))
 
 
-def test_a_waiting_rank_sees_the_end(tmp_path):
-    with ThreadPoolExecutor(2) as pool:
-        early = pool.submit(part, tmp_path, 1, 2)
-        late = pool.submit(part, tmp_path, 0, 2)
-        assert len(early.result()) == len(late.result()) == N
-
-
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0), (None, 2), (1, None)])
 def test_ranks_that_cannot_be_are_refused(tmp_path, rank, world):
     with pytest.raises(OptionError, match="rank"):
