@@ -1,6 +1,7 @@
 """Ask a teacher about every image once, and keep the answers."""
 
 import os
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,10 +199,9 @@ def plan_store(job: EmbedJob, dtype: str, views: int = 1, shard_size: int | None
         )
     if not ids:
         raise DataError("there is nothing to embed: the source has no samples")
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise DataError(f"expected one id per sample, found {twice!r} twice: features are stored by id")
+    name, count = Counter(ids).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"expected one id per sample, found {name!r} twice: features are stored by id")
     longest = max(map(row_bytes, ids, job.source.sizes))
     plan = Manifest(
         dtype=dtype,
