@@ -37,8 +37,7 @@ from graphkd import Batch, ClassifierTeacher, Features, Step, Views, create_stud
 from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
-from graphkd.data.pool import score_pool
-from graphkd.data.selection import select
+from graphkd.data.selection import score_pool, select
 from graphkd.data.sources import ArraySource, ImageSource, source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, Transform
 from graphkd.distillers.eikd.class_dropping import TopK

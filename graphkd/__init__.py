@@ -94,6 +94,7 @@ _MOVED = {  # modules that had another name in earlier versions
     **{f"graphkd.{name}": f"graphkd.models.{name}" for name in ("embedding_head", "students", "tap")},
     "graphkd.paths": "graphkd.files",
     "graphkd.data.batch": "graphkd.data.views",
+    "graphkd.data.pool": "graphkd.data.selection",
     "graphkd.data.source": "graphkd.data.sources",
     "graphkd.data.store.merge": "graphkd.data.store.tools",
     "graphkd.data.store.store": "graphkd.data.store.read",

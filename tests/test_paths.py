@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from graphkd import EmbeddingStore, open_folder
 from graphkd.data.class_names import read_class_names
-from graphkd.data.pool import score_pool
-from graphkd.data.selection import Selection, select
+from graphkd.data.selection import Selection, score_pool, select
 from graphkd.data.store.embed import embed
 from graphkd.data.store.tools import info, verify
 from graphkd.files import local_path

@@ -13,8 +13,7 @@ from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
 from graphkd import functional
-from graphkd.data.pool import PoolScores, score_pool, scored
-from graphkd.data.selection import select
+from graphkd.data.selection import PoolScores, score_pool, scored, select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
 from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping
@@ -149,7 +148,7 @@ def caltech_pool() -> Pool:
 def remembered(teacher: data.StoredTeacher, ids: Sequence[str]) -> PoolScores:
     """Scores by confidence from features that are in memory."""
     known = scored(teacher.at(torch.arange(len(ids))))
-    return PoolScores(**known, made={}, ids=ids, num_classes=teacher.num_classes, classes=None)
+    return PoolScores(**known, ids=ids, num_classes=teacher.num_classes, classes=None)
 
 
 def cifar_problem(config: Config) -> Problem:

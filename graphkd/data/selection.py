@@ -1,6 +1,6 @@
 """Which images of an unlabelled pool to distil on: scored by the teacher, balanced over its classes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from graphkd.data.fingerprint import differences
-from graphkd.data.pool import Array, PoolScores, made_with
-from graphkd.data.sources import ImageSource
-from graphkd.data.store.format import read_pair, write_pair
+from graphkd.data.sources import ImageSource, SourceSubset, source_subset
+from graphkd.data.store.format import Array, read_pair, write_pair
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import Transform
-from graphkd.errors import OptionError, StoreError
+from graphkd.data.views import Views
+from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
+from graphkd.features import Features
 from graphkd.files import local_path
 from graphkd.registry import unknown
 from graphkd.teachers.base import Teacher
@@ -27,17 +27,112 @@ _ARRAYS = ("indices", "scores", "labels", "confidences")
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Samples chosen from a pool, and what they were chosen with.
+class PoolScores:
+    """What is known of each sample of a pool.
 
     Args:
-        indices: positions in the pool, ascending: ``source_subset(source, selection.indices)``.
+        key: what samples are ranked by: log max p, float64.
+        label: the teacher's class.
+        ids: of the samples.
+        num_classes, classes: as of the teacher.
+
+    Shapes: key, label (n,).
+    """
+
+    key: Array
+    label: Array
+    ids: Sequence[str]
+    num_classes: int
+    classes: Sequence[str] | None
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+def score_pool(
+    teacher: Teacher | EmbeddingStore,
+    source: ImageSource,
+    *,
+    transform: Transform | None = None,
+    batch_size: int = 256,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+) -> PoolScores:
+    """Score every sample once by the teacher's confidence; two numbers of each are kept.
+
+    A pool that takes hours is embedded first: ``embed`` goes on after an interruption, and its store is scored in
+    seconds. The result does not depend on the batch size beyond the teacher's own rounding.
+
+    Args:
+        teacher: asked batch by batch; or a store of its features, read batch by batch.
+        source: the pool.
+        transform: image -> tensor in [0, 1], without augmentation; needed with a teacher.
+        batch_size: samples per forward pass.
+        workers: processes that decode.
+        device: where to move teacher and images; ``None`` leaves them.
+
+    Raises: StoreError if the store was made with something else (each difference named); DataError for logits that are
+        not finite (samples named); MissingFeatureError for a teacher without classes.
+    Example: ``scores = score_pool(teacher, open_folder("photos"), transform=CenterView(224))``
+    """
+    if batch_size < 1:
+        raise OptionError(f"expected batch_size >= 1, found {batch_size}")
+    if teacher.num_classes is None:
+        raise MissingFeatureError("selection needs the teacher's logits, and this teacher has no classes")
+    parts = [scored(each) for each in _features(teacher, source, transform, batch_size, workers, device)]
+    key, label = (np.concatenate([each[name] for each in parts]) for name in ("key", "label"))
+    if broken := [source.ids[at] for at in np.flatnonzero(~np.isfinite(key)).tolist()]:
+        raise DataError(
+            f"the teacher's logits are not finite for {len(broken)} samples: {', '.join(broken[:5])}: check these "
+            "images and the teacher's precision"
+        )
+    return PoolScores(key, label, source.ids, teacher.num_classes, teacher.classes)
+
+
+def scored(features: Features) -> dict[str, Array]:
+    """Key and label of each sample, computed in float64."""
+    logits = features.tensor("logits", "selection").double()
+    key = logits.log_softmax(-1).amax(-1)
+    label = logits.argsort(dim=-1, descending=True, stable=True)[:, 0]  # equal logits: the lower class
+    return {"key": key.numpy(force=True), "label": label.numpy(force=True)}
+
+
+def _features(
+    teacher: Teacher | EmbeddingStore,
+    source: ImageSource,
+    transform: Transform | None,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str | None,
+) -> Iterator[Features]:
+    """What the teacher says of the pool, batch by batch."""
+    if isinstance(teacher, EmbeddingStore):
+        if transform is not None:
+            teacher.check(transform=transform)
+        store, positions = teacher.for_source(source), range(len(source))
+        for start in positions[::batch_size]:
+            yield store[positions[start : start + batch_size]]
+        return
+    if transform is None:
+        raise OptionError("a teacher is asked about images: give transform=..., such as CenterView(224)")
+    if device is not None:
+        teacher.to(device)
+    loader = Views(source, student=transform).loader(batch_size, shuffle=False, drop_last=False, workers=workers)
+    for batch in loader:
+        yield teacher(batch.student if device is None else batch.student.to(device))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Samples chosen from a pool.
+
+    Args:
+        indices: positions in the pool, ascending; :meth:`images` gives the images.
         scores: what they were ranked by.
         labels: the teacher's class of each.
         confidences: the teacher's max p of each.
         ids: names of the samples.
         histogram: samples chosen per class.
-        made: fingerprints of teacher, transform, data, order and dtype.
         options: as of :func:`select`.
 
     Shapes: indices, scores, labels, confidences (n,), histogram (c,).
@@ -49,7 +144,6 @@ class Selection:
     confidences: Array
     ids: list[str]
     histogram: list[int]
-    made: Mapping[str, str]
     options: Mapping[str, Any]
     classes: list[str] | None = None
 
@@ -70,27 +164,16 @@ class Selection:
         count = np.asarray(self.histogram)
         return torch.from_numpy((count >= min_samples) & (total >= min_confidence * count))
 
-    def check(
-        self,
-        *,
-        teacher: Teacher | EmbeddingStore | None = None,
-        source: ImageSource | None = None,
-        transform: Transform | None = None,
-    ) -> None:
-        """Compare with what a run is about to use; what is not given is not compared.
-
-        Raises: StoreError that names each difference.
-        """
-        asked = made_with(teacher, source, transform)
-        found = differences({name: self.made[name] for name in asked if name in self.made}, asked)
-        if found:
-            texts = "; ".join(found).replace("the store was", "it was")
-            raise StoreError(f"this selection belongs to something else: {texts}. Select again, or use what it fits")
+    def images(self, source: ImageSource) -> SourceSubset:
+        """The chosen images of the pool. Raises: StoreError for a source that is not the pool, sample for sample."""
+        if self.indices.max() >= len(source) or [source.ids[at] for at in self.indices] != self.ids:
+            raise StoreError("this selection was made of other images, or in another order: select again")
+        return source_subset(source, self.indices.tolist())
 
     def save(self, path: str | Path) -> None:
         """Write ``selection.safetensors`` and ``selection.json`` into a folder, each at once or not at all."""
         about = {"ids": self.ids, "histogram": self.histogram, "classes": self.classes}
-        about |= {"made": dict(self.made), "options": dict(self.options)}
+        about |= {"options": dict(self.options)}
         data = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
         write_pair(local_path(path) / "selection", data, **about)
 
@@ -137,7 +220,6 @@ def select(scores: PoolScores, n: int = 50_000, *, balance: str = "class") -> Se
         confidences=np.exp(scores.key[indices]),
         ids=[scores.ids[i] for i in indices],
         histogram=np.bincount(scores.label[indices], minlength=scores.num_classes).tolist(),
-        made=scores.made,
         options={"n": n, "balance": balance},
         classes=None if scores.classes is None else list(scores.classes),
     )

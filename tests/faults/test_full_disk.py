@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from graphkd.cli.config_file import write_config
-from graphkd.data.pool import score_pool
-from graphkd.data.selection import select
+from graphkd.data.selection import score_pool, select
 from graphkd.errors import FileError
 from graphkd.files import write_json
 from graphkd.integrations.named_losses import save_student
