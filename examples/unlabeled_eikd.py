@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import timm
@@ -39,8 +38,7 @@ from graphkd import Batch, ClassifierTeacher, Features, Step, Views, create_stud
 from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
-from graphkd.data.pool import score_pool
-from graphkd.data.selection import select
+from graphkd.data.selection import score_pool, select
 from graphkd.data.sources import ArraySource, ImageSource, source_subset
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, ResizeView, Transform
 from graphkd.distillers.eikd.class_dropping import TopK
@@ -75,7 +73,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-k", type=int, default=5, help="classes that class dropping keeps")
     parser.add_argument("--steps", type=int, default=240, help="updates of each student")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--scores", type=Path, help="keep the pool's scores here: a run that was cut goes on")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -87,9 +84,7 @@ def main() -> None:
     start = time.perf_counter()
     job = digits_job(args) if args.pool is None else user_job(args)
     print(f"teacher: {100 * accuracy(job.teacher, job):.2f} % of {len(job.scored)} held-out images")
-    with TemporaryDirectory() as folder:
-        scores = score_pool(job.teacher, job.pool, args.scores or folder, transform=job.plain_view)
-    chosen = select(scores, args.n)
+    chosen = select(score_pool(job.teacher, job.pool, transform=job.plain_view), args.n)
     print(f"selected of {len(job.pool)}: {chosen.report()}")
     drawn = np.random.default_rng(args.seed).choice(len(job.pool), args.n, replace=False)
     if args.pool is None:

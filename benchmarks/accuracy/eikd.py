@@ -1,6 +1,6 @@
 """EIKD on pools of which the teacher knows a part: what selection, class dropping and each term bring."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -12,9 +12,8 @@ from PIL import Image
 from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
-from graphkd import Features, functional
-from graphkd.data.pool import SCORES, PoolScores, score_pool, scored
-from graphkd.data.selection import select
+from graphkd import functional
+from graphkd.data.selection import PoolScores, score_pool, scored, select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
 from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping
@@ -132,10 +131,9 @@ def cifar_pool() -> Pool:
         np.asarray(Image.fromarray(each).resize((32, 32), Image.Resampling.BICUBIC)) for each in data.photographs()
     ]
     images = ArraySource(np.concatenate([known, np.stack(strangers)]))
-    kept = tower.cache_folder() / "eikd-scores"
 
     def scores() -> PoolScores:
-        return score_pool(tower.TowerTeacher("reduced", []), images, kept, transform=CenterView(32))
+        return score_pool(tower.TowerTeacher("reduced", []), images, transform=CenterView(32))
 
     return Pool(images, len(known), scores)
 
@@ -149,15 +147,8 @@ def caltech_pool() -> Pool:
 
 def remembered(teacher: data.StoredTeacher, ids: Sequence[str]) -> PoolScores:
     """Scores by confidence from features that are in memory."""
-
-    def read(span: Sequence[int]) -> Iterator[Features]:
-        yield teacher.at(torch.tensor(span))
-
-    ranking = SCORES.get("confidence")
-    known = scored(teacher.at(torch.arange(len(ids))), ranking)
-    return PoolScores(
-        **known, score=ranking, made={}, ids=ids, num_classes=teacher.num_classes, classes=None, read=read
-    )
+    known = scored(teacher.at(torch.arange(len(ids))))
+    return PoolScores(**known, ids=ids, num_classes=teacher.num_classes, classes=None)
 
 
 def cifar_problem(config: Config) -> Problem:

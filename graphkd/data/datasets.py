@@ -1,7 +1,6 @@
 """Public data sets as sources: torchvision's, and the digits that ship inside scikit-learn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,24 @@ from graphkd.registry import unknown
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-@dataclass(frozen=True)
-class _Set:
-    """The class in ``torchvision.datasets``, and what it calls our splits."""
-
-    name: str
-    splits: Mapping[str, Mapping[str, Any]]
-
-
 def _named(*splits: str, **other: str) -> dict[str, dict[str, Any]]:
     return {name: {"split": theirs} for name, theirs in {**{split: split for split in splits}, **other}.items()}
 
 
 _CIFAR = {"train": {"train": True}, "test": {"train": False}}
-_SETS = {
-    "caltech101": _Set("Caltech101", {"all": {}}),
-    "cifar10": _Set("CIFAR10", _CIFAR),
-    "cifar100": _Set("CIFAR100", _CIFAR),
-    "dtd": _Set("DTD", _named("train", "val", "test")),
-    "flowers102": _Set("Flowers102", _named("train", "val", "test")),
-    "food101": _Set("Food101", _named("train", "test")),
-    "imagenet": _Set("ImageNet", _named("train", test="val")),
-    "oxford_pets": _Set("OxfordIIITPet", _named(train="trainval", test="test")),
-    "stl10": _Set("STL10", _named("train", "test", "unlabeled")),
+_SETS: dict[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {  # class in torchvision, its splits by our names
+    "caltech101": ("Caltech101", {"all": {}}),
+    "cifar10": ("CIFAR10", _CIFAR),
+    "cifar100": ("CIFAR100", _CIFAR),
+    "dtd": ("DTD", _named("train", "val", "test")),
+    "flowers102": ("Flowers102", _named("train", "val", "test")),
+    "food101": ("Food101", _named("train", "test")),
+    "imagenet": ("ImageNet", _named("train", test="val")),
+    "oxford_pets": ("OxfordIIITPet", _named(train="trainval", test="test")),
+    "stl10": ("STL10", _named("train", "test", "unlabeled")),
 }
 TORCHVISION = tuple(_SETS)
-SPLITS = {name: tuple(each.splits) for name, each in _SETS.items()}
+SPLITS = {name: tuple(splits) for name, (_, splits) in _SETS.items()}
 """The splits of each data set: the one to train on first."""
 
 
@@ -75,25 +66,25 @@ def torchvision_source(
     split = split or SPLITS[name][0]
     if split not in SPLITS[name]:
         raise unknown(f"split of {name}", split, list(SPLITS[name]))
-    options = dict(_SETS[name].splits[split])
+    kind, splits = _SETS[name]
+    options = dict(splits[split])
     if name != "imagenet":
         options["download"] = download
     try:
-        data = getattr(datasets, _SETS[name].name)(str(local_path(root)), **options)
+        data = getattr(datasets, kind)(str(local_path(root)), **options)
     except (RuntimeError, OSError) as error:
         remedy = (
             "get ILSVRC2012's archives from image-net.org and put them there; once unpacked, it opens as a folder too"
             if name == "imagenet"
-            else f'where there is a network, run python -c "{_download(name, root, options)}", then copy the folder'
+            else f'where there is a network, run python -c "{_download(kind, root, options)}", then copy the folder'
         )
         raise DataError(f"{name} ({split}) is not complete in {root}: {remedy}. torchvision says: {error}") from error
     return _from_arrays(data) if hasattr(data, "data") else _from_files(data, max_megapixels)
 
 
-def _download(name: str, root: str | Path, options: Mapping[str, Any]) -> str:
+def _download(kind: str, root: str | Path, options: Mapping[str, Any]) -> str:
     """A line of Python that fetches a data set."""
-    kind, given = _SETS[name].name, {**options, "download": True}
-    each = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    each = ", ".join(f"{key}={value!r}" for key, value in {**options, "download": True}.items())
     return f"from torchvision.datasets import {kind}; {kind}({str(root)!r}, {each})"
 
 

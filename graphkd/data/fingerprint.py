@@ -83,6 +83,11 @@ def transform_fingerprint(transform: Transform) -> str:
     return canonical(transform.spec)
 
 
+def class_terms(classes: Sequence[str] | None) -> dict[str, str]:
+    """Class names as a comparable text."""
+    return {} if classes is None else {"class names": canonical(list(classes))}
+
+
 def differences(made: Mapping[str, str], asked: Mapping[str, str]) -> list[str]:
     """One sentence for each key on which a store and a run differ.
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Literal
 
@@ -234,57 +235,47 @@ def _images(folder: Path, root: Path, seen: _Seen | None = None) -> Iterator[str
     Links are followed after all real folders were read, so that an image keeps its own path where it has one.
     """
     seen = _Seen() if seen is None else seen
+    seen.root = seen.root or os.path.realpath(root)
     start = "" if folder == root else f"{folder.name}/"
-    links: list[tuple[str, str]] = []
-    ahead: list[tuple[str, str]] = []
-    if seen.root is None:
-        seen.root = os.path.realpath(root)
-    if start and folder.is_symlink():
-        links.append((start, seen.root))
-    else:
-        ahead.append((start, f"{seen.root}/{start}".rstrip("/")))
+    linked = bool(start) and folder.is_symlink()
+    # whether it is a link, its path, and where it really lies, or of a link the folder that holds it
+    ahead = [(linked, start, seen.root if linked else f"{seen.root}/{start}".rstrip("/"))]
     read: set[str] = set()
-    while ahead or links:
-        if ahead:
-            below, real = ahead.pop()
-            left_out = real in read
-        else:
-            links.sort(reverse=True)
-            below, above = links.pop()
-            real = os.path.realpath(root / below)
-            left_out = real in read or os.path.commonpath([real, above]) == real
-        if left_out:
+    while ahead:
+        linked, below, above = heappop(ahead)
+        real = os.path.realpath(root / below) if linked else above
+        if real in read or (linked and os.path.commonpath([real, above]) == real):
             seen.again.append(below.rstrip("/"))
             continue
         read.add(real)
         first = seen.folders.setdefault(real, below)
         if first != below:
             seen.shared.append(f"{first.rstrip('/')} = {below.rstrip('/')}")
-        yield from _listed(root, below, real, seen, ahead, links)
+        with _entries(f"{root}/{below}") as entries:
+            yield from _listed(entries, below, real, seen, ahead)
 
 
 def _listed(
-    root: Path, below: str, real: str, seen: _Seen, ahead: list[tuple[str, str]], links: list[tuple[str, str]]
+    entries: Iterable["os.DirEntry[str]"], below: str, real: str, seen: _Seen, ahead: list[tuple[bool, str, str]]
 ) -> Iterator[str]:
-    """The images of one folder; the folders in it are added to ``ahead``, and the links to folders to ``links``."""
-    with _entries(f"{root}/{below}") as entries:
-        for entry in entries:
-            name = entry.name
-            if name[0] == ".":
-                continue
-            suffix = name[name.rfind(".") :].lower()
-            if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
-                yield below + name
-            elif entry.is_dir(follow_symlinks=False):
-                ahead.append((f"{below}{name}/", f"{real}/{name}"))
-            elif entry.is_symlink() and _is(entry.is_dir):
-                links.append((f"{below}{name}/", real))
-            elif suffix in SUFFIXES:
-                if not _is(entry.is_file):
-                    seen.broken.append(below + name)
-                yield below + name
-            elif suffix in UNREAD:
-                seen.unread[suffix] += 1
+    """The images of one folder; the folders in it, and the links to folders, are added to ``ahead``."""
+    for entry in entries:
+        name = entry.name
+        if name[0] == ".":
+            continue
+        suffix = name[name.rfind(".") :].lower()
+        if suffix in SUFFIXES and entry.is_file(follow_symlinks=False):  # most entries: nothing else is asked
+            yield below + name
+        elif entry.is_dir(follow_symlinks=False):
+            heappush(ahead, (False, f"{below}{name}/", f"{real}/{name}"))
+        elif entry.is_symlink() and _is(entry.is_dir):
+            heappush(ahead, (True, f"{below}{name}/", real))
+        elif suffix in SUFFIXES:
+            if not _is(entry.is_file):
+                seen.broken.append(below + name)
+            yield below + name
+        elif suffix in UNREAD:
+            seen.unread[suffix] += 1
 
 
 def _entries(folder: str | Path) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":

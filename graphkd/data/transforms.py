@@ -4,7 +4,6 @@ A random view is ``apply(image, draw(image))``: what was drawn is a few numbers,
 of the view, so that a student sees the very crop that its teacher saw.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -44,7 +43,14 @@ class RandomTransform(Transform, Protocol):
     """
 
     names: tuple[str, ...]
-    space: str
+
+    @property
+    def space(self) -> str:
+        """What a draw refers to."""
+
+    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
+        """A view at random."""
+        return self.apply(image, self.draw(image))
 
     def draw(self, image: Image) -> list[float]:
         """The numbers of one view, exact in float32."""
@@ -130,25 +136,8 @@ class PadView(_Fitted):
     mode = "longest"
 
 
-class _RandomView(_View, ABC):
-    """Splits the randomness from its use; ``space`` says what the numbers refer to."""
-
-    names: ClassVar[tuple[str, ...]]
-
-    def __call__(self, image: Image) -> Float[Tensor, "3 h w"]:
-        return self.apply(image, self.draw(image))
-
-    @abstractmethod
-    def draw(self, image: Image) -> list[float]:
-        """The numbers of one view, as ``names`` lists them."""
-
-    @abstractmethod
-    def apply(self, image: Image, drawn: Sequence[float]) -> Float[Tensor, "3 h w"]:
-        """The view that these numbers describe."""
-
-
 @dataclass(frozen=True)
-class RandomCropView(_RandomView):
+class RandomCropView(_View, RandomTransform):
     """CIFAR's augmentation: the centre square, padded with black, cropped at a random place, flipped half of the time.
 
     Args:
@@ -183,7 +172,7 @@ class RandomCropView(_RandomView):
 
 
 @dataclass(frozen=True)
-class RandomResizedCropView(_RandomView):
+class RandomResizedCropView(_View, RandomTransform):
     """ImageNet's augmentation: a random part of the image, resized (bicubic, antialiased), flipped half of the time.
 
     Args:

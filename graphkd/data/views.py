@@ -1,8 +1,9 @@
 """Two views of every image of a source, as batches that depend on the seed and not on the workers."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -38,33 +39,21 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device; index and view stay on the host, where a store reads them."""
-        student = self.student.to(device, non_blocking=True)
-        shared = self.teacher is self.student
-        return replace(
-            self,
-            student=student,
-            teacher=student if shared else self.teacher.to(device, non_blocking=True),
-            target=None if self.target is None else self.target.to(device, non_blocking=True),
-        )
+        return self._each(lambda part: part.to(device, non_blocking=True), ("index", "view"))
 
     def rows(self, span: slice) -> "Batch":
         """Some samples; a shared view stays one tensor object."""
-        parts = {each.name: getattr(self, each.name) for each in fields(self)}
-        cut = {name: value[span] for name, value in parts.items() if value is not None}
-        if self.teacher is self.student:
-            cut["teacher"] = cut["student"]
-        return replace(self, **cut)
+        return self._each(lambda part: part[span])
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; DataLoader calls it."""
-        student, shared = self.student.pin_memory(), self.teacher is self.student
-        return replace(
-            self,
-            student=student,
-            teacher=student if shared else self.teacher.pin_memory(),
-            index=self.index.pin_memory(),
-            target=None if self.target is None else self.target.pin_memory(),
-        )
+        return self._each(Tensor.pin_memory, ("view",))
+
+    def _each(self, change: Callable[[Tensor], Tensor], kept: Sequence[str] = ()) -> "Batch":
+        """Each part changed but for those that are kept and absent ones; a shared view is changed once."""
+        kept = [*kept, "teacher"] if self.teacher is self.student else kept
+        parts = {name: change(part) for name, part in vars(self).items() if part is not None and name not in kept}
+        return replace(self, **({"teacher": parts["student"]} if self.teacher is self.student else {}), **parts)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -141,11 +130,11 @@ class Views(Dataset[ViewPair]):
             view = (epoch + derived_seed(self.seed, name, "view")) % self.replay.views
             drawn = self.replay.drawn(index, view)[0].tolist()
             return ViewPair(self.student.apply(image, drawn), None, index, target, view)
-        with _SeededGlobal() as seeded:
-            seeded.start(derived_seed(self.seed, epoch, name, "student"))
+        with _global_generator_kept():
+            torch.default_generator.manual_seed(derived_seed(self.seed, epoch, name, "student"))
             student, teacher = self.student(image), None
             if self.teacher != "shared":
-                seeded.start(derived_seed(self.seed, epoch, name, "teacher"))
+                torch.default_generator.manual_seed(derived_seed(self.seed, epoch, name, "teacher"))
                 teacher = self.teacher(image)
         return ViewPair(student, teacher, index, target)
 
@@ -220,19 +209,15 @@ def _check_replay(
         )
 
 
-class _SeededGlobal:
-    """Lends torch's global CPU generator to a transform and puts its state back.
+@contextmanager
+def _global_generator_kept() -> Iterator[None]:
+    """Put the state of torch's global CPU generator back, which a transform draws from inside.
 
     Measured: 4 µs against 156 µs of ``torch.random.fork_rng(devices=[])`` with ``torch.manual_seed``, which also
     looks after accelerators that no transform draws from.
     """
-
-    def __enter__(self) -> "_SeededGlobal":
-        self.before = torch.get_rng_state()
-        return self
-
-    def start(self, seed: int) -> None:
-        torch.default_generator.manual_seed(seed)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_rng_state(self.before)
+    before = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)

@@ -39,7 +39,9 @@ def test_a_damaged_store_is_found_and_mended(graphkd, store, teacher):
 def test_an_image_that_changed_is_named(graphkd, store, class_folders):
     image = class_folders / "one" / "1.png"
     image.write_bytes(image.read_bytes()[:-1] + b"x")
-    assert graphkd.json("store verify features --data images", 1)["changed"] == ["one/1.png"]
+    assert graphkd.json("store verify features --data images", 1)["damaged"] == {
+        "one/1.png": "the image changed since it was embedded"
+    }
 
 
 def test_another_teacher_mends_nothing(graphkd, store, teacher):

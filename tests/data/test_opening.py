@@ -4,25 +4,12 @@ import os
 import tarfile
 
 import pytest
-from PIL import Image
 
 from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import SPLITS, TORCHVISION
 from graphkd.data.opening import ImageData
 from graphkd.errors import DataError, OptionError, UnknownNameError
 from tests.data import torchvision_trees
-
-
-@pytest.fixture
-def fill(tmp_path):
-    def make(*names):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (4, 4)).save(path)
-        return tmp_path
-
-    return make
 
 
 def labels(source):
@@ -54,12 +41,6 @@ def test_scored_images_may_lack_classes_which_is_said(fill):
     scored = ImageData(data=root, say=said.append).parts().scored
     assert labels(scored) == {"owl/1.png": 2}
     assert said == [f"{root / 'val'} has no image of 2 of 3 classes: cat, dog"]
-
-
-def test_scored_images_of_a_class_that_was_not_trained_are_refused(fill):
-    root = fill("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dogs/1.png")
-    with pytest.raises(DataError, match="folders without a name: 'dogs'. Did you mean: 'dog' is near 'dogs'"):
-        ImageData(data=root).parts()
 
 
 def test_labels_count_the_trained_classes_whatever_the_order_of_a_file(fill, tmp_path):
@@ -160,13 +141,6 @@ def test_a_share_is_held_out_where_nothing_else_is_there_to_score_on(fill):
     assert ImageData(data=root).parts(held_out=0).scored is None
 
 
-def test_pixels_need_no_names(fill):
-    root = fill("train/c0001/1.png", "train/c0002/1.png")
-    with pytest.raises(DataError, match="look like codes"):
-        ImageData(data=root).open()
-    assert ImageData(data=root).pixels().ids == ["c0001/1.png", "c0002/1.png"]
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -185,12 +159,23 @@ def test_wrong_names_and_splits(fill, options, error, message):
         ImageData(**{"data": root, "root": root, **options}).open()
 
 
-def test_names_of_folders_may_be_no_utf8_where_no_name_is_made_of_them(fill):
-    root = fill("cat/1.png")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train/cat/1.png", "train/dog/1.png", "val/1.png"], "val holds loose images, and scoring needs their labels"),
+        (
+            ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dogs/1.png"],
+            "folders without a name: 'dogs'. Did you mean: 'dog' is near 'dogs'",
+        ),
+        (["train/c0001/1.png", "train/c0002/1.png"], "look like codes"),
+    ],
+)
+def test_what_cannot_be_scored_or_named_is_refused(fill, names, message):
+    with pytest.raises(DataError, match=message):
+        ImageData(data=fill(*names)).parts()
+
+
+def test_pixels_need_no_names(fill):
+    root = fill("c0001/1.png", "cat/1.png")
     os.rename(root / "cat", os.fsencode(root) + b"/caf\xe9")
-    assert ImageData(data=root).pixels().ids == ["caf\udce9/1.png"]
-
-
-def test_scored_images_without_labels_are_named(fill):
-    with pytest.raises(DataError, match=r"val holds loose images, and scoring needs their labels: put them into one"):
-        ImageData(data=fill("train/cat/1.png", "train/dog/1.png", "val/1.png")).parts()
+    assert ImageData(data=root).pixels().ids == ["c0001/1.png", "caf\udce9/1.png"]

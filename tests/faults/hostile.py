@@ -8,6 +8,8 @@ from graphkd.data.fingerprint import digest
 from graphkd.data.store.embed import embed
 from graphkd.data.store.format import write_json
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.store.tools import verify
+from graphkd.errors import StoreError
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
 
 CASES = {}
@@ -46,7 +48,8 @@ def use(folder):
     """What a run does with a store: open, compare, read everything."""
     store = EmbeddingStore(folder)
     store.check(source=squares(10), teacher=TinyTeacher(), transform=ToTensor())
-    store.verify(squares(10))
+    if damaged := verify(folder, squares(10)):
+        raise StoreError("; ".join(damaged.values()))
     return store[range(10)]
 
 

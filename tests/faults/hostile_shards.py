@@ -12,7 +12,6 @@ import torch
 from safetensors.numpy import save
 
 from graphkd.data.fingerprint import digest
-from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection
 from graphkd.data.store.embed import EmbedJob, embed
 from graphkd.data.store.format import write_json
@@ -131,12 +130,6 @@ def merging_a_link(place, payload):
     (place / "part" / "manifest.json").unlink()
     (place / "part" / "manifest.json").symlink_to("/dev/zero")
     merge([place / "part"], place / "all")
-
-
-@hostile
-def pool_with_a_forged_manifest(place, payload):
-    write_json(place / "scores" / "scores.json", {"made": ["../../outside"]})
-    score_pool(TinyTeacher(), squares(10), place / "scores", transform=ToTensor())
 
 
 def another_selection(data, more, place, payload):

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from graphkd.cli.config_file import write_config
-from graphkd.data.pool import score_pool
-from graphkd.data.selection import select
+from graphkd.data.selection import score_pool, select
 from graphkd.errors import FileError
 from graphkd.files import write_json
 from graphkd.integrations.named_losses import save_student
@@ -29,7 +28,6 @@ WRITERS = {
     "SVG": lambda folder: save_picture(canvas(1, 1)[0], folder / "picture.svg"),
     "text embeddings": lambda folder: TextCache(folder, {}, ["a", "b"]).write("a {}.", torch.ones(2, 8)),
     "student": lambda folder: save_student(nn.Linear(8, 8), folder / "student.safetensors"),
-    "scores of a pool": lambda folder: score_pool(TinyTeacher(), squares(8), folder, transform=ToTensor()),
     "selection": lambda folder: select(score_pool(TinyTeacher(), squares(8), transform=ToTensor()), 4).save(folder),
     "store": lambda folder: fill(folder),
     "options of a run": lambda folder: RunFolder(folder).open({"lr": 0.1}, 0),
@@ -57,7 +55,7 @@ def contents(folder):
 @pytest.mark.parametrize("name", WRITERS)
 def test_nothing_is_half_written_and_old_files_stay(tmp_path, name, old):
     write = WRITERS[name]
-    if old and name not in ("scores of a pool", "store"):  # these do not write again what is there
+    if old and name != "store":  # which does not write again what is there
         write(tmp_path)
     before = contents(tmp_path)
     with full(10), pytest.raises(FileError, match=r"^cannot write .*File too large.*: free some space"):

@@ -42,7 +42,7 @@ def test_a_second_writer_is_told_who_is_the_first_and_disturbs_nothing(tmp_path,
             part(tmp_path, patience=0.0, **others)
 
     store = part(tmp_path, 0, 1, Meeting(disturb))
-    store.verify(squares(len(store)))
+    assert not verify(store.path, squares(len(store)))
     assert not list(tmp_path.glob(".*"))
 
 
@@ -51,7 +51,7 @@ def test_other_ranks_of_the_same_division_are_let_in(tmp_path):
         with pytest.raises(StoreError, match="is incomplete: rank 1 of 2 has written its shards"):
             part(tmp_path, 1, 2, patience=0.0)
 
-    part(tmp_path, 0, 2, Meeting(other)).verify()
+    assert not verify(part(tmp_path, 0, 2, Meeting(other)).path)
 
 
 def test_nobody_repairs_what_another_writes(tmp_path):
@@ -63,13 +63,13 @@ def test_nobody_repairs_what_another_writes(tmp_path):
         with pytest.raises(LockedError, match="is being written by process"):
             again.result()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert not verify(tmp_path).whole
+    assert verify(tmp_path)
 
 
 def test_a_lock_that_a_kill_left_keeps_nobody_out(tmp_path):
     tmp_path.joinpath(".writer-1-of-3.lock").write_text("process 1 on nowhere since ever\n")
     tmp_path.joinpath(".writer-0-of-1.lock").write_text("process 1 on nowhere since ever\n")
-    part(tmp_path, 0, 1).verify()
+    assert not verify(part(tmp_path, 0, 1).path)
     assert not list(tmp_path.glob(".*"))
 
 

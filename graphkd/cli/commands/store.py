@@ -1,6 +1,5 @@
 """graphkd store info, verify, repair, merge: what is done with stores."""
 
-import json
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -41,23 +40,11 @@ def info(config: StoreInfo, *, console: Console) -> int:
     """What the manifest says."""
     from graphkd.data.store import tools
 
-    found = tools.info(config.path)
-    made = found.manifest
-    facts = {
-        "store": str(config.path),
-        "complete": found.complete,
-        "absent": list(found.absent),
-        "samples": made.samples,
-        "shards": made.count,
-        "widths": {"embedding": made.embedding_dim, "logits": made.num_classes},
-        "dtype": made.dtype,
-        "views": made.views,
-        "bytes": found.bytes,
-        "classes": made.classes,
-        "transform": json.loads(made.transform),
-        "teacher": made.teacher,
+    facts = {"store": str(config.path), **tools.info(config.path)}
+    told = facts | {
+        "classes": ", ".join(facts["classes"] or ()) or "none",
+        "absent": ", ".join(facts["absent"]) or "nothing",
     }
-    told = {**facts, "classes": ", ".join(made.classes or ()) or "none", "absent": ", ".join(found.absent) or "nothing"}
     told |= {f"teacher {key}": value for key, value in told.pop("teacher").items()}
     short = {key: shorten(str(value), 100, placeholder=" ...") for key, value in told.items()}
     console.result(facts, "\n".join(listed(short)))
@@ -94,15 +81,13 @@ def verify(config: StoreVerify, *, console: Console) -> int:
     from graphkd.data.store import tools
 
     console.remark(f"reading {config.path}")
-    found = tools.verify(config.path, None if config.data is None else ImageData(data=config.data).pixels())
-    lines = [f"{name}: {what}" for name, what in found.damaged.items()]
-    lines += [f"{name}: the image changed since it was embedded" for name in found.changed]
-    facts = {"store": str(config.path), "good": found.whole, "files": len(found.files)}
-    facts |= {"damaged": found.damaged, "changed": list(found.changed)}
-    good = f"{config.path}: {len(found.files)} files, every byte as it was written"
-    remedy = f"mend it: graphkd store repair {config.path} --data FOLDER --teacher ..., as it was embedded"
-    console.result(facts, good if found.whole else "\n".join(map(shown, [*lines, remedy])))
-    return 0 if found.whole else 1
+    damaged = tools.verify(config.path, None if config.data is None else ImageData(data=config.data).pixels())
+    lines = [f"{name}: {what}" for name, what in damaged.items()]
+    lines.append(f"mend it: graphkd store repair {config.path} --data FOLDER --teacher ..., as it was embedded")
+    good = f"{config.path}: every byte as it was written"
+    facts = {"store": str(config.path), "good": not damaged, "damaged": damaged}
+    console.result(facts, "\n".join(map(shown, lines)) if damaged else good)
+    return 1 if damaged else 0
 
 
 @Parameter(name="*")
@@ -155,10 +140,9 @@ def repair(config: StoreRepair, *, console: Console) -> int:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class StoreMerge:
-    """Bring several folders together in one store; every file is compared with its digest on the way.
+    """Bring folders together into which several machines wrote parts of one store.
 
-    Folders into which several machines wrote parts of one store become that store. Complete stores of different images,
-    made alike, become one store of all of them. Exit code 1 if parts are still missing afterwards.
+    Every file is compared with its digest on the way. Exit code 1 if parts are still missing afterwards.
 
     Args:
         parts: the folders; they stay as they are.
@@ -186,11 +170,10 @@ def merge(config: StoreMerge, *, console: Console) -> int:
     from graphkd.data.store import tools
 
     console.go_on = (f"what was copied is kept in {config.out}", "run the same command again")
-    found = tools.merge(config.parts, config.out)
-    facts = {"store": str(config.out), "samples": found.samples, "written": found.written, "absent": list(found.absent)}
-    missing = f"; still missing: {', '.join(found.absent)}" if found.absent else ""
-    console.result(facts, f"{config.out}: {found.samples} samples, {found.written} shards written{missing}")
-    return 1 if found.absent else 0
+    absent = tools.merge(config.parts, config.out)
+    text = f"{config.out}: " + (f"still missing: {', '.join(absent)}" if absent else "a complete store")
+    console.result({"store": str(config.out), "absent": absent}, text)
+    return 1 if absent else 0
 
 
 def _require_store(path: Path) -> None:

@@ -1,11 +1,11 @@
 """Ask a teacher about every image once, and keep the answers."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -199,10 +199,9 @@ def plan_store(job: EmbedJob, dtype: str, views: int = 1, shard_size: int | None
         )
     if not ids:
         raise DataError("there is nothing to embed: the source has no samples")
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise DataError(f"expected one id per sample, found {twice!r} twice: features are stored by id")
+    name, count = Counter(ids).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"expected one id per sample, found {name!r} twice: features are stored by id")
     longest = max(map(row_bytes, ids, job.source.sizes))
     plan = Manifest(
         dtype=dtype,
@@ -245,7 +244,7 @@ def fill(writer: StoreWriter, job: EmbedJob) -> int:
         writer.share(teacher(_moved(next(stream).images, job.device)))
         return 1
     mine = sum(len(plan.span(k)) for k in range(writer.mine.rank, plan.count, writer.mine.world))
-    with _bar(mine, mine - asked, job.progress) as advance:
+    with _bar(mine, mine - asked, job.progress) as bar:
         for number, parts in batches.items():
             rows, content = [], []
             for batch in parts:
@@ -255,7 +254,8 @@ def fill(writer: StoreWriter, job: EmbedJob) -> int:
                 found = writer.rows(features, [job.source.ids[i] for i in batch])
                 rows.append(found | ({"drawn": seen.drawn} if plan.drawn else {}))
                 content += seen.content
-                advance(len(batch))
+                if bar is not None:
+                    bar.update(len(batch))
             writer.shard(number, rows, job.source, content)
     return asked
 
@@ -285,15 +285,11 @@ def _complete(folder: Path, made: Manifest, plan: Manifest) -> bool:
     return made.shards is not None and not missing_files(folder, made)
 
 
-@contextmanager
-def _bar(total: int, done: int, show: bool) -> Iterator[Callable[[int], object]]:
-    """How to report progress: a bar with rate and time left, or nothing."""
+def _bar(total: int, done: int, show: bool) -> AbstractContextManager[Any]:
+    """A bar with rate and time left, or ``None`` without tqdm."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        show = False
-    if not show:
-        yield lambda _: None
-        return
-    with tqdm(total=total, initial=done, unit="image", desc="embedding") as bar:
-        yield bar.update
+        return nullcontext()
+    bar: AbstractContextManager[Any] = tqdm(total=total, initial=done, unit="image", desc="embedding", disable=not show)
+    return bar

@@ -21,25 +21,25 @@ CLIP lie between 10 and 35, and a scale alone would spend its steps on values th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from graphkd.data.fingerprint import canonical, differences, digest, some
+from graphkd.data.fingerprint import canonical, class_terms, differences, digest, some
 from graphkd.errors import OptionError, StoreError
 from graphkd.files import write_file
 from graphkd.registry import unknown
 from graphkd.text import read_bytes, regular_size
 from graphkd.typing import Float, Tensor
 
+Array = np.ndarray[Any, Any]
 JSON_LIMIT = 1 << 26  # bytes; Python's objects of a hostile one take about twenty times as much
 _OWN = "digest_of_this"
 _LAST = len(f',\n "{_OWN}": "{"0" * 64}"\n}}')
-Array = np.ndarray[Any, Any]
 _RANGE = ".range"
 VERSION = 2
 MANIFEST = "manifest.json"
@@ -85,14 +85,12 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
     return body, own
 
 
-def load_file(path: Path, size: int, expected: str) -> np.ndarray[Any, Any]:
+def load_file(path: Path, size: int, expected: str) -> Tensor:
     """A file as memory-mapped bytes, once they fit their digest. Raises: StoreError that names the file."""
     try:
         if regular_size(path) == size:  # before mapping: reading past a file's end kills the process
-            # torch's mapping keeps no file open, numpy's keeps one per shard
-            raw: np.ndarray[Any, Any] = torch.from_file(str(path), size=size, dtype=torch.uint8).numpy()
-            if digest(raw) == expected:
-                raw.flags.writeable = False
+            raw = torch.from_file(str(path), size=size, dtype=torch.uint8)
+            if digest(raw.numpy()) == expected:
                 return raw
         problem = "does not fit its digest"
     except (OSError, RuntimeError, TypeError) as error:
@@ -120,7 +118,7 @@ def write_pair(path: Path, data: bytes, **about: Any) -> Entry:
     return Entry(len(data), body["digest"], write_json(path.with_name(f"{path.name}.json"), body))
 
 
-def read_pair(path: Path, **expected: Any) -> tuple[dict[str, Any], Array, Entry]:
+def read_pair(path: Path, **expected: Any) -> tuple[dict[str, Any], Tensor, Entry]:
     """What :func:`write_pair` wrote: what is known of the file, and its bytes, which fit their digest.
 
     Args:
@@ -136,54 +134,30 @@ def read_pair(path: Path, **expected: Any) -> tuple[dict[str, Any], Array, Entry
     return about, load_file(path.with_name(f"{path.name}.safetensors"), entry.bytes, entry.digest), entry
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A number format: its name in safetensors, in torch, and the numpy type whose bits stand for it."""
-
-    name: str
-    torch: torch.dtype
-    raw: type[np.generic]  # numpy has no bfloat16: rows move as bits
-
-
-KINDS = {
-    "float32": Kind("F32", torch.float32, np.int32),
-    "float16": Kind("F16", torch.float16, np.int16),
-    "bfloat16": Kind("BF16", torch.bfloat16, np.int16),
-    "int8": Kind("I8", torch.int8, np.int8),
+KINDS = {  # in torch and in safetensors
+    "float32": (torch.float32, "F32"),
+    "float16": (torch.float16, "F16"),
+    "bfloat16": (torch.bfloat16, "BF16"),
+    "int8": (torch.int8, "I8"),
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """One tensor of a shard: its number format and its width."""
+class Column(NamedTuple):
+    """One tensor of a shard: its number format, a key of ``KINDS``, and its width."""
 
-    kind: Kind
+    dtype: str
     width: int
 
     @property
     def bytes(self) -> int:
         """Of one row."""
-        return self.width * self.kind.torch.itemsize
-
-
-def columns(widths: Mapping[str, int], dtype: str, drawn: int) -> dict[str, Column]:
-    """The tensors of a shard.
-
-    Args:
-        widths: of embedding and logits.
-        dtype: of these, a key of ``KINDS``.
-        drawn: numbers that describe the augmentation of a view; 0 for none.
-    """
-    found = {part: Column(KINDS[dtype], width) for part, width in widths.items()}
-    if dtype == "int8":
-        found |= {part + _RANGE: Column(KINDS["float32"], 2) for part in widths}
-    return found | ({"drawn": Column(KINDS["float32"], drawn)} if drawn else {})
+        return self.width * KINDS[self.dtype][0].itemsize
 
 
 def encode(part: str, values: Float[Tensor, "n d"], dtype: str) -> dict[str, Tensor]:
     """Rows as they are written, on the CPU: one tensor, or for int8 the numbers and (scale, offset) of each row."""
     if dtype != "int8":
-        return {part: values.to("cpu", KINDS[dtype].torch)}
+        return {part: values.to("cpu", KINDS[dtype][0])}
     x = values.float().cpu()
     low, high = x.aminmax(dim=1, keepdim=True)
     scale, offset = high / 254 - low / 254, high / 2 + low / 2
@@ -253,8 +227,11 @@ class Manifest:
     @property
     def columns(self) -> dict[str, Column]:
         """The tensors of a shard; a row is one view of one sample, those of a sample in sequence."""
-        widths = {"embedding": self.embedding_dim} | ({"logits": self.num_classes} if self.num_classes else {})
-        return columns(widths, self.dtype, len(self.drawn))
+        widths = {"embedding": self.embedding_dim, "logits": self.num_classes or 0}
+        found = {part: Column(self.dtype, widths[part]) for part in self.parts}
+        if self.dtype == "int8":
+            found |= {part + _RANGE: Column("float32", 2) for part in self.parts}
+        return found | ({"drawn": Column("float32", len(self.drawn))} if self.drawn else {})
 
     @property
     def parts(self) -> list[str]:
@@ -318,7 +295,7 @@ class Manifest:
             }
             manifest = cls(**{**body, **known})
             _check(manifest)
-        except (TypeError, StoreError) as error:
+        except (TypeError, ValueError, RecursionError, StoreError) as error:
             raise StoreError(f"{path} is no manifest of a store: it {error}; delete it and embed again") from error
         return manifest
 
@@ -331,15 +308,12 @@ def _check(made: Manifest) -> None:
         raise StoreError(f"has dtype {made.dtype!r} and counts {counts}")
     if type(made.teacher) is not dict or any(type(each) is not list for each in (made.drawn, made.classes or [])):
         raise StoreError("holds something else where a list or an object belongs")
-    texts = [made.data, made.order, made.transform, made.space, *made.teacher, *made.teacher.values()]
-    if any(type(text) is not str for text in [*texts, *made.drawn, *(made.classes or [])]):
-        raise StoreError("holds something else where a text belongs")
-    try:
-        transform = json.loads(made.transform)
-    except (ValueError, RecursionError):
-        transform = None
-    if type(transform) is not dict:
-        raise StoreError("has a transform that is no JSON object")
+    texts = [made.data, made.order, made.transform, made.space, *made.teacher, *made.teacher.values(), *made.drawn]
+    if (
+        any(type(text) is not str for text in [*texts, *(made.classes or [])])
+        or type(json.loads(made.transform)) is not dict
+    ):
+        raise StoreError("holds something else where a text belongs, or a transform that is no JSON object")
     if made.shards is None:
         if made.count > _MOST_SHARDS:
             raise StoreError(f"is of {made.count} shards, at most {_MOST_SHARDS} are made")
@@ -391,11 +365,6 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}"
 
 
-def class_terms(classes: Sequence[str] | None) -> dict[str, str]:
-    """Class names as a comparable text."""
-    return {} if classes is None else {"class names": canonical(list(classes))}
-
-
 def missing_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files that a complete store lacks, or that have another size: no file is read."""
     missing = []
@@ -418,24 +387,20 @@ def require_complete(folder: Path, manifest: Manifest) -> None:
         raise StoreError(f"{folder} lacks {some(missing)}, absent or not of the size written; {go_on}")
 
 
-def rows_of(raw: Array, manifest: Manifest, number: int, path: Path) -> dict[str, Array]:
-    """The tensors of a mapped shard as raw rows, after its header was found to say what the manifest says."""
+def rows_of(raw: Tensor, manifest: Manifest, number: int, path: Path) -> dict[str, Array]:
+    """The tensors of a mapped shard as bytes, a row each, after its header was found to say what the manifest says."""
     try:
-        length = int.from_bytes(raw[:8].tobytes(), "little")
-        if length > min(raw.size - 8, _LONGEST_HEADER):
-            raise ValueError(f"a header of {length} bytes in a file of {raw.size}")
-        header = json.loads(raw[8 : 8 + length].tobytes())
-        found = {}
+        length = int.from_bytes(raw[:8].numpy().tobytes(), "little")
+        if length > min(len(raw) - 8, _LONGEST_HEADER):
+            raise ValueError(f"a header of {length} bytes in a file of {len(raw)}")
+        header, body, found = json.loads(raw[8 : 8 + length].numpy().tobytes()), raw[8 + length :], {}
         for name, column in manifest.columns.items():
-            shape = (len(manifest.span(number)) * manifest.views, column.width)
+            shape = [len(manifest.span(number)) * manifest.views, column.width]
+            dtype, stated = KINDS[column.dtype]
             begin, end = header[name]["data_offsets"]
-            stated = (header[name]["dtype"], tuple(header[name]["shape"]), end - begin)
-            inside = 0 <= begin <= end <= raw.size - 8 - length
-            if stated != (column.kind.name, shape, shape[0] * column.bytes) or not inside:
-                raise ValueError(f"{name} is {stated}, expected {shape} of {column.kind.name}")
-            found[name] = raw[8 + length + begin : 8 + length + end].view(column.kind.raw).reshape(shape)
-            if not found[name].flags.aligned:  # numpy would copy the whole shard for each batch
-                raise ValueError(f"{name} begins at byte {8 + length + begin}, which its numbers cannot")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if (header[name]["dtype"], header[name]["shape"]) != (stated, shape) or not 0 <= begin <= end <= len(body):
+                raise ValueError(f"{name} is {header[name]}, expected {shape} of {stated}")
+            found[name] = body[begin:end].view(dtype).view(shape).view(torch.uint8).numpy()
+    except (ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
         raise StoreError(f"{path} is no shard of this store: {error}; delete it and embed again") from error
     return found

@@ -13,12 +13,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from graphkd.data.fingerprint import data_fingerprint, differences, order_fingerprint, some, transform_fingerprint
+from graphkd.data.fingerprint import (
+    class_terms,
+    data_fingerprint,
+    differences,
+    order_fingerprint,
+    some,
+    transform_fingerprint,
+)
 from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import (
+    KINDS,
     Array,
     Manifest,
-    class_terms,
     decode,
     load_file,
     read_json,
@@ -84,11 +91,12 @@ class ShardReader:
         found = {}
         for name in names:
             column = self.manifest.columns[name]
-            by_shard = np.empty((len(rows), column.width), column.kind.raw)
+            by_shard = np.empty((len(rows), column.bytes), np.uint8)
             for shard, start, stop in spans:
                 values = shards[shard][name]
                 values.take(local[start:stop], axis=0, out=by_shard[start:stop], mode="clip")  # other modes copy twice
-            found[name] = torch.from_numpy(by_shard[back]).view(column.kind.torch)
+            found[name] = torch.empty(len(rows), column.width, dtype=KINDS[column.dtype][0])
+            by_shard.take(back, axis=0, out=found[name].view(torch.uint8).numpy(), mode="clip")
         return found
 
     def shared(self) -> dict[str, Tensor]:
@@ -96,7 +104,7 @@ class ShardReader:
         if self._shared is None:
             path, entry = self.folder / "shared.safetensors", self.entries["shared"]
             try:
-                self._shared = load(load_file(path, entry.bytes, entry.digest).tobytes())
+                self._shared = load(load_file(path, entry.bytes, entry.digest).numpy().tobytes())
             except SafetensorError as error:
                 raise StoreError(f"{path} is no file of this store: {error}; delete it and embed again") from error
         return self._shared
@@ -124,22 +132,20 @@ class ShardReader:
                 raise StoreError(f"{path} does not list {rows} samples: repair the store, or delete it and embed again")
         return body
 
-    def damage(self, names: Sequence[str] | None = None) -> dict[str, str]:
+    def damage(self) -> dict[str, str]:
         """Everything read again and compared with the manifest: what is wrong, by file name."""
         self._forget()
-
-        def look(name: str) -> dict[str, str]:
-            found = {}
-            for suffix, check in (("safetensors", self._whole), ("json", self.sidecar)):
-                try:
-                    check(name)
-                except StoreError as error:
-                    found[f"{name}.{suffix}"] = str(error)
-            return found
-
         with ThreadPoolExecutor(_THREADS) as pool:
-            each = list(pool.map(look, self.entries if names is None else names))
-        return {file: problem for found in each for file, problem in found.items()}
+            return {file: problem for found in pool.map(self._damage_of, self.entries) for file, problem in found}
+
+    def _damage_of(self, name: str) -> list[tuple[str, str]]:
+        found = []
+        for suffix, check in (("safetensors", self._whole), ("json", self.sidecar)):
+            try:
+                check(name)
+            except StoreError as error:
+                found.append((f"{name}.{suffix}", str(error)))
+        return found
 
     def _whole(self, name: str) -> None:
         if name == "shared":
@@ -270,11 +276,6 @@ class EmbeddingStore:
             raise StoreError(f"{self.path} holds no augmentation: it was made with {self.manifest.transform}")
         return self._files.gather(self._rows(index, view), ["drawn"])["drawn"]
 
-    def stored(self, index: Index) -> dict[str, Tensor]:
-        """All views of samples as they are written, number format and all: for another store."""
-        first = self._rows(index, 0)
-        return self._files.gather((first[:, None] + np.arange(self.views)).reshape(-1), self.manifest.columns)
-
     def shared(self) -> dict[str, Tensor]:
         """What all samples share: proxies and proxy logits, as far as the teacher has them."""
         return self._files.shared()
@@ -317,23 +318,6 @@ class EmbeddingStore:
             found += self._source_differences(source)
         if found:
             raise StoreError(f"{self.path} does not fit this run: {'; '.join(found)}. Please {_CHOOSE}")
-
-    def verify(self, source: ImageSource | None = None) -> None:
-        """Read everything and compare it with its digests; with a source, its samples' bytes with those embedded.
-
-        Raises: StoreError that names the damaged files, or the samples whose content changed.
-        """
-        if damage := self._files.damage():
-            raise StoreError("; ".join(damage.values()))
-        if source is not None:
-            self.check(source=source)
-            if changed := self.changed(source):
-                raise StoreError(f"{self.path}: the content of {some(changed)} changed since embedding: {_CHOOSE}")
-
-    def changed(self, source: ImageSource) -> list[str]:
-        """Ids of the samples of a source in this store's order whose bytes are not those that were embedded."""
-        pairs = zip(source.ids, self.content, strict=True)
-        return [name for i, (name, content) in enumerate(pairs) if source.content_hash(i) != content]
 
     def _source_differences(self, source: ImageSource) -> list[str]:
         whole = self._positions is None and self.manifest.data == data_fingerprint(source)

@@ -1,6 +1,5 @@
 """Writing a store: what a finished one holds, what an interruption costs, and what is refused."""
 
-import json
 import os
 import resource
 import shutil
@@ -19,7 +18,7 @@ from graphkd.data.store import write as store_write
 from graphkd.data.store.embed import EmbedJob, plan_store, usual_shard
 from graphkd.data.store.format import JSON_LIMIT, Manifest, check_shards, largest_shard, row_bytes, write_json
 from graphkd.data.store.read import EmbeddingStore
-from graphkd.data.store.tools import merge
+from graphkd.data.store.tools import verify
 from graphkd.errors import DataError, FileError, OptionError, StoreError, UnknownNameError
 from tests.data.store.fakes import Squares, TinyTeacher, ToTensor, direct, fill, squares
 
@@ -69,17 +68,6 @@ def test_embedding_leaves_the_random_state_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class RandomCrop(ToTensor):
-    def __call__(self, image):
-        return super().__call__(image) * torch.rand(1)
-
-
-def test_a_random_transform_draws_the_same_with_and_without_workers(tmp_path):
-    alone = fill(tmp_path / "alone", transform=RandomCrop())
-    helped = fill(tmp_path / "helped", transform=RandomCrop(), workers=2)
-    assert torch.equal(alone[range(10)].embedding, helped[range(10)].embedding)
-
-
 class Moved(TinyTeacher):
     def to(self, device):
         self.device = device
@@ -125,7 +113,7 @@ def test_after_sigkill_finished_shards_are_kept(tmp_path, workers):
     assert teacher.forwards == 3  # shards of 4 and 2 samples in batches of 2; the first shard is not asked again
     assert (tmp_path / "shard-00000.safetensors").stat().st_mtime_ns == kept
     assert_close(store[range(10)].embedding, direct(teacher, squares(10)).embedding)
-    store.verify(squares(10))
+    assert not verify(store.path, squares(10))
 
 
 @pytest.mark.parametrize("stop", range(10))
@@ -146,7 +134,7 @@ def test_a_break_between_any_two_files_loses_nothing(tmp_path, monkeypatch, stop
     assert list(tmp_path.glob("*.tmp"))
     teacher = TinyTeacher()
     store = fill(tmp_path, teacher)
-    store.verify(squares(10))
+    assert not verify(store.path, squares(10))
     shards = sum(1 for path in renamed if path.name.startswith("shard") and path.suffix == ".json")
     assert teacher.forwards == [5, 3, 1, 0][shards]
     assert not list(tmp_path.glob("*.tmp"))
@@ -172,7 +160,7 @@ def test_what_is_lost_or_damaged_costs_its_own_forwards(tmp_path, lost, damaged,
         EmbeddingStore(tmp_path)
     teacher = TinyTeacher()
     store = fill(tmp_path, teacher)
-    store.verify()
+    assert not verify(store.path)
     assert teacher.forwards == forwards
     assert_close(store[[0]].proxies, teacher.rows)
 
@@ -194,7 +182,7 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
             fill(tmp_path)
     assert not list(tmp_path.glob("*.tmp"))
     teacher = TinyTeacher()
-    fill(tmp_path, teacher).verify()
+    assert not verify(fill(tmp_path, teacher).path)
     assert teacher.forwards == 3
 
 
@@ -212,7 +200,7 @@ def test_a_store_of_something_else_is_refused(tmp_path, asked, message):
     fill(tmp_path)
     with pytest.raises(StoreError, match=f"belongs to something else: the store was made with {message}.*--store"):
         fill(tmp_path, **asked)
-    EmbeddingStore(tmp_path).verify()
+    assert not verify(tmp_path)
 
 
 def test_all_differences_are_named_and_long_ones_cut(tmp_path):
@@ -255,7 +243,7 @@ def test_a_sidecar_of_another_shard_does_not_count(tmp_path):
         (tmp_path / f"shard-00001.{ending}").write_bytes((tmp_path / f"shard-00000.{ending}").read_bytes())
     (tmp_path / "shard-00002.json").unlink()
     teacher = TinyTeacher()
-    fill(tmp_path, teacher).verify(squares(10))
+    assert not verify(fill(tmp_path, teacher).path, squares(10))
     assert teacher.forwards == 3
 
 
@@ -403,13 +391,3 @@ def test_a_store_begun_with_shards_too_large_is_refused_before_the_teacher_is_as
     with pytest.raises(OptionError, match="shard_size = 4096 is too large"):
         fill(tmp_path, teacher, Squares(["a", "b"]))
     assert teacher.forwards == 0
-
-
-def test_joined_stores_get_shards_that_the_longest_ids_fit(tmp_path, narrow):
-    fill(tmp_path / "short", TinyTeacher(), Squares([f"{i}" for i in range(120)]), shard_size=120)
-    fill(tmp_path / "long", TinyTeacher(), long_squares(100), shard_size=40)
-    merge([tmp_path / "short", tmp_path / "long"], tmp_path / "all")
-    store = EmbeddingStore(tmp_path / "all")
-    assert len(store) == 220
-    assert store.manifest.shard_size == 51
-    assert json.loads((tmp_path / "all" / "shard-00000.json").read_text())["ids"][0] == "0"
