@@ -124,7 +124,7 @@ def _apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n
 
 
 def _relative(edges: Edges) -> Float[Tensor, "n m"]:
-    """This rank's rows of ``ops.rkd_distances`` of everybody's nodes."""
+    """This rank's rows of the relative distances of everybody's nodes."""
     m = edges.shape[-1]
     distances = ExceptItself(_apart, 0.0, edges.offset)(edges.source, edges.targets)
     mean = distributed.total(distances.sum()) / max(m * (m - 1), 1)

@@ -94,27 +94,6 @@ def test_node_sum(relation, path, target, everyone, offset):
     assert gradgradcheck(function, small)
 
 
-@inner
-def test_diagonal_nodes(relation):
-    options = relation, "diagonal", 2
-    inputs = randn(9, 5), randn(6, 5, seed=1)
-    function, truth = (partial(_options, each["node_sum"], options) for each in (OPERATIONS, vars(reference)))
-    assert worst(function, truth, inputs) < 1e-12
-
-
-def _options(function, options, *tensors):
-    return function(*tensors, *options)
-
-
-@pytest.mark.parametrize("relation", [*INNER, "euclidean", "squared_euclidean", "rbf"])
-def test_similarity(relation):
-    function, truth = OPERATIONS["similarity"], reference.similarity
-    x, y = randn(2, 7, 5), randn(2, 4, 5, seed=1)
-    assert worst(lambda x: function(x, None, relation), lambda x: truth(x, None, relation), (x,)) < 1e-12
-    assert worst(lambda x, y: function(x, y, relation), lambda x, y: truth(x, y, relation), (x, y)) < 1e-12
-    assert gradgradcheck(lambda x: function(x, None, relation), x[0].requires_grad_())
-
-
 # precision: errors relative to float64 where the student is close to its teacher
 
 

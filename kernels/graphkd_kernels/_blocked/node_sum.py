@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.joint_rows import sum_gram
-from graphkd_kernels._blocked.rows import map_rows, row_map, unmap_rows
+from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Found, Maybe, Needs, Rule, apply, register
 from graphkd_kernels.plans import node_path
 
@@ -86,10 +86,6 @@ def node_sum(
     student: Tensor, teacher: Tensor, relation: str, target: str, offset: int = 0, everyone: Maybe = None
 ) -> Tensor:
     """The sum of squares, by the path that is less work."""
-    if target == "diagonal":
-        own = student[offset : offset + len(teacher)]
-        relations = (row_map(teacher, relation) * row_map(own, relation)).sum(-1)
-        return (relations - 1).square().sum()
     everyone = everyone if target == "gram" else None
     path = node_path(len(student), *teacher.shape)
     return apply("node_sum", (relation, target, offset, path), student, teacher, everyone)

@@ -1,4 +1,4 @@
-"""``knn`` and ``knn_graph``: tiles of distances formed on chip, and the k nearest of each row kept there."""
+"""``knn``: tiles of distances formed on chip, and the k nearest of each row kept there."""
 
 import torch
 import triton
@@ -13,9 +13,8 @@ from graphkd_kernels._triton.launch import Config, empty, launch
 from graphkd_kernels._triton.tiles import products
 from graphkd_kernels.autograd import Found, Kept, Needs, apply
 from graphkd_kernels.precision import widened
-from graphkd_kernels.reference.knn import as_edges
 
-__all__ = ["knn", "knn_graph"]
+__all__ = ["knn"]
 MOST = 64
 """Neighbours that one tile of columns holds. More of them, or float64, are picked from blocks of vendor products."""
 
@@ -159,8 +158,3 @@ def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     find = nearest if torch.compiler.is_compiling() else search
     indices, squares = find(x.detach(), k)
     return indices, apply("triton/knn", (), x, indices, squares)
-
-
-def knn_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest neighbours in PyG's format: ``reference.knn_graph``."""
-    return as_edges(*knn(x, k))

@@ -15,23 +15,16 @@ from graphkd_kernels._triton import (
     edge_sum,
     ega_sums,
     knn,
-    node_sum,
     rkd_angle,
     rkd_distance,
     row_kl,
     row_pearson,
     rows,
-    similarity,
-    spectral_residual,
-    unit_edge_sum,
 )
 from graphkd_kernels._triton.launch import Launch, recording
 from graphkd_kernels.autograd import RULES
 
-MODULES = (
-    *(edge_kl, edge_pkt, edge_sum, ega_sums, knn, node_sum, rkd_angle, rkd_distance, row_kl, row_pearson, rows),
-    *(similarity, spectral_residual, unit_edge_sum),
-)
+MODULES = (edge_kl, edge_pkt, edge_sum, ega_sums, knn, rkd_angle, rkd_distance, row_kl, row_pearson, rows)
 OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(each, name) for each in MODULES for name in each.__all__}
 _WIDE = (torch.float32, torch.float64)
 """Types of rules whose inputs were widened before."""
@@ -109,19 +102,7 @@ CASES = [
         )
     ),
     Case("ega_sums", ("pearson",), ((8192, 512), (8192, 512)), (True, False)),
-    *(
-        Case("node_sum", ("pearson", target, 0), (shape, shape, None), (True, True, False), _WIDE)
-        for target in ("identity", "gram")
-        for shape in ((256, 512), (8192, 512))
-    ),
     *(Case("rows", (kind,), ((4096, d),), (True,)) for kind in ("cosine", "pearson") for d in (64, 512, 3000)),
-    *(
-        Case("similarity", (relation, 0.5), ((2048, 256), y), (False, False))
-        for relation in ("euclidean", "rbf")
-        for y in (None, (1000, 256))
-    ),
-    Case("unit_edge_sum", (), _pair((8192, 512), (8192, 512)), _S),
-    Case("unit_edge_sum", (), _pair((8, 512, 49), (8, 512, 49)), _NONE),
     *(
         Case(rule, (1e-8,), (shape, shape), (True, True))
         for rule in ("row_pearson", "column_pearson")
@@ -161,9 +142,5 @@ CASES = [
         Case("row_kl", (2.0,), (shape, shape), needs)
         for shape in ((512, 100), (512, 1000), (64, 50_257))
         for needs in ((True, False), (True, True))
-    ),
-    *(
-        Case("spectral_residual", (0.5,), ((2, 1000, d), (2, 1000, k), (2, k)), (True, True, True), _WIDE)
-        for d, k in ((128, 5), (65, 40))
     ),
 ]

@@ -61,14 +61,6 @@ def test_a_nan_goes_out(device):
     assert (indices != torch.arange(20, device=device)[:, None]).all()
 
 
-def test_pyg_format(device):
-    x = testing.rows(20, 6).to(device)
-    edge_index, squares = OPERATIONS["knn_graph"](x, 3)
-    expected, distances = reference.knn_graph(x, 3)
-    assert torch.equal(edge_index, expected)
-    torch.testing.assert_close(squares, distances)
-
-
 def test_k_out_of_range(device):
     with pytest.raises(RuntimeError):
         OPERATIONS["knn"](testing.rows(5, 3).to(device), 6)
