@@ -3,7 +3,6 @@
 import pytest
 import torch
 from graphkd_kernels import reference
-from graphkd_kernels._triton import node_blocks
 from graphkd_kernels._triton.table import OPERATIONS
 
 from tests.kernels import testing
@@ -28,8 +27,7 @@ def test_two_nodes(device):
 
 
 @pytest.mark.parametrize("k", [3, 33])
-def test_float64_and_blocks(k, monkeypatch, device):
-    monkeypatch.setattr(node_blocks, "ENTRIES", 200)
+def test_float64(k, device):
     check(testing.rows(35, 20, dtype=torch.float64), k, device, 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""RKD's distances and angles, and PKT, on kernels against the reference in float64: value and every gradient."""
+"""RKD's distances and angles on kernels against the reference in float64: value and every gradient."""
 
 import pytest
 import torch
@@ -13,8 +13,6 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11, torch.bfloat16: 1e-2}
 
 def call(table, operation):
     """An operation of two node sets, whatever its own arguments are."""
-    if operation == "edge_pkt":
-        return lambda s, t: table(operation)(s, None, t, None)
     if operation == "rkd_angle":
         return lambda s, t: table(operation)(s, t, 0, len(s))
     return table(operation)
@@ -31,7 +29,7 @@ def pair(n=33, d=20, e=17, dtype=torch.float32):
     return [testing.rows(n, d, dtype=dtype), testing.rows(n, e, seed=1, dtype=dtype)]
 
 
-operations = pytest.mark.parametrize("operation", ["rkd_distance", "rkd_angle", "edge_pkt"])
+operations = pytest.mark.parametrize("operation", ["rkd_distance", "rkd_angle"])
 
 
 @operations
@@ -117,17 +115,9 @@ def test_twice_the_same_bits_and_a_second_backward(operation, device):
     assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
 
 
-@pytest.mark.parametrize("operation", ["rkd_distance", "edge_pkt"])
-def test_blocks_that_do_not_fit(operation, monkeypatch, device):
+def test_blocks_that_do_not_fit(monkeypatch, device):
     monkeypatch.setattr(node_blocks, "ENTRIES", 300)
-    check(operation, pair(67), device)
-
-
-def test_pkt_between_two_node_sets(device):
-    inputs = [
-        testing.rows(*shape, seed=i) for i, shape in enumerate(((2, 33, 20), (2, 17, 20), (2, 33, 9), (2, 17, 9)))
-    ]
-    testing.check(OPERATIONS["edge_pkt"], reference.edge_pkt, inputs, (True,) * 4, device, 1e-5)
+    check("rkd_distance", pair(67), device)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 5), (3, 30), (30, 33)])
