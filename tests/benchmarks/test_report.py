@@ -2,7 +2,6 @@
 
 from benchmarks import report, tables
 from benchmarks.results import latest
-from benchmarks.tables import markdown, number
 
 HERE = {
     "device": "a processor", "kind": "cpu", "cores": 2, "threads": 2, "memory_gib": 8.0, "system": "Linux",
@@ -30,14 +29,6 @@ ROWS = [
 
 def made(**environment):
     return {"environment": HERE | environment, "rows": ROWS, "name": "a.json"}
-
-
-def test_numbers_are_legible():
-    assert [number(x) for x in (None, float("nan"), 0.01234, 1.234, 12345.6)] == ["-", "-", "0.0123", "1.23", "12,346"]
-
-
-def test_a_table_is_markdown():
-    assert markdown(["a", "b"], [["x", 1]]) == "| a | b |\n| --- | --: |\n| x | 1 |"
 
 
 def test_the_page_says_where_the_numbers_are_from():

@@ -6,12 +6,9 @@ from graphkd_kernels import reference
 from torch import tensor
 from torch.testing import assert_close
 
-F64 = torch.float64
+from tests.kernels.inputs import F64, randn
+
 ROW_MAPS = [reference.unit_rows, reference.center_normalize]
-
-
-def randn(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
 
 
 def gradient(function, *inputs):

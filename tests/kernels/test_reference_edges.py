@@ -9,13 +9,7 @@ from torch.testing import assert_close
 
 from graphkd import functional
 from graphkd.graphs import relations
-
-F64 = torch.float64
-
-
-def randn(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
-
+from tests.kernels.inputs import F64, randn
 
 X, Y, XT, YT = randn(4, 6), randn(5, 6, seed=1), randn(4, 3, seed=2), randn(5, 3, seed=3)
 RELATIONS = ["gram", "cosine", "pearson", "euclidean", "squared_euclidean", "rbf"]

@@ -55,28 +55,6 @@ def test_several_tiles(operation, device):
 
 
 @operations
-@pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
-def test_one_side(operation, needs, device):
-    check(operation, pair(9), device, needs)
-
-
-@operations
-def test_float64(operation, device):
-    check(operation, pair(17, dtype=torch.float64), device)
-
-
-@operations
-def test_16_bits(operation, device):
-    check(operation, pair(17, dtype=torch.bfloat16), device)
-
-
-@operations
-@pytest.mark.parametrize("view", [testing.strided, testing.transposed])
-def test_layouts(operation, view, device):
-    check(operation, [view(each) for each in pair(17)], device)
-
-
-@operations
 def test_duplicates_and_offset(operation, device):
     s, t = pair(17)
     check(operation, [testing.with_duplicates(s) + 30, testing.with_duplicates(t.flip(0)).flip(0)], device)
@@ -99,22 +77,6 @@ def test_near_convergence(operation, noise, device):
     check(operation, [testing.near(t, noise), t], device, (True, False), tolerance)
 
 
-@operations
-def test_a_nan_goes_out(operation, device):
-    s, t = (each.to(device) for each in pair(9))
-    s[2, 1] = float("nan")
-    assert call(OPERATIONS.get, operation)(s, t).isnan()
-
-
-@operations
-def test_twice_the_same_bits_and_a_second_backward(operation, device):
-    s, t = (each.to(device).requires_grad_() for each in pair(17))
-    values = [call(OPERATIONS.get, operation)(s, t) for _ in range(2)]
-    grads = [torch.autograd.grad(3 * values[0], (s, t), retain_graph=True) for _ in range(2)]
-    assert torch.equal(*values)
-    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
-
-
 def test_blocks_that_do_not_fit(monkeypatch, device):
     monkeypatch.setattr(node_blocks, "ENTRIES", 300)
     check("rkd_distance", pair(67), device)
@@ -124,14 +86,6 @@ def test_blocks_that_do_not_fit(monkeypatch, device):
 def test_angles_at_some_vertices(first, last, device):
     needs = (True, True, False, False)
     testing.check(OPERATIONS["rkd_angle"], reference.rkd_angle, [*pair(33), first, last], needs, device, 1e-5)
-
-
-@operations
-def test_second_derivatives(operation, device):
-    inputs = [each.to(device) for each in pair(5, 4, 3, torch.float64)]
-    found = testing.second(call(OPERATIONS.get, operation), inputs)
-    expected = testing.second(call(lambda name: getattr(reference, name), operation), inputs)
-    assert max(map(testing.error, found, expected)) < 1e-10
 
 
 @pytest.mark.slow
