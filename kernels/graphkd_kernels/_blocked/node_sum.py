@@ -20,12 +20,11 @@ __all__ = ["node_sum"]
 def _gradients(
     needs: Needs, student: Tensor, teacher: Tensor, everyone: Maybe, relation: str, target: str, offset: int, path: str
 ) -> Found:
-    maps = [None if x is None else map_rows(x, relation) for x in (student, teacher, everyone)]
-    s, t, others = (None if each is None else each[0] for each in maps)
-    assert s is not None
-    assert t is not None
+    others = None if everyone is None else map_rows(everyone, relation)
+    maps = map_rows(student, relation), map_rows(teacher, relation), others
+    s, t = maps[0][0], maps[1][0]
     if target == "gram":
-        value, (of_s, of_t) = _difference(s, t, t if others is None else others, path, needs[1])
+        value, (of_s, of_t) = _difference(s, t, t if others is None else others[0], path, needs[1])
         found: tuple[Maybe, ...] = of_s, of_t, -of_s
         if others is None:
             found = of_s, None if of_t is None else of_t - of_s, None
