@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from graphkd_kernels import dispatch
 from graphkd_kernels import explain as explain
-from graphkd_kernels.diagonal import diagonal as diagonal
 from graphkd_kernels.grams import Grams as Grams
+from graphkd_kernels.grams import diagonal as diagonal
 from graphkd_kernels.grams import join_mapped as join_mapped
 from graphkd_kernels.grams import split
 from graphkd_kernels.reference.rows import expectation as expectation

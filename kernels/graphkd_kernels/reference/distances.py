@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from graphkd_kernels.autograd import transformed
-from graphkd_kernels.diagonal import diagonal
+from graphkd_kernels.grams import diagonal
 
 __all__ = ["squared_distances"]
 _CLOSE = 2**17  # eps of both sizes: a squared distance below it keeps fewer than five digits
