@@ -12,7 +12,7 @@ from jaxtyping import AbstractArray
 
 from graphkd import distributed
 from graphkd.errors import ArgumentTypeError, ShapeError
-from graphkd.features import Features, ordinary
+from graphkd.features import COMPUTE, PARTS, Features, ordinary
 from graphkd.typing import Tensor
 
 P = ParamSpec("P")
@@ -134,10 +134,55 @@ def _check_features(name: str, features: Tensor) -> None:
         )
 
 
-def check_features(side: str, features: Features) -> None:
+def ready_features(student: Features, teacher: Features) -> tuple[Features, Features]:
+    """Both records as losses are computed of them: in float32, or float64 where the student is, one without gradient.
+
+    Raises: ArgumentTypeError, ShapeError as of :func:`check_tensors`; ShapeError for other samples or devices.
+    """
+    if not _usual(student, teacher):
+        for side, features in zip(_SIDES, (student, teacher), strict=True):
+            _check_record(side, features)
+        student, teacher = student.as_float32(), teacher.detach().as_float32()
+        if any(each.dtype != student.dtype for each in teacher.tensors()):
+            teacher = teacher.map_tensors(lambda value: value.to(student.dtype))
+    if len(student) != len(teacher):
+        raise ShapeError(
+            f"student features of {len(student)} samples and teacher features of {len(teacher)}: "
+            "both need the same samples in the same order"
+        )
+    if student.device != teacher.device:
+        raise ShapeError(
+            f"student features are on {student.device}, teacher features on {teacher.device}: "
+            f"call teacher_features.to('{student.device}')"
+        )
+    return student, teacher
+
+
+def _usual(student: Features, teacher: Features) -> bool:
+    """Whether there is nothing to refuse and nothing to convert, as in nearly every batch: looked at once, quickly."""
+    if torch.compiler.is_compiling():
+        return False
+    dtype = device = None
+    for features in (student, teacher):
+        for part in PARTS:
+            value = getattr(features, part)
+            if value is None:
+                continue
+            for each in value.values() if isinstance(value, dict) else (value,):
+                if not isinstance(each, Tensor) or each.layout != torch.strided or not each.ndim or not each.numel():
+                    return False
+                dtype, device = dtype or each.dtype, device or each.device
+                if each.dtype != dtype or each.device != device or each.is_inference():
+                    return False
+                if features is teacher and each.requires_grad:
+                    return False
+    return dtype in COMPUTE
+
+
+def _check_record(side: str, features: Features) -> None:
     """:func:`check_tensors` of all that the record of one side holds. Raises: as there."""
     found: dict[str, Any] = {}
-    for part in ("embedding", "logits", "proxies", "proxy_logits", "maps", "tokens"):
+    for part in PARTS:
         value = getattr(features, part)
         if isinstance(value, Mapping):
             found |= {f"{side} {part}[{name!r}]": each for name, each in value.items()}

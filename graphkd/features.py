@@ -18,7 +18,10 @@ _FINDS = {
     "maps": "feature maps by module path: Tap(model, maps=[...])",
     "tokens": "token sequences by module path: Tap(model, tokens=[...])",
 }
-_COMPUTE: Final = (torch.float32, torch.float64)
+PARTS: Final = tuple(_FINDS)
+"""Fields that hold tensors."""
+COMPUTE: Final = (torch.float32, torch.float64)
+"""Types that graph mathematics runs in."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def ordinary(value: Tensor) -> Tensor:
 
 def _is_compute(value: Tensor) -> bool:
     """Whether :func:`as_compute` leaves a tensor as it is."""
-    return value.dtype in _COMPUTE and (torch.compiler.is_compiling() or not value.is_inference())
+    return value.dtype in COMPUTE and (torch.compiler.is_compiling() or not value.is_inference())
 
 
 def as_compute(value: Tensor) -> Tensor:
@@ -204,7 +207,7 @@ def as_compute(value: Tensor) -> Tensor:
 
     Raises: ShapeError for integer and complex tensors, which no graph is made of.
     """
-    if value.dtype in _COMPUTE:
+    if value.dtype in COMPUTE:
         return ordinary(value)
     if value.dtype in (torch.float16, torch.bfloat16):
         return value.float()

@@ -3,14 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import nn
 
 from graphkd import distributed
-from graphkd.checks import check_features, full_precision
+from graphkd.checks import full_precision, ready_features
 from graphkd.distillers.sizes import Sizes, measure
 from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError, TeacherError
@@ -36,12 +35,11 @@ class Sized(Protocol):
         """Number of logits, or ``None`` without a head."""
 
 
-@dataclass(frozen=True)
 class Pair:
     """All that a term may look at: both graphs, both records, and what the caller gave beside them.
 
     Args:
-        student, teacher: the two graphs; edges reach the targets of all ranks, gathered where a term asks for them.
+        build: of the method; a graph is built when a term first asks for it.
         student_features, teacher_features: in the precision of the computation; the teacher's without history.
         target: labels, where a method needs them.
         index: sample positions, where a method keeps a memory.
@@ -49,15 +47,37 @@ class Pair:
         sizes: samples on each rank.
     """
 
-    student: Graph
-    teacher: Graph
-    student_features: Features
-    teacher_features: Features
-    target: Int[Tensor, " b"] | None = None
-    index: Int[Tensor, " b"] | None = None
-    boxes: Any = None
-    sizes: tuple[int, ...] = ()
-    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    def __init__(
+        self,
+        build: Callable[[Features, Side], Graph],
+        student_features: Features,
+        teacher_features: Features,
+        *,
+        target: Int[Tensor, " b"] | None = None,
+        index: Int[Tensor, " b"] | None = None,
+        boxes: Any = None,
+        sizes: tuple[int, ...] = (),
+    ) -> None:
+        self._build = build
+        self._made: dict[Any, Any] = {}
+        self.student_features, self.teacher_features = student_features, teacher_features
+        self.target, self.index, self.boxes, self.sizes = target, index, boxes, sizes
+
+    @property
+    def student(self) -> Graph:
+        """The student's graph; edges reach the targets of all ranks, gathered where a term asks for them."""
+        return self.once(Pair, Pair._graphs)[0]
+
+    @property
+    def teacher(self) -> Graph:
+        """The teacher's graph, without gradient."""
+        return self.once(Pair, Pair._graphs)[1]
+
+    def _graphs(self) -> tuple[Graph, Graph]:
+        sizes = list(self.sizes)
+        with torch.no_grad():
+            teacher = self._build(self.teacher_features, "teacher").gather(sizes)
+        return self._build(self.student_features, "student").gather(sizes), teacher
 
     def once(self, key: Hashable, make: Callable[["Pair"], T]) -> T:
         """What several terms of a batch share, made by the first that asks."""
@@ -157,7 +177,7 @@ class Distiller(nn.Module, ABC):
         """
         given = {"target": target, "index": index, "boxes": boxes}
         beside = {name: ordinary(each) if isinstance(each, Tensor) else each for name, each in given.items()}
-        self._check(student, teacher, beside)
+        student, teacher = self._ready(student, teacher, beside)
         self.begin()
         with full_precision(student.device):
             return self.compare(student, teacher, beside)
@@ -167,15 +187,10 @@ class Distiller(nn.Module, ABC):
 
         A method that changes its finished terms, or has no graph of its own, does so here.
         """
-        student, teacher = _same_precision(student, teacher)
         sizes = tuple(distributed.sizes(len(student), student.device))
         student, teacher = self.prepare(student, teacher)
-        with torch.no_grad():
-            teacher_graph = self.build(teacher, "teacher").gather(list(sizes))
-        student_graph = self.build(student, "student").gather(list(sizes))
-        pair = Pair(student_graph, teacher_graph, student, teacher, **beside, sizes=sizes)
-        terms = self.terms.items()
-        losses = Losses({f"{self.name}/{name}": weight * term(pair) for name, (weight, term) in terms})
+        pair, prefix = Pair(self.build, student, teacher, **beside, sizes=sizes), self.name
+        losses = Losses({f"{prefix}/{name}": weight * term(pair) for name, (weight, term) in self.terms.items()})
         with torch.no_grad():
             self.finish(pair)
         return losses
@@ -202,7 +217,7 @@ class Distiller(nn.Module, ABC):
                 raise OptionError(f"the weight of the {name} term is a finite number >= 0, found {weight}")
         return {name: (weight, term) for name, (weight, term) in terms.items() if weight and term}
 
-    def _check(self, student: Features, teacher: Features, given: dict[str, Any]) -> None:
+    def _ready(self, student: Features, teacher: Features, given: dict[str, Any]) -> tuple[Features, Features]:
         for side, found in (("student", student), ("teacher", teacher)):
             if not isinstance(found, Features):
                 raise ArgumentTypeError(
@@ -210,20 +225,11 @@ class Distiller(nn.Module, ABC):
                     "Tap(model), a Teacher and a store give Features; make your own by Features(embedding=..., "
                     "logits=...)"
                 )
-            check_features(side, found)
-        if len(student) != len(teacher):
-            raise ShapeError(
-                f"student features of {len(student)} samples and teacher features of {len(teacher)}: "
-                "both need the same samples in the same order"
-            )
-        if student.device != teacher.device:
-            raise ShapeError(
-                f"student features are on {student.device}, teacher features on {teacher.device}: "
-                f"call teacher_features.to('{student.device}')"
-            )
-        for name in sorted(self.active_inputs):
+        student, teacher = ready_features(student, teacher)
+        for name in self.active_inputs:
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
+        return student, teacher
 
 
 def _kind(value: Any) -> str:
@@ -261,15 +267,6 @@ def same_update(*modules: nn.Module, holds: bool = True) -> Iterator[None]:
     finally:
         for each, held in zip(found, before, strict=True):
             each.same_update = held
-
-
-def _same_precision(student: Features, teacher: Features) -> tuple[Features, Features]:
-    """float32, or float64 where the student is; the teacher follows the student and loses its history."""
-    student = student.as_float32()
-    teacher, dtype = teacher.detach().as_float32(), student.dtype
-    if any(each.dtype != dtype for each in teacher.tensors()):
-        teacher = teacher.map_tensors(lambda value: value.to(dtype))
-    return student, teacher
 
 
 def widths(method: str, student: Sized | Features, teacher: Sized | Features) -> tuple[int, int, int]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from math import exp, factorial
 from typing import ClassVar, final
 
-import torch
 from torch import nn
 
 from graphkd import distributed
@@ -42,8 +41,11 @@ class TaylorGaussian:
     def __call__(self, x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
         """The kernel of all pairs."""
         cosines = cosine(x, y)
-        series = [(2 * self.gamma) ** p / factorial(p) * cosines**p for p in range(self.order + 1)]
-        return exp(-2 * self.gamma) * torch.stack(series).sum(0)
+        *lower, last = [exp(-2 * self.gamma) * (2 * self.gamma) ** p / factorial(p) for p in range(self.order + 1)]
+        kernel = last * cosines
+        for coefficient in reversed(lower[1:]):  # Horner's rule
+            kernel = (kernel + coefficient) * cosines
+        return kernel + lower[0]
 
 
 @tensor_loss

@@ -3,17 +3,15 @@
 from typing import ClassVar, final
 
 import torch
-from torch.nn.functional import logsigmoid
 
 from graphkd import ops
 from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import sample_graph, samples
+from graphkd.distillers.parts import logits, sample_graph
 from graphkd.errors import ShapeError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.losses import labelled, only_counted
-from graphkd.ops import expectation
 from graphkd.typing import Float, Int, Side, Tensor
 
 
@@ -103,20 +101,20 @@ def dkd_parts(
     label = torch.arange(student_logits.shape[1], device=target.device) == target.unsqueeze(1)
     target_s, others_s = _split(student_logits / temperature, label)
     target_t, others_t = _split(teacher_logits / temperature, label)
-    parts = expectation(target_t.exp(), target_t - target_s), expectation(others_t.exp(), others_t - others_s)
-    target_part, other_part = (only_counted(temperature**2 * part, counted) for part in parts)
-    return target_part, other_part, counted
+    alone = (others_t == -torch.inf).all(-1, keepdim=True)  # the teacher masks all other classes: nothing to compare
+    target_part = ops.row_kl(target_s, target_t)
+    other_part = ops.row_kl(others_s.masked_fill(alone, 0.0), others_t.masked_fill(alone, 0.0))
+    square = temperature**2
+    return only_counted(square * target_part, counted), only_counted(square * other_part, counted), counted
 
 
 def _split(logits: Tensor, label: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
-    """log [p_y, 1 - p_y], and the log-softmax over the other classes (-inf at the label and at masked classes)."""
-    logits = logits - logits.detach().amax(-1, keepdim=True)  # as in a softmax: of +inf comes a NaN
+    """Two logits whose softmax is [p_y, 1 - p_y], and the logits of the other classes, -inf at the label."""
     others = logits.masked_fill(label, -torch.inf)
-    alone = others.amax(-1, keepdim=True) == -torch.inf  # no other class is left; logsumexp has no gradient there
-    rest = torch.where(alone, -torch.inf, others.masked_fill(alone, 0.0).logsumexp(-1, keepdim=True))
-    odds = torch.where(label, logits, 0.0).sum(-1, keepdim=True) - rest  # log p_y / (1 - p_y): exact for small p_y
-    shares = torch.where(others == -torch.inf, others, others - rest)
-    return torch.cat([logsigmoid(odds), logsigmoid(-odds)], -1), shares
+    alone = others.amax(-1, keepdim=True) == -torch.inf  # logsumexp has no gradient there
+    rest = others.masked_fill(alone, 0.0).logsumexp(-1, keepdim=True).masked_fill(alone, -torch.inf)
+    own = torch.where(label, logits, 0.0).sum(-1, keepdim=True)
+    return torch.cat([own, rest], -1), others
 
 
 @final
@@ -168,4 +166,4 @@ class DKDDistiller(Distiller):
     def _parts(self, pair: Pair) -> tuple[Float[Tensor, " b"], ...]:
         target = pair.target
         assert target is not None
-        return pair.once(self, lambda pair: dkd_parts(*samples(pair), target, self.temperature))
+        return pair.once(self, lambda pair: dkd_parts(*logits(pair, "DKD"), target, self.temperature))

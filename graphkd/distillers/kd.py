@@ -5,7 +5,7 @@ from typing import ClassVar, final
 from graphkd import ops
 from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import sample_graph, samples
+from graphkd.distillers.parts import logits, sample_graph
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -65,4 +65,4 @@ class KDDistiller(Distiller):
         return sample_graph(features, "logits", "KD")
 
     def _kl(self, pair: Pair) -> Float[Tensor, ""]:
-        return kd.over_ranks(*samples(pair), self.temperature)
+        return kd.over_ranks(*logits(pair, "KD"), self.temperature)

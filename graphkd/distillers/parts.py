@@ -23,6 +23,12 @@ def sample_graph(features: Features, part: str, reader: str) -> Graph:
     return Graph().add("sample", features.blended().tensor(part, reader))
 
 
+def logits(pair: Pair, reader: str) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+    """Class scores of both networks, of the blended images where images were blended."""
+    student, teacher = pair.student_features.blended(), pair.teacher_features.blended()
+    return student.tensor("logits", reader), teacher.tensor("logits", reader)
+
+
 def samples(pair: Pair) -> tuple[Tensor, Tensor]:
     """Sample nodes of both graphs."""
     return pair.student["sample"].x, pair.teacher["sample"].x

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import smooth_l1_loss
+from torch.nn.functional import mse_loss, smooth_l1_loss
 
 from graphkd import distributed, ops
 from graphkd.errors import OptionError, ShapeError
@@ -107,7 +107,7 @@ def _mean_of_rows(value: Tensor, rows: Tensor, columns: int) -> Tensor:
 
 
 def _square(student: Tensor, teacher: Tensor) -> Tensor:
-    return (student - teacher).square()
+    return mse_loss(student, teacher, reduction="none")
 
 
 def _huber(student: Tensor, teacher: Tensor) -> Tensor:

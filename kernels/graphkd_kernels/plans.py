@@ -189,7 +189,7 @@ def _node_sum(signature: Signature, where: Where) -> Plan:
 
 def _row_map(signature: Signature, where: Where) -> Plan:
     numbers = prod(signature[0])
-    return _fused(where, "rows", 10 * numbers, 4 * numbers * where.dtype.itemsize, "few passes", numbers >= 2**14)
+    return _fused(where, "rows", 10 * numbers, 4 * numbers * where.dtype.itemsize, "few passes")
 
 
 # plans of losses of whole rows: dense where a graph is small, in blocks beyond
@@ -212,12 +212,10 @@ def _blocks(where: Where, flops: float, numbers: float, entries: float, passes: 
     return Plan("eager", "dense", flops, size * (numbers + passes * entries), why)
 
 
-def _rows(least: int, signature: Signature, where: Where) -> Plan:
+def _rows(signature: Signature, where: Where) -> Plan:
     """Corresponding rows or columns of two matrices."""
     entries = prod(signature[0])
-    return _blocks(
-        where, 20 * entries, 3 * entries, entries, 20, entries >= least, f"{entries} entries against {least}"
-    )
+    return _blocks(where, 20 * entries, 3 * entries, entries, 20, True, "one pass and its own gradient")
 
 
 def _edge_rows(
@@ -262,8 +260,8 @@ Planner = Callable[[Signature, Where], Plan]
 
 PLANNERS: dict[str, Planner] = {
     "center_normalize": _row_map,
-    "damped_column_pearson": partial(_rows, 2**14),
-    "damped_row_pearson": partial(_rows, 2**14),
+    "damped_column_pearson": _rows,
+    "damped_row_pearson": _rows,
     "edge_kl": partial(_edge_rows, 2**15, lambda s: s[2][-1], lambda s: s[4]),
     "edge_pkt": partial(_edge_rows, 2**14, lambda s: s[2][-1], lambda s: "cosine"),
     "edge_sum": _edge_sum,
@@ -274,8 +272,8 @@ PLANNERS: dict[str, Planner] = {
     "node_sum": _node_sum,
     "rkd_angle": _rkd_angle,
     "rkd_distance": _rkd_distance,
-    "row_kl": partial(_rows, 2**18),  # PyTorch's own softmax is as fast while all fits into the cache
-    "row_pearson": partial(_rows, 2**14),
+    "row_kl": _rows,
+    "row_pearson": _rows,
     "unit_edge_sum": _unit_edge_sum,
     "unit_rows": _row_map,
 }

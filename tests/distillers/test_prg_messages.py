@@ -57,7 +57,7 @@ def test_an_option_that_does_not_exist():
     ("without", "message"),
     [("proxies", r"PRG \(teacher\) needs features.proxies, which is absent: .*a teacher without text tower"),
      ("proxy_logits", r"PRG \(teacher\) needs features.proxy_logits"),
-     ("logits", "PRG needs features.logits"),
+     ("logits", "needs features.logits"),
      ("embedding", "PRG needs features.embedding")],
 )  # fmt: skip
 def test_a_teacher_that_lacks_a_part(without, message):

@@ -1,7 +1,7 @@
-"""``row_kl``: divergence of corresponding rows of two matrices, and its gradient, block by block.
+r"""``row_kl``: divergence of corresponding rows of two matrices, and its gradient, block by block.
 
-The gradient in the student's logits is (q - p) / T. The logarithms of both sums are taken in float64: near convergence
-the divergence is the small difference of two numbers around 7.
+The gradient in the student's logits is (q - p) / T. Near convergence the divergence is a small sum of differences of
+numbers around 7. Their rounding is also in p and q: :math:`\sum_j q_j - p_j`, which is 0 without it, takes it off.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels.autograd import Found, Maybe, Rule, apply, register
+from graphkd_kernels.reference.distances import can_look
 
 __all__ = ["row_kl"]
 ROW_ENTRIES = 2**18  # of one block: its inputs and its gradients stay in the cache
@@ -20,19 +21,15 @@ def kl_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple
 
     Shapes: (*b, n, m) twice -> (*b, n, 1), and (*b, n, m) where needed.
     """
-    q, p = student.softmax(-1), teacher.softmax(-1)
-    shift = (_log_total(teacher, p) - _log_total(student, q)).to(p.dtype)
-    excess = torch.sub(teacher, student).sub_(shift).masked_fill_(p == 0, 0.0)  # log p - log q; 0 log 0 = 0
-    ds = q.sub_(p) if needs[0] else None
-    if not needs[1]:
-        return excess.mul_(p).sum(-1, keepdim=True), ds, None
-    values = (p * excess).sum(-1, keepdim=True)
-    return values, ds, excess.sub_(values).mul_(p)
-
-
-def _log_total(scores: Tensor, shares: Tensor) -> Tensor:
-    """log sum exp of each row, in float64: the largest share, softmax's 1 / sum, belongs to the largest score."""
-    return scores.amax(-1, keepdim=True).double() - shares.amax(-1, keepdim=True).double().log()
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    p = log_p.exp()
+    excess = log_p.sub_(log_q)
+    ds = log_q.exp_().sub_(p)
+    values = torch.linalg.vecdot(p, excess)
+    if not (can_look(p) and values.sum().isfinite()):  # without an infinite logit nothing needs a mask
+        values = torch.linalg.vecdot(p, excess.masked_fill_(p == 0, 0.0))  # 0 log 0 = 0
+    values = values.add_(ds.sum(-1)).unsqueeze(-1)
+    return values, ds if needs[0] else None, excess.sub_(values).mul_(p) if needs[1] else None
 
 
 def matrices(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor, list[Maybe]]:

@@ -1,7 +1,9 @@
-"""Corresponding rows, or columns, of two matrices compared: one correlation for each, and its gradient.
+r"""Corresponding rows, or columns, of two matrices compared: one correlation for each, and its gradient.
 
-Correlation with eps beside the lengths: with centred x, y and :math:`D = |x| |y| + \\epsilon`,
-:math:`c = \\langle x, y \\rangle / D` and :math:`\\partial c / \\partial x = y / D - c\\, |y| / (|x| D)\\, x`.
+With :math:`\hat x, \hat y` centred and of unit length, :math:`\ell` the lengths before, and eps beside their product,
+
+.. math:: c = k \langle \hat x, \hat y \rangle, \qquad k = \frac{\ell_x \ell_y}{\ell_x \ell_y + \epsilon}, \qquad
+    \frac{\partial c}{\partial x} = \frac{k}{\ell_x} (\hat y - c\, \hat x)
 """
 
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from torch import Tensor
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.row_kl import ROW_ENTRIES, matrices, one_per_row
+from graphkd_kernels._blocked.rows import map_rows
 from graphkd_kernels.autograd import Found, Maybe, Rule, apply, register
 
 __all__ = ["damped_column_pearson", "damped_row_pearson", "row_pearson"]
@@ -24,14 +27,17 @@ def _of_rows(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Foun
     Shapes: (*b, n, m) twice -> (*b, n), and (*b, n, m) where needed.
     """
     s, t, gradients = matrices(student, teacher, needs)
-    values = s.new_empty(len(s), 1)
+    values = s.new_empty(len(s))
     for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES):
-        x, y = s[rows], t[rows]
-        means = x.mean(-1, keepdim=True), y.mean(-1, keepdim=True)
-        x, y = x - means[0], y - means[1]
-        xx, yy, xy = (torch.linalg.vecdot(a, b).unsqueeze(-1) for a, b in ((x, x), (y, y), (x, y)))
-        values[rows], cross, own = _correlation(xx, yy, xy, means, s.shape[1], eps)
-        _write(gradients, rows, x, y, cross, own)
+        (x, ix), (y, iy) = map_rows(s[rows], "pearson"), map_rows(t[rows], "pearson")
+        assert ix is not None
+        assert iy is not None
+        k = (ix * iy).mul_(eps).add_(1).reciprocal_()
+        c = torch.linalg.vecdot(x, y).unsqueeze(-1).mul_(k)
+        values[rows] = c.squeeze(-1)
+        for gradient, ours, theirs, inverse in zip(gradients, (x, y), (y, x), (ix, iy), strict=True):
+            if gradient is not None:
+                torch.addcmul(theirs, ours, c, value=-1, out=gradient[rows]).mul_(inverse * k)
     return values.view(student.shape[:-1]), tuple(None if g is None else g.view(student.shape) for g in gradients)
 
 
@@ -59,10 +65,13 @@ def _write(
 
 
 def _of_columns(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Found:
-    """As :func:`_of_rows` for columns, without a transposed copy.
+    """As :func:`_of_rows` for columns; a matrix that leaves the cache is not transposed.
 
     Shapes: (*b, n, m) twice -> (*b, m), and (*b, n, m) where needed.
     """
+    if student.numel() <= ROW_ENTRIES:
+        values, found = _of_rows(needs, student.mT, teacher.mT, eps)
+        return values, tuple(None if g is None else g.mT.contiguous() for g in found)
     ds, dt = (torch.empty_like(student, memory_format=torch.contiguous_format) if need else None for need in needs)
     nowhere = [None] * student.shape[:-2].numel()
     places = zip(*(nowhere if each is None else _graphs(each) for each in (ds, dt)), strict=True)

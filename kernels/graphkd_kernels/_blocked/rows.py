@@ -13,6 +13,7 @@ from graphkd_kernels.reference.edge_pkt import PKT_EPS
 from graphkd_kernels.reference.rows import unit_scale
 
 __all__ = ["center_normalize", "unit_rows"]
+_NATIVE = torch.float32, torch.float64
 _USUAL = 1e-15, 1e15
 """Inverse lengths of rows whose squares float32 holds."""
 
@@ -20,17 +21,20 @@ _USUAL = 1e-15, 1e15
 def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
     """Rows whose inner products are the relation, and the inverse length of each row before (0 for a dead row).
 
-    Beside "gram", "cosine" and "pearson" there is ``"pkt"``: the cosine with 1e-7 beside the length.
+    Beside "gram", "cosine" and "pearson" there is ``"pkt"``: the cosine with 1e-7 beside the length. Where the host
+    can look at the rows, masks and scaling are for batches that need them: each costs as much as the map itself.
     """
     if relation == "gram":
         return x, None
-    if relation == "pkt":
-        return _map(x, relation)
-    if not can_look(x):
+    look = can_look(x) and x.numel() > 0
+    if not look and relation != "pkt":
         return _map_any_size(x, relation)
-    rows, inverse = _map(x, relation)
-    unusual = ~((inverse > _USUAL[0]) & (inverse < _USUAL[1])).squeeze(-1)
-    if unusual.any():
+    rows, inverse = _map(x, relation, look)
+    if relation == "pkt":
+        return rows, inverse
+    low, high = inverse.aminmax()
+    if not (low.item() > _USUAL[0] and high.item() < _USUAL[1]):
+        unusual = ~((inverse > _USUAL[0]) & (inverse < _USUAL[1])).squeeze(-1)
         rows[unusual], inverse[unusual] = _map_any_size(x[unusual], relation)
     return rows, inverse
 
@@ -42,39 +46,66 @@ def _map_any_size(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
     return rows, inverse.div_(power)
 
 
-def _map(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
-    if relation in ("cosine", "pkt"):
+def _map(x: Tensor, relation: str, look: bool = False) -> tuple[Tensor, Tensor]:
+    """Both; dead rows are looked for by the host first if it can, and masked if it cannot or finds one."""
+    dead = None
+    if relation == "pearson":
+        rows, mean, inverse = _layer_norm(x)
+        if not (look and _all_alive(mean, inverse)):
+            least, steep = _limits(x.dtype)
+            dead = (mean.abs() + least) * inverse >= steep  # a NaN is not, and passes
+        inverse.mul_(x.shape[-1] ** -0.5)
+    else:
         squares = torch.linalg.vecdot(x, x).unsqueeze(-1)
-        dead = squares == 0
-        alive = squares.masked_fill(dead, 1.0)
-        inverse = alive.rsqrt_() if relation == "cosine" else alive.sqrt_().add_(PKT_EPS).reciprocal_()
-        return x * inverse.masked_fill_(dead, 0.0), inverse
-    assert relation == "pearson", relation
-    finfo, width = torch.finfo(x.dtype), x.shape[-1]
-    # The smallest eps keeps a constant row finite; which rows are constant is decided relative to their own size.
+        if not (look and squares.amin().item() > 0):
+            dead = squares == 0
+            squares.masked_fill_(dead, 1.0)
+        inverse = squares.rsqrt_() if relation == "cosine" else squares.sqrt_().add_(PKT_EPS).reciprocal_()
+        rows = x * inverse
+    if dead is not None:
+        rows.masked_fill_(dead, 0.0)
+        inverse.masked_fill_(dead, 0.0)
+    return rows, inverse
+
+
+def _layer_norm(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows centred and of unit length, their means, and the inverse of each root of a mean square."""
+    width = x.shape[-1]
     weight = x.new_full((width,), width**-0.5)
-    rows, mean, inverse = torch.native_layer_norm(x, [width], weight, None, finfo.tiny)
-    dead = (mean.abs() + finfo.tiny**0.5 / (2 * finfo.eps)) * inverse >= 0.25 / finfo.eps  # a NaN is not, and passes
-    return rows.masked_fill_(dead, 0.0), inverse.masked_fill_(dead, 0.0).mul_(width**-0.5)
+    # The smallest eps keeps a constant row finite; which rows are constant is decided relative to their own size.
+    found: tuple[Tensor, Tensor, Tensor] = torch.native_layer_norm(x, [width], weight, None, torch.finfo(x.dtype).tiny)
+    return found
+
+
+def _all_alive(mean: Tensor, inverse: Tensor) -> bool:
+    """Whether no row is constant up to rounding, and all are of a usual size, by three numbers."""
+    least, steep = _limits(mean.dtype)
+    (low, high), offset = (each.item() for each in inverse.aminmax()), mean.abs().amax().item()
+    return _USUAL[0] < low and high < _USUAL[1] and (offset + least) * high < steep
+
+
+def _limits(dtype: torch.dtype) -> tuple[float, float]:
+    """What is added to a row's mean, and the product of that and its inverse size from which the row is constant."""
+    finfo = torch.finfo(dtype)
+    return float(finfo.tiny**0.5 / (2 * finfo.eps)), float(0.25 / finfo.eps)
 
 
 def unmap_rows(gradient: Tensor, rows: Tensor, inverse: Maybe, relation: str) -> Tensor:
-    """The gradient in the rows before their map, from that in the mapped rows, which is overwritten."""
+    """The gradient in the rows before their map, from that in the mapped rows."""
     if inverse is None:
         return gradient
-    if relation in ("cosine", "pkt"):
+    if relation != "pearson":
         along = torch.linalg.vecdot(gradient, rows).unsqueeze(-1)
         if relation == "pkt":  # its rows are a little shorter than 1
             along = along.div_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True)).masked_fill_(inverse == 0, 0.0)
-        return gradient.addcmul_(rows, along, value=-1).mul_(inverse)
+        return torch.addcmul(gradient, rows, along, value=-1).mul_(inverse)
     # Layer normalisation of rows that are already centred and of unit length: only their direction matters.
     width = rows.shape[-1]
-    root = width**0.5
-    zero, one = torch.zeros_like(inverse), torch.full_like(inverse, root)
+    zero, one = torch.zeros_like(inverse), torch.full_like(inverse, width**0.5)
     found: Tensor = torch.ops.aten.native_layer_norm_backward(
-        gradient.mul_(inverse / root), rows, [width], zero, one, None, None, [True, False, False]
+        gradient, rows, [width], zero, one, None, None, [True, False, False]
     )[0]
-    return found
+    return found.mul_(inverse * width**-0.5)
 
 
 def _gradients(needs: Needs, x: Tensor, relation: str) -> Found:
@@ -83,7 +114,7 @@ def _gradients(needs: Needs, x: Tensor, relation: str) -> Found:
 
 
 def _finish(needs: Needs, upstream: Tensor, tensors: Kept, kept: tuple[Tensor, Maybe], relation: str) -> Kept:
-    return (unmap_rows(upstream.clone(memory_format=torch.contiguous_format), *kept, relation),)
+    return (unmap_rows(upstream, *kept, relation),)
 
 
 register("row_map", Rule(_gradients, lambda x, relation: reference.ROW_MAPS[relation](x), _finish))
@@ -95,7 +126,11 @@ def row_map(x: Tensor, relation: str) -> Tensor:
 
 
 def center_normalize(x: Tensor) -> Tensor:
-    """Rows centred and of unit length, in the type of x."""
+    """Rows centred and of unit length, in the type of x; usual rows by layer normalisation and its own gradient."""
+    if x.dtype in _NATIVE and x.numel() and can_look(x):
+        rows, mean, inverse = _layer_norm(x)
+        if _all_alive(mean.detach(), inverse.detach()):
+            return rows
     return row_map(x, "pearson").to(x.dtype)
 
 
