@@ -5,7 +5,7 @@ import os
 import re
 import resource
 import sys
-import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
@@ -101,37 +101,15 @@ def _child(pipe: Connection, name: str, shape: Shape, form: str, threads: int, b
         Runner(cases()[name], small, form).tried()  # threads, libraries and code of all that is used
         with runner.scope():
             before = status("VmRSS")
-            high = _highest(runner)
+            with suppress(OSError):  # where it cannot be reset, the mark is that of the small call, or of the imports
+                CLEAR.write_text("5")
+            runner()
+            high = status("VmHWM")
             ms = 0.0 if budget is None else timed(runner, budget).ms
         pipe.send(Weighed((high - before) / 1024, high / 1024, ms))
     except Exception as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         pipe.send(f"needs more than {limit / 2**30:.0f} GiB" if "allocate memory" in text else text[:200])
-
-
-def _highest(runner: Runner) -> int:
-    """KiB: the kernel's own high-water mark; where it cannot be reset, what a sampler sees."""
-    try:
-        CLEAR.write_text("5")
-    except OSError:
-        return _sampled(runner)
-    runner()
-    return status("VmHWM")
-
-
-def _sampled(runner: Runner) -> int:
-    seen, done = [status("VmRSS")], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(5e-4):
-            seen.append(status("VmRSS"))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    runner()
-    done.set()
-    thread.join()
-    return max(seen)
 
 
 def status(field: str) -> int:

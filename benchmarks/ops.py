@@ -10,13 +10,11 @@ from torch.nn.functional import kl_div, log_softmax, normalize, smooth_l1_loss, 
 from benchmarks.case import Case, Function, op, pair, random
 from benchmarks.official.logits import correlation, dist
 from benchmarks.official.samples import (
-    distances,
     edge_kl,
     ega,
     info_nce,
     nearest,
     pkt,
-    relative_distances,
     rkd_angle,
     rkd_distance,
     rows,
@@ -25,7 +23,6 @@ from benchmarks.official.samples import (
 from benchmarks.peers import (
     keops_nearest,
     liger_kl,
-    metric_cosine,
     metric_squared,
     torchdistill_dist,
     torchdistill_pkt,
@@ -108,13 +105,6 @@ def _joined(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.einsum("nk,nl->kl", joined, joined)
 
 
-def _all_neighbours(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """All distances, then the smallest of each row."""
-    targets, squares = nearest(x, k)
-    sources = torch.arange(len(x), device=x.device).repeat_interleave(k)
-    return torch.stack([sources, targets.flatten()]), squares.flatten()
-
-
 def _row_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """As in Hinton's distillation and the code that followed it."""
     return kl_div(log_softmax(student / 4, 1), softmax(teacher / 4, 1), reduction="none").sum(1)
@@ -130,20 +120,6 @@ def _squares(n: int, m: int) -> tuple[Tensor, ...]:
     x = random(n, m).square()
     x.view(-1)[::100] = 0
     return (x,)
-
-
-def _spectrum(n: int, d: int, k: int) -> tuple[Tensor, ...]:
-    """Positive nodes, an orthonormal basis and eigenvalues in [0, 1]."""
-    basis, _ = torch.linalg.qr(random(n, k, seed=1))
-    return random(n, d).abs(), basis, torch.linspace(0.1, 0.9, k)
-
-
-def _dense_residual(nodes: Tensor, basis: Tensor, values: Tensor) -> Tensor:
-    """The dense Laplacian, then its product."""
-    affinity = nodes @ nodes.T
-    scale = affinity.sum(1).rsqrt()
-    laplacian = torch.eye(len(nodes), dtype=nodes.dtype, device=nodes.device) - scale[:, None] * affinity * scale
-    return (laplacian @ basis - basis * values).square().sum()
 
 
 CASES = [
@@ -318,16 +294,6 @@ CASES = [
         peers={"pykeops": lambda: keops_nearest(10)},
         sweeps={"N": tuple((n, 256) for n in (64, 256, 1024, 4096, 16384, 65536))},
     ),
-    # The k-nearest-neighbour graph in PyG's format: n x d, k.
-    Case(
-        "knn_graph",
-        ((256, 64), (4096, 128)),
-        lambda n, d: (random(n, d),),
-        lambda x: op("knn_graph")(x, 10),
-        lambda x: _all_neighbours(x, 10),
-        lambda n, d: (2 * n * n * d, n * d + 20 * n),
-        students=0,
-    ),
     # EGA's node term: correlations of the teacher's nodes with the student's against the identity: n x d.
     Case(
         "node_sum",
@@ -336,15 +302,6 @@ CASES = [
         lambda s, t: op("node_sum")(s, t, "pearson", "identity", 0),
         lambda s, t: _from_identity(s, t).sum(),
         lambda n, d: (min(4 * n * n * d, 6 * n * d * d), 4 * n * d),
-    ),
-    # Squared distances within a node set: n x d.
-    Case(
-        "pair_squares",
-        ((256, 512), (2048, 512)),
-        lambda n, d: (random(n, d),),
-        op("pair_squares"),
-        lambda x: distances(x, squared=True),
-        lambda n, d: (4 * n * n * d, 2 * n * n + 2 * n * d),
     ),
     # RKD's angle term, summed over all triples: n x d.
     Case(
@@ -370,15 +327,6 @@ CASES = [
         near={1: 0},
         peers={"torchdistill": lambda: torchdistill_rkd(1.0, 0.0)},
         sweeps={"N": tuple((n, 256) for n in (64, 256, 1024, 4096, 16384, 65536))},
-    ),
-    # Distances within a node set over their mean: n x d.
-    Case(
-        "rkd_distances",
-        ((256, 512), (2048, 512)),
-        lambda n, d: (random(n, d),),
-        op("rkd_distances"),
-        relative_distances,
-        lambda n, d: (4 * n * n * d, 2 * n * n + 2 * n * d),
     ),
     # Divergence of softmax rows at temperature 4: n samples, c classes.
     Case(
@@ -411,26 +359,6 @@ CASES = [
         "the published codes add an eps under the root, which gives another gradient at 0",
         lambda n, m: (4 * n * m, 4 * n * m),
     ),
-    # Normalisation and Gram in one: cosines of n and m nodes of width d.
-    Case(
-        "similarity",
-        ((256, 100, 512), (4096, 1000, 512)),
-        lambda n, m, d: (random(n, d), random(m, d, seed=1)),
-        lambda x, y: op("similarity")(x, y, "cosine"),
-        lambda x, y: normalize(x, dim=1) @ normalize(y, dim=1).T,
-        lambda n, m, d: (4 * n * m * d, 2 * n * m + 5 * n * d + 2 * m * d),
-        peers={"pytorch-metric-learning": metric_cosine},
-    ),
-    # The student's Laplacian on the teacher's k smoothest eigenvectors: n x d, k.
-    Case(
-        "spectral_residual",
-        ((256, 64, 8), (2048, 128, 8)),
-        _spectrum,
-        op("spectral_residual"),
-        _dense_residual,
-        lambda n, d, k: (12 * n * d * k, 3 * n * d + 3 * n * k),
-        check_at=lambda shape: shape,
-    ),
     # Squared distances of n and m nodes of width d.
     Case(
         "squared_distances",
@@ -453,15 +381,6 @@ CASES = [
         peers={"torchdistill": torchdistill_sp},
         long=((8192, 256),),
         sweeps={"N": tuple((n, 256) for n in (64, 256, 1024, 4096, 8192, 16384, 32768, 65536))},
-    ),
-    # Inner products of a node set, rows of unit length (SP, ICKD): n x d.
-    Case(
-        "unit_gram",
-        ((256, 512), (2048, 512)),
-        lambda n, d: (random(n, d),),
-        op("unit_gram"),
-        unit_gram,
-        lambda n, d: (4 * n * n * d, 2 * n * n + 2 * n * d),
     ),
     # Rows scaled to unit length: n x d.
     Case(

@@ -44,14 +44,6 @@ def torchdistill_dist() -> Function:
     return _loss("DISTLoss", "x", "output", "x", "output")
 
 
-def metric_cosine() -> Function:
-    """pytorch-metric-learning's matrix of cosines."""
-    from pytorch_metric_learning.distances import CosineSimilarity
-
-    measure = CosineSimilarity()
-    return lambda x, y: measure(x, y)
-
-
 def metric_squared() -> Function:
     """pytorch-metric-learning's matrix of squared distances."""
     from pytorch_metric_learning.distances import LpDistance

@@ -1,4 +1,4 @@
-"""python -m benchmarks.report: docs/performance.md and its pictures, from the results in benchmarks/results alone."""
+"""python -m benchmarks.report: docs/performance.md, from the results in benchmarks/results alone."""
 
 import argparse
 import sys
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import tables
-from benchmarks.machine import ROOT, slug
+from benchmarks.machine import ROOT
 from benchmarks.results import FOLDER, latest
 from benchmarks.tables import Made
 from benchmarks.targets import NAMED
 
-PAGE, PICTURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "img" / "performance"
+PAGE = ROOT / "docs" / "performance.md"
 TOP = """<!-- made by `python -m benchmarks.report` from benchmarks/results: change those, not this page -->
 # Performance
 
@@ -35,7 +35,7 @@ SECTIONS = (
     ("Distillers: milliseconds (times faster than eager)", lambda made: tables.speed(made, "method"), "method"),
     ("Growth", tables.scaling, "scaling"),
     ("Training step", tables.steps, "step"),
-    ("Stores, and time to start", tables.storage, "storage"),
+    ("Time to start", tables.start, "start"),
     ("Other libraries", tables.peers, "op"),
     ("Errors against float64, and use of the machine", tables.accuracy, "op"),
     ("Cells without a number", tables.reasons, "op"),
@@ -54,13 +54,11 @@ NOTES = {
 }
 
 
-def page(newest: Sequence[Made], older: Sequence[Made], pictures: dict[str, list[tuple[str, str]]]) -> str:
+def page(newest: Sequence[Made], older: Sequence[Made]) -> str:
     """The text of the page: a part for each device, then the targets."""
     parts = [TOP]
     for made in newest:
-        name = made["environment"]["device"]
-        parts += [f"## {name}", tables.head(made)]
-        parts += [f"![{title}](img/performance/{file})" for title, file in pictures.get(name, [])]
+        parts += [f"## {made['environment']['device']}", tables.head(made)]
         for title, table, kind in SECTIONS:
             if any(row["kind"] == kind for row in made["rows"]):
                 parts += [f"### {title}", *([NOTES[title]] if title in NOTES else []), table(made)]
@@ -91,19 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=FOLDER)
     parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--pictures", type=Path, default=PICTURES)
     given = parser.parse_args(arguments)
-    from benchmarks import plots
-
     newest, older = latest(given.results)
-    for old in given.pictures.glob("*.svg"):
-        old.unlink()
-    drawn = {
-        each["environment"]["device"]: plots.draw(each, given.pictures, slug(each["environment"]["device"]))
-        for each in newest
-    }
-    given.page.write_text(page(newest, older, drawn), encoding="utf-8")
-    print(f"{given.page}: {len(newest)} devices, {sum(map(len, drawn.values()))} pictures")
+    given.page.write_text(page(newest, older), encoding="utf-8")
+    print(f"{given.page}: {len(newest)} devices")
     return 0
 
 

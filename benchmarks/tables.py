@@ -186,25 +186,16 @@ def steps(made: Made) -> str:
     return f"{step}\n\n{markdown(['batch', 'no distillation, images/s', 'stored teacher', 'live teacher'], rates)}"
 
 
-def storage(made: Made) -> str:
-    """Samples per second of three ways to keep teacher features; milliseconds to start."""
-    lines = [
-        [
-            row["shape"],
-            *(number(row[f"{name}_{what}_s"]) for name in ("store", "files", "npy") for what in ("write", "read")),
-        ]
-        for row in find(made["rows"], kind="storage")
-    ]
-    names = [f"{name}, {what}" for name in ("store", "a file each", "bare .npy") for what in ("written", "read")]
-    found = markdown(["samples", *names], lines)
+def start(made: Made) -> str:
+    """Milliseconds to start."""
     words = {
         "python": "a bare interpreter", "torch": "`import torch`", "import": "`import graphkd`",
         "import_prg": "`from graphkd import PRGDistiller`", "first_step": "to the end of a first PRG step",
     }  # fmt: skip
-    for row in find(made["rows"], kind="start"):
-        times = ", ".join(f"{text} {number(row[f'{name}_ms'])} ms" for name, text in words.items())
-        found += f"\n\nFrom nothing: {times}."
-    return found
+    rows = find(made["rows"], kind="start")
+    return markdown(
+        ["from nothing", "ms"], [[words[name], number(row[f"{name}_ms"])] for row in rows for name in words]
+    )
 
 
 def targets(made: Made | None) -> str:

@@ -1,14 +1,14 @@
-"""pytest benchmarks --benchmark-only: operations and distillers, forward and gradient; growth; steps, stores, start."""
+"""pytest benchmarks --benchmark-only: operations and distillers, forward and gradient; growth; steps, start."""
 
 import pytest
 
-from benchmarks import storage, training_step
+from benchmarks import training_step
 from benchmarks.case import cases
 from benchmarks.conftest import cells
 from benchmarks.scaling import sweep
+from benchmarks.start import starts
 
 BATCHES = [pytest.param(32, marks=pytest.mark.quick), 256, pytest.param(1024, marks=pytest.mark.slow)]
-SAMPLES = [pytest.param(2048, marks=pytest.mark.quick), 8192, pytest.param(65536, marks=pytest.mark.slow)]
 SWEEPS = [pytest.param(each, axis, id=f"{each.name}-{axis}") for each in cases("op").values() for axis in each.sweeps]
 
 
@@ -34,16 +34,9 @@ def test_training_step(benchmark, device, save, batch):
     save(row)
 
 
-@pytest.mark.parametrize("samples", SAMPLES)
-def test_store(benchmark, save, samples):
-    row = benchmark.pedantic(storage.rates, (samples,), rounds=1)
-    benchmark.extra_info |= row
-    save(row)
-
-
 @pytest.mark.quick
 def test_start(benchmark, save):
-    found = benchmark.pedantic(lambda: dict(storage.starts()), rounds=1)
+    found = benchmark.pedantic(lambda: dict(starts()), rounds=1)
     row = {"kind": "start", "case": "start"} | {f"{name}_ms": ms for name, ms in found.items()}
     benchmark.extra_info |= row
     save(row)

@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from graphkd_kernels import dispatch
 from graphkd_kernels import explain as explain
-from graphkd_kernels.diagonal import diagonal as diagonal
 from graphkd_kernels.grams import Grams as Grams
+from graphkd_kernels.grams import diagonal as diagonal
 from graphkd_kernels.grams import join_mapped as join_mapped
 from graphkd_kernels.grams import split
 from graphkd_kernels.reference.rows import expectation as expectation
@@ -77,16 +77,6 @@ def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) ->
     return _run("squared_distances", x, same_width(x, y))
 
 
-def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
-    """Inner products of a node set, each row of the matrix scaled to unit length (SP, ICKD)."""
-    return _run("unit_gram", x)
-
-
-def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """Squared distances within a node set, at least 1e-12 off the diagonal and 0 on it."""
-    return _run("pair_squares", x)
-
-
 def same_width(x: _Sources, y: _Targets) -> _Targets:
     """The second node set, once it is known to have the features of the first."""
     if x.shape[-1] != y.shape[-1]:
@@ -99,22 +89,6 @@ def same_width(x: _Sources, y: _Targets) -> _Targets:
 def row_map(x: _Sources, relation: str) -> _Sources:
     """Rows whose inner products are the relation "gram", "cosine" or "pearson"."""
     return x if relation == "gram" else _run("unit_rows" if relation == "cosine" else "center_normalize", x)
-
-
-def similarity(
-    x: _Sources, y: _Targets | None = None, relation: str = "cosine", gamma: float = 1.0
-) -> Float[Tensor, "*b n m"]:
-    """The matrix of a relation; normalisation and product together.
-
-    Args:
-        x, y: source and target nodes.
-        relation: ``"gram"``, ``"cosine"`` (default), ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or
-            ``"rbf"``.
-        gamma: inverse squared width of ``"rbf"``.
-    Raises: ShapeError, OptionError.
-    """
-    check_known(relation, RELATIONS, "relation")
-    return _run("similarity", x, None if y is None else same_width(x, y), relation, gamma)
 
 
 def edge_sum(
@@ -130,7 +104,8 @@ def edge_sum(
     Args:
         xs, ys: the student's source and target nodes.
         xt, yt: the teacher's, as many; the widths of the two networks may differ.
-        relation: as of :func:`similarity`.
+        relation: ``"gram"`` (default), ``"cosine"``, ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or
+            ``"rbf"``.
         penalty: ``"square"`` or ``"huber"`` (quadratic up to 1).
     Raises: ShapeError, OptionError.
     Example: ``edge_sum(x, None, x, None, "pearson")`` is 0.
@@ -168,14 +143,13 @@ def node_sum(
         student: nodes of all ranks.
         teacher: nodes of this rank.
         relation: ``"gram"``, ``"cosine"`` or ``"pearson"``.
-        target: ``"identity"``, ``"diagonal"`` (only entries of corresponding nodes), ``"gram"`` (the teacher's own
-            relations with ``everyone``).
+        target: ``"identity"`` or ``"gram"`` (the teacher's own relations with ``everyone``).
         offset: position of the first teacher node among the student nodes.
         everyone: teacher nodes of all ranks; ``None``: these.
     Raises: ShapeError, OptionError.
     """
     check_known(relation, INNER, "relation of a node term")
-    check_known(target, {"identity", "diagonal", "gram"}, "node target")
+    check_known(target, {"identity", "gram"}, "node target")
     same_width(teacher, student)
     others = len(teacher) if everyone is None else len(everyone)
     if not 0 <= offset <= len(student) - len(teacher) or (target == "gram" and others != len(student)):
@@ -324,21 +298,8 @@ def knn(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "n k"], Float[Tens
     return _pair("knn", _with_neighbours(x, k), k)
 
 
-def knn_graph(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, "2 e"], Float[Tensor, " e"]]:
-    """The k nearest neighbours of each node in PyG's format: edges that point to the node, and squared distances.
-
-    Raises: ShapeError if there are fewer than k other nodes.
-    """
-    return _pair("knn_graph", _with_neighbours(x, k), k)
-
-
-def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """Distances within a node set divided by their mean over the pairs (RKD)."""
-    return _run("rkd_distances", x)
-
-
 def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
-    """Mean smooth-L1 difference of both sides' :func:`rkd_distances`; the widths may differ."""
+    """Mean smooth-L1 difference of both sides' distances, each divided by their mean; the widths may differ."""
     return _run("rkd_distance", student, teacher)
 
 
@@ -351,33 +312,6 @@ def rkd_angle(
     backend asked for by name holds all of them at once.
     """
     return _run("rkd_angle", student, teacher, first, len(student) if last is None else last)
-
-
-def spectral_residual(
-    x: Float[Tensor, "*b n d"],
-    basis: Float[Tensor, "*b n k"],
-    values: Float[Tensor, "*b k"],
-    affinity: str = "gram",
-    gamma: float = 1.0,
-) -> Float[Tensor, "*b"]:
-    r"""What a graph's Laplacian does wrong to given eigenvectors, :math:`\lVert L U - U \Lambda \rVert_F^2`.
-
-    :math:`L = I - D^{-1/2} A D^{-1/2}` with :math:`A = x x^\top` (cost b n d k) or a Gaussian; L never exists.
-
-    Args:
-        x: nodes.
-        basis, values: k eigenvectors (columns) and eigenvalues of the teacher's Laplacian.
-        affinity: ``"gram"`` (default; its entries should be >= 0) or ``"rbf"``.
-        gamma: of ``"rbf"``; default 1.
-
-    Raises: ShapeError if basis or values do not fit.
-    """
-    if basis.shape[:-1] != x.shape[:-1] or values.shape != (*basis.shape[:-2], basis.shape[-1]):
-        raise ShapeError(
-            f"nodes {tuple(x.shape)} need a basis (*b, n, k) and values (*b, k), found {tuple(basis.shape)} and "
-            f"{tuple(values.shape)}"
-        )
-    return _run("spectral_residual", x, basis, values, affinity, gamma)
 
 
 def joint_gram(

@@ -124,7 +124,7 @@ def _apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n
 
 
 def _relative(edges: Edges) -> Float[Tensor, "n m"]:
-    """This rank's rows of ``ops.rkd_distances`` of everybody's nodes."""
+    """This rank's rows of the relative distances of everybody's nodes."""
     x, y, m = edges.source, edges.targets, edges.shape[-1]
     distances = _apart(x, y).masked_fill(itself(x, y, edges.offset), 0.0)
     mean = distributed.total(distances.sum()) / max(m * (m - 1), 1)

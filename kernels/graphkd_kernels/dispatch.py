@@ -21,9 +21,9 @@ Operation = Callable[..., Any]
 
 log = logging.getLogger("graphkd_kernels")
 
-_PARTS = ("ROW_MAPS", "rkd_angles")
+_PARTS = ("ROW_MAPS", "rkd_angles", "similarity")
 """Of the reference, what is no operation."""
-_EVERYWHERE = ("gram", "joint_gram", "pair_squares", "rkd_distances", "safe_sqrt", "squared_distances", "unit_gram")
+_EVERYWHERE = ("gram", "joint_gram", "safe_sqrt", "squared_distances")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
 _REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}
@@ -142,12 +142,12 @@ def _table(name: str) -> dict[str, Operation]:
         return _BACKENDS[name]
     from graphkd_kernels._triton.table import OPERATIONS  # a statement, which Dynamo can run; loads triton
 
-    return _SHARED | OPERATIONS
+    return _BACKENDS["blocked"] | _SHARED | OPERATIONS  # what no kernel of ours is for, PyTorch's own products do
 
 
 def _backends_of(operation: str, device: str) -> frozenset[str]:
-    names = [name for name in _BACKENDS if operation in _BACKENDS[name]]
-    if device == "cuda" and _triton.missing() is None and operation in _table("triton"):
+    names, blocked = [name for name in _BACKENDS if operation in _BACKENDS[name]], _BACKENDS["blocked"].get(operation)
+    if device == "cuda" and _triton.missing() is None and _table("triton").get(operation) not in (None, blocked):
         names.append("triton")
     return frozenset(names)
 

@@ -1,15 +1,14 @@
 r"""Algebra of the Gram matrices of both networks' joined rows: sums over all pairs of nodes, from D x D numbers.
 
 For equal widths the joined rows are :math:`J = [S + T, S - T]`, else :math:`J = [S, T]`; P, Q and W are the blocks of
-:math:`J^\top J = \begin{pmatrix} P & W \\ W^\top & Q \end{pmatrix}`. Derivation: ``_blocked/joined.py``.
+:math:`J^\top J = \begin{pmatrix} P & W \\ W^\top & Q \end{pmatrix}`. Derivation: ``_blocked/joint_rows.py``.
 """
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
-
-from graphkd_kernels.diagonal import diagonal
 
 
 def join_mapped(s: Tensor, t: Tensor) -> Tensor:
@@ -71,3 +70,9 @@ def symmetric(upper: Tensor) -> Tensor:
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dtype=torch.float64)
+
+
+def diagonal(x: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n"]:
+    """Entries (i, i), gathered: torch 2.15's Inductor gives ``Tensor.diagonal`` and the rest of x a wrong gradient."""
+    positions = torch.arange(x.shape[-1], device=x.device).expand(x.shape[:-1])
+    return x.gather(-1, positions.unsqueeze(-1)).squeeze(-1)

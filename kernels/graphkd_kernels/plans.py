@@ -181,19 +181,10 @@ def _joint_gram(signature: Signature, where: Where) -> Plan:
 
 
 def _node_sum(signature: Signature, where: Where) -> Plan:
-    (m, d), (n, _), _, target = signature[:4]
-    path = "rows" if target == "diagonal" else node_path(m, n, d)
-    work = {"rows": 6 * n * d, "pairs": 4 * n * m * d, "D x D": (3 * m + n) * d * d}[path]
+    (m, d), (n, _) = signature[:2]
+    path = node_path(m, n, d)
+    work = 4 * n * m * d if path == "pairs" else (3 * m + n) * d * d
     return _edges(where, path, Sizes(1, m + n, 0, d, 0), work)
-
-
-def _similarity(signature: Signature, where: Where) -> Plan:
-    x, y, relation = signature[:3]
-    sizes = Sizes.of(x, y, x)
-    moved = _bytes(sizes, where) + 2 * sizes.pairs * where.dtype.itemsize
-    work = sizes.graphs * sizes.pairs * sizes.student
-    pays = relation in INNER and work >= 2**22
-    return _fused(where, "matrix", 4 * work, moved, "the matrix is the result", pays)
 
 
 def _row_map(signature: Signature, where: Where) -> Plan:
@@ -264,17 +255,6 @@ def _knn(signature: Signature, where: Where) -> Plan:
     return _blocks(where, 2 * n * n * d, n * d + 3 * n * k, n * n, 6, n >= 4096 or n >= least, why)
 
 
-def _spectral_residual(signature: Signature, where: Where) -> Plan:
-    *batch, n, d = signature[0]
-    graphs, k = prod(batch), signature[1][-1]
-    entries, numbers = graphs * n * n, graphs * n * (2 * d + k)
-    if len(signature) < 4 or signature[3] == "gram":
-        why = f"{n} nodes, rank {d}"
-        return _blocks(where, 24 * graphs * n * d * k, numbers, entries, 12, n >= max(128, 2 * k), why)
-    why = f"{entries} affinities against {2**24}"
-    return _blocks(where, 12 * entries * (d + k), numbers, entries, 16, entries >= 2**24, why)
-
-
 Planner = Callable[[Signature, Where], Plan]
 """Only backends that :class:`Where` names may be chosen."""
 
@@ -289,14 +269,11 @@ PLANNERS: dict[str, Planner] = {
     "info_nce": partial(_edge_rows, 2**18, lambda s: 0, lambda s: s[3]),
     "joint_gram": _joint_gram,
     "knn": _knn,
-    "knn_graph": _knn,
     "node_sum": _node_sum,
     "rkd_angle": _rkd_angle,
     "rkd_distance": _rkd_distance,
     "row_kl": _rows,
     "row_pearson": _rows,
-    "similarity": _similarity,
-    "spectral_residual": _spectral_residual,
     "unit_edge_sum": _unit_edge_sum,
     "unit_rows": _row_map,
 }

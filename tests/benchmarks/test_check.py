@@ -84,18 +84,9 @@ def test_near_inputs_are_a_teacher_close_to_the_student():
     assert 0 < (student - teacher).abs().max() < 1e-2
 
 
-def test_inputs_are_the_same_in_every_run():
-    assert all(torch.equal(a, b) for a, b in zip(KL.tensors(SMALL), KL.tensors(SMALL), strict=True))
-
-
-def test_no_gradient_is_asked_for_where_there_is_none():
-    runner = Runner(cases()["knn"], (20, 8), "eager")
-    assert runner.modes == ("no_grad",)
-    assert runner()[1] == ()
-
-
 def test_modes_do_what_their_names_say():
     runner = Runner(KL, SMALL, "eager")
     assert runner("forward")[0].requires_grad
     assert not runner("no_grad")[0].requires_grad
     assert runner("both")[1][0].shape == SMALL
+    assert Runner(cases()["knn"], (20, 8), "eager")()[1] == ()  # there is no gradient to ask for

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.case import cases
-from benchmarks.compare import compare, judge, library_of, main, table
+from benchmarks.compare import compare, judge, main, table
 from benchmarks.machine import ROOT
 
 SLOWER = """
@@ -63,12 +63,6 @@ def test_flagged_cases_come_first():
 def test_a_reference_that_is_not_there_says_so():
     with pytest.raises(SystemExit, match="'no-such-revision' is neither a folder with graphkd/ nor a git revision"):
         main(["no-such-revision"])
-
-
-def test_a_folder_is_taken_as_it_is(tmp_path):
-    (tmp_path / "graphkd").mkdir()
-    with library_of(str(tmp_path)) as found:
-        assert found == tmp_path
 
 
 def another_version(folder, more):

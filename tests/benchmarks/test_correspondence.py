@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from graphkd_kernels import dispatch
 
-from benchmarks import methods
 from benchmarks import ops as operations
-from benchmarks.case import FORMS, cases
+from benchmarks.case import cases
 from graphkd import ops
 from graphkd.distillers.factory import distillers
 
@@ -41,17 +40,6 @@ def test_an_operation_has_a_test(name):
 def test_every_distiller_is_measured_and_nothing_that_no_version_has():
     assert {case.operation for case in cases("method").values()} == set(distillers().names())
     assert set(OPERATIONS) | ABOVE == MEASURED
-
-
-@pytest.mark.parametrize("case", cases("op").values(), ids=lambda case: case.name)
-def test_four_forms_or_more_race(case):
-    assert len(case.forms) >= 4
-    assert case.forms[0] == "eager", "the others are divided by it"
-    assert set(FORMS) <= set(case.forms)
-
-
-def test_names_are_unique():
-    assert len(cases()) == len(operations.CASES) + len(methods.CASES)
 
 
 @pytest.mark.parametrize("case", cases("op").values(), ids=lambda case: case.name)

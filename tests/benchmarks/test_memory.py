@@ -24,9 +24,9 @@ def test_what_cannot_run_gives_its_reason():
 def test_more_than_the_machine_has_is_an_error_of_that_process_alone():
     n = int((available_mib() * 2**20 / 4) ** 0.5) + 1024
     with pytest.raises(RuntimeError, match="needs more than .* GiB"):
-        weighed("pair_squares", (n, 1), "eager", threads=1)
+        weighed("squared_distances", (n, n, 1), "eager", threads=1)
 
 
 def test_the_machine_has_memory_and_cases_have_names():
     assert available_mib() > 0
-    assert "pair_squares" in cases()
+    assert "squared_distances" in cases()

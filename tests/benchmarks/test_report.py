@@ -1,11 +1,7 @@
 """The page: from results alone, complete, and up to date with what is committed."""
 
-import pytest
-
 from benchmarks import report, tables
-from benchmarks.machine import slug
 from benchmarks.results import latest
-from benchmarks.tables import markdown, number
 
 HERE = {
     "device": "a processor", "kind": "cpu", "cores": 2, "threads": 2, "memory_gib": 8.0, "system": "Linux",
@@ -35,23 +31,15 @@ def made(**environment):
     return {"environment": HERE | environment, "rows": ROWS, "name": "a.json"}
 
 
-def test_numbers_are_legible():
-    assert [number(x) for x in (None, float("nan"), 0.01234, 1.234, 12345.6)] == ["-", "-", "0.0123", "1.23", "12,346"]
-
-
-def test_a_table_is_markdown():
-    assert markdown(["a", "b"], [["x", 1]]) == "| a | b |\n| --- | --: |\n| x | 1 |"
-
-
 def test_the_page_says_where_the_numbers_are_from():
-    text = report.page([made()], [], {})
+    text = report.page([made()], [])
     assert "**a processor**, 2 cores, 2 threads" in text
     assert "torch 2" in text
     assert "library `abc`" in text
 
 
 def test_every_kind_of_row_is_on_the_page():
-    text = report.page([made()], [], {})
+    text = report.page([made()], [])
     for part in (
         "1.00 (2x)",
         "C = 4096 needs 9 GiB",
@@ -65,11 +53,11 @@ def test_every_kind_of_row_is_on_the_page():
 
 
 def test_a_busy_machine_is_named():
-    assert "other work (load 3.2" in report.page([made(load=3.2)], [], {})
+    assert "other work (load 3.2" in report.page([made(load=3.2)], [])
 
 
 def test_without_a_gpu_targets_are_predictions():
-    text = report.page([made()], [], {})
+    text = report.page([made()], [])
     assert "**Predicted**" in text
     assert "| `edge_sum` | 8192x512 | bfloat16 | compute | 21.7 | 35 | - | - | - | predicted |" in text
 
@@ -78,46 +66,22 @@ def test_measured_targets_replace_predictions():
     place = {"kind": "target", "case": "edge_sum", "shape": "8192x512", "dtype": "bfloat16"}
     gpu = made(kind="cuda", device="a GPU")
     gpu["rows"] = [place | {"form": "triton", "ms": 0.07, "graph_ms": 0.06, "peak_mib": 9.0}]
-    text = report.page([gpu], [], {})
+    text = report.page([gpu], [])
     assert "| 70 (60 in a graph), 9 MiB | - | - | **0.58** |" in text
 
 
 def test_other_versions_are_named_and_kept_out():
-    text = report.page([made()], [made(library="old")], {})
+    text = report.page([made()], [made(library="old")])
     assert "Results of other versions, in no table above: `a.json` (library `old`)" in text
 
 
 def test_no_results_is_a_page_too():
-    assert "No results are committed yet." in report.page([], [], {})
-
-
-@pytest.mark.slow
-def test_pictures_are_drawn_and_say_what_machine(tmp_path):
-    from benchmarks.plots import draw
-
-    files = [tmp_path / name for _, name in draw(made(), tmp_path, "a")]
-    assert len(files) == 4
-    for file in files:
-        assert "a processor, 2 cores, 2 threads, torch 2" in file.read_text()
-
-
-def test_the_committed_page_is_what_the_committed_results_give():
-    newest, older = latest()
-    drawn = {
-        each["environment"]["device"]: [
-            (title, f"{slug(each['environment']['device'])}-{what}.svg")
-            for title, what in (
-                ("Speed-up over the eager reference", "speed"), ("Peak extra memory", "memory"),
-                ("Growth of time and memory", "scaling"), ("Roofline", "roofline"),
-            )
-            if (report.PICTURES / f"{slug(each['environment']['device'])}-{what}.svg").is_file()
-        ]
-        for each in newest
-    }  # fmt: skip
-    assert report.PAGE.read_text(encoding="utf-8") == report.page(newest, older, drawn), (
-        "run python -m benchmarks.report"
-    )
+    assert "No results are committed yet." in report.page([], [])
 
 
 def test_reasons_are_grouped():
     assert tables.reasons(made()) == "- no GPU: `row_kl` triton.\n- Liger's kernels need a GPU: `row_kl` liger-kernel."
+
+
+def test_the_committed_page_is_what_the_committed_results_give():
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(*latest()), "run python -m benchmarks.report"

@@ -5,6 +5,7 @@ from math import exp, log, sqrt
 import pytest
 import torch
 from graphkd_kernels._blocked import rkd_angle
+from graphkd_kernels.reference.rkd_distance import rkd_distances
 from torch import tensor
 from torch.testing import assert_close
 
@@ -82,6 +83,16 @@ def test_rkd_ignores_scale_and_shift():
     s, t = _random(6, 4), _random(6, 3, seed=1)
     for loss in (F.rkd_distance, F.rkd_angle):
         assert_close(loss(3 * s + 100, t), loss(s, t))
+
+
+def test_rkd_gives_equal_rows_no_gradient_between_them():
+    s = _random(4, 3)
+    s[1] = s[0]
+    s.requires_grad_()
+    distances = rkd_distances(s)
+    assert distances[0, 1] > 0  # the clamp of 1e-12 counts in the mean
+    (gradient,) = torch.autograd.grad(distances[0, 1] * distances[0, 1].detach(), s)
+    assert gradient.abs().max() < 1e-6
 
 
 def test_similarity_preserving_of_two_samples():  # Gram I against all ones: rows (1, 0) against (1, 1)/sqrt 2

@@ -3,11 +3,7 @@
 import torch
 from graphkd_kernels import dispatch
 
-F64 = torch.float64
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+from tests.kernels.inputs import randn
 
 
 def run(operation, *options):

@@ -6,11 +6,7 @@ from graphkd_kernels import autograd
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-F64 = torch.float64
-
-
-def randn(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
+from tests.kernels.inputs import randn
 
 
 def cubes(needs, s, t, index, power, rows):

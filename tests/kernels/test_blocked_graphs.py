@@ -1,9 +1,9 @@
-"""Neighbours and the spectral residual in blocks, and the plans of everything that compares row by row."""
+"""Neighbours in blocks, and the plans of everything that compares row by row."""
 
 import pytest
 import torch
 from graphkd_kernels import dispatch, explain, reference
-from graphkd_kernels._blocked import knn, spectral_residual
+from graphkd_kernels._blocked import knn
 from graphkd_kernels.plans import PLANNERS
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
@@ -25,13 +25,6 @@ def test_neighbours_equal_the_reference(n, k, monkeypatch):
     expected = reference.knn(x, k)
     assert torch.equal(indices, expected[0])
     assert_close(squares, expected[1])
-
-
-def test_neighbour_edges_point_to_their_node():
-    x = torch.tensor([[0.0], [1.0], [3.0]])
-    edges, squares = run("blocked", "knn_graph", x, 1)
-    assert edges.tolist() == [[1, 0, 1], [0, 1, 2]]
-    assert_close(squares, torch.tensor([1.0, 1.0, 4.0]))
 
 
 def test_neighbours_of_equal_rows_are_at_zero():
@@ -62,53 +55,13 @@ def test_custom_operators_keep_their_contract():
     torch.library.opcheck(torch.ops.graphkd.rule.default, ("row_kl", "(2.0,)", [True, False], tensors))
 
 
-@pytest.mark.parametrize("affinity", ["gram", "rbf"])
-@pytest.mark.parametrize("batch", [(), (3,)])
-@pytest.mark.parametrize("entries", [60, 2**20])
-def test_spectral_residual_equals_the_reference(affinity, batch, entries, monkeypatch):
-    monkeypatch.setattr(spectral_residual, "_ENTRIES", entries)
-    given = [randn(*batch, 19, 5).abs(), randn(*batch, 19, 4, seed=1), randn(*batch, 4, seed=2)]
-    found = []
-    for backend in ("blocked", "eager"):
-        leaves = [x.clone().requires_grad_() for x in given]
-        value = run(backend, "spectral_residual", *leaves, affinity, 0.3)
-        found.append((value, torch.autograd.grad(value.sum(), leaves)))
-    assert_close(*found)
-
-
-def test_spectral_residual_is_zero_for_the_graphs_own_eigenvectors():
-    x = randn(20, 4).abs()
-    weights = x @ x.T
-    scale = weights.sum(1, keepdim=True).rsqrt()
-    values, vectors = torch.linalg.eigh(torch.eye(20) - scale * weights * scale.T)
-    assert_close(run("blocked", "spectral_residual", x, vectors[:, :6], values[:6]), torch.zeros((), dtype=x.dtype))
-
-
-def test_spectral_residual_gradients(monkeypatch):
-    monkeypatch.setattr(spectral_residual, "_ENTRIES", 14)
-    leaves = [randn(7, 3).abs().requires_grad_(), randn(7, 2, seed=1).requires_grad_(), randn(2).requires_grad_()]
-    for affinity in ("gram", "rbf"):
-
-        def call(*tensors, affinity=affinity):
-            return run("blocked", "spectral_residual", *tensors, affinity, 0.3)
-
-        assert gradcheck(call, leaves)
-        assert gradgradcheck(call, leaves)
-
-
 PLANNED = {
-    "row_kl": ([(64, 100), (64, 100)], [(4096, 1000), (4096, 1000)], (4.0,)),
-    "row_pearson": ([(64, 100)] * 2, [(4096, 1000)] * 2, ()),
-    "damped_row_pearson": ([(64, 100)] * 2, [(4096, 1000)] * 2, (1e-8,)),
-    "damped_column_pearson": ([(64, 100)] * 2, [(4096, 1000)] * 2, (1e-8,)),
     "edge_kl": ([(8, 4), None, (8, 6), None], [(8192, 512), (1000, 512)] * 2, ("cosine", 0.1)),
     "edge_pkt": ([(64, 8), None] * 2, [(4096, 8), None] * 2, ()),
     "info_nce": ([(32, 8), (32, 8), (32,)], [(4096, 8), (4096, 8), (4096,)], ("cosine", 0.1)),
     "rkd_distance": ([(64, 8), (64, 9)], [(4096, 8), (4096, 9)], ()),
     "rkd_angle": ([(64, 8), (64, 9)], [(512, 8), (512, 9)], (0, 64)),
     "knn": ([(256, 8)], [(65536, 8)], (8,)),
-    "knn_graph": ([(256, 8)], [(65536, 8)], (8,)),
-    "spectral_residual": ([(64, 8), (64, 4), (4,)], [(4096, 8), (4096, 4), (4,)], ()),
 }
 
 

@@ -1,7 +1,6 @@
 import threading
 from importlib.util import find_spec
 
-import graphkd_kernels
 import pytest
 import torch
 from graphkd_kernels import dispatch, explain, plans, reference
@@ -9,10 +8,6 @@ from torch.testing import assert_close
 
 import graphkd
 from graphkd.errors import BackendError, ShapeError
-
-
-def test_auto_and_eager_are_always_there():
-    assert {"auto", "eager"} <= set(graphkd_kernels.available())
 
 
 @pytest.mark.parametrize("operation", sorted(dispatch._BACKENDS["eager"]))
@@ -25,7 +20,7 @@ def test_eager_is_the_reference(operation):
 @pytest.mark.parametrize("operation", sorted(dispatch._BACKENDS["eager"]))
 def test_an_operation_has_one_file_name_in_every_backend(operation):
     backends = [dispatch._table(name) for name in ("eager", "blocked", "triton")]
-    files = {each[operation].__module__.rpartition(".")[2] for each in backends if operation in each}
+    files = {each[operation].__module__.rpartition(".")[2] for each in backends}
     assert len(files) == 1, f"{operation} is in {', '.join(sorted(files))}"
 
 
@@ -82,12 +77,6 @@ def test_knn_says_how_many_neighbours_there_are():
 def test_pair_operations_name_both_widths(operation):
     with pytest.raises(ShapeError, match="source nodes have 4 features, target nodes 5: project one side first"):
         getattr(graphkd.ops, operation)(torch.zeros(2, 4), torch.zeros(2, 5))
-
-
-def test_knn_through_the_door():
-    indices, distances = graphkd.ops.knn(torch.tensor([[0.0], [1.0], [3.0]]), 1)
-    assert indices.tolist() == [[1], [0], [1]]
-    assert_close(distances, torch.tensor([[1.0], [1.0], [4.0]]))
 
 
 def test_a_backend_without_the_operation_says_which_have_it(monkeypatch):

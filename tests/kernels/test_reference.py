@@ -6,12 +6,9 @@ from graphkd_kernels import reference
 from torch import tensor
 from torch.testing import assert_close
 
-F64 = torch.float64
+from tests.kernels.inputs import F64, randn
+
 ROW_MAPS = [reference.unit_rows, reference.center_normalize]
-
-
-def randn(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
 
 
 def gradient(function, *inputs):
@@ -178,12 +175,3 @@ def test_kl_of_equal_rows_is_zero_with_zero_gradient():
     assert_close(reference.row_kl(x, x), torch.zeros(3, dtype=F64))
     (grad,) = gradient(lambda student: reference.row_kl(student, x), x)
     assert_close(grad, torch.zeros_like(grad), rtol=0, atol=1e-12)
-
-
-def test_pair_squares_by_hand():  # a right triangle with the sides 3 and 4, and its first corner once more
-    x = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
-    found = reference.pair_squares(x)
-    expected = torch.tensor([[0, 9, 16, 1e-12], [9, 0, 25, 9], [16, 25, 0, 16], [1e-12, 9, 16, 0]], dtype=torch.float64)
-    assert_close(found, expected, rtol=1e-12, atol=0)
-    (gradient,) = torch.autograd.grad(found[0, 3], x, retain_graph=True)
-    assert not gradient.any(), "corners that coincide are held apart, without gradient"

@@ -9,13 +9,7 @@ from torch.testing import assert_close
 
 from graphkd import functional
 from graphkd.graphs import relations
-
-F64 = torch.float64
-
-
-def randn(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
-
+from tests.kernels.inputs import F64, randn
 
 X, Y, XT, YT = randn(4, 6), randn(5, 6, seed=1), randn(4, 3, seed=2), randn(5, 3, seed=3)
 RELATIONS = ["gram", "cosine", "pearson", "euclidean", "squared_euclidean", "rbf"]
@@ -82,7 +76,6 @@ def test_node_sum_of_each_target(relation, offset):
     identity = torch.eye(6, dtype=F64)[offset : offset + 4]
     sums = {
         "identity": (relation_matrix - identity).square().sum(),
-        "diagonal": ((relation_matrix - 1) * identity).square().sum(),
         "gram": (relation_matrix - reference.similarity(teacher, everyone, relation)).square().sum(),
     }
     for target, expected in sums.items():
@@ -100,24 +93,6 @@ def test_columns_are_the_rows_of_the_transpose():
     a, b = randn(2, 5, 3), randn(2, 5, 3, seed=1)
     expected = [[torch.corrcoef(torch.stack([a[k, :, c], b[k, :, c]]))[0, 1] for c in range(3)] for k in range(2)]
     assert_close(reference.damped_column_pearson(a, b, 0.0), torch.tensor(expected, dtype=F64))
-
-
-def test_a_neighbour_graph_points_to_its_node():
-    edges, squares = reference.knn_graph(tensor([[0.0], [1.0], [3.0]]), 1)
-    assert edges.tolist() == [[1, 0, 1], [0, 1, 2]]
-    assert_close(squares, tensor([1.0, 1, 4]))
-
-
-@pytest.mark.parametrize("affinity", ["gram", "rbf"])
-def test_the_spectral_residual_of_its_own_spectrum_is_zero(affinity):
-    x = randn(2, 7, 3).abs()
-    weights = reference.similarity(x, None, affinity, 0.5)
-    scale = torch.diag_embed(weights.sum(-1).rsqrt())
-    values, vectors = torch.linalg.eigh(torch.eye(7, dtype=F64) - scale @ weights @ scale)
-    own = reference.spectral_residual(x, vectors[..., :2], values[..., :2], affinity, 0.5)
-    assert_close(own, torch.zeros(2, dtype=F64))
-    shifted = reference.spectral_residual(x, vectors[..., :2], values[..., :2] + 0.1, affinity, 0.5)
-    assert_close(shifted, torch.full((2,), 0.02, dtype=F64))
 
 
 @pytest.mark.parametrize(

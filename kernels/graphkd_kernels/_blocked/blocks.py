@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from graphkd_kernels.autograd import Found, Maybe, Needs, transformed
 ENTRIES = 2**20  # of one buffer: a few of them stay in the last cache
 GROUP_ENTRIES = 2**19  # of the intermediate results of graphs that are taken together: 2 MiB in float32
 Block = tuple[slice, slice]  # graphs, rows
-Nodes = Sequence[Maybe]
+Nodes = tuple[Tensor, Maybe, Tensor, Maybe]
 """Students' sources and targets, teachers' sources and targets; targets ``None`` are the sources."""
 
 
@@ -77,7 +77,7 @@ def in_groups(compute: Callable[[Nodes, Needs], Found], needs: Needs, tensors: N
     most = max(1, GROUP_ENTRIES // max(1, max(each.shape[-2] for each in there) * width))
     flat = [None if each is None else each.reshape(-1, *each.shape[-2:]) for each in tensors]
     parts = [
-        compute([None if each is None else each[start : start + most] for each in flat], needs)
+        compute(cast(Nodes, tuple(None if each is None else each[start : start + most] for each in flat)), needs)
         for start in range(0, prod(there[0].shape[:-2]), most)
     ]
     value, found = parts[0]

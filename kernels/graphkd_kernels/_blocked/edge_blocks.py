@@ -234,9 +234,6 @@ def compare(
 
     Shapes: (*b, n, d), (*b, m, d), (*b, n, e), (*b, m, e). ``scale`` and ``symmetric`` as of :class:`EdgeBlocks`.
     """
-    sides = []
-    for i in (0, 2):
-        x = nodes[i]
-        assert x is not None
-        sides.append(edge_blocks(x, nodes[i + 1], relation, scale, needs[i : i + 2], gamma, symmetric))
+    pairs = (nodes[0], nodes[1], needs[:2]), (nodes[2], nodes[3], needs[2:])
+    sides = [edge_blocks(x, y, relation, scale, wanted, gamma, symmetric) for x, y, wanted in pairs]
     return sweep(sides, lambda block, s, t, needed: rows(s, t, needed))

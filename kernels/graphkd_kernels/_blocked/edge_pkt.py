@@ -47,8 +47,8 @@ def _to_cosines(derivative: Tensor, shares: Tensor, total: Tensor, below: Tensor
     return derivative.div_(2 * total).masked_fill_(below, 0.0)
 
 
-def _sweep(needs: Needs, *nodes: Maybe) -> Found:
-    return compare(nodes, needs, pkt_rows, "pkt")
+def _sweep(needs: Needs, xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Found:
+    return compare((xs, ys, xt, yt), needs, pkt_rows, "pkt")
 
 
 register("edge_pkt", Rule(_sweep, formula_by_rows(reference.edge_pkt, 4), compiled="operator"))

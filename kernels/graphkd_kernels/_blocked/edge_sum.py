@@ -43,12 +43,13 @@ def _square_formula(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str,
 
 def _by_grams(relation: str, nodes: Nodes, needs: Needs) -> Found:
     """Through the Gram matrices of joined rows: N (Ds + Dt)^2 operations, and 2 N (Ds + Dt) Ds for the gradient."""
-    source = JointRows(nodes[0], nodes[2], relation)
+    xs, ys, xt, yt = nodes
+    source = JointRows(xs, xt, relation)
     grams = source.grams()
-    if nodes[1] is None:
+    if ys is None or yt is None:
         of_x = source.gradients(grams.factors(2), needs[::2])
         return grams.squares(grams).clamp_min(0), (of_x[0], None, of_x[1], None)
-    target = JointRows(nodes[1], nodes[3], relation)
+    target = JointRows(ys, yt, relation)
     others = target.grams()
     of_x, of_y = source.gradients(others.factors(1), needs[::2]), target.gradients(grams.factors(1), needs[1::2])
     return grams.squares(others).clamp_min(0), (of_x[0], of_y[0], of_x[1], of_y[1])

@@ -55,9 +55,7 @@ def joined_slices(batch: int, rows: int, width: int) -> list[slice]:
 class JointRows:
     """Nodes of both networks in one role, sources or targets: (n, ds) or (b, n, ds), and (n, dt) or (b, n, dt)."""
 
-    def __init__(self, student: Maybe, teacher: Maybe, relation: str) -> None:
-        assert student is not None
-        assert teacher is not None
+    def __init__(self, student: Tensor, teacher: Tensor, relation: str) -> None:
         self.nodes, self.relation = (student, teacher), relation
         self.flat = [each.unsqueeze(0) if each.ndim == 2 else each for each in self.nodes]
         self.widths = student.shape[-1], teacher.shape[-1]

@@ -1,4 +1,4 @@
-"""``knn`` and ``knn_graph``: nearest neighbours, a block of rows at a time; nothing n x n exists."""
+"""``knn``: nearest neighbours, a block of rows at a time; nothing n x n exists."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,8 @@ from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels.autograd import transformed
 from graphkd_kernels.precision import widened
 from graphkd_kernels.reference.distances import can_look, centered, is_close, widest
-from graphkd_kernels.reference.knn import as_edges
 
-__all__ = ["knn", "knn_graph"]
+__all__ = ["knn"]
 _ENTRIES = 2**22  # of one block of distances
 _ROWS = 128  # at least, in one block: a product of fewer rows runs at half the speed
 _GROUPED = 16  # columns whose least distance is looked at first
@@ -105,8 +104,3 @@ def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if not (x.requires_grad and torch.is_grad_enabled()):
         return found
     return found[0], (x.unsqueeze(1) - x[found[0]]).square().sum(-1)
-
-
-def knn_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest neighbours as PyG's edges, and squared distances."""
-    return as_edges(*knn(x, k))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.joint_rows import sum_gram
-from graphkd_kernels._blocked.rows import map_rows, row_map, unmap_rows
+from graphkd_kernels._blocked.rows import map_rows, unmap_rows
 from graphkd_kernels.autograd import Found, Maybe, Needs, Rule, apply, register
 from graphkd_kernels.plans import node_path
 
@@ -20,12 +20,11 @@ __all__ = ["node_sum"]
 def _gradients(
     needs: Needs, student: Tensor, teacher: Tensor, everyone: Maybe, relation: str, target: str, offset: int, path: str
 ) -> Found:
-    maps = [None if x is None else map_rows(x, relation) for x in (student, teacher, everyone)]
-    s, t, others = (None if each is None else each[0] for each in maps)
-    assert s is not None
-    assert t is not None
+    others = None if everyone is None else map_rows(everyone, relation)
+    maps = map_rows(student, relation), map_rows(teacher, relation), others
+    s, t = maps[0][0], maps[1][0]
     if target == "gram":
-        value, (of_s, of_t) = _difference(s, t, t if others is None else others, path, needs[1])
+        value, (of_s, of_t) = _difference(s, t, t if others is None else others[0], path, needs[1])
         found: tuple[Maybe, ...] = of_s, of_t, -of_s
         if others is None:
             found = of_s, None if of_t is None else of_t - of_s, None
@@ -86,10 +85,6 @@ def node_sum(
     student: Tensor, teacher: Tensor, relation: str, target: str, offset: int = 0, everyone: Maybe = None
 ) -> Tensor:
     """The sum of squares, by the path that is less work."""
-    if target == "diagonal":
-        own = student[offset : offset + len(teacher)]
-        relations = (row_map(teacher, relation) * row_map(own, relation)).sum(-1)
-        return (relations - 1).square().sum()
     everyone = everyone if target == "gram" else None
     path = node_path(len(student), *teacher.shape)
     return apply("node_sum", (relation, target, offset, path), student, teacher, everyone)

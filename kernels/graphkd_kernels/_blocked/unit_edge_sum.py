@@ -22,27 +22,22 @@ def _gradients(needs: Needs, xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Fo
     return in_groups(_by_grams, needs, (xs, ys, xt, yt), xs.shape[-1] + xt.shape[-1])
 
 
-def _formula(*nodes: Maybe) -> Tensor:
-    xs, ys, xt, yt = (None if each is None else each.double() for each in nodes)
-    assert nodes[0] is not None
-    assert xs is not None
-    assert xt is not None
-    y, y_t = (xs, xt) if ys is None or yt is None else (ys, yt)
-    width = xs.shape[-1]
+def _formula(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe) -> Tensor:
+    x, width = (xs.double(), xt.double()), xs.shape[-1]
+    y, y_t = x if ys is None or yt is None else (ys.double(), yt.double())
     both = join_mapped(y * _inverse_size(y), y_t * _inverse_size(y_t))
     grams = split(both.mT @ both, width, width)
     units = [
-        x * _inverse_root((x @ own * x).sum(-1, keepdim=True)) for x, own in zip((xs, xt), grams.own(), strict=True)
+        each * _inverse_root((each @ own * each).sum(-1, keepdim=True))
+        for each, own in zip(x, grams.own(), strict=True)
     ]
     sources = join_mapped(*units)
-    return split(sources.mT @ sources, width, width).squares(grams).to(nodes[0].dtype)
+    return split(sources.mT @ sources, width, width).squares(grams).to(xs.dtype)
 
 
 def _by_grams(nodes: Nodes, needs: Needs) -> Found:
     """26 N D^2 operations, value and student's gradient."""
     xs, ys, xt, yt = nodes
-    assert xs is not None
-    assert xt is not None
     y = (xs, xt) if ys is None or yt is None else (ys, yt)
     scale = _inverse_size(y[0]), _inverse_size(y[1])
     targets = JointRows(y[0] * scale[0], y[1] * scale[1], "gram")

@@ -38,17 +38,15 @@ class Report:
     """Resources of one compiled kernel.
 
     Args:
-        registers: per thread. stack: bytes per thread; more than 0 means spills.
-        shared: bytes per program. mma: the architecture's own tensor-core instructions. tma: bulk tensor copies.
+        stack: bytes per thread; more than 0 means spills.
+        shared: bytes per program. mma: the architecture's own tensor-core instructions.
     """
 
     name: str
     arch: int
-    registers: int
     stack: int
     shared: int
     mma: int
-    tma: int
 
     def faults(self, math: str) -> list[str]:
         """Why the kernel may not ship; ``math``: the kind of its products."""
@@ -96,9 +94,8 @@ def compile(launch: Launch, arch: int) -> Report:
         command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     ptx, name = built.asm["ptx"], f"{launch.kernel.__name__}{launch.config}"
-    registers, stack = (int(re.findall(rf"{key}:(\d+)", usage)[-1]) for key in ("REG", "STACK"))
-    mma, tma = ptx.count(_instruction(launch.math, arch)), ptx.count("cp.async.bulk.tensor")
-    return Report(name, arch, registers, stack, built.metadata.shared, mma, tma)
+    stack, mma = int(re.findall(r"STACK:(\d+)", usage)[-1]), ptx.count(_instruction(launch.math, arch))
+    return Report(name, arch, stack, built.metadata.shared, mma)
 
 
 def _instruction(math: str, arch: int) -> str:

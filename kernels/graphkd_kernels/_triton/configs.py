@@ -35,18 +35,10 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("gram", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("similarity", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
-    ("similarity", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("flash", "tf32x3"): {80: Config(32, 32, 32, 4, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("flash", "fp64"): {80: Config(32, 16, 16, 4, 2)},
-    ("flash_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("flash_bwd", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32), 90: Config(32, 16, 16, 4, 1, chunk=32)},
     ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
-    ("spectral", "tf32x3"): {80: Config(32, 32, 32, 8, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
-    ("spectral", "fp64"): {80: Config(32, 16, 16, 4, 2, chunk=32)},
 }
 
 

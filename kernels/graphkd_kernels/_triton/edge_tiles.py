@@ -48,16 +48,14 @@ def relate(product, size_row, size_col, gamma, gamma_rest, RELATION: tl.constexp
 @triton.jit
 def _difference(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-    row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
-    RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
+    row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+    RELATION: tl.constexpr, HUBER: tl.constexpr, TINY: tl.constexpr,
     BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Penalties of a tile of differences, and their derivative times the slope of the first relation; 0 outside."""
     value = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
     inside = (row < n)[:, None] & (col < m)[None, :]
     if RELATION == 0:
-        if DIAGONAL:
-            value -= tl.where(inside & (col[None, :] == (row + offset)[:, None]), 1.0, 0.0)
         slope = value * 0.0 + 1.0
     else:
         size_a = tl.load(size_a_ptr + row, mask=row < n, other=0.0)
@@ -80,8 +78,8 @@ def _difference(
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
     n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
-    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
-    RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
+    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+    RELATION: tl.constexpr, HUBER: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -106,8 +104,8 @@ def edges_fwd_kernel(
         penalty, weight = _difference(
             a_ptr + batch * a_batch, b_ptr + batch * b_batch, a2_ptr, b2_ptr,
             size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
-            RELATION, HUBER, DIAGONAL, TINY, BK, PRECISION, UPCAST, SUMS,
+            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+            RELATION, HUBER, TINY, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
         tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
         if PANEL:
@@ -123,8 +121,8 @@ def edges_bwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
     right_ptr, left_ptr, out_ptr, grad_ptr,
     n, m, d, width, width2, tiles_n, right_batch, right_row,
-    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest, factor,
-    RELATION: tl.constexpr, HUBER: tl.constexpr, DIAGONAL: tl.constexpr, TINY: tl.constexpr,
+    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest, factor,
+    RELATION: tl.constexpr, HUBER: tl.constexpr, TINY: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -148,8 +146,8 @@ def edges_bwd_kernel(
         col = start + tl.arange(0, COLUMNS)
         penalty, weight = _difference(
             a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, offset, gamma, gamma_rest,
-            RELATION, HUBER, DIAGONAL, TINY, BK, PRECISION, UPCAST, SUMS,
+            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+            RELATION, HUBER, TINY, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
         value += tl.sum(penalty, 1).to(tl.float64)
         if RELATION != 0:
@@ -205,7 +203,6 @@ class Difference:
 
     Args:
         first: operands, of the difference itself for products. second: for distances, of what is subtracted.
-        offset: where 1 is subtracted at (i, i + offset).
     """
 
     first: Operands
@@ -213,13 +210,11 @@ class Difference:
     relation: str
     penalty: str
     math: Math
-    offset: int | None = None
 
     def part(self, rows: slice) -> "Difference":
         """The same with some of the rows."""
         second = None if self.second is None else self.second.part(rows)
-        offset = None if self.offset is None else self.offset + rows.start
-        return Difference(self.first.part(rows), second, self.relation, self.penalty, self.math, offset)
+        return Difference(self.first.part(rows), second, self.relation, self.penalty, self.math)
 
     def arguments(self) -> dict[str, Any]:
         """What the forward and the backward kernel take alike."""
@@ -233,9 +228,9 @@ class Difference:
             "a_batch": first.a.stride(0), "b_batch": first.b.stride(0),
             "a2_batch": other.a.stride(0), "b2_batch": other.b.stride(0),
             "a_row": first.a.stride(1), "b_row": first.b.stride(1),
-            "a2_row": other.a.stride(1), "b2_row": other.b.stride(1), "offset": self.offset or 0,
+            "a2_row": other.a.stride(1), "b2_row": other.b.stride(1),
             "RELATION": RELATIONS[self.relation], "HUBER": self.penalty == "huber",
-            "DIAGONAL": self.offset is not None, "TINY": self.math.tiny,
+            "TINY": self.math.tiny,
         } | split("gamma", first.gamma)  # fmt: skip
 
     def value(self, symmetric: bool = False, panel: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
@@ -308,9 +303,9 @@ def split(name: str, value: float) -> dict[str, float]:
     return {name: high, f"{name}_rest": value - high}
 
 
-def sizes(x: Tensor, math: Math, kernel: str = "edges") -> Tensor:
-    """Squared sizes (b, n) of rows (b, n, k), as the products of a kernel's tiles have them."""
-    (b, n, k), config = x.shape, pick(kernel, math, x.device)
+def sizes(x: Tensor, math: Math) -> Tensor:
+    """Squared sizes (b, n) of rows (b, n, k), as the products of the tiles have them."""
+    (b, n, k), config = x.shape, pick("edges", math, x.device)
     tiles = triton.cdiv(n, config.rows)
     out = empty((b, n), math.sums, x.device)
     launch(

@@ -21,7 +21,6 @@ from graphkd_kernels._triton.edge_sum import columns_pay, edge_sum
 from graphkd_kernels._triton.grams import combine, gram, product, whole
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.node_blocks import common
-from graphkd_kernels._triton.node_sum import node_sum
 from graphkd_kernels._triton.rows import normalise, normalise_backward, padded
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
@@ -73,4 +72,4 @@ def ega_sums(student: Tensor, teacher: Tensor, relation: str) -> Tensor:
     if relation in INNER and columns_pay(n, n, d) and not torch.compiler.is_compiling():
         return apply("triton/ega_sums", (relation,), student, teacher)
     edges = edge_sum(student, None, teacher, None, relation, "square")
-    return torch.stack([edges, node_sum(student, teacher, relation, "identity")])
+    return torch.stack([edges, _blocked.OPERATIONS["node_sum"](student, teacher, relation, "identity")])

@@ -19,32 +19,24 @@ SPLIT = 4096  # rows summed in float32; what is above is summed in float64
 
 @triton.jit
 def gram_kernel(
-    a_ptr, b_ptr, out_ptr, n, ka, kb, tiles_a, tiles_b, per_batch, split_rows, splits,
-    a_batch, a_row, b_batch, b_row, SYMMETRIC: tl.constexpr,
+    z_ptr, out_ptr, n, k, tiles, per_batch, split_rows, splits, z_batch, z_row,
     ROWS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """A'B over each block of split_rows rows: (b, n, ka) and (b, n, kb) to out (b, splits, ka, kb).
-
-    SYMMETRIC: B is A, and only tiles on and above the diagonal are made.
-    """
+    """Z'Z over each block of split_rows rows: (b, n, k) to out (b, splits, k, k), on and above the diagonal."""
     pid, split = tl.program_id(0), tl.program_id(1)
     batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
-    fresh = True
-    if SYMMETRIC:
-        i, j, fresh = upper_tile(index, tiles_a)
-    else:
-        i, j = index // tiles_b, index % tiles_b
+    i, j, fresh = upper_tile(index, tiles)
     if fresh:
         a, b = i * ROWS + tl.arange(0, ROWS), j * ROWS + tl.arange(0, ROWS)
-        a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
+        z_ptr += batch * z_batch
         total = tl.zeros([ROWS, ROWS], SUMS)
         end = tl.minimum((split + 1) * split_rows, n)
         for start in range(split * split_rows, end, BK):
             row = start + tl.arange(0, BK)
-            left, right = load(a_ptr, row, a, end, ka, a_row), load(b_ptr, row, b, end, kb, b_row)
+            left, right = load(z_ptr, row, a, end, k, z_row), load(z_ptr, row, b, end, k, z_row)
             total = dot(left.T, right, total, PRECISION, UPCAST)
-        keep = (a < ka)[:, None] & (b < kb)[None, :]
-        place = ((batch * splits + split) * ka + a)[:, None] * kb + b[None, :]
+        keep = (a < k)[:, None] & (b < k)[None, :]
+        place = ((batch * splits + split) * k + a)[:, None] * k + b[None, :]
         tl.store(out_ptr + place, total, mask=keep)
 
 
@@ -118,25 +110,22 @@ def product_kernel(
     tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
 
 
-def gram(z: Tensor, math: Math, other: Tensor | None = None) -> Tensor:
-    """Z'Z, or Z' other, in blocks of rows.
+def gram(z: Tensor, math: Math) -> Tensor:
+    """Z'Z in blocks of rows.
 
-    Shapes: (b, n, k), (b, n, k2), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written; or
-    (b, splits, k, k2).
+    Shapes: (b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written.
     """
-    (b, n, k), right = z.shape, z if other is None else other
-    config = pick("gram", math, z.device)
-    tiles, tiles_b = triton.cdiv(k, config.rows), triton.cdiv(right.shape[2], config.rows)
-    per_batch = triangle(tiles) if other is None else tiles * tiles_b
+    (b, n, k), config = z.shape, pick("gram", math, z.device)
+    tiles = triton.cdiv(k, config.rows)
+    per_batch = triangle(tiles)
     # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
     wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * per_batch)))
     rows = max(1, triton.cdiv(triton.cdiv(n, wanted), config.depth)) * config.depth if n else config.depth
     splits = triton.cdiv(n, rows)
-    out = empty((b, splits, k, right.shape[2]), math.sums, z.device)
+    out = empty((b, splits, k, k), math.sums, z.device)
     launch(
-        gram_kernel, (b * per_batch, splits), config, math, a_ptr=z, b_ptr=right, out_ptr=out, n=n, ka=k,
-        kb=right.shape[2], tiles_a=tiles, tiles_b=tiles_b, per_batch=per_batch, split_rows=rows, splits=splits,
-        a_batch=z.stride(0), a_row=z.stride(1), b_batch=right.stride(0), b_row=right.stride(1), SYMMETRIC=other is None,
+        gram_kernel, (b * per_batch, splits), config, math, z_ptr=z, out_ptr=out, n=n, k=k, tiles=tiles,
+        per_batch=per_batch, split_rows=rows, splits=splits, z_batch=z.stride(0), z_row=z.stride(1),
     )  # fmt: skip
     return out
 

@@ -1,5 +1,5 @@
-"""``row_pearson``, ``damped_row_pearson`` and ``damped_column_pearson`` (DIST): numbers are read once,
-and once more for the gradient.
+"""``row_pearson``, ``damped_row_pearson`` and ``damped_column_pearson`` (DIST): numbers are read from
+memory once, and once more for the gradient.
 
 Numbers are taken relative to the first of their row or column, so that the rounding of a mean is not that of an offset.
 With centred x and y, c = M_xy / (sqrt(M_xx M_yy) + eps) and its gradient is up * (a y - b x). Columns are not
@@ -61,39 +61,30 @@ def _store(base, step, place, keep, value, mean_x, mean_y, a, b_x, b_y):
 @triton.jit
 def pearson_rows_kernel(
     x_ptr, y_ptr, out_ptr, n, m, tiles, x_batch, y_batch, x_row, y_row, eps: tl.float64,
-    TINY: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
+    TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Statistics out (6, b, n) of rows of x and y (b, n, m). WHOLE: a row fits one block, and stays in registers."""
+    """Statistics out (6, b, n) of rows of x and y (b, n, m); a block is read again from the cache."""
     graph, row = block_of(tiles, ROWS)
     x_ptr, y_ptr = x_ptr + graph * x_batch, y_ptr + graph * y_batch
     keep = row < n
     first_x = tl.load(x_ptr + row.to(tl.int64) * x_row, mask=keep, other=0.0).to(SUMS)
     first_y = tl.load(y_ptr + row.to(tl.int64) * y_row, mask=keep, other=0.0).to(SUMS)
-    if WHOLE:
-        column = tl.arange(0, COLUMNS)
+    mean_x, mean_y = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+    xx, yy, xy = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
+    for start in range(0, m, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        mean_x += tl.sum(_from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS), 1)
+        mean_y += tl.sum(_from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS), 1)
+    mean_x, mean_y = mean_x / m, mean_y / m
+    for start in range(0, m, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
         inside = (column < m)[None, :]
-        x = _from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS)
-        y = _from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS)
-        mean_x, mean_y = tl.sum(x, 1) / m, tl.sum(y, 1) / m
-        x, y = tl.where(inside, x - mean_x[:, None], 0.0), tl.where(inside, y - mean_y[:, None], 0.0)
-        xx, yy, xy = tl.sum(x * x, 1), tl.sum(y * y, 1), tl.sum(x * y, 1)
-    else:
-        mean_x, mean_y = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
-        xx, yy, xy = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
-        for start in range(0, m, COLUMNS):
-            column = start + tl.arange(0, COLUMNS)
-            mean_x += tl.sum(_from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS), 1)
-            mean_y += tl.sum(_from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS), 1)
-        mean_x, mean_y = mean_x / m, mean_y / m
-        for start in range(0, m, COLUMNS):
-            column = start + tl.arange(0, COLUMNS)
-            inside = (column < m)[None, :]
-            x = _from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS) - mean_x[:, None]
-            y = _from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS) - mean_y[:, None]
-            x, y = tl.where(inside, x, 0.0), tl.where(inside, y, 0.0)
-            xx += tl.sum(x * x, 1)
-            yy += tl.sum(y * y, 1)
-            xy += tl.sum(x * y, 1)
+        x = _from_first(x_ptr, first_x[:, None], row, column, n, m, x_row, SUMS) - mean_x[:, None]
+        y = _from_first(y_ptr, first_y[:, None], row, column, n, m, y_row, SUMS) - mean_y[:, None]
+        x, y = tl.where(inside, x, 0.0), tl.where(inside, y, 0.0)
+        xx += tl.sum(x * x, 1)
+        yy += tl.sum(y * y, 1)
+        xy += tl.sum(x * y, 1)
     value, a, b_x, b_y = _coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, m, exact(eps, SUMS), TINY)
     step = (tl.num_programs(0) // tiles).to(tl.int64) * n
     _store(out_ptr, step, graph * n + row, keep, value, mean_x, mean_y, a, b_x, b_y)
@@ -201,7 +192,7 @@ def _of_rows(s: Tensor, t: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     tiles = triton.cdiv(n, config.rows)
     launch(
         pearson_rows_kernel, (b * tiles,), config, math(dtype), **_strides(s, t), x_row=s.stride(1), y_row=t.stride(1),
-        out_ptr=out, tiles=tiles, eps=eps, TINY=4 * torch.finfo(dtype).eps, WHOLE=m <= config.columns,
+        out_ptr=out, tiles=tiles, eps=eps, TINY=4 * torch.finfo(dtype).eps,
     )  # fmt: skip
     return out
 

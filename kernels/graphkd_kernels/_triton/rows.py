@@ -1,4 +1,4 @@
-"""``center_normalize`` and ``unit_rows``; rows as products want them: pairs of them as sum and difference, and back.
+"""Rows as products want them: pairs of them as sum and difference, and back.
 
 ``rows_fwd_kernel`` reads the rows of one or two matrices once per pass and writes what products want, contiguous and
 rounded once: the rows, or [U V U] with U = (S + T) / sqrt(2), V = (S - T) / sqrt(2). Derivations: kernels/README.md.
@@ -11,17 +11,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels import reference
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import map_tile, math
-from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Math, empty, launch
-from graphkd_kernels._triton.node_blocks import flat
 from graphkd_kernels._triton.tiles import block_of, narrow
-from graphkd_kernels.autograd import Found, Kept, Needs, apply
-from graphkd_kernels.precision import wide, widen
 
-__all__ = ["center_normalize", "unit_rows"]
 KINDS = {"gram": 0, "cosine": 1, "pearson": 2, "shift": 3}
 """Relations that are inner products of mapped rows, and ``"shift"``: less the same for all rows."""
 
@@ -217,37 +211,3 @@ def normalise_backward(g: Tensor, x: Tensor, statistics: tuple[Tensor | None, Te
         UPCAST=interpreting() and x.dtype == torch.bfloat16,
     )  # fmt: skip
     return out
-
-
-def _gradients(needs: Needs, x: Tensor, kind: str) -> Found:
-    found = normalise(flat(x), None, kind, math(wide(x.dtype)))
-    return found.z[..., : x.shape[-1]].reshape(x.shape), found.statistics[0]
-
-
-def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor], kept: tuple[Tensor, Tensor], kind: str) -> Kept:
-    (x,) = tensors
-    return (normalise_backward(flat(upstream.contiguous()), flat(x), kept, kind).view(x.shape),)
-
-
-def _formula(x: Tensor, kind: str) -> Tensor:
-    return reference.ROW_MAPS[kind](widen(x))
-
-
-kernel_rule("triton/rows", _gradients, _formula, finish=_finish, compiled="formula")
-
-
-def row_map(x: Tensor, relation: str) -> Tensor:
-    """Rows whose inner products are the relation; float32 for 16-bit rows that are normalised."""
-    return x if relation == "gram" else apply("triton/rows", (relation,), x)
-
-
-def center_normalize(x: Tensor) -> Tensor:
-    """Rows centred and scaled to unit length, in the type of x: ``reference.center_normalize``."""
-    fit(x)
-    return row_map(x, "pearson").to(x.dtype)
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows scaled to unit length, in the type of x: ``reference.unit_rows``."""
-    fit(x)
-    return row_map(x, "cosine").to(x.dtype)

@@ -5,21 +5,20 @@ Rows are nodes. Degenerate rows and roots of zero are masked (value 0, gradient 
 A second node set of ``None`` means the first one: the same nodes, and g_ii from the same product as g_ij.
 """
 
-from graphkd_kernels.reference.distances import pair_squares, squared_distances
+from graphkd_kernels.reference.distances import squared_distances
 from graphkd_kernels.reference.edge_kl import edge_kl, info_nce
 from graphkd_kernels.reference.edge_pkt import edge_pkt
 from graphkd_kernels.reference.edge_sum import edge_sum
 from graphkd_kernels.reference.ega_sums import ega_sums
 from graphkd_kernels.reference.joint_gram import joint_gram
-from graphkd_kernels.reference.knn import knn, knn_graph
+from graphkd_kernels.reference.knn import knn
 from graphkd_kernels.reference.node_sum import node_sum
 from graphkd_kernels.reference.rkd_angle import rkd_angle, rkd_angles
-from graphkd_kernels.reference.rkd_distance import rkd_distance, rkd_distances
+from graphkd_kernels.reference.rkd_distance import rkd_distance
 from graphkd_kernels.reference.row_kl import row_kl
 from graphkd_kernels.reference.row_pearson import damped_column_pearson, damped_row_pearson, row_pearson
 from graphkd_kernels.reference.rows import center_normalize, safe_sqrt, unit_rows
-from graphkd_kernels.reference.similarity import ROW_MAPS, gram, similarity, unit_gram
-from graphkd_kernels.reference.spectral_residual import spectral_residual
+from graphkd_kernels.reference.similarity import ROW_MAPS, gram, similarity
 from graphkd_kernels.reference.unit_edge_sum import unit_edge_sum
 
 __all__ = [
@@ -35,20 +34,15 @@ __all__ = [
     "info_nce",
     "joint_gram",
     "knn",
-    "knn_graph",
     "node_sum",
-    "pair_squares",
     "rkd_angle",
     "rkd_angles",
     "rkd_distance",
-    "rkd_distances",
     "row_kl",
     "row_pearson",
     "safe_sqrt",
     "similarity",
-    "spectral_residual",
     "squared_distances",
     "unit_edge_sum",
-    "unit_gram",
     "unit_rows",
 ]

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from graphkd_kernels.autograd import transformed
-from graphkd_kernels.diagonal import diagonal
+from graphkd_kernels.grams import diagonal
 
-__all__ = ["pair_squares", "squared_distances"]
+__all__ = ["squared_distances"]
 _CLOSE = 2**17  # eps of both sizes: a squared distance below it keeps fewer than five digits
 _ROUNDING = 16  # eps of both sizes: as much may be left of the squared distance of equal rows
 _NUMBERS = 2**20  # of the differences formed at once
@@ -26,12 +26,6 @@ Products = Callable[[torch.dtype], tuple[Tensor, Tensor]]
 def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     """|x_i - y_j|^2; equal rows are at 0, without gradient."""
     return wide_squares(x, y).to(x.dtype)
-
-
-def pair_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """|x_i - x_j|^2, at least 1e-12 off the diagonal (as RKD and IRG have it; no gradient there) and 0 on it."""
-    diagonal = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    return torch.where(diagonal, 0.0, squared_distances(x, x).clamp_min(1e-12))
 
 
 def wide_squares(

@@ -30,14 +30,8 @@ def distributions(x: Nodes, y: Targets) -> Float[Tensor, "*b n m"]:
     return kernel / torch.where(total == 0, 1.0, total)
 
 
-def scaled_pkt(xs: Nodes, ys: Targets, xt: Nodes, yt: Targets) -> Float[Tensor, ""]:
-    """PKT's divergence from rows that :func:`pkt_rows` scaled."""
-    q, p = distributions(xs, ys), distributions(xt, yt)
-    return (p * ((p + PKT_EPS) / (q + PKT_EPS)).log()).sum()
-
-
 @widened
 def edge_pkt(xs: Nodes, ys: Targets, xt: Nodes, yt: Targets) -> Float[Tensor, ""]:
     """Sum of p log((p + 1e-7) / (q + 1e-7)), with q (student) and p rows of (cosine + 1) / 2 that sum to 1 (PKT)."""
-    targets = (None if each is None else pkt_rows(each) for each in (ys, yt))
-    return scaled_pkt(pkt_rows(xs), next(targets), pkt_rows(xt), next(targets))
+    q, p = (distributions(pkt_rows(x), None if y is None else pkt_rows(y)) for x, y in ((xs, ys), (xt, yt)))
+    return (p * ((p + PKT_EPS) / (q + PKT_EPS)).log()).sum()

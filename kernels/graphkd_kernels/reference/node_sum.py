@@ -21,16 +21,13 @@ def node_sum(
 ) -> Float[Tensor, ""]:
     """Sum of squares of relation(teacher_i, student_j) minus its target.
 
-    ``"identity"``: 1 at j = offset + i, else 0. ``"diagonal"``: only these entries count. ``"gram"``: the relation of
+    ``"identity"``: 1 at j = offset + i, else 0. ``"gram"``: the relation of
     teacher_i with everyone's teacher_j (``None``: the teacher's own).
     """
-    own = torch.arange(len(teacher), device=teacher.device)
     relations = similarity(teacher, student, relation)
-    if target == "diagonal":
-        return (relations[own, offset + own] - 1).square().sum()
     if target == "gram":
         return (relations - similarity(teacher, everyone, relation)).square().sum()
     assert target == "identity", target
-    identity = torch.zeros_like(relations)
+    own, identity = torch.arange(len(teacher), device=teacher.device), torch.zeros_like(relations)
     identity[own, offset + own] = 1
     return (relations - identity).square().sum()

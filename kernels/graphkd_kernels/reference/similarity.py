@@ -8,7 +8,7 @@ from torch import Tensor
 from graphkd_kernels.reference.distances import squared_distances
 from graphkd_kernels.reference.rows import center_normalize, safe_sqrt, unit_rows
 
-__all__ = ["gram", "similarity", "unit_gram"]
+__all__ = ["gram", "similarity"]
 Nodes = Float[Tensor, "*b n d"]
 Targets = Float[Tensor, "*b m d"] | None
 
@@ -16,11 +16,6 @@ Targets = Float[Tensor, "*b m d"] | None
 def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
     """Inner products of the rows of x with those of y."""
     return x @ y.mT
-
-
-def unit_gram(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n n"]:
-    """Inner products of the rows with each other, each row of the result scaled to unit length (SP, ICKD)."""
-    return unit_rows(x @ x.mT)
 
 
 def similarity(x: Nodes, y: Targets, relation: str, gamma: float = 1.0) -> Float[Tensor, "*b n m"]:

@@ -69,15 +69,6 @@ def test_batches_of_channel_graphs(relation, shape, device):
     check(pair(*shape), (relation, "square"), BOTH, device)
 
 
-@pytest.mark.parametrize("change", [testing.strided, testing.transposed, testing.expanded])
-@pytest.mark.parametrize("relation", ["pearson", "euclidean"])
-def test_memory_layouts(change, relation, device):
-    s, t = testing.rows(70, 20).to(device), change(testing.rows(70, 20, seed=1).to(device))
-    check([s, None, t, None], (relation, "square"), STUDENT, device)
-    if change is not testing.expanded:  # equal rows have no gradient to compare
-        check([t, None, s, None], (relation, "square"), STUDENT, device)
-
-
 @pytest.mark.parametrize("relation", PRODUCTS + DISTANCES)
 @pytest.mark.parametrize("change", [testing.with_zero_row, testing.with_dead_row, testing.with_duplicates])
 def test_degenerate_rows(relation, change, device):
@@ -157,20 +148,6 @@ def test_a_graph_without_nodes(device):
     value.backward()
     assert value == 0
     assert x.grad.shape == (0, 5)
-
-
-@pytest.mark.parametrize("options", [("pearson", "square"), ("euclidean", "huber")])
-@pytest.mark.parametrize("n", [40, pytest.param(150, marks=pytest.mark.slow)])
-def test_the_same_bits_again(options, n, device):
-    first, second = (
-        testing.derive(
-            lambda *x: OPERATIONS["edge_sum"](*x, *options),
-            [x if x is None else x.to(device) for x in pair(n, 33)],
-            STUDENT,
-        )
-        for _ in range(2)
-    )
-    assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
 @pytest.mark.gpu

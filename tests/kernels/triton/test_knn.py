@@ -3,7 +3,6 @@
 import pytest
 import torch
 from graphkd_kernels import reference
-from graphkd_kernels._triton import node_blocks
 from graphkd_kernels._triton.table import OPERATIONS
 
 from tests.kernels import testing
@@ -28,8 +27,7 @@ def test_two_nodes(device):
 
 
 @pytest.mark.parametrize("k", [3, 33])
-def test_float64_and_blocks(k, monkeypatch, device):
-    monkeypatch.setattr(node_blocks, "ENTRIES", 200)
+def test_float64(k, device):
     check(testing.rows(35, 20, dtype=torch.float64), k, device, 1e-12)
 
 
@@ -59,14 +57,6 @@ def test_a_nan_goes_out(device):
     indices, squares = OPERATIONS["knn"](x, 2)
     assert squares.isnan().all()
     assert (indices != torch.arange(20, device=device)[:, None]).all()
-
-
-def test_pyg_format(device):
-    x = testing.rows(20, 6).to(device)
-    edge_index, squares = OPERATIONS["knn_graph"](x, 3)
-    expected, distances = reference.knn_graph(x, 3)
-    assert torch.equal(edge_index, expected)
-    torch.testing.assert_close(squares, distances)
 
 
 def test_k_out_of_range(device):
