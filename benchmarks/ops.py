@@ -359,6 +359,15 @@ CASES = [
         "the published codes add an eps under the root, which gives another gradient at 0",
         lambda n, m: (4 * n * m, 4 * n * m),
     ),
+    # Normalisation and Gram in one: cosines of n and m nodes of width d.
+    Case(
+        "similarity",
+        ((256, 100, 512), (4096, 1000, 512)),
+        lambda n, m, d: (random(n, d), random(m, d, seed=1)),
+        lambda x, y: op("similarity")(x, y, "cosine"),
+        lambda x, y: normalize(x, dim=1) @ normalize(y, dim=1).T,
+        lambda n, m, d: (4 * n * m * d, 2 * n * m + 5 * n * d + 2 * m * d),
+    ),
     # Squared distances of n and m nodes of width d.
     Case(
         "squared_distances",

@@ -91,6 +91,22 @@ def row_map(x: _Sources, relation: str) -> _Sources:
     return x if relation == "gram" else _run("unit_rows" if relation == "cosine" else "center_normalize", x)
 
 
+def similarity(
+    x: _Sources, y: _Targets | None = None, relation: str = "cosine", gamma: float = 1.0
+) -> Float[Tensor, "*b n m"]:
+    """The matrix of a relation; normalisation, product and what follows it together.
+
+    Args:
+        x, y: source and target nodes.
+        relation: ``"gram"``, ``"cosine"`` (default), ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or
+            ``"rbf"``.
+        gamma: inverse squared width of ``"rbf"``.
+    Raises: ShapeError, OptionError.
+    """
+    check_known(relation, RELATIONS, "relation")
+    return _run("similarity", x, None if y is None else same_width(x, y), relation, gamma)
+
+
 def edge_sum(
     xs: _Sources,
     ys: _Targets | None,
@@ -104,8 +120,7 @@ def edge_sum(
     Args:
         xs, ys: the student's source and target nodes.
         xt, yt: the teacher's, as many; the widths of the two networks may differ.
-        relation: ``"gram"`` (default), ``"cosine"``, ``"pearson"``, ``"euclidean"``, ``"squared_euclidean"`` or
-            ``"rbf"``.
+        relation: as of :func:`similarity`.
         penalty: ``"square"`` or ``"huber"`` (quadratic up to 1).
     Raises: ShapeError, OptionError.
     Example: ``edge_sum(x, None, x, None, "pearson")`` is 0.

@@ -27,7 +27,7 @@ def pearson(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Ten
     Differs from the official code (yccm/EGA@0963f8e): there a constant node gives NaN; here its edges are 0 and it
     receives no gradient.
     """
-    return _mapped_gram(ops.center_normalize, x, y)
+    return _all_pairs(x, y, "pearson")
 
 
 @RELATIONS.register
@@ -40,7 +40,7 @@ def cosine(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tens
     Raises: ShapeError if the feature widths differ.
     Example: ``cosine(torch.tensor([[3., 4.]]), torch.tensor([[1., 0.]]))`` is ``[[0.6]]``.
     """
-    return _mapped_gram(ops.unit_rows, x, y)
+    return _all_pairs(x, y, "cosine")
 
 
 @RELATIONS.register
@@ -51,7 +51,7 @@ def gram(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor
     Raises: ShapeError if the feature widths differ.
     Example: ``gram(torch.tensor([[3., 4.]]), torch.tensor([[1., 2.]]))`` is ``[[11.]]``.
     """
-    return ops.gram(x, y)
+    return _all_pairs(x, y, "gram")
 
 
 @RELATIONS.register
@@ -62,7 +62,7 @@ def euclidean(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[T
     Raises: ShapeError if the feature widths differ.
     Example: ``euclidean(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))`` is ``[[5.]]``.
     """
-    return ops.safe_sqrt(ops.squared_distances(x, y))
+    return _all_pairs(x, y, "euclidean")
 
 
 @RELATIONS.register
@@ -73,7 +73,7 @@ def squared_euclidean(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) ->
     Raises: ShapeError if the feature widths differ.
     Example: ``squared_euclidean(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))`` is ``[[25.]]``.
     """
-    return ops.squared_distances(x, y)
+    return _all_pairs(x, y, "squared_euclidean")
 
 
 @RELATIONS.register
@@ -87,7 +87,7 @@ def rbf(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"], gamma: float = 1
     Raises: ShapeError if the feature widths differ.
     Example: ``rbf(torch.tensor([[0.]]), torch.tensor([[1.]]))`` is ``[[exp(-1)]]``.
     """
-    return (-gamma * ops.squared_distances(x, y)).exp()
+    return _all_pairs(x, y, "rbf", gamma)
 
 
 def itself(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], first: int) -> Bool[Tensor, "n m"]:
@@ -110,8 +110,5 @@ def is_pairwise(relation: Relation) -> bool:
     return bool(name_of(relation)) or getattr(relation, "pairwise", False)
 
 
-def _mapped_gram(row_map: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    if x is y:  # one map for both, and g_ii from the same product as g_ij
-        mapped = row_map(x)
-        return ops.gram(mapped, mapped)
-    return ops.gram(row_map(x), row_map(y))
+def _all_pairs(x: Tensor, y: Tensor, relation: str, gamma: float = 1.0) -> Tensor:
+    return ops.similarity(x, None if x is y else y, relation, gamma)  # of one node set, each row is mapped once

@@ -21,7 +21,7 @@ Operation = Callable[..., Any]
 
 log = logging.getLogger("graphkd_kernels")
 
-_PARTS = ("ROW_MAPS", "rkd_angles", "similarity")
+_PARTS = ("ROW_MAPS", "rkd_angles")
 """Of the reference, what is no operation."""
 _EVERYWHERE = ("gram", "joint_gram", "safe_sqrt", "squared_distances")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""

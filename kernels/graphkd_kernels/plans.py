@@ -187,6 +187,17 @@ def _node_sum(signature: Signature, where: Where) -> Plan:
     return _edges(where, path, Sizes(1, m + n, 0, d, 0), work)
 
 
+def _similarity(signature: Signature, where: Where) -> Plan:
+    x, y, relation = signature[:3]
+    sizes = Sizes.of(x, y, x)
+    moved = _bytes(sizes, where) + 2 * sizes.pairs * where.dtype.itemsize
+    work = sizes.graphs * sizes.pairs * sizes.student
+    if sizes.pairs < 64:  # many graphs of one pair each are no matrix
+        return Plan("eager", "dense", 4 * work, moved, "a few pairs")
+    pays = relation in INNER and work >= 2**22
+    return _fused(where, "matrix", 4 * work, moved, "the matrix is the result", pays)
+
+
 def _row_map(signature: Signature, where: Where) -> Plan:
     numbers = prod(signature[0])
     return _fused(where, "rows", 10 * numbers, 4 * numbers * where.dtype.itemsize, "few passes")
@@ -274,6 +285,7 @@ PLANNERS: dict[str, Planner] = {
     "rkd_distance": _rkd_distance,
     "row_kl": _rows,
     "row_pearson": _rows,
+    "similarity": _similarity,
     "unit_edge_sum": _unit_edge_sum,
     "unit_rows": _row_map,
 }

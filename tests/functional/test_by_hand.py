@@ -53,7 +53,7 @@ def test_dist_ignores_the_scale_of_probabilities_in_a_class():
 
 def test_rkd_distance_of_three_points():
     # student 0, 1, 3: distances 1, 3, 2, mean 2. Teacher 0, 1, 2: distances 1, 2, 1, mean 4/3.
-    apart = ops.rkd_distances(tensor([[0.0], [1.0], [3.0]]))
+    apart = rkd_distances(tensor([[0.0], [1.0], [3.0]]))
     assert_close(apart, tensor([[0.0, 0.5, 1.5], [0.5, 0.0, 1.0], [1.5, 1.0, 0.0]]))
     differences = [1 / 2 - 3 / 4, 3 / 2 - 3 / 2, 2 / 2 - 3 / 4]
     expected = 2 * sum(d * d / 2 for d in differences) / 9

@@ -94,6 +94,15 @@ def test_node_sum(relation, path, target, everyone, offset):
     assert gradgradcheck(function, small)
 
 
+@pytest.mark.parametrize("relation", [*INNER, "euclidean", "squared_euclidean", "rbf"])
+def test_similarity(relation):
+    function, truth = OPERATIONS["similarity"], reference.similarity
+    x, y = randn(2, 7, 5), randn(2, 4, 5, seed=1)
+    assert worst(lambda x: function(x, None, relation), lambda x: truth(x, None, relation), (x,)) < 1e-12
+    assert worst(lambda x, y: function(x, y, relation), lambda x, y: truth(x, y, relation), (x, y)) < 1e-12
+    assert gradgradcheck(lambda x: function(x, None, relation), x[0].requires_grad_())
+
+
 # precision: errors relative to float64 where the student is close to its teacher
 
 

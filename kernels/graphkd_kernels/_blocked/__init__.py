@@ -19,11 +19,12 @@ from graphkd_kernels._blocked import (
     row_kl,
     row_pearson,
     rows,
+    similarity,
     unit_edge_sum,
 )
 
 MODULES = (
     *(edge_kl, edge_pkt, edge_sum, ega_sums, joint_gram, knn, node_sum, rkd_angle, rkd_distance),
-    *(row_kl, row_pearson, rows, unit_edge_sum),
+    *(row_kl, row_pearson, rows, similarity, unit_edge_sum),
 )
 OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(each, name) for each in MODULES for name in each.__all__}

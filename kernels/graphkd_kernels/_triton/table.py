@@ -18,11 +18,12 @@ from graphkd_kernels._triton import (
     rkd_distance,
     row_kl,
     row_pearson,
+    similarity,
 )
 from graphkd_kernels._triton.launch import Launch, recording
 from graphkd_kernels.autograd import RULES
 
-MODULES = (edge_kl, edge_sum, ega_sums, knn, rkd_angle, rkd_distance, row_kl, row_pearson)
+MODULES = (edge_kl, edge_sum, ega_sums, knn, rkd_angle, rkd_distance, row_kl, row_pearson, similarity)
 OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(each, name) for each in MODULES for name in each.__all__}
 _WIDE = (torch.float32, torch.float64)
 """Types of rules whose inputs were widened before."""
@@ -97,6 +98,11 @@ CASES = [
             ("rbf", "square", ((1024, 64), (1000, 64), (1024, 64), (1000, 64)), _S),
             ("squared_euclidean", "huber", _pair((8192, 256), (8192, 256)), _NONE),
         )
+    ),
+    *(
+        Case("similarity", (relation, 0.5), ((2048, 256), y), (False, False))
+        for relation in ("euclidean", "rbf")
+        for y in (None, (1000, 256))
     ),
     Case("ega_sums", ("pearson",), ((8192, 512), (8192, 512)), (True, False)),
     *(

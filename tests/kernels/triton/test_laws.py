@@ -37,6 +37,7 @@ CASES = {
     "damped_column_pearson": (between("damped_column_pearson", 1e-8), *PAIRS),
     "rkd_distance": (between("rkd_distance"), *FEW),
     "rkd_angle": (between("rkd_angle", 0, 9), *FEW),
+    "similarity": (lambda table, s, t: table["similarity"](s, t, "euclidean"), *PAIRS),
     "knn": (lambda table, s, t: table["knn"](s, 2)[1] + t.sum(), *FEW),
 }
 """Call of a table of operations, and the shapes of its inputs."""
