@@ -24,10 +24,10 @@ UNDER_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "prg ega sample": lambda: {"preset": "ega", "edges": "sample"},
     "prg features alone": lambda: {"rho": 1.0},
     "prg teacher gram": lambda: {"node_target": "teacher_gram"},
-    "prg balanced labels": lambda: {"labels": PseudoLabels(CLASSES, target="soft", balance=0.5, threshold=0.4)},
+    "prg confident labels": lambda: {"labels": PseudoLabels("soft", threshold=0.4)},
     "eikd top classes": lambda: {"relation": "cosine_mean", "drop": TopK(3), "explicit": "features"},
     "eikd classes of the data": lambda: {"drop": DatasetClasses(torch.arange(CLASSES) % 4 != 0), "label_weight": 1.0},
-    "crg projector": lambda: {"spectral_form": "projector", "vertex_loss": "root", "attention_weight": 1.0},
+    "crg projector": lambda: {"spectral_form": "projector"},
     "crg unit gram": lambda: {"edge_affinity": "unit_gram", "edge_alignment": "row_squares", "edge_attention": "off"},
 }
 CASES = [*KEPT, *UNDER_OPTIONS]

@@ -179,7 +179,7 @@ def through(output, name, folder):
         assert not re.search(r"<script>alert|<img src=x", written), output.__name__
         assert output is a_page or not re.search(r"(?<!\\)\]\(java", written), output.__name__
     if output is a_page:
-        assert written.count("<script") == 1  # its own, which the policy names by its hash
+        assert "<script" not in written
     if output is a_report:  # seven bars in each line of the table: no name adds a cell
         assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in written.split("\n") if line.startswith("|"))
 

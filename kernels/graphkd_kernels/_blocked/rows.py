@@ -43,7 +43,7 @@ def _map_any_size(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
     """Both for rows whose squares may under- or overflow."""
     x, power = unit_scale(x)
     rows, inverse = _map(x, relation)
-    return rows, inverse.div_(power)
+    return rows, inverse.div_(power).clamp_(max=torch.finfo(inverse.dtype).max / 16)  # its reciprocal is a number too
 
 
 def _map(x: Tensor, relation: str, look: bool = False) -> tuple[Tensor, Tensor]:
