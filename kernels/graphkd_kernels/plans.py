@@ -223,10 +223,11 @@ def _blocks(where: Where, flops: float, numbers: float, entries: float, passes: 
     return Plan("eager", "dense", flops, size * (numbers + passes * entries), why)
 
 
-def _rows(signature: Signature, where: Where) -> Plan:
+def _rows(least: int, signature: Signature, where: Where) -> Plan:
     """Corresponding rows or columns of two matrices."""
     entries = prod(signature[0])
-    return _blocks(where, 20 * entries, 3 * entries, entries, 20, True, "one pass and its own gradient")
+    why = f"{entries} entries against {least}"
+    return _blocks(where, 20 * entries, 3 * entries, entries, 20, entries >= least, why)
 
 
 def _edge_rows(
@@ -271,8 +272,8 @@ Planner = Callable[[Signature, Where], Plan]
 
 PLANNERS: dict[str, Planner] = {
     "center_normalize": _row_map,
-    "damped_column_pearson": _rows,
-    "damped_row_pearson": _rows,
+    "damped_column_pearson": partial(_rows, 0),
+    "damped_row_pearson": partial(_rows, 0),
     "edge_kl": partial(_edge_rows, 2**15, lambda s: s[2][-1], lambda s: s[4]),
     "edge_pkt": partial(_edge_rows, 2**14, lambda s: s[2][-1], lambda s: "cosine"),
     "edge_sum": _edge_sum,
@@ -283,8 +284,8 @@ PLANNERS: dict[str, Planner] = {
     "node_sum": _node_sum,
     "rkd_angle": _rkd_angle,
     "rkd_distance": _rkd_distance,
-    "row_kl": _rows,
-    "row_pearson": _rows,
+    "row_kl": partial(_rows, 2**13),
+    "row_pearson": partial(_rows, 0),
     "similarity": _similarity,
     "unit_edge_sum": _unit_edge_sum,
     "unit_rows": _row_map,

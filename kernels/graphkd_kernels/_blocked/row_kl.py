@@ -4,6 +4,8 @@ The gradient in the student's logits is (q - p) / T. Near convergence the diverg
 numbers around 7. Their rounding is also in p and q: :math:`\sum_j q_j - p_j`, which is 0 without it, takes it off.
 """
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def kl_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple
     excess = log_p.sub_(log_q)
     ds = log_q.exp_().sub_(p)
     values = torch.linalg.vecdot(p, excess)
-    if not (can_look(p) and values.sum().isfinite()):  # without an infinite logit nothing needs a mask
+    if not (can_look(p) and isfinite(values.sum().item())):  # without an infinite logit nothing needs a mask
         values = torch.linalg.vecdot(p, excess.masked_fill_(p == 0, 0.0))  # 0 log 0 = 0
     values = values.add_(ds.sum(-1)).unsqueeze(-1)
     return values, ds if needs[0] else None, excess.sub_(values).mul_(p) if needs[1] else None

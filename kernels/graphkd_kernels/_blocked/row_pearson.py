@@ -29,9 +29,9 @@ def _of_rows(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Foun
     s, t, gradients = matrices(student, teacher, needs)
     values = s.new_empty(len(s))
     for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES):
-        (x, ix), (y, iy) = map_rows(s[rows], "pearson"), map_rows(t[rows], "pearson")
-        assert ix is not None
-        assert iy is not None
+        mapped, inverse = map_rows(torch.cat([s[rows], t[rows]]), "pearson")
+        assert inverse is not None
+        (x, y), (ix, iy) = mapped.chunk(2), inverse.chunk(2)
         k = (ix * eps).mul_(iy).add_(1).reciprocal_()
         c = torch.linalg.vecdot(x, y).unsqueeze(-1).mul_(k)
         values[rows] = c.squeeze(-1)
