@@ -98,23 +98,19 @@ def dkd_parts(
     ops.positive_temperature(temperature)
     if student_logits.shape[1] < 2:
         raise ShapeError(f"DKD splits at least 2 classes, found logits {tuple(student_logits.shape)}: use kd")
-    label = torch.arange(student_logits.shape[1], device=target.device) == target.unsqueeze(1)
-    target_s, others_s = _split(student_logits / temperature, label)
-    target_t, others_t = _split(teacher_logits / temperature, label)
-    alone = (others_t == -torch.inf).all(-1, keepdim=True)  # the teacher masks all other classes: nothing to compare
-    target_part = ops.row_kl(target_s, target_t)
-    other_part = ops.row_kl(others_s.masked_fill(alone, 0.0), others_t.masked_fill(alone, 0.0))
-    square = temperature**2
-    return only_counted(square * target_part, counted), only_counted(square * other_part, counted), counted
+    target_s, others_s = _split(student_logits / temperature, target)
+    target_t, others_t = _split(teacher_logits / temperature, target)
+    alone = target_t[:, 1] <= torch.finfo(target_t.dtype).min  # the teacher masks all other classes: nothing to compare
+    target_part = temperature**2 * ops.row_kl(target_s, target_t)
+    other_part = temperature**2 * ops.row_kl(others_s, others_t).masked_fill(alone, 0.0)
+    return only_counted(target_part, counted), only_counted(other_part, counted), counted
 
 
-def _split(logits: Tensor, label: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
-    """Two logits whose softmax is [p_y, 1 - p_y], and the logits of the other classes, -inf at the label."""
-    others = logits.masked_fill(label, -torch.inf)
-    alone = others.amax(-1, keepdim=True) == -torch.inf  # logsumexp has no gradient there
-    rest = others.masked_fill(alone, 0.0).logsumexp(-1, keepdim=True).masked_fill(alone, -torch.inf)
-    own = torch.where(label, logits, 0.0).sum(-1, keepdim=True)
-    return torch.cat([own, rest], -1), others
+def _split(logits: Tensor, target: Tensor) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b c"]]:
+    """Two logits whose softmax is [p_y, 1 - p_y], and all logits with the label's so low that its share is 0."""
+    label = target.unsqueeze(1)
+    others = logits.scatter(1, label, torch.finfo(logits.dtype).min)  # a number: of -inf alone comes no gradient
+    return torch.cat([logits.gather(1, label), others.logsumexp(-1, keepdim=True)], -1), others
 
 
 @final
