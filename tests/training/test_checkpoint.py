@@ -1,4 +1,3 @@
-import json
 import logging
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 from torch import nn
 
 from graphkd.errors import CheckpointError, FileError
-from graphkd.training.checkpoint import Checkpoints, check_weights, pack, student_weights, unpack
+from graphkd.training.checkpoint import Checkpoints, check_weights, student_weights
 from tests.faults.damage import cut, flip
 
 STATE = {
@@ -40,12 +39,6 @@ def test_tied_weights_and_transposed_ones_are_saved(tmp_path):
     assert torch.equal(state["a"], w)
     assert torch.equal(state["b"], w)
     assert torch.equal(state["c"], w.T)
-
-
-def test_pack_names_tensors_by_their_path():
-    packed, tensors = pack({"a": [1, {"b": torch.zeros(1)}]})
-    assert list(tensors) == ["a/1/b"]
-    assert unpack(json.loads(json.dumps(packed)), tensors) == {"a": [1, {"b": torch.zeros(1)}]}
 
 
 def test_the_last_two_stay(tmp_path):
