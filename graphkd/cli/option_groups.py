@@ -104,7 +104,7 @@ class TeacherOptions:
         pretrained: tag of the weights (open_clip), the word default (the library's own), or the path of a checkpoint.
         templates: prompts of a CLIP-like teacher: imagenet (80), cifar (18), photo (1), or a text file, one {} a line.
         prompt_weight: how the prompts of a class are weighed.
-        quick_gelu: the activation of OpenAI's weights; taken from the tag, to be said for a checkpoint file.
+        quick_gelu: the activation of OpenAI's weights; set by the tag; give it yourself for a checkpoint file.
         teacher_precision: of its network; fp32 is the default on a CPU, fp16 on a GPU.
         teacher_size: side of its images, pixels; default: the network's own.
         text_cache: folder that keeps the prompts' embeddings; default: graphkd/text in the user's cache folder.

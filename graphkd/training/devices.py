@@ -150,8 +150,8 @@ def ended_at_exit() -> Iterator[None]:
 
 def _end_group() -> None:
     if dist.is_initialized():
-        # A thread of gloo lets go of its last tensor, for which it needs the interpreter. If the interpreter is shutting
-        # down by then, the process aborts: one in thirty did under FSDP2.
+        # A thread of gloo needs the interpreter to let go of its last tensor. If the interpreter shuts down first, the
+        # process aborts: one in thirty did under FSDP2.
         time.sleep(0.2)
         dist.destroy_process_group()
 

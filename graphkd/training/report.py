@@ -14,8 +14,8 @@ from graphkd.text import in_markdown, shown
 
 _HEAD = ("network", "top-1 %", "of teacher %", "seconds", "parameters", "MiB")
 _NOTE = (
-    "Each figure is of the last checkpoint. The best one on the way is not reported: choosing a network by the images "
-    "that it is scored on flatters it."
+    "Each figure is of the last checkpoint: choosing the best epoch on the images that a network is scored on would "
+    "overstate its accuracy."
 )
 
 

@@ -17,7 +17,7 @@ from graphkd.cli.option_groups import Command
 _GIVES = {  # extra -> what it is for
     "train": "distill, progress bars, TensorBoard, the digits",
     "detection": "the detection example",
-    "report": "pictures and HTML reports: graphkd report, graphkd inspect --pictures",
+    "report": "pictures and HTML reports: graphkd report",
     "export": "ONNX: graphkd export, graphkd evaluate --model model.onnx",
     "integrations": "Lightning, Hugging Face, webdataset",
     "trackers": "Weights & Biases, MLflow",

@@ -67,7 +67,7 @@ def class_dropped_kd(
         kept: the classes :math:`K_i`, from :func:`top_classes`, :func:`mass_classes`, :func:`dataset_classes` or
             :func:`random_classes`; a sample that keeps none leaves the mean.
         temperature: T > 0; default 4.
-        student_keeps_all: the student's softmax runs over all classes (reading ``teacher_only``); default no.
+        student_keeps_all: the student's softmax runs over all classes; default no.
     Shapes: (b, c) three times -> scalar; 0, with a gradient of 0, when no sample keeps a class.
     Raises: ShapeError for other classes, samples or mask; OptionError for a temperature <= 0.
     Example: ``class_dropped_kd(z, z, top_classes(z, 2))`` is 0.
