@@ -98,3 +98,11 @@ def test_count_of_cases(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\nrobustness: {len(LOSSES)} losses x {len(CASES)} inputs x {len(PRECISIONS)} precisions: {count} cases")
     assert count >= 200
+
+
+def test_a_backward_pass_under_autocast_keeps_the_gradient_of_a_fused_loss() -> None:
+    student, teacher = _normal()
+    value = LOSSES["ega"](student.requires_grad_(), teacher, torch.arange(len(student)) % 7)
+    (outside,) = torch.autograd.grad(value, student, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(torch.autograd.grad(value, student)[0], outside)

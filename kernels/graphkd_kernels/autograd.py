@@ -10,6 +10,7 @@ every custom function.
 from ast import literal_eval
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Literal
 
 import torch
@@ -147,6 +148,20 @@ def _(name: str, options: str, needs: Sequence[bool], tensors: Sequence[Tensor |
     ]
 
 
+def _out_of_autocast(backward: Callable[..., Kept]) -> Callable[..., Kept]:
+    """A backward pass that keeps its precision where it is called under autocast."""
+
+    @wraps(backward)
+    def run(ctx: Any, first: Tensor, *others: Tensor) -> Kept:
+        guard = no_autocast(first.device)
+        if guard is None:
+            return backward(ctx, first, *others)
+        with guard:
+            return backward(ctx, first, *others)
+
+    return run
+
+
 class _Value(torch.autograd.Function):
     # The old style, with ctx in forward, costs a fifth of setup_context's time; functorch never comes here.
     @staticmethod
@@ -157,6 +172,7 @@ class _Value(torch.autograd.Function):
         return value
 
     @staticmethod
+    @_out_of_autocast
     def backward(ctx: Any, upstream: Tensor) -> Kept:
         (name, options, needs), saved = ctx.rule, ctx.saved_tensors
         tensors, kept = saved[: len(needs)], saved[len(needs) :]
@@ -180,6 +196,7 @@ class _Gradient(torch.autograd.Function):
         return tuple(each for each, need in zip(found, needs, strict=True) if need)
 
     @staticmethod
+    @_out_of_autocast
     def backward(ctx: Any, *directions: Tensor) -> Kept:
         name, options, needs, count = ctx.rule
         again = torch.is_grad_enabled()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from graphkd_kernels import dispatch
-from graphkd_kernels._blocked import blocks, rkd_angle, rkd_distance, row_kl, row_pearson
+from graphkd_kernels._blocked import OPERATIONS, blocks, rkd_angle, rkd_distance, row_kl, row_pearson
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
@@ -157,3 +157,10 @@ def test_compiled_as_one_graph(name):
         expected = torch.autograd.grad(CALLS[name](*leaves).sum(), leaves)
         found = torch.autograd.grad(call(*leaves), leaves)
     assert_close(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (4, 0)])
+def test_nothing_is_uncorrelated(shape):
+    empty = torch.zeros(shape)
+    assert_close(OPERATIONS["row_pearson"](empty, empty), torch.zeros(shape[0]))
+    assert_close(OPERATIONS["damped_column_pearson"](empty, empty, 1e-8), torch.zeros(shape[1]))

@@ -105,7 +105,10 @@ def repair(path: str | Path, job: EmbedJob) -> Mended:
         return Mended({}, 0)
     with one_store_writer(folder, Share()):
         for name in {file.partition(".")[0] for file in damaged}:
-            (folder / f"{name}.json").unlink(missing_ok=True)  # without its sidecar a shard does not count
+            sidecar = folder / f"{name}.json"
+            if sidecar.is_dir():
+                raise StoreError(f"{sidecar} is a folder where the store has a file: move it away and repair again")
+            sidecar.unlink(missing_ok=True)  # without its sidecar a shard does not count
         writer = StoreWriter(folder, plan)
         embedded = fill(writer, job)
         writer.finish()

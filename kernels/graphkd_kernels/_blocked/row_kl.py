@@ -36,7 +36,7 @@ def kl_rows(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple
 
 def matrices(student: Tensor, teacher: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor, list[Maybe]]:
     """Both as (n, m), and memory for the gradients that are needed."""
-    s, t = (each.reshape(-1, each.shape[-1]) for each in (student, teacher))
+    s, t = (each.reshape(each.shape[:-1].numel(), each.shape[-1]) for each in (student, teacher))
     return s, t, [torch.empty_like(s, memory_format=torch.contiguous_format) if need else None for need in needs]
 
 

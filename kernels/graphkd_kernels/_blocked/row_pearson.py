@@ -35,10 +35,9 @@ def _of_rows(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Foun
         k = (ix * eps).mul_(iy).add_(1).reciprocal_()
         c = torch.linalg.vecdot(x, y).unsqueeze(-1).mul_(k)
         values[rows] = c.squeeze(-1)
-        for gradient, ours, theirs, i, j in zip(gradients, (x, y), (y, x), (ix, iy), (iy, ix), strict=True):
+        for gradient, ours, theirs, scale in zip(gradients, (x, y), (y, x), (ix, iy), strict=True):
             if gradient is not None:
-                scale = (1 / i).add_(j, alpha=eps).reciprocal_()  # k / l, without a product of two large numbers
-                torch.addcmul(theirs, ours, c, value=-1, out=gradient[rows]).mul_(scale)
+                torch.addcmul(theirs, ours, c, value=-1, out=gradient[rows]).mul_(scale * k)
     return values.view(student.shape[:-1]), tuple(None if g is None else g.view(student.shape) for g in gradients)
 
 

@@ -26,7 +26,9 @@ def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
     """
     if relation == "gram":
         return x, None
-    look = can_look(x) and x.numel() > 0
+    if not x.numel():
+        return x.clone(), x.new_zeros(*x.shape[:-1], 1)
+    look = can_look(x)
     if not look and relation != "pkt":
         return _map_any_size(x, relation)
     rows, inverse = _map(x, relation, look)
@@ -43,7 +45,7 @@ def _map_any_size(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
     """Both for rows whose squares may under- or overflow."""
     x, power = unit_scale(x)
     rows, inverse = _map(x, relation)
-    return rows, inverse.div_(power).clamp_(max=torch.finfo(inverse.dtype).max / 16)  # its reciprocal is a number too
+    return rows, inverse.div_(power).clamp_(max=torch.finfo(inverse.dtype).max)
 
 
 def _map(x: Tensor, relation: str, look: bool = False) -> tuple[Tensor, Tensor]:
