@@ -135,7 +135,9 @@ def _check_features(name: str, features: Tensor) -> None:
 
 
 def ready_features(student: Features, teacher: Features) -> tuple[Features, Features]:
-    """Both records as losses are computed of them: in float32, or float64 where the student is, one without gradient.
+    """Both records, checked, in the precision that losses are computed in; the teacher's without gradient.
+
+    That precision is float32, or float64 where the student is in float64.
 
     Raises: ArgumentTypeError, ShapeError as of :func:`check_tensors`; ShapeError for other samples or devices.
     """
@@ -159,7 +161,7 @@ def ready_features(student: Features, teacher: Features) -> tuple[Features, Feat
 
 
 def _usual(student: Features, teacher: Features) -> bool:
-    """Whether there is nothing to refuse and nothing to convert, as in nearly every batch: looked at once, quickly."""
+    """Whether there is nothing to refuse and nothing to convert, as in nearly every batch."""
     if torch.compiler.is_compiling():
         return False
     dtype = device = None

@@ -226,7 +226,7 @@ class Distiller(nn.Module, ABC):
                     "logits=...)"
                 )
         student, teacher = ready_features(student, teacher)
-        for name in self.active_inputs:
+        for name in sorted(self.active_inputs):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
         return student, teacher

@@ -31,12 +31,11 @@ def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
     look = can_look(x)
     if not look and relation != "pkt":
         return _map_any_size(x, relation)
-    rows, inverse = _map(x, relation, look)
-    if relation == "pkt":
+    rows, inverse, usual = _map(x, relation, look)
+    if usual or relation == "pkt":
         return rows, inverse
-    low, high = inverse.aminmax()
-    if not (low.item() > _USUAL[0] and high.item() < _USUAL[1]):
-        unusual = ~((inverse > _USUAL[0]) & (inverse < _USUAL[1])).squeeze(-1)
+    unusual = ~((inverse > _USUAL[0]) & (inverse < _USUAL[1])).squeeze(-1)
+    if unusual.any():
         rows[unusual], inverse[unusual] = _map_any_size(x[unusual], relation)
     return rows, inverse
 
@@ -44,30 +43,32 @@ def map_rows(x: Tensor, relation: str) -> tuple[Tensor, Maybe]:
 def _map_any_size(x: Tensor, relation: str) -> tuple[Tensor, Tensor]:
     """Both for rows whose squares may under- or overflow."""
     x, power = unit_scale(x)
-    rows, inverse = _map(x, relation)
+    rows, inverse, _ = _map(x, relation)
     return rows, inverse.div_(power).clamp_(max=torch.finfo(inverse.dtype).max)
 
 
-def _map(x: Tensor, relation: str, look: bool = False) -> tuple[Tensor, Tensor]:
-    """Both; dead rows are looked for by the host first if it can, and masked if it cannot or finds one."""
-    dead = None
+def _map(x: Tensor, relation: str, look: bool = False) -> tuple[Tensor, Tensor, bool]:
+    """Both, and whether the host looked and found all rows usual; dead rows are masked if not."""
     if relation == "pearson":
         rows, mean, inverse = _layer_norm(x)
-        if not (look and _all_alive(mean, inverse)):
+        usual = look and _are_usual(mean, inverse)
+        if not usual:
             least, steep = _limits(x.dtype)
             dead = (mean.abs() + least) * inverse >= steep  # a NaN is not, and passes
         inverse.mul_(x.shape[-1] ** -0.5)
     else:
         squares = torch.linalg.vecdot(x, x).unsqueeze(-1)
-        if not (look and squares.amin().item() > 0):
+        low, high = (each.item() for each in squares.aminmax()) if look else (0.0, 0.0)
+        usual = _USUAL[1] ** -2 < low and high < _USUAL[0] ** -2
+        if not usual:
             dead = squares == 0
             squares.masked_fill_(dead, 1.0)
         inverse = squares.rsqrt_() if relation == "cosine" else squares.sqrt_().add_(PKT_EPS).reciprocal_()
         rows = x * inverse
-    if dead is not None:
+    if not usual:
         rows.masked_fill_(dead, 0.0)
         inverse.masked_fill_(dead, 0.0)
-    return rows, inverse
+    return rows, inverse, usual
 
 
 def _layer_norm(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,7 +80,7 @@ def _layer_norm(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return found
 
 
-def _all_alive(mean: Tensor, inverse: Tensor) -> bool:
+def _are_usual(mean: Tensor, inverse: Tensor) -> bool:
     """Whether no row is constant up to rounding, and all are of a usual size, by three numbers."""
     least, steep = _limits(mean.dtype)
     (low, high), offset = (each.item() for each in inverse.aminmax()), mean.abs().amax().item()
@@ -131,7 +132,7 @@ def center_normalize(x: Tensor) -> Tensor:
     """Rows centred and of unit length, in the type of x; usual rows by layer normalisation and its own gradient."""
     if x.dtype in _NATIVE and x.numel() and can_look(x):
         rows, mean, inverse = _layer_norm(x)
-        if _all_alive(mean.detach(), inverse.detach()):
+        if _are_usual(mean.detach(), inverse.detach()):
             return rows
     return row_map(x, "pearson").to(x.dtype)
 
