@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from graphkd import ops
 from graphkd.errors import OptionError, ShapeError
@@ -138,6 +139,7 @@ class _Projector(torch.autograd.Function):
         return kept @ kept.mT
 
     @staticmethod
+    @once_differentiable  # a second derivative would leave out the eigenvectors' own
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         values, vectors = ctx.saved_tensors
         kept, cut = vectors[..., : ctx.k], vectors[..., ctx.k :]

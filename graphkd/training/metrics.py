@@ -141,10 +141,9 @@ def evaluate(
     counts: Counts | None = None
     with evaluating(model):
         for batch in loader:
-            batch = batch.to(device)
             if batch.target is None:
                 raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
-            output = model(batch.student)
+            output = model(batch.to(device).student)  # labels are looked at where they are: no wait for the device
             logits = output.tensor("logits", "scoring") if isinstance(output, Features) else output
             counts = counts or Counts(logits.shape[1], logits.device)
             if not 0 <= int(batch.target.min()) <= int(batch.target.max()) < counts.classes:

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import tensor
+from torch.autograd import gradgradcheck
 from torch.testing import assert_close
 
 from graphkd.errors import OptionError, ShapeError, UnknownNameError
@@ -152,6 +153,12 @@ def test_plain_autograd_breaks_where_the_projector_does_not():
     (ours,) = torch.autograd.grad((spectral_projector(Operator(matrix, matrix), 2) * weight).sum(), matrix)
     assert torch.isfinite(ours).all()
     assert ours.abs().max() > 0.1
+
+
+def test_a_second_derivative_of_the_projector_is_an_error_and_not_half_of_one():
+    matrix = from_spectrum([0.2, 0.4, 0.6, 1.0])[0].laplacian.requires_grad_()
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradgradcheck(lambda x: spectral_projector(Operator(x, x), 2), matrix)
 
 
 def test_a_tie_across_the_cut_is_bounded_by_the_gap():
