@@ -98,6 +98,7 @@ def dkd_parts(
     ops.positive_temperature(temperature)
     if student_logits.shape[1] < 2:
         raise ShapeError(f"DKD splits at least 2 classes, found logits {tuple(student_logits.shape)}: use kd")
+    teacher_logits = teacher_logits.masked_fill((counted == 0).unsqueeze(1), 0.0)  # 0 times a NaN is one
     target_s, others_s = _split(student_logits / temperature, target)
     target_t, others_t = _split(teacher_logits / temperature, target)
     alone = target_t[:, 1] <= torch.finfo(target_t.dtype).min  # the teacher masks all other classes: nothing to compare

@@ -58,7 +58,7 @@ class CRGDistiller(Distiller):
             ``graphkd.graphs.alignments``.
         vertex_attention, edge_attention: ``"teacher"`` (default), ``"off"``, or a function.
         tau: softmax temperature of the masks, > 0; default 0.5.
-        spectral_form: ``"residual"`` (default) or another of ``graphkd.graphs.spectral``.
+        spectral_form: ``"residual"`` (default), ``"projector"``, ``"heat"``, ``"spectrum"``, or a function.
         k: number of eigenvectors; default 8.
         edge_affinity: ``"cosine"`` (default), ``"pearson"``, ``"unit_gram"`` (ICKD), ``"rbf"`` (median width), or an
             Affinity.
