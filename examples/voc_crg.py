@@ -8,7 +8,8 @@
 Embedded default: the teacher learns from 400 drawn images, the students from 64 others; every student starts with
 the teacher's heads. Cost: 2.2 minutes on one CPU core (--quick: 45 seconds). Result, mean over 3 seeds on 120 images:
 teacher mAP 63.3, student by its task alone 32.7 (37.3 29.2 31.6), with CRG 44.3 (45.8 44.0 43.1). It is the scarce
-labels that CRG makes up for: with 400 images and a student half as wide, 250 steps gave 54.9 without and 50.5 with it (before 0.1.0).
+labels that CRG makes up for: with 400 images and a student half as wide, 250 steps gave 54.9 without and 50.5
+with it (before 0.1.0).
 
 CRG/SEKD-style: follows the abstract and the loss decomposition L_origin + alpha L_V + beta L_E + gamma L_S; not a
 reproduction.
