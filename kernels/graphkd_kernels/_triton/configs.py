@@ -38,6 +38,10 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("distances", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
+    ("distances", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("pull", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},  # as many rows as a tile of distances
+    ("pull", "fp64"): {80: Config(64, 32, 16, 8, 2)},
     ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
 }
 
@@ -46,7 +50,7 @@ def pick(kernel: str, math: Math, device: torch.device) -> Config:
     """The configuration of a kernel on a device; 64-tiles in the interpreter."""
     capability = arch(device)
     if capability == 0:
-        return Config(64, 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
+        return Config(64, 16 if kernel == "pull" else 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
     table = _TABLE[kernel, math.name]
     return table[max(row for row in table if row <= capability)]
 

@@ -49,6 +49,11 @@ class Math:
         """Squared distances within this part of both sizes are rounding."""
         return 16 * torch.finfo(self.sums).eps
 
+    @property
+    def close(self) -> float:
+        """Squared distances within this part of both sizes have lost digits that differences keep."""
+        return 2**17 * torch.finfo(self.sums).eps
+
 
 @dataclass(frozen=True)
 class Launch:

@@ -65,6 +65,34 @@ def load(base, row, col, rows, cols, stride):
 
 
 @triton.jit
+def _column(base, row, rows, k, cols, stride, TYPE: tl.constexpr):
+    """Column k of some rows; 0 outside."""
+    return tl.load(base + row.to(tl.int64) * stride + k, mask=(row < rows) & (row * 0 + k < cols), other=0.0).to(TYPE)
+
+
+@triton.jit
+def apart(a, b, row, col, n, m, width, a_row, b_row, SUMS: tl.constexpr):
+    """Squared distances of some rows of a from some rows of b by their differences: no digit is lost, and no product
+    is made, so that it takes a device two or three times as long."""
+    total = tl.zeros([row.shape[0], col.shape[0]], SUMS)
+    for k in range(width):
+        gap = _column(a, row, n, k, width, a_row, SUMS)[:, None] - _column(b, col, m, k, width, b_row, SUMS)[None, :]
+        total += gap * gap
+    return total
+
+
+@triton.jit
+def pull(weight, a, b, row, col, n, m, start, width, a_row, b_row, COLUMNS: tl.constexpr, SUMS: tl.constexpr):
+    """Sums of weight_ij (a_i - b_j) over a tile, by differences; of the columns from start on."""
+    total = tl.zeros([row.shape[0], COLUMNS], SUMS)
+    here = tl.arange(0, COLUMNS)[None, :]
+    for k in range(COLUMNS):
+        x, y = _column(a, row, n, start + k, width, a_row, SUMS), _column(b, col, m, start + k, width, b_row, SUMS)
+        total = tl.where(here == k, tl.sum(weight * (x[:, None] - y[None, :]), 1)[:, None], total)
+    return total
+
+
+@triton.jit
 def products(
     a, b, row, col, n, m, width, a_row, b_row,
     BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
