@@ -5,19 +5,41 @@ import triton.language as tl
 
 
 @triton.jit
-def dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """total + a @ b. UPCAST: Triton's interpreter has no arithmetic for bfloat16 (its products are silently wrong)."""
+def _nearest(x):
+    """float32 rounded to bfloat16's digits, as a GPU does. Triton's interpreter cuts the others off, and has no
+    arithmetic for bfloat16 (its products are silently wrong)."""
+    bits = x.to(tl.float32).to(tl.int32, bitcast=True)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _two_terms(x, UPCAST: tl.constexpr):
+    """float32 as a sum of two numbers of bfloat16, right to 2^-17. UPCAST: in the interpreter, of their values."""
     if UPCAST:
-        a, b = a.to(tl.float32), b.to(tl.float32)
+        high = _nearest(x)
+        return high, _nearest(x - high)
+    high = x.to(tl.bfloat16)
+    return high, (x - high.to(tl.float32)).to(tl.bfloat16)
+
+
+@triton.jit
+def dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    """total + a @ b. ``"bf16x3"``: float32 factors in two terms of bfloat16 each, without the product of both rests;
+    exact for factors that are bfloat16 or float16 themselves."""
+    if PRECISION == "bf16x3":
+        a, a_rest = _two_terms(a, UPCAST)
+        b, b_rest = _two_terms(b, UPCAST)
+        total = tl.dot(a_rest, b, total, input_precision="ieee", out_dtype=total.dtype)
+        total = tl.dot(a, b_rest, total, input_precision="ieee", out_dtype=total.dtype)
+        return tl.dot(a, b, total, input_precision="ieee", out_dtype=total.dtype)
     return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)
 
 
 @triton.jit
 def narrow(x, TYPE: tl.constexpr, UPCAST: tl.constexpr):
-    """x in the operands' type. UPCAST: the interpreter cuts bfloat16 off, a GPU rounds to nearest, so round here."""
-    if UPCAST:
-        bits = x.to(tl.float32).to(tl.int32, bitcast=True)
-        x = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
+    """x in a type. UPCAST: in the interpreter, which cuts bfloat16 off, a GPU rounds to nearest."""
+    if UPCAST and tl.bfloat16 == TYPE:
+        x = _nearest(x)
     return x.to(TYPE)
 
 
