@@ -15,7 +15,7 @@ from torch import Tensor
 from graphkd_kernels import _blocked, _triton, reference
 from graphkd_kernels.errors import BackendUnavailableError as BackendUnavailableError
 from graphkd_kernels.plans import PLANNERS, Plan, Shape, Signature, Where
-from graphkd_kernels.precision import in_float64, rounds
+from graphkd_kernels.precision import in_float64, rounds, widen, widened
 
 Operation = Callable[..., Any]
 
@@ -26,7 +26,7 @@ _PARTS = ("ROW_MAPS", "rkd_angles")
 _EVERYWHERE = ("gram", "joint_gram", "safe_sqrt", "squared_distances")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
-_REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}
+_REFERENCE = {name: widened(getattr(reference, name)) for name in reference.__all__ if name not in _PARTS}
 _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
@@ -51,12 +51,13 @@ def backend(name: str, precision: str = "high") -> Iterator[None]:
 
     Args:
         name: ``"auto"`` or one of :func:`available`.
-        precision: ``"high"`` (float32 with float32 sums) or ``"exact"`` (float64 inside every operation).
+        precision: ``"high"`` (16-bit tensors are read as they are, everything else is float32), ``"float32"`` (they are
+            widened first), or ``"exact"`` (float64 inside every operation).
 
     Raises: BackendUnavailableError for a backend that is not there, or another precision.
     """
-    if precision not in ("high", "exact"):
-        raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, high")
+    if precision not in ("high", "float32", "exact"):
+        raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, float32, high")
     if name not in available():
         why = _triton.missing() if name == "triton" else "no such backend is known"
         raise BackendUnavailableError.because(name, f"{why}; available here: {', '.join(available())}")
@@ -78,8 +79,11 @@ def run(operation: str, *args: Any) -> Any:
 
     Raises: BackendUnavailableError for a backend asked for by name that does not have the operation.
     """
-    if _PRECISION.get() == "exact":
+    precision = _PRECISION.get()
+    if precision == "exact":
         return in_float64(_run, operation, *args)
+    if precision == "float32":
+        return _run(operation, *[widen(each) for each in args])
     return _run(operation, *args)
 
 
