@@ -26,7 +26,8 @@ _PARTS = ("ROW_MAPS", "rkd_angles")
 _EVERYWHERE = ("gram", "joint_gram", "safe_sqrt", "squared_distances")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
-_REFERENCE = {name: widened(getattr(reference, name)) for name in reference.__all__ if name not in _PARTS}
+_REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}
+_EAGER = {name: widened(function) for name, function in _REFERENCE.items()}
 _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
@@ -116,7 +117,7 @@ def _of(operation: str, name: str) -> Operation:
     if implementation is None:
         have = ", ".join(each for each in available() if each != "auto" and operation in _table(each))
         raise BackendUnavailableError(f"backend {name!r} has no {operation!r}; those that have it: {have}, or 'auto'")
-    return implementation
+    return _EAGER[operation] if implementation is _REFERENCE.get(operation) else implementation
 
 
 def find(operation: str) -> Operation | None:
