@@ -24,8 +24,7 @@ def kernel_rule(
     """Register a rule of kernels. They read 16-bit tensors as they are; compiled, they are one operator.
 
     Args:
-        gradients, formula, compiled, others: as of :class:`~graphkd_kernels.autograd.Rule`. Gradients are contiguous
-            and in their tensors' types.
+        gradients, formula, compiled, others: as of :class:`~graphkd_kernels.autograd.Rule`. Gradients are contiguous.
     """
     register(name, Rule(gradients, formula, compiled=compiled, widens=False, **others))
 
