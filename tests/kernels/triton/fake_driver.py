@@ -38,13 +38,12 @@ class Noted:
     arguments: tuple[Any, ...]
 
 
-class _Launcher:
+class Launcher:
     """What Triton calls to launch a compiled kernel: made once for each kernel and device."""
 
     def __init__(self, source: Any, metadata: Any) -> None:
-        self.driver, self.function = triton_driver.active, source.fn
+        self.driver, self.name = triton_driver.active, metadata.name
         self.driver.kernels.add(source.fn)
-        self.name = metadata.name
 
     def __call__(self, x: int, y: int, z: int, stream: int, handle: int, *others: Any) -> None:
         self.driver.note(self.name, (x, y, z), stream, handle, others[4:])
@@ -71,7 +70,7 @@ class FakeDriver:
     launches: list[Noted] = field(default_factory=list)
     kernels: set[Any] = field(default_factory=set)
     utils: Any = field(default_factory=_Utils)
-    launcher_cls: Any = _Launcher
+    launcher_cls: Any = Launcher
 
     def get_current_device(self) -> int:
         return self.current
