@@ -67,15 +67,15 @@ class _Unread:
     error: str
 
 
-class _Portion(NamedTuple):
-    """A batch of the images that can be read, and those that cannot."""
+class Portion(NamedTuple):
+    """A batch of the images that can be read, if there are any, and those that cannot."""
 
     batch: Batch | None
     unread: list[_Unread]
 
 
-class _AnyImages(Views):
-    """Views of images some of which cannot be read."""
+class TolerantViews(Views):
+    """Views of images some of which cannot be read: its loader yields a :class:`Portion` in place of a batch."""
 
     def __getitem__(self, key: int | Key) -> ViewPair | _Unread:  # type: ignore[override]
         try:
@@ -85,10 +85,10 @@ class _AnyImages(Views):
             return _Unread(key[1] if isinstance(key, tuple) else key, what)
 
     @staticmethod
-    def collate(pairs: Sequence[ViewPair | _Unread]) -> _Portion:  # type: ignore[override]
+    def collate(pairs: Sequence[ViewPair | _Unread]) -> Portion:  # type: ignore[override]
         read = [pair for pair in pairs if isinstance(pair, ViewPair)]
         unread = [pair for pair in pairs if isinstance(pair, _Unread)]
-        return _Portion(Views.collate(read) if read else None, unread)
+        return Portion(Views.collate(read) if read else None, unread)
 
 
 def predictions(
@@ -119,7 +119,7 @@ def predictions(
     """
     if top < 1 or on_error not in ("skip", "stop"):
         raise OptionError(f"expected top >= 1, on_error 'skip' or 'stop', found {top} and {on_error!r}")
-    kind = _AnyImages if on_error == "skip" else Views
+    kind = TolerantViews if on_error == "skip" else Views
     loader = kind(source, student=classifier.view).loader(
         batch_size, shuffle=False, drop_last=False, workers=workers, start_batch=start_batch
     )
@@ -127,7 +127,7 @@ def predictions(
 
     def readable() -> Generator[Batch, None, None]:
         for each in progress(loader):
-            batch, bad = each if isinstance(each, _Portion) else (each, [])
+            batch, bad = each if isinstance(each, Portion) else (each, [])
             unread.extend(bad)
             if batch is not None:
                 yield batch
