@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from graphkd.cli import images, networks
-from graphkd.cli.classifiers import student_view
 from graphkd.cli.commands.inspect import Inspect
 from graphkd.cli.console import Console
+from graphkd.cli.opened import student_view
 from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource, source_subset
 from graphkd.data.transforms import Transform

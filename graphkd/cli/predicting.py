@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graphkd.cli import classifiers, networks
+from graphkd.cli import networks, opened
 from graphkd.cli.commands.predict import AnyImages, Predict
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError
@@ -72,11 +72,11 @@ def to_console(config: Predict, console: Console) -> int:
 
 def _classifier(config: Predict) -> Classifier:
     if config.model is not None:
-        return classifiers.open_classifier(config.model, config.model_from, config.running.device)
+        return opened.open_classifier(config.model, config.model_from, config.running.device)
     given = config.images.classes
     classes = read_class_names(given) if given is not None else networks.run_classes(config.teaching)
     names: Any = classes
-    return classifiers.teaching_classifier(config.teaching, names, networks.device_of(config.running.device))
+    return opened.teaching_classifier(config.teaching, names, networks.device_of(config.running.device))
 
 
 def images_of(images: AnyImages) -> ImageSource:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from graphkd.cli import classifiers, images, networks
+from graphkd.cli import images, networks, opened
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
@@ -29,12 +29,12 @@ def scores_of(config: Evaluate, console: Console) -> tuple[list[str] | None, dic
     if config.model is None:
         device = networks.device_of(running.device)
         source = data.open("test", networks.run_classes(config.teaching))
-        teacher = classifiers.open_teaching(config.teaching, source.classes, device)
+        teacher = opened.open_teaching(config.teaching, source.classes, device)
         view = networks.teacher_view(teacher, config.teaching.teacher_size)
         batches = images.labelled_batches(source, view, running, console)
         found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
         return Classes(source.classes or ()).distinct or None, found
-    student = classifiers.open_classifier(config.model, config.model_from, running.device)
+    student = opened.open_classifier(config.model, config.model_from, running.device)
     source = data.open("test", student.classes)
     batches = images.labelled_batches(source, student.view, running, console)
     return student.names, {str(config.model): evaluate(student.model, batches, student.device)}

@@ -201,7 +201,7 @@ def test_int8_of_other_images_and_of_images_that_are_gone(graphkd, home, exporte
 
 def test_a_run_of_a_trainer_is_shown_what_it_was_scored_on(graphkd, class_folders):
     from graphkd import Step, TrainConfig, Trainer, Views, create_student, open_folder
-    from graphkd.cli.classifiers import open_classifier
+    from graphkd.cli.opened import open_classifier
     from graphkd.data.transforms import RandomCropView, ResizeView
     from graphkd.step import labelled_cross_entropy
 

@@ -70,14 +70,14 @@ def run(config: Export, *, console: Console) -> int:
     """A student to files that other programs read."""
     import torch
 
-    from graphkd.cli import classifiers, config_file, exported, int8, networks
+    from graphkd.cli import config_file, exported, int8, networks, opened
     from graphkd.files import write_json
 
     tap, about = networks.open_student(config.run, config.model_from)
     out = config.out or config.run / "export"
     console.go_on = (f"finished files are kept in {out}", "run the same command again")
     model = exported.Normalised(tap).eval().requires_grad_(False)
-    view = classifiers.student_view(about, config.run)
+    view = opened.student_view(about, config.run)
     images = exported.images_to_compare(config.check, view)
     with torch.no_grad():
         expected = model(images)
