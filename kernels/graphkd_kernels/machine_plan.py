@@ -59,6 +59,17 @@ class Table:
         """Names the choices: two tables with one digest run the same implementations."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def failures(self) -> list[str]:
+        """What is wrong on this machine, a line for each."""
+        wrong: dict[tuple[str, str, str], list[str]] = {}
+        for operation, by_dtype in self.verified.items():
+            for dtype, by_backend in by_dtype.items():
+                for backend, verdict in by_backend.items():
+                    if verdict is not True:
+                        wrong.setdefault((operation, backend, str(verdict)), []).append(dtype)
+        return [f"{operation}, {backend}, {', '.join(at)}: {why}" for (operation, backend, why), at in wrong.items()]
+
     def to_json(self) -> dict[str, Any]:
         """Choices and verdicts as JSON-ready data; times are left out."""
         return {"choices": {name: dict(each) for name, each in self.choices.items()}, "verified": dict(self.verified)}
@@ -236,18 +247,23 @@ PICKED: dict[Any, Any] = {}
 
 def in_force(device: str) -> Table:
     """The table that ``auto`` uses on a device (``"cpu"``, ``"cuda:0"``); read from disk at the first question."""
+    device = _numbered(device)
     found = _IN_FORCE.get(device)
     if found is None:
         found = _IN_FORCE[device] = load(device)
     return found
 
 
+def _numbered(device: str) -> str:
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+
+
 def put(device: str, table: Table | None) -> None:
     """Use a table from now on; ``None``: what the disk says at the next question."""
     if table is None:
-        _IN_FORCE.pop(device, None)
+        _IN_FORCE.pop(_numbered(device), None)
     else:
-        _IN_FORCE[device] = table
+        _IN_FORCE[_numbered(device)] = table
     PICKED.clear()
 
 

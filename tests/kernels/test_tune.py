@@ -221,7 +221,7 @@ def test_rows_are_written_as_they_come(scripted, tmp_path):
 
 def test_an_unknown_operation_and_a_plan_without_a_place_are_errors(scripted, monkeypatch, capsys):
     assert tune.main(["--operations", "row_klo"]) == 2
-    assert "unknown operation 'row_klo'; known: edge_sum" in capsys.readouterr().err
+    assert "unknown operation 'row_klo': choose among edge_sum" in capsys.readouterr().err
     monkeypatch.setenv("GRAPHKD_PLAN", "none")
     assert tune.main([]) == 2
     assert "unset it, or name a file" in capsys.readouterr().err

@@ -68,13 +68,7 @@ class Found:
     @property
     def failures(self) -> list[str]:
         """What is wrong, a line for each."""
-        wrong: dict[tuple[str, str, str], list[str]] = {}
-        for operation, by_dtype in self.verdicts.items():
-            for dtype, by_backend in by_dtype.items():
-                for backend, verdict in by_backend.items():
-                    if verdict is not True:
-                        wrong.setdefault((operation, backend, str(verdict)), []).append(dtype)
-        return [f"{operation}, {backend}, {', '.join(at)}: {why}" for (operation, backend, why), at in wrong.items()]
+        return machine_plan.Table("this run", verified=self.verdicts).failures
 
     def allowed(self, operation: str, dtype: str) -> list[str]:
         """Backends that may be chosen: the reference, and those that are verified."""

@@ -46,7 +46,7 @@ def tune(
     """
     unknown = sorted(set(operations) - set(problems.OPERATIONS))
     if unknown:
-        raise ValueError(f"unknown operation {unknown[0]!r}; known: {', '.join(problems.OPERATIONS)}")
+        raise ValueError(f"unknown operation {unknown[0]!r}: choose among {', '.join(problems.OPERATIONS)}")
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     machine_plan.machine(device)  # remembered: a device that disappears tells its name no more
     path = machine_plan.place(device)
