@@ -6,6 +6,7 @@ The same as ``graphkd tune``. ``auto`` then runs the fastest of those that are r
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 BUDGET = 180.0
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     operations = [name.strip() for name in given.operations.split(",") if name.strip()]
     try:
-        found, path = tune(given.budget, operations, given.out)
+        found, path = tune(given.budget, operations, given.out, partial(print, flush=True))
     except (OSError, ValueError) as why:
         print(f"error: {why}", file=sys.stderr)
         return 2

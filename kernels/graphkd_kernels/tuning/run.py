@@ -28,7 +28,10 @@ class LostError(RuntimeError):
 
 
 def tune(
-    budget: float = BUDGET, operations: Sequence[str] = (), out: Path | None = None, say: Say = print
+    budget: float = BUDGET,
+    operations: Sequence[str] = (),
+    out: Path | None = None,
+    say: Say = print,
 ) -> tuple[Found, Path]:
     """Verify every backend on this machine, time it, and write the plan; returns what was found, and the plan's path.
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from math import ceil
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -24,12 +24,12 @@ _SLOW = 0.4  # seconds of the fastest backend: larger sizes follow the last one'
 _HOPELESS = 4.0  # times slower than the fastest, and slow: not timed at larger sizes
 
 
-def sample(call: Call, repeats: int) -> float:
-    """Milliseconds per call of one turn, on the host's clock."""
-    start = perf_counter()
+def sample(call: Call, repeats: int, clock: Callable[[], float] = perf_counter) -> float:
+    """Milliseconds per call of one turn."""
+    start = clock()
     for _ in range(repeats):
         call()
-    return (perf_counter() - start) * 1e3 / repeats
+    return (clock() - start) * 1e3 / repeats
 
 
 def sample_on_gpu(call: Call, repeats: int) -> float:
@@ -54,7 +54,9 @@ def interleaved(
     scopes = {name: getattr(call, "scope", nullcontext) for name, call in calls.items()}
     for name in names:
         with scopes[name]():
-            once = min(sample(calls[name], 1) for _ in range(3)) / 1e3
+            once = sample(calls[name], 1) / 1e3
+            if once < TURN * 1e3:
+                once = min(sample(calls[name], 1) for _ in range(3)) / 1e3
             repeats[name] = ceil(TURN / min(max(once, 1e-7), TURN))
     found: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
@@ -90,7 +92,9 @@ def times(
     """A row for each size: milliseconds by backend. One that does not fit the memory is left out, and so are sizes
     beyond what the first ones say."""
     names = list(names)
-    take = sample_on_gpu if device.type == "cuda" else sample
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    own = partial(sample, clock=process_time)  # of one thread it stands while the machine does other things
+    take = sample_on_gpu if device.type == "cuda" else own if alone else sample
     for shape in problem.grid:
         found = _paired({name: _Step(problem, shape, name, dtype, device) for name in names}, seconds, take)
         if not found:
