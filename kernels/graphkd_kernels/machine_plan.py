@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,12 +47,14 @@ class Table:
         choices: curve (an operation, or one of its kinds) -> name of a dtype -> steps.
         verified: operation -> name of a dtype -> backend -> verdict.
         measured: curves that this machine measured itself; the others are the shipped table's.
+        tiles: kernel and arithmetic (``"gram bf16"``) -> configuration, where another than ours is the fastest.
     """
 
     source: str
     choices: Mapping[str, Mapping[str, Steps]] = field(default_factory=dict)
     verified: Mapping[str, Mapping[str, Mapping[str, Verdict]]] = field(default_factory=dict)
     measured: frozenset[str] = frozenset()
+    tiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -72,7 +74,8 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         """Choices and verdicts as JSON-ready data; times are left out."""
-        return {"choices": {name: dict(each) for name, each in self.choices.items()}, "verified": dict(self.verified)}
+        choices = {name: dict(each) for name, each in self.choices.items()}
+        return {"choices": choices, "verified": dict(self.verified), "tiles": dict(self.tiles)}
 
     @classmethod
     def of(cls, data: Mapping[str, Any], source: str) -> "Table":
@@ -87,7 +90,8 @@ class Table:
             operation: {dtype: {str(b): _verdict(v) for b, v in backends.items()} for dtype, backends in each.items()}
             for operation, each in data["verified"].items()
         }
-        return cls(source, choices, verified, frozenset(choices))
+        tiles = {str(name): tuple(int(each) for each in sizes) for name, sizes in data.get("tiles", {}).items()}
+        return cls(source, choices, verified, frozenset(choices), tiles)
 
 
 def _steps(found: Any) -> Steps:
@@ -213,9 +217,8 @@ def shipped() -> Table:
 
 def load(device: str) -> Table:
     """The table for a device: its machine's plan, and what that lacks from the shipped one (CPU) or not at all."""
-    default = shipped() if device == "cpu" else Table("no plan")
-    default = Table(default.source, default.choices)
-    path = place(device)
+    default = Table(shipped().source, shipped().choices) if device == "cpu" else Table("no plan")
+    path = place(device) if device.startswith(("cpu", "cuda")) else None
     if path is None or not path.exists():
         if device.startswith("cuda"):
             log.warning("%s", _advice(device))
@@ -229,7 +232,7 @@ def load(device: str) -> Table:
         log.warning("the kernels' plan %s is not used: %s. graphkd tune makes a new one", path, why)
         return default
     own = Table.of(data, f"the plan of this machine ({path})")
-    return Table(own.source, {**default.choices, **own.choices}, own.verified, own.measured)
+    return replace(own, choices={**default.choices, **own.choices})
 
 
 def _advice(device: str) -> str:
@@ -286,6 +289,11 @@ def choices(curve: str, dtype: torch.dtype, device: str) -> tuple[str, Steps] | 
         return None
     source = table.source if curve in table.measured else "the shipped table"
     return source, by_dtype.get(str(dtype).removeprefix("torch."), by_dtype["float32"])
+
+
+def tile(kernel: str, math: str, device: str) -> tuple[int, ...] | None:
+    """The configuration of a kernel that was the fastest on this device, or ``None`` for our own."""
+    return in_force(device).tiles.get(f"{kernel} {math}")
 
 
 def failure(operation: str, backend: str, dtype: torch.dtype, device: str) -> str | None:

@@ -238,6 +238,47 @@ def test_types_that_were_not_timed_follow_those_that_were_if_they_are_right():
     assert choices == {"float32": ((0, "triton"),), "float16": ((0, "eager"),), "float64": ((0, "eager"),)}
 
 
+# tiles
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+
+
+@needs_triton
+def test_a_kernel_takes_the_tile_that_was_the_fastest_here():
+    from graphkd_kernels._triton import configs, launch
+
+    own, card = launch.Config(128, 128, 64, 8, 3), torch.device("meta")
+    with launch.recording(90):
+        before = configs.pick("gram", configs.MATHS["bf16"], card)
+        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={"gram bf16": (64, 128, 64, 4, 3, 0)})):
+            assert configs.pick("gram", configs.MATHS["bf16"], card) == launch.Config(64, 128, 64, 4, 3)
+            assert configs.pick("gram", configs.MATHS["tf32x3"], card) == configs.pick(
+                "product", configs.MATHS["tf32x3"], card
+            )
+        assert configs.pick("gram", configs.MATHS["bf16"], card) == before == own
+
+
+@needs_triton
+def test_tiles_that_are_tried_are_at_most_eight_and_compile():
+    from graphkd_kernels._triton import launch
+    from graphkd_kernels.tuning import tiles
+
+    found = tiles.near(launch.Config(64, 64, 32, 8, 3))
+    assert len(set(found)) == len(found) <= 8
+    assert tiles.faults("gram", "bf16", found[0], 90) == []
+    assert "shared memory" in tiles.faults("gram", "bf16", launch.Config(256, 256, 128, 8, 4), 90)[-1]
+    assert tiles.faults("knn", "bf16", found[0], 90) == ["no operation uses it"]
+
+
+def test_a_tile_is_kept_where_it_is_clearly_faster():
+    found = Found("cpu")
+    for kernel, times in (("gram", (1.0, 0.98)), ("knn", (1.0, 0.9))):
+        for config, ms in zip(([64, 64, 32, 8, 3, 0], [32, 64, 32, 8, 3, 0]), times, strict=True):
+            found.take({"kind": "tiles", "kernel": kernel, "math": "tf32x3", "config": config, "ms": ms})
+    found.take({"kind": "tiles", "kernel": "knn", "math": "tf32x3", "config": [1, 1, 1, 1, 1, 0], "why": "it spills"})
+    assert found.plan({})["tiles"] == {"knn tf32x3": [32, 64, 32, 8, 3, 0]}
+
+
 # whole processes
 
 PLANTS = {

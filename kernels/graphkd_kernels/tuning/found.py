@@ -15,6 +15,7 @@ Row = dict[str, Any]
 DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in LIMIT)
 _LIKE = {"float16": ("bfloat16", "float32"), "bfloat16": ("float32",), "float64": ("float32",), "float32": ()}
 """Whose times a type has that was not timed."""
+_CLEARLY = 0.97  # of the time of our own configuration
 _CUT = "its verification did not end"
 
 
@@ -26,6 +27,7 @@ class Found:
         verdicts: operation -> type -> backend -> true, or what is wrong.
         points: curve -> type -> size -> milliseconds by backend.
         operations: curve -> operation.
+        tiles: kernel and arithmetic -> (configuration, milliseconds), our own first.
         checks: how many inputs were compared.
         left: what was not done, and why.
     """
@@ -35,6 +37,7 @@ class Found:
     verdicts: dict[str, dict[str, dict[str, machine_plan.Verdict]]] = field(default_factory=dict)
     points: dict[str, dict[str, dict[int, dict[str, float]]]] = field(default_factory=dict)
     operations: dict[str, str] = field(default_factory=dict)
+    tiles: dict[str, list[tuple[list[int], float]]] = field(default_factory=dict)
     checks: int = 0
     left: list[str] = field(default_factory=list)
 
@@ -55,6 +58,8 @@ class Found:
         elif row["kind"] == "time":
             self.operations[row["curve"]] = row["operation"]
             self.points.setdefault(row["curve"], {}).setdefault(row["dtype"], {})[row["size"]] = row["ms"]
+        elif row["kind"] == "tiles" and "ms" in row:
+            self.tiles.setdefault(f"{row['kernel']} {row['math']}", []).append((row["config"], row["ms"]))
 
     def ended(self, operation: str, why: str | None) -> None:
         """Its process is gone before its time: what it was at is wrong, or (``None``) simply not verified."""
@@ -83,6 +88,11 @@ class Found:
             found[dtype] = steps(list(own[timed].items()), self.allowed(self.operations[curve], dtype))
         return {dtype: each for dtype, each in found.items() if dtype == "float32" or each != found["float32"]}
 
+    def best_tiles(self) -> dict[str, list[int]]:
+        """Configurations that are clearly faster than our own."""
+        best = {name: min(found, key=lambda each: each[1]) for name, found in self.tiles.items()}
+        return {name: config for name, (config, ms) in best.items() if ms < _CLEARLY * self.tiles[name][0][1]}
+
     def plan(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """The plan: what this run found, and from an earlier plan of the same machine what it did not ask."""
         choices = {curve: each for curve in self.points if (each := self.choices(curve))}
@@ -97,6 +107,7 @@ class Found:
             "left": self.left,
             "choices": earlier.get("choices", {}) | choices,
             "verified": verified,
+            "tiles": earlier.get("tiles", {}) | self.best_tiles(),
             "times": earlier.get("times", {}) | {curve: _listed(each) for curve, each in self.points.items()},
         }
 

@@ -102,8 +102,12 @@ class _Run:
 
     def all(self) -> None:
         """Everything that fits the budget; what does not is named."""
-        todo = [(self._verify, each) for each in self.operations]
+        todo: list[tuple[Say, str]] = [(self._verify, each) for each in self.operations]
         todo += [(self._time, each) for each in self.operations if any(p.grid for p in problems.of(each))]
+        if self.found.device != "cpu" and len(self.operations) == len(problems.OPERATIONS):
+            from graphkd_kernels.tuning import tiles  # with triton
+
+            todo += [(self._tiles, each) for each in tiles.KERNELS]
         for number, (what, operation) in enumerate(todo):
             try:
                 if self.seconds_left <= 0:
@@ -112,7 +116,7 @@ class _Run:
             except (TimeoutError, LostError, KeyboardInterrupt) as why:
                 self.found.ended(operation, None)
                 reason = "interrupted" if isinstance(why, KeyboardInterrupt) else str(why)
-                for verb, which in ((self._verify, "verified"), (self._time, "timed")):
+                for verb, which in ((self._verify, "verified"), (self._time, "timed"), (self._tiles, "tuned")):
                     names = [name for each, name in todo[number:] if each == verb]
                     self.found.left += [f"not {which}: {', '.join(names)} ({reason})"] if names else []
                 if isinstance(why, KeyboardInterrupt):
@@ -143,6 +147,13 @@ class _Run:
         why = self._rows(work.timed, operation, names, seconds)
         if why is not None:
             self.found.left.append(f"not timed to the end: {operation} ({why})")
+
+    def _tiles(self, kernel: str) -> None:
+        from graphkd_kernels.tuning import tiles
+
+        why = self._rows(tiles.timed, kernel, _POINT / 2)
+        if why is not None:
+            self.found.left.append(f"not tuned to the end: {kernel} ({why})")
 
     def _untimed(self) -> list[str]:
         return [each for each in self.operations if each not in self.found.operations.values()]

@@ -43,6 +43,13 @@ def sample_on_gpu(call: Call, repeats: int) -> float:
     return float(start.elapsed_time(end)) / repeats
 
 
+def clock_of(device: torch.device) -> Callable[[Call, int], float]:
+    """How calls on a device are timed; one thread by its own clock, which stands while others run."""
+    if device.type == "cuda":
+        return sample_on_gpu
+    return partial(sample, clock=process_time) if torch.get_num_threads() == 1 else sample
+
+
 def interleaved(
     calls: Mapping[str, Call], rounds: int, sample: Callable[[Call, int], float] = sample
 ) -> dict[str, list[float]]:
@@ -66,7 +73,7 @@ def interleaved(
     return found
 
 
-class _Step:
+class Step:
     """Forward and gradient of a problem on one backend."""
 
     def __init__(self, problem: Problem, shape: Shape, backend: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -91,12 +98,9 @@ def times(
 ) -> Iterator[Row]:
     """A row for each size: milliseconds by backend. One that does not fit the memory is left out, and so are sizes
     beyond what the first ones say."""
-    names = list(names)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    own = partial(sample, clock=process_time)  # of one thread it stands while the machine does other things
-    take = sample_on_gpu if device.type == "cuda" else own if alone else sample
+    names, take = list(names), clock_of(device)
     for shape in problem.grid:
-        found = _paired({name: _Step(problem, shape, name, dtype, device) for name in names}, seconds, take)
+        found = paired({name: Step(problem, shape, name, dtype, device) for name in names}, seconds, take)
         if not found:
             return
         curve, size = problem.size(shape, dtype, str(device))
@@ -107,9 +111,9 @@ def times(
         names = [name for name, ms in found.items() if ms < _HOPELESS * best or ms < 1e2 * _SLOW]
 
 
-def _paired(steps: dict[str, _Step], seconds: float, take: Callable[[Call, int], float]) -> dict[str, float]:
+def paired(steps: dict[str, Step], seconds: float, take: Callable[[Call, int], float]) -> dict[str, float]:
     """Milliseconds of each: that of the first in the median, of the others by the median of their ratios to it."""
-    fits: dict[str, _Step] = {}
+    fits: dict[str, Step] = {}
     for name, step in steps.items():
         try:
             with step.scope():

@@ -97,7 +97,7 @@ def verify(operation: str, device: torch.device) -> Iterator[Row]:
 
     Backends come in order of trust: what dies then costs least.
     """
-    checks = [_Check(problem, case, device) for problem in of(operation) for case in _cases(problem, device)]
+    checks = [Check(problem, case, device) for problem in of(operation) for case in _cases(problem, device)]
     for backend in backends(operation, device):
         for dtype in LIMIT:
             about = {"kind": "verify", "operation": operation, "backend": backend, "dtype": str(dtype)[6:]}
@@ -130,7 +130,7 @@ def _cases(problem: Problem, device: torch.device) -> Iterator[Case]:
         yield replace(case, nodes=nodes)
 
 
-class _Check:
+class Check:
     """A problem on one input, and its truth in float64, which is computed once."""
 
     def __init__(self, problem: Problem, case: Case, device: torch.device) -> None:
