@@ -4,6 +4,7 @@ import torch
 import triton
 
 from graphkd_kernels._triton.launch import Config, Math, arch
+from graphkd_kernels.machine_plan import tile
 
 MATHS = {
     math.name: math
@@ -47,10 +48,13 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
 
 
 def pick(kernel: str, math: Math, device: torch.device) -> Config:
-    """The configuration of a kernel on a device; 64-tiles in the interpreter."""
+    """The configuration of a kernel on a device, by its plan or our table; 64-tiles in the interpreter."""
     capability = arch(device)
     if capability == 0:
         return Config(64, 16 if kernel == "pull" else 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
+    tuned = tile(kernel, math.name, str(device))
+    if tuned is not None:
+        return Config(*tuned)
     table = _TABLE[kernel, math.name]
     return table[max(row for row in table if row <= capability)]
 
