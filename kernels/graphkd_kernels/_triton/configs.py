@@ -59,6 +59,16 @@ def pick(kernel: str, math: Math, device: torch.device) -> Config:
     return table[max(row for row in table if row <= capability)]
 
 
+def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
+    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few."""
+    if arch(device) == 0:
+        return Config(64, 64, 64, 4, 1)
+    if arch(device) < 90:  # whose assembler spills larger ones
+        return Config(64, 64, 32, 8, 2)
+    few = entries < 132 * 128 * 128
+    return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
+
+
 def power(number: int, most: int) -> int:
     """The power of two that holds a number: 16 at least, so that products take it, and at most so many."""
     return int(min(max(triton.next_power_of_2(number), 16), most))
