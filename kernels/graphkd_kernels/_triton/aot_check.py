@@ -55,7 +55,7 @@ class Report:
             found.append(f"{self.stack} bytes of spills")
         if self.shared > SHARED[self.arch]:
             found.append(f"{self.shared} bytes of shared memory, {SHARED[self.arch]} are there")
-        if math in ("16 bits", "bf16x3", "tf32x3", "fp64") and not self.mma:
+        if math in ("bf16", "bf16x3", "tf32x3", "fp64") and not self.mma:
             found.append(f"no {_instruction(math, self.arch)}")
         return [f"{self.name} on sm_{self.arch}: {fault}" for fault in found]
 
@@ -107,6 +107,11 @@ def distinct(launches: Iterable[Launch]) -> list[Launch]:
     """One launch for each different compilation."""
     found: dict[str, Launch] = {}
     for launch in launches:
-        key = source(launch)
-        found.setdefault(f"{launch.kernel.__name__}{key.signature}{key.constants}{key.attrs}{launch.config}", launch)
+        found.setdefault(compilation(launch), launch)
     return list(found.values())
+
+
+def compilation(launch: Launch) -> str:
+    """What makes one compilation differ from another."""
+    key = source(launch)
+    return f"{launch.kernel.__name__}{key.signature}{key.constants}{key.attrs}{launch.config}"

@@ -4,11 +4,12 @@ import torch
 import triton
 
 from graphkd_kernels._triton.launch import Config, Math, arch
+from graphkd_kernels.machine_plan import tile
 
 MATHS = {
     math.name: math
     for math in (
-        Math("16 bits", torch.bfloat16, torch.float32, "ieee"),  # products of 16-bit numbers as they are are exact
+        Math("bf16", torch.bfloat16, torch.float32, "ieee"),  # products of 16-bit numbers as they are are exact
         Math("bf16x3", torch.float32, torch.float32, "bf16x3"),  # factors in two terms: 16 digits, bfloat16's speed
         Math("tf32x3", torch.float32, torch.float32, "tf32x3"),  # three tensor-core products: float32's accuracy
         Math("fp64", torch.float64, torch.float64, "ieee"),
@@ -33,7 +34,7 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("edges_bwd", "bf16x3"): {80: Config(32, 32, 16, 4, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
     ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
-    ("inner", "16 bits"): {80: Config(128, 128, 64, 8, 3)},
+    ("inner", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("inner", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
     ("gram", "bf16x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
@@ -50,12 +51,25 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
 
 
 def pick(kernel: str, math: Math, device: torch.device) -> Config:
-    """The configuration of a kernel on a device; 64-tiles in the interpreter."""
+    """The configuration of a kernel on a device, by its plan or our table; 64-tiles in the interpreter."""
     capability = arch(device)
     if capability == 0:
         return Config(64, 16 if kernel == "pull" else 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
+    tuned = tile(kernel, math.name, str(device))
+    if tuned is not None:
+        return Config(*tuned)
     table = _TABLE[kernel, math.name]
     return table[max(row for row in table if row <= capability)]
+
+
+def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
+    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few."""
+    if arch(device) == 0:
+        return Config(64, 64, 64, 4, 1)
+    if arch(device) < 90:  # whose assembler spills larger ones
+        return Config(64, 64, 32, 8, 2)
+    few = entries < 132 * 128 * 128
+    return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
 
 
 def power(number: int, most: int) -> int:

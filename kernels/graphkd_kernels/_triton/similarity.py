@@ -131,7 +131,7 @@ def _inner_gradients(needs: Needs, x: Tensor, y: Maybe, relation: str) -> Found:
     nodes = [flat(each) for each in (x, y) if each is not None]
     rows = [normalise(each, None, relation, how) for each in nodes]
     raw = relation != "pearson"
-    kind = MATHS["16 bits"] if raw else how
+    kind = MATHS["bf16"] if raw else how
     operands = nodes if raw else [each.z for each in rows]
     a, b = (each if each.stride(-1) == 1 else each.contiguous() for each in (operands[0], operands[-1]))
     (count, n, width), m, config = a.shape, b.shape[1], pick("inner", kind, x.device)
