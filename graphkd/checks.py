@@ -134,10 +134,13 @@ def _check_features(name: str, features: Tensor) -> None:
         )
 
 
-def ready_features(student: Features, teacher: Features, keep: bool = False) -> tuple[Features, Features]:
+def ready_features(
+    student: Features, teacher: Features, keep: Callable[[torch.device], bool] | None = None
+) -> tuple[Features, Features]:
     """Both records, checked, in the precision that losses are computed in; the teacher's without gradient.
 
-    That precision is float32, or float64 where the student is in float64; ``keep``: 16-bit tensors stay as they are.
+    That precision is float32, or float64 where the student is in float64; ``keep``: whether
+    16-bit tensors on a device stay as they are; default nowhere.
 
     Raises: ArgumentTypeError, ShapeError as of :func:`check_tensors`; ShapeError for other samples or devices.
     """
@@ -145,7 +148,8 @@ def ready_features(student: Features, teacher: Features, keep: bool = False) -> 
         for side, features in zip(_SIDES, (student, teacher), strict=True):
             _check_record(side, features)
         teacher = teacher.detach()
-        if keep and not any(each.dtype == torch.float64 for side in (student, teacher) for each in side.tensors()):
+        double = any(each.dtype == torch.float64 for side in (student, teacher) for each in side.tensors())
+        if keep is not None and keep(student.device) and not double:
             student, teacher = student.map_tensors(ordinary), teacher.map_tensors(ordinary)
         else:
             student, teacher = student.as_float32(), teacher.as_float32()
@@ -164,7 +168,7 @@ def ready_features(student: Features, teacher: Features, keep: bool = False) -> 
     return student, teacher
 
 
-def _usual(student: Features, teacher: Features, keep: bool) -> bool:
+def _usual(student: Features, teacher: Features, keep: Callable[[torch.device], bool] | None) -> bool:
     """Whether there is nothing to refuse and nothing to convert, as in nearly every batch."""
     if torch.compiler.is_compiling():
         return False
@@ -182,7 +186,9 @@ def _usual(student: Features, teacher: Features, keep: bool) -> bool:
                     return False
                 if features is teacher and each.requires_grad:
                     return False
-    return dtype in COMPUTE or (keep and dtype in (torch.float16, torch.bfloat16))
+    if keep is not None and device is not None and dtype in (torch.float16, torch.bfloat16):
+        return keep(device)
+    return dtype in COMPUTE
 
 
 def _check_record(side: str, features: Features) -> None:

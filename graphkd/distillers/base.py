@@ -228,8 +228,7 @@ class Distiller(nn.Module, ABC):
                     "Tap(model), a Teacher and a store give Features; make your own by Features(embedding=..., "
                     "logits=...)"
                 )
-        keep = self.reads_16_bits and bool(student.tensors()) and ops.kernels_read_16_bits(student.device)
-        student, teacher = ready_features(student, teacher, keep)
+        student, teacher = ready_features(student, teacher, ops.kernels_read_16_bits if self.reads_16_bits else None)
         for name in sorted(self.active_inputs):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")
