@@ -10,7 +10,7 @@ import torch
 from stand_in_teacher import TEMPLATES, train_stand_in
 
 from graphkd import Batch, CLIPTeacher, Features, Views, embed
-from graphkd.cli.networks import clip_files, templates_of
+from graphkd.cli.networks import templates_of
 from graphkd.cli.scoring import teacher_scores
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
@@ -118,12 +118,10 @@ def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
     if train.classes is None:
         raise DataError("loose images need class names for the prompts: --classes names.txt, one name a line")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, pretrained = clip_files(args.teacher, args.pretrained)
-    if pretrained is None and not local_path(args.teacher).exists():
-        pretrained = "openai"
+    by_name = args.pretrained is None and not local_path(args.teacher).exists()
     teacher = CLIPTeacher(
-        model,
-        pretrained=pretrained,
+        args.teacher,
+        pretrained="openai" if by_name else args.pretrained,
         classes=train.classes,
         templates=templates_of(args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet")),
         weight=args.prompt_weight,

@@ -17,7 +17,7 @@ _VERBS = (
 _REMEDY = re.compile(rf"(?<= )(\S+)(?:: |; |\. |\? )(?=(?:{_VERBS})\b|each line is|without network)", re.IGNORECASE)
 _ASIDE = re.compile(r" \(for some of its samples only:.*\)$")
 _LONG = re.compile(rf"\(([^()]{{{_WIDTH},}})\)")
-_CALL = re.compile(r"\buse CLIPTeacher\('[^']*', ([^()]*)\)")  # a call in Python, where options are meant
+_CALL = re.compile(r"\buse CLIPTeacher\('([^']*)', ([^()]*)\)")  # a call in Python, where options are meant
 _KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
 _PHRASES = {  # what the library says to programmers, and what it is here
     "fit(resume=True)": "--resume",
@@ -152,7 +152,7 @@ def _as_flags(text: str, options: Mapping[str, Argument]) -> str:
 
     for phrase, spoken in _PHRASES.items():
         text = text.replace(phrase, spoken)
-    text = _CALL.sub(lambda found: "give " + found.group(1).replace(", ", " "), text)
+    text = _CALL.sub(lambda found: f"give --teacher {found.group(1)} " + found.group(2).replace(", ", " "), text)
     text = _KEYWORD.sub(flag, text)
     first, space, rest = text.partition(" ")
     return f"{flag_of(first)}{space}{rest}" if first in options and rest.startswith("must") else text

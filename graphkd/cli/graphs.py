@@ -10,6 +10,7 @@ import torch
 from graphkd.cli import images, networks
 from graphkd.cli.commands.inspect import Inspect
 from graphkd.cli.console import Console
+from graphkd.cli.first_look import run_classes
 from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource, source_subset
 from graphkd.data.transforms import CenterView, Transform
@@ -84,7 +85,7 @@ def views_of(config: Inspect, console: Console) -> dict[str, NetworkView]:
     """What each network that was asked for says of the images."""
     running, teaching = config.running, config.teaching
     asked: dict[str, tuple[Any, Transform]] = {}
-    device, classes = networks.device_of(running.device), networks.run_classes(teaching)
+    device, classes = networks.device_of(running.device), run_classes(teaching)
     if config.model is not None:
         student, about = networks.open_student(config.model, config.model_from)
         asked["student"], classes = (student.to(device), CenterView(about["size"])), Classes(about["classes"])

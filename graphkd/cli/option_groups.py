@@ -10,6 +10,8 @@ from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, Positive
 from graphkd.cli.catalogue import DATA_SETS
 from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
+from graphkd.models.installed import TORCHVISION, require_network
+from graphkd.teachers.clip_files import require_clip
 from graphkd.text import read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is
@@ -142,6 +144,19 @@ class TeacherOptions:
             f"--teacher {asked} has no weights, and an untrained network teaches nothing",
             "give --pretrained default (downloads the library's) or --pretrained PATH of a checkpoint",
         )
+        if asked:
+            self._check_teacher(asked)
+
+    def _check_teacher(self, asked: str) -> None:
+        """Its name and its weights, as the installed libraries and the disk know them."""
+        kind, colon, name = asked.partition(":")
+        if colon and kind in ("timm", "torchvision"):
+            require_network("teacher", name if kind == "timm" else TORCHVISION + name)
+            there = self.pretrained == "default" or local_path(str(self.pretrained)).is_file()
+            what = f"there is no file {self.pretrained}, which --pretrained names"
+            require(there, what, "give the path of a checkpoint, or the word default for the library's weights")
+        elif not asked.startswith(("hf:", "hf-hub:", "local-dir:")) and not (local_path(asked) / STUDENT).is_file():
+            require_clip(asked, self.pretrained)
 
     def _check_prompts(self) -> None:
         path = local_path(self.templates)

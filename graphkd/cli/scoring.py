@@ -10,6 +10,7 @@ from graphkd.cli.commands.distill import Distill
 from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
+from graphkd.cli.first_look import run_classes
 from graphkd.cli.teacher_features import TeacherFeatures
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import Parts
@@ -30,7 +31,7 @@ def scores_of(config: Evaluate, console: Console) -> tuple[list[str] | None, dic
     running, data = config.running, images.image_data(config.images, console)
     device = networks.device_of(running.device)
     if config.model is None:
-        source = data.open("test", networks.run_classes(config.teaching))
+        source = data.open("test", run_classes(config.teaching))
         teacher = networks.open_teacher(config.teaching, source.classes, device)
         require(
             teacher.num_classes is not None,

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphkd.data.sources import ImageSource, Named
-from graphkd.data.transforms import Transform
 from graphkd.errors import DataError, StoreError
+
+if TYPE_CHECKING:  # it loads torch, and a folder is read without
+    from graphkd.data.transforms import Transform
 
 _SAMPLED = 1024  # samples whose content is read
 _SHOWN = 60  # characters of a text that a message shows
@@ -78,7 +80,7 @@ def _readable(ask: Callable[[int], Any], index: int) -> Any:
         return None
 
 
-def transform_fingerprint(transform: Transform) -> str:
+def transform_fingerprint(transform: "Transform") -> str:
     """The transform's specification as canonical JSON."""
     return canonical(transform.spec)
 

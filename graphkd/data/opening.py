@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
 from graphkd.data.decoding import MAX_MEGAPIXELS
@@ -106,6 +104,8 @@ class ImageData:
         kept = int(len(whole) * held_out)
         if whole.target(0) is None or kept == 0:
             return Parts(whole, whole, None)
+        import torch  # here: a folder is read, and refused, without it
+
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist()
         return Parts(whole, source_subset(whole, sorted(order[kept:])), source_subset(whole, sorted(order[:kept])))
 

@@ -158,8 +158,8 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("embed --data images --out x --teacher ViT-B-23 --pretrained openai", "unknown open_clip model 'ViT-B-23'; did you mean 'ViT-B-32'?", "choose one of ViT-B-32"),
     ("embed --data images --out x --teacher ViT-B-32", "'ViT-B-32' has no weights yet", "give --pretrained a tag (openai"),
     ("embed --data images --out x --teacher ViT-B-32 --pretrained opnai", "unknown pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'?", "choose one of openai"),
-    ("embed --data images --out x --teacher images", "--teacher images is a folder, and no run folder", "give the checkpoint file in it"),
-    ("embed --data images --out x --teacher alone.safetensors", "alone.safetensors is a checkpoint, and there is no open_clip_config.json", "say what model it is: --teacher ViT-B-32"),
+    ("embed --data images --out x --teacher images", "images is a folder, and no run folder", "give the checkpoint file in it"),
+    ("embed --data images --out x --teacher alone.safetensors", "alone.safetensors is a checkpoint, and there is no open_clip_config.json", "say what model it is, as in: give --teacher ViT-B-32 --pretrained alone.safetensors"),
     ("embed --data images --out x --teacher timm:resnet81 --pretrained default", "unknown teacher 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
     ("embed --data images --out x --teacher torchvision:resnet81 --pretrained default", "unknown teacher 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
     ("embed --data images --out x --teacher timm:test_resnet --pretrained nowhere.pt", "there is no file nowhere.pt", "give the path of a checkpoint"),
@@ -190,6 +190,31 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("report broken", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("evaluate --data images --model damaged", "damaged/student.json is damaged", "train again, or restore the file"),
 ]  # fmt: skip
+
+
+AT_ONCE = [  # of these, what the images and the files of the installed libraries tell without torch
+    line
+    for line, what, _ in LATER
+    if any(part in what for part in (
+        "unknown", "have none", "holds no image", "look like codes", "one class is", "has no weights yet", "is a folder",
+        "is a checkpoint, and", "there is no file", "and class folders differ", "no uncompressed tar", "loose images",
+    )) and "--labels" not in line
+]  # fmt: skip
+
+
+def test_names_and_folders_are_refused_before_torch_is_loaded(folders, process, teacher, teacher_checkpoint, tmp_path):
+    (tmp_path / "alone.safetensors").write_bytes(teacher_checkpoint.read_bytes())
+    code = (
+        "import json, shlex, sys\nfrom graphkd.cli.main import main\n"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    code = main(shlex.split(line))\n"
+        "    heavy = [name for name in ('torch', 'timm', 'open_clip') if name in sys.modules]\n"
+        "    assert (code, heavy) == (2, []), (line, code, heavy)"
+    )
+    assert len(AT_ONCE) >= 20
+    run = process("-c", code, json.dumps([line.format(t=teacher) for line in AT_ONCE]))
+    assert run.returncode == 0, run.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,12 +9,13 @@ from cyclopts import Group, Parameter
 from cyclopts.types import Directory, ExistingDirectory, ExistingFile, NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
-from graphkd.cli.catalogue import methods
+from graphkd.cli.catalogue import methods, require_options
 from graphkd.cli.commands import report
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Command, Images, TeacherOptions
 from graphkd.files import local_path
+from graphkd.models.installed import optimizers, require_network, trackers
 from graphkd.registry import unknown
 from graphkd.training.config import TrainConfig
 
@@ -63,6 +63,8 @@ class Student:
     def __post_init__(self) -> None:
         both = self.init is not None and self.student_pretrained
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
+        if not self.student.startswith("hf:"):
+            require_network("student", self.student)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,21 +132,28 @@ class Distill(Command):
         )
         if self.method != "none":
             _ = self.teaching.asked
+            require_options(self.method, self.set)
+        known = {"optimizer": optimizers(), "tracker": trackers()}
+        for kind, name in (("optimizer", self.train.optimizer), *(("tracker", each) for each in self.train.trackers)):
+            if known[kind] and name not in known[kind]:
+                raise unknown(kind, name, list(known[kind]))
         keeps = self.store is None or not (self.student.teacher_maps or self.student.teacher_tokens)
         require(keeps, "a store keeps no maps and no tokens", "leave --store out for a method that needs them")
 
 
 def run(config: Distill, *, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
-    from graphkd.cli import config_file, images, method, networks, scoring, teacher_features
+    from graphkd.cli import first_look
+
+    path = config.run or next_folder(config.images.data, config.resume)
+    parts = first_look.parts_of(config, path, console)
+    from graphkd.cli import config_file, method, scoring, teacher_features
     from graphkd.data.fingerprint import some
     from graphkd.files import one_writer
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    path = config.run or next_folder(config.images.data, config.resume)
-    folder, data = RunFolder(path), images.image_data(config.images, console)
-    parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
+    folder = RunFolder(path)
     config = _fitting(replace(config, run=path), parts, console)
     accelerator = make_accelerator(config.train, path)
     ranks, device = Ranks(accelerator), accelerator.device
@@ -191,7 +200,8 @@ def next_folder(data: str, resume: bool) -> Path:
 
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
-    from graphkd.cli import images, networks
+    from graphkd.cli import images
+    from graphkd.models.huggingface import hf_config
     from graphkd.training.devices import check_trackers
 
     train, count = config.train, len(parts.train)
@@ -199,10 +209,8 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
         images.require_labels(parts.train, f"--labels {config.labels}")
     if parts.scored is not None:
         images.require_labels(parts.scored, "scoring")
-    networks.require_network("student", config.student.student)
-    optimizers: list[str] = import_module("timm.optim").list_optimizers()
-    if train.optimizer not in optimizers:
-        raise unknown("optimizer", train.optimizer, optimizers)
+    if config.student.student.startswith("hf:"):
+        hf_config(config.student.student)
     check_trackers(train.trackers)
     if train.batch_size > count:
         require(

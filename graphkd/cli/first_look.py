@@ -1,0 +1,70 @@
+"""What a command finds in folders before torch is loaded: where it has to refuse, it does so at once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphkd.cli.console import Console
+from graphkd.cli.errors import require
+from graphkd.cli.option_groups import STUDENT, Images, TeacherOptions
+from graphkd.data.class_names import Classes
+from graphkd.data.opening import ImageData, Parts
+from graphkd.errors import CheckpointError
+from graphkd.files import local_path
+from graphkd.text import read_json
+
+if TYPE_CHECKING:
+    from graphkd.cli.commands.distill import Distill
+
+
+def image_data(images: Images, console: Console) -> ImageData:
+    """The images that the options name; what is left out of them is remarked."""
+    return ImageData(**vars(images), say=console.remark)
+
+
+def parts_of(config: "Distill", run: Path, console: Console) -> Parts:
+    """The images of a run. Raises: UsageError for a run folder that holds a run, and for classes without names."""
+    require_free(run, config.resume)
+    data = image_data(config.images, console)
+    parts = data.parts(config.val, config.held_out, run_classes(config.teaching))
+    if config.method != "none":
+        require_names(config.teaching, parts.whole.classes)
+    return parts
+
+
+def require_names(teaching: TeacherOptions, classes: object) -> None:
+    """Refuse images without class names where the teacher is a CLIP of open_clip. Raises: UsageError."""
+    asked = teaching.teacher or ""
+    by_name = bool(asked) and not asked.startswith(("timm:", "torchvision:", "hf:"))
+    require(
+        classes is not None or not by_name or (local_path(asked) / STUDENT).is_file(),
+        f"--teacher {asked} tells classes apart by their names, and these images have none",
+        "give --classes names.txt, one name a line",
+    )
+
+
+def require_free(run: Path, resume: bool) -> None:
+    """Refuse to begin where a run is. Raises: UsageError."""
+    require(
+        resume or not any((run / "checkpoints").glob("update-*")),
+        f"{run} holds a run already",
+        "add --resume to go on with it, or choose another --run",
+    )
+
+
+def run_classes(teaching: TeacherOptions) -> Classes | None:
+    """The classes of a run folder that teaches; ``None`` for any other teacher."""
+    if teaching.teacher is None or not (local_path(teaching.teacher) / STUDENT).is_file():
+        return None
+    return Classes(described_run(local_path(teaching.teacher))["classes"])
+
+
+def described_run(run: Path) -> dict[str, Any]:
+    """What is known of a run's student: its classes are a mapping from id to name, or names in older files."""
+    try:
+        about: dict[str, Any] = {"mean": None, "std": None} | read_json(run / STUDENT)
+        named = isinstance(about["student"], str) and len(about["classes"]) == about["num_classes"]
+        if not named and about["student"] is not None:
+            raise ValueError("it does not name a student and each of its classes")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{run / STUDENT} is damaged ({error}): train again, or restore the file") from error
+    return about
