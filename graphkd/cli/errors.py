@@ -22,6 +22,10 @@ _KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
 _PHRASES = {  # what the library says to programmers, and what it is here
     "fit(resume=True)": "--resume",
     "resume it, or choose another run folder": "add --resume to go on with it, or choose another --run",
+    "Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head": (
+        "add --labels task, or choose a --method with a term on the logits, such as prg or kd"
+    ),
+    "use pretrained=False, or init= a file of weights": "leave --student-pretrained out, or give --init FILE",
     "ask for unreadable images to be skipped": "give --on-error skip",
 }
 _EXTRAS = {

@@ -1,5 +1,7 @@
 """What a command finds in folders before torch is loaded: where it has to refuse, it does so at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +10,7 @@ from graphkd.cli.errors import require
 from graphkd.cli.option_groups import STUDENT, Images, TeacherOptions
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import ImageData, Parts
-from graphkd.errors import CheckpointError
+from graphkd.errors import CheckpointError, GraphKDError
 from graphkd.files import local_path
 from graphkd.text import read_json
 
@@ -49,6 +51,22 @@ def require_free(run: Path, resume: bool) -> None:
         f"{run} holds a run already",
         "add --resume to go on with it, or choose another --run",
     )
+
+
+@contextmanager
+def no_litter(run: Path) -> Iterator[None]:
+    """A run that is refused before it trains leaves no folder where none was."""
+    new = not run.exists()
+    try:
+        yield
+    except GraphKDError:
+        if new and not (run / "metrics.jsonl").exists():  # else it trained, and its readings may say why it ended
+            for name in ("run.yaml", STUDENT):
+                (run / name).unlink(missing_ok=True)
+            with suppress(OSError):  # something of others is in it
+                run.rmdir()
+                run.parent.rmdir()
+        raise
 
 
 def run_classes(teaching: TeacherOptions) -> Classes | None:

@@ -16,7 +16,7 @@ from graphkd.data.sources import ImageSource
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.distillers.factory import create_distiller, distillers
-from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.errors import GraphKDError, HeadError, MissingFeatureError
 from graphkd.features import Features
 from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
@@ -87,8 +87,8 @@ def identity(config: Distill, step: Step, train: ImageSource, teacher: Teacher |
 def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageSource, device: torch.device) -> None:
     """One forward pass of a copy on a few images: what is missing is found before an hour of work.
 
-    Raises: OptionError for layers to freeze that are not there; UsageError that says how to give maps or tokens. Other
-        errors may come from the small batch, and pass.
+    Raises: OptionError for layers to freeze that are not there; UsageError that says how to give maps or tokens;
+        HeadError where nothing trains the classifier. Other errors may come from the small batch, and pass.
     """
     chosen, tried = config.student, prepared(deepcopy(step), replace(config.train, compile=False))
     if teacher is None:
@@ -111,6 +111,8 @@ def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageS
             f"{config.method} compares {part}, and none are named",
             f"give --student-{part} and --teacher-{part} (module paths), and a classifier as --teacher (timm:resnet50)",
         ) from error
+    except HeadError:
+        raise
     except (GraphKDError, RuntimeError, ValueError):
         return
 

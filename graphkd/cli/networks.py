@@ -31,20 +31,7 @@ from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.text import read_text
 from graphkd.training.checkpoint import check_weights, student_weights
-
-
-def device_of(name: str) -> torch.device:
-    """The device asked for. Raises: UsageError where it is absent."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    require(
-        (device.index or 0) < present[device.type],
-        f"there is no device {name!r}: torch finds {present['cuda']} GPUs",
-        "give --device auto, or see graphkd doctor",
-    )
-    return device
+from graphkd.training.devices import device_of as device_of
 
 
 def open_teacher(

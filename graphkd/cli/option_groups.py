@@ -62,6 +62,7 @@ class Images:
         classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
+        download: let torchvision fetch the data set into --root where it is not there.
         split: of a torchvision data set, such as unlabeled of stl10; default: train, and test to score on.
         on_error: for an image that cannot be read; skip leaves out at most 1 % of the images, or one, and says which.
         max_megapixels: most pixels of an image that is read, in millions; a larger one cannot be read.
@@ -71,6 +72,7 @@ class Images:
     classes: ExistingFile | None = None
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
+    download: bool = False
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
     max_megapixels: PositiveFloat = 64.0
@@ -88,6 +90,11 @@ class Images:
         is_name = len(path.parts) == 1 and path.suffix == ""
         hint = nearest(self.data, [_SHIPPED, *DATA_SETS]) if is_name else ""
         require(is_name and self.data in DATA_SETS, f"there is no folder --data {self.data}{hint}", _FOLDER)
+        require(
+            self.download or self.data == "imagenet" or local_path(self.root).is_dir(),
+            f"there is no folder --root {self.root}, where torchvision would keep {self.data}",
+            "add --download where there is a network, or give --root FOLDER of a copy",
+        )
 
 
 _FOLDER = "give a folder with one folder of images a class, loose images with --classes, or the word digits"

@@ -46,6 +46,7 @@ class ImageData:
         classes: file of class names, see :func:`graphkd.data.class_names.read_class_names`.
         layout: of a folder.
         root: where torchvision keeps its data sets.
+        download: let torchvision fetch the data set where it is not there.
         split: of a torchvision data set; default: ``"train"``, and ``"test"`` to score on.
         on_error: ``"skip"`` leaves out the images that cannot be read, at most 1 % of them or one.
         max_megapixels: most pixels of an image that is decoded, in millions.
@@ -60,6 +61,7 @@ class ImageData:
     classes: Path | None = None
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
+    download: bool = False
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
     max_megapixels: float = MAX_MEGAPIXELS
@@ -145,7 +147,7 @@ class ImageData:
         if name not in SPLITS:
             raise unknown("folder or data set", name, ["digits", *SPLITS])
         split = self.split or (part if part in SPLITS[name] else None)
-        return torchvision_source(name, self.root, split, max_megapixels=self.max_megapixels)
+        return torchvision_source(name, self.root, split, self.download, self.max_megapixels)
 
     def _has_test(self) -> bool:
         test = self._folder("test")

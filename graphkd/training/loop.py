@@ -339,7 +339,7 @@ class Trainer:
                 f"this is {FORMAT}); its student can be evaluated and exported by this one too"
             )
         try:
-            if state.keys() != _STATE or self.options.keys() != state["options"].keys():
+            if state.keys() != _STATE or self.options.keys() - LOCAL != state["options"].keys() - LOCAL:
                 raise CheckpointError(f"it holds {sorted(state)} and the options {sorted(state['options'])}")
             config.check_resume(state["options"], self.options, str(self.run.path))
             Progress.of(state["progress"], update, config.epochs, self.per_epoch, config.accumulate)

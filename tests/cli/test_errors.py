@@ -16,12 +16,13 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("methods prq", "Did you mean \"prg\"?", "--name: a method"),
     ("completion bsh", "Invalid value \"bsh\" for --shell. Choose from: \"bash\", \"zsh\", \"fish\". Did you mean \"bash\"?", "--shell: bash, zsh or fish"),
     ("completion", "graphkd completion needs a value of --shell", "--shell: bash, zsh or fish"),
-    ("conformance --golden nowhere", "no golden file (*.json) in --golden nowhere", "give tests/golden of a checkout"),
+    ("conformance --golden nowhere", "no golden file (*.json) in --golden nowhere", "leave --golden out for those of graphkd"),
     ("embed", "graphkd embed needs a value of --data", "--data: a folder with one folder a class"),
     ("embed --data photos", "graphkd embed needs a value of --out", "--out: folder of the store"),
     ("embed --data nowhere --out x", "there is no folder --data nowhere", "give a folder with one folder of images"),
     ("embed --data digts --out x", "there is no folder --data digts; did you mean 'digits'?", "give a folder"),
     ("embed --data cifar10O --out x", "no folder --data cifar10O; did you mean 'cifar10'?", "give a folder"),
+    ("embed --data cifar10 --out x", "there is no folder --root data, where torchvision would keep cifar10", "add --download where there is a network"),
     ("embed --data a.txt --out x", "--data a.txt is a file, not a folder", "give a folder of images"),
     ("embed --data photos --out x", "no teacher was given", "give --teacher ViT-B-32 --pretrained openai, or"),
     ("embed --data photos --out x --pretrained openai", "--pretrained says which weights, and --teacher", "give --teacher"),
@@ -247,6 +248,30 @@ def test_an_image_that_cannot_be_read(graphkd, class_folders, teacher, tmp_path)
         "cannot read image images/one/zz.png",
         "repair or remove it, or give --on-error skip",
     )
+
+
+def test_a_refused_run_leaves_no_folder(graphkd, class_folders, teacher, tmp_path):
+    (class_folders / "one" / "zz.png").write_text("no image")
+    line = f"distill --data images {teacher} --student test_efficientnet --size 32 --store features"
+    graphkd.refused(line, "cannot read image images/one/zz.png")
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "mine").mkdir()
+    graphkd.refused(f"{line} --run mine", "cannot read image images/one/zz.png")
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_run_folder_that_holds_a_run(graphkd, class_folders, teacher, tmp_path):
+    (tmp_path / "held" / "checkpoints" / "update-00000001").mkdir(parents=True)
+    todo = "add --resume to go on with it, or choose another --run"
+    graphkd.refused(f"distill --data images {teacher} --run held", "held holds a run already", todo)
+
+
+def test_a_head_that_nothing_trains(graphkd, class_folders, teacher, tmp_path):
+    line = f"distill --data images {teacher} --student test_efficientnet --size 32 --method rkd"
+    graphkd.refused(
+        line, "it would stay untrained", "add --labels task, or choose a --method with a term on the logits"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_image_of_too_many_pixels(graphkd, class_folders, teacher, tmp_path):

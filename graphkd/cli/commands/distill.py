@@ -165,7 +165,7 @@ def run(config: Distill, *, console: Console) -> int:
         config_file.save(path, "distill", config)
         folder.write_student(describe_student(step.student, names, config.student.size))
 
-    with ExitStack() as held:
+    with first_look.no_litter(path), ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))
         folder.check(method.identity(config, step, parts.train, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with

@@ -44,7 +44,11 @@ class Evaluate(OfNetworks):
         if self.model is not None and self.model.suffix == ".onnx":
             whole = self.model.is_file() and self.model.with_name("export.json").is_file()
             what = f"there is no {self.model} with an export.json beside it"
-            require(whole, what, "give a model.onnx that graphkd export wrote")
+            require(
+                whole,
+                what,
+                "give a model.onnx that graphkd export wrote; after an interruption export it again",
+            )
         elif self.model is not None:
             require_run(self.model, STUDENT)
 

@@ -70,6 +70,7 @@ def run(config: Export, *, console: Console) -> int:
     images = exported.images_to_compare(config.check, about["size"])
     with torch.no_grad():
         expected = model(images)
+    (out / "export.json").unlink(missing_ok=True)  # written last: what an interrupted export leaves is not read
     checks = {}
     for name in config.formats:
         found = exported.WRITERS[name](tap, model, images, about, out)
