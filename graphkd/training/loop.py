@@ -151,6 +151,7 @@ class Trainer:
         self.scores: Scores | None = None
         self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
+        self.used_up = False  # by a forecast
 
     @property
     def model(self) -> nn.Module:
@@ -169,9 +170,12 @@ class Trainer:
 
         Raises: NonFiniteError if a loss or gradient becomes NaN or infinite and ``nonfinite`` says so; CheckpointError
             if the run folder holds another run, or one and ``resume`` is false; FileError if it cannot be written;
-            LockedError while another process, or another Trainer of this one, trains; DataError for an image that
-            cannot be read and for a dead loader worker; DistributedError for a lost process.
+            LockedError while another process, or another Trainer of this one, trains; OptionError after a forecast;
+            DataError for an image that cannot be read and for a dead loader worker; DistributedError for a lost
+            process.
         """
+        if self.used_up:
+            raise OptionError("this Trainer made a forecast, and its student has moved: make another one to train")
         with (
             _alone(),
             self.signals,
@@ -217,7 +221,8 @@ class Trainer:
             size = min(config.accumulate, self.per_epoch - first)  # the epoch's last update may be made of fewer
             last = number + 1 == first + size
             with nullcontext() if last else self.accelerator.no_sync(wrapped):
-                self._backward(wrapped, batch, number, size)
+                batch = batch.to(self.device)
+                self.backward(wrapped, batch, self.inputs(batch, number), number, size)
             if not last:
                 continue
             self.updater.update(at.update, self.meter, self.ranks.everywhere)
@@ -235,10 +240,11 @@ class Trainer:
         self._tick()
         self._end_epoch()
 
-    def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
-        """Gradient of one batch, as a ``size``-th part of the update."""
-        batch = batch.to(self.device)
-        images, teacher = self._inputs(batch, number)
+    def backward(
+        self, wrapped: Any, batch: Batch, inputs: tuple[Tensor, Features | None], number: int, size: int
+    ) -> None:
+        """Gradient of a batch on the device, whose :meth:`inputs` are known, as a ``size``-th part of the update."""
+        images, teacher = inputs
         with self.accelerator.autocast(), same_update(self.step, holds=number % self.config.accumulate > 0):
             losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
         self.meter.add(losses)
@@ -247,7 +253,7 @@ class Trainer:
             self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
 
-    def _inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
+    def inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
         """The student's images and the teacher's features, both mixed where that is asked for."""
         if self.features is None:
             return batch.student, None

@@ -89,6 +89,7 @@ class Distill(Command):
         report: write report.html at the end; default where pip install 'graphkd[report]' was.
         run: run folder; default runs/NAME-NUMBER.
         resume: go on where the run stopped.
+        dry_run: make a few updates, tell what the run would read, hold and take, and leave nothing on the disk.
 
     Example::
 
@@ -118,6 +119,7 @@ class Distill(Command):
     report: bool | None = None
     run: Directory | None = None
     resume: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -155,6 +157,10 @@ def run(config: Distill, *, console: Console) -> int:
 
     folder = RunFolder(path)
     config = _fitting(replace(config, run=path), parts, console)
+    if config.dry_run:
+        from graphkd.cli.dry_run import dry_run
+
+        return dry_run(config, path, parts, console)
     accelerator = make_accelerator(config.train, path)
     ranks, device = Ranks(accelerator), accelerator.device
     if not accelerator.is_main_process:
