@@ -7,11 +7,12 @@ from difflib import get_close_matches
 from cyclopts import Argument, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from graphkd.errors import GraphKDError, OptionError, UnknownNameError
+from graphkd.training.config import LONGER
 
 _LISTED, _WIDTH = 8, 180  # names that a line lists where all of them would be wider than so many characters
 _VERBS = (
     "add|ask|build|call|change|check|choose|copy|delete|divide|download|embed|expected|free|get|give|install|launch|"
-    "let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|restore|resume|run|save|say|see|set|take|"
+    "leave|let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|restore|resume|run|save|say|see|set|start|take|"
     "train|try|unpack|use|wrap|write"
 )
 _REMEDY = re.compile(rf"(?<= )(\S+)(?:: |; |\. |\? )(?=(?:{_VERBS})\b|each line is|without network)", re.IGNORECASE)
@@ -25,6 +26,7 @@ _PHRASES = {  # what the library says to programmers, and what it is here
     "Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head": (
         "add --labels task, or choose a --method with a term on the logits, such as prg or kd"
     ),
+    LONGER: "start a new run with its weights: add --init RUN --run ANOTHER, and leave --resume out",
     "use pretrained=False, or init= a file of weights": "leave --student-pretrained out, or give --init FILE",
     "ask for unreadable images to be skipped": "give --on-error skip",
 }

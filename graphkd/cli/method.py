@@ -24,6 +24,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.training.agreement import of_method, of_source, of_teacher
 from graphkd.training.devices import prepared
 from graphkd.training.metrics import evaluating
+from graphkd.training.start import start_from
 
 _TRIED = 4  # images of a rehearsal
 
@@ -74,6 +75,8 @@ def prepare_step(
     if teacher is not None:
         methods = [make_distiller(config, student, teacher, train, device)]
     step = Step(student, *methods, task=labelled_cross_entropy if config.labels == "task" else None)
+    if chosen.init is not None and chosen.init.is_dir() and (fresh := start_from(step, chosen.init)):
+        console.remark(f"{chosen.init} does not have all of it: {', '.join(fresh)} start fresh")
     rehearse(step, teacher, config, train, device)
     return teacher, names, step
 

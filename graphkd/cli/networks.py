@@ -158,7 +158,7 @@ def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, c
         maps=chosen.student_maps,
         tokens=chosen.student_tokens,
     )
-    if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
+    if chosen.init is not None and chosen.init.is_file() and (fresh := load_weights(tap, chosen.init)):
         console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
     return tap, names
 

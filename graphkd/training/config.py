@@ -9,6 +9,7 @@ from graphkd.errors import CheckpointError, OptionError
 from graphkd.registry import unknown
 
 _MOST = 12  # differences that a message lists
+LONGER = "start a new run with its weights (graphkd.training.start.start_from)"
 PRECISIONS = ("no", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 POLICIES = ("stop", "skip", "lower_scale")
@@ -174,7 +175,7 @@ class TrainConfig:
                 f"the {other} differ" if (other := spoken(name, was, value)) else f"{name} was {was}, now {value}"
                 for name, (was, value) in [*found.items()][:_MOST]
             )
-            raise CheckpointError(
-                f"the run in {run} was started with other options: {changes}. "
-                "Resume with the same ones, or choose another run folder"
-            )
+            remedy = ". Resume with the same ones, or choose another run folder"
+            if "epochs" in found:  # a longer run has had another learning rate from its first update on
+                remedy = f", for which its learning rate was planned: {LONGER}"
+            raise CheckpointError(f"the run in {run} was started with other options: {changes}{remedy}")

@@ -102,6 +102,12 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("report made --out photos", "Only file is allowed, but \"photos\" is a directory", "--out: the page"),
     ("report made --pictures a.txt", "Only directory is allowed, but \"a.txt\" is a file", "--pictures: also write each picture"),
     ("report made --format pgn", "Did you mean \"png\"?", "--format: of those pictures"),
+    ("compare made", "expected two different runs or more, found made", "give their folders"),
+    ("compare made made", "expected two different runs or more, found made, made", "give their folders"),
+    ("compare made nowhere", "nowhere is no run folder: run.yaml and config.json are missing", "give the folder that graphkd distill named"),
+    ("compare made made2 --out photos", "Only file is allowed, but \"photos\" is a directory", "--out: the page"),
+    ("compare made made2 --fromat png", "Unknown option: --fromat", "graphkd compare --help lists"),
+    (f"distill --data photos {TEACHER} --init photos", "photos is no run folder: student.json is missing", "give the folder that graphkd distill named"),
     ("raport runs/photos-1", "Unknown command \"raport\". Did you mean \"report\"?", "graphkd --help lists every command"),
     ("export", "graphkd export needs a value of --run", "--run: run folder of graphkd distill"),
     ("export nowhere", "nowhere is no run folder: student.json is missing", "give the folder that graphkd distill named"),
@@ -124,7 +130,7 @@ def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
         "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n", "dashes.yaml": "batch-size: 8\nbatch_size: 9\n", "many.yaml": "k: 1\n#" * 12000, "big.yaml": f"epochs: {2**63}\n", "nines.yaml": "epochs: " + "9" * 5000, "aliases.yaml": "a: [&a 1, *a]\n",
-        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{",
+        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{", "made2/config.json": "{}",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip
     for name, text in texts.items():
@@ -188,6 +194,7 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at --teacher-maps layer1", "is no classifier and exposes no maps", "use --teacher timm:NAME"),
+    ("compare broken damaged2", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("report broken", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("evaluate --data images --model damaged", "damaged/student.json is damaged", "train again, or restore the file"),
 ]  # fmt: skip
@@ -231,6 +238,8 @@ def folders(tmp_path, class_folders, digits):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "student.json").write_text("{")
     (tmp_path / "broken").mkdir()
+    (tmp_path / "damaged2").mkdir()
+    (tmp_path / "damaged2" / "config.json").write_text("{}")
     (tmp_path / "broken" / "config.json").write_text("{")
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.types import Directory, ExistingDirectory, ExistingFile, NonNegativeInt, PositiveInt
+from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
 from graphkd.cli.catalogue import methods, require_options
 from graphkd.cli.commands import report
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Images, TeacherOptions
+from graphkd.cli.option_groups import STUDENT, Command, Images, TeacherOptions, require_run
 from graphkd.files import local_path
 from graphkd.models.installed import optimizers, require_network, trackers
 from graphkd.registry import unknown
@@ -37,8 +37,9 @@ class Student:
         student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
             transformers.
         student_pretrained: start from the library's weights, which are downloaded.
-        init: start from the weights in this file (safetensors, or a torch state dict); each must fit but a head of
-            other classes, which stays fresh.
+        init: start from the weights in this file (safetensors, or a torch state dict), or from what the run of this
+            folder trained, its method's own parameters too; each must fit but a head of other classes, which stays
+            fresh.
         size: side of its images, pixels.
         augment: auto crops at random with a border up to 64 pixels, and resizes random crops above; none shows the
             centre only.
@@ -51,7 +52,7 @@ class Student:
 
     student: str = "resnet18"
     student_pretrained: bool = False
-    init: ExistingFile | None = None
+    init: ExistingPath | None = None
     size: PositiveInt = 224
     augment: Literal["auto", "crop", "resized", "none"] = "auto"
     flip: bool = True
@@ -63,6 +64,8 @@ class Student:
     def __post_init__(self) -> None:
         both = self.init is not None and self.student_pretrained
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
+        if self.init is not None and self.init.is_dir():
+            require_run(self.init, STUDENT)
         if not self.student.startswith("hf:"):
             require_network("student", self.student)
 
@@ -102,6 +105,9 @@ class Distill(Command):
         # the same again from the file of an earlier run, one thing changed; and a run that was interrupted
         graphkd distill --config runs/photos-1/run.yaml --lr 3e-4 --run runs/photos-slow
         graphkd distill --config runs/photos-1/run.yaml --resume
+
+        # a run that is done, trained longer: a new one from its weights
+        graphkd distill --config runs/photos-1/run.yaml --init runs/photos-1 --epochs 50 --lr 3e-4 --run runs/photos-longer
     """  # noqa: E501
 
     images: Images
