@@ -25,6 +25,8 @@ FILES = ("yaml", "json")
 FILES_OF_THE_READER = {
     "run.yaml": RUN,
     "runs/photos-1/run.yaml": RUN,
+    "runs/photos-2/run.yaml": RUN,
+    "runs/photos-longer/run.yaml": RUN,
     "runs/photos-1/student.json": "{}",
     "runs/photos-1/export/model.onnx": "",
     "runs/photos-1/export/export.json": "{}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import STUDENT, Images, TeacherOptions
+from graphkd.cli.option_groups import LITE, STUDENT, Images, TeacherOptions
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import ImageData, Parts
 from graphkd.errors import CheckpointError, GraphKDError
@@ -34,14 +34,17 @@ def parts_of(config: "Distill", run: Path, console: Console) -> Parts:
 
 
 def require_names(teaching: TeacherOptions, classes: object) -> None:
-    """Refuse images without class names where the teacher is a CLIP of open_clip. Raises: UsageError."""
+    """Refuse images without class names where the teacher is surely a CLIP. Raises: UsageError."""
     asked = teaching.teacher or ""
-    by_name = bool(asked) and not asked.startswith(("timm:", "torchvision:", "hf:"))
-    require(
-        classes is not None or not by_name or (local_path(asked) / STUDENT).is_file(),
-        f"--teacher {asked} tells classes apart by their names, and these images have none",
-        "give --classes names.txt, one name a line",
-    )
+    other = not asked or asked in LITE or asked.startswith(("timm:", "torchvision:", "hf:"))
+    if not other and not (local_path(asked) / STUDENT).is_file():
+        require_texts(asked, classes)
+
+
+def require_texts(teacher: str, classes: object) -> None:
+    """Raises: UsageError where a CLIP has no class names to read."""
+    what = f"--teacher {teacher} tells classes apart by their names, and these images have none"
+    require(classes is not None, what, "give --classes names.txt, one name a line")
 
 
 def require_free(run: Path, resume: bool) -> None:

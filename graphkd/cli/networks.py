@@ -13,7 +13,8 @@ from torch import nn
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError, require
-from graphkd.cli.first_look import described_run, require_names
+from graphkd.cli.first_look import described_run, require_texts
+from graphkd.cli.first_look import run_classes as run_classes
 from graphkd.cli.images import require_classes
 from graphkd.cli.option_groups import STUDENT, TeacherOptions
 from graphkd.data.class_names import Classes
@@ -29,6 +30,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.huggingface import hf_teacher
+from graphkd.teachers.lite import LITE, lite_teacher
 from graphkd.text import read_text
 from graphkd.training.checkpoint import check_weights, student_weights
 from graphkd.training.devices import device_of as device_of
@@ -51,10 +53,11 @@ def open_teacher(
     kind, colon, name = asked.partition(":")
     if colon and kind in ("timm", "torchvision"):
         return classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
-    if asked.startswith(PREFIX) and not is_clip(asked):
-        precision = _precision_of(teaching, device)
+    if asked in LITE or (asked.startswith(PREFIX) and not is_clip(asked)):
+        make = lite_teacher if asked in LITE else hf_teacher
         sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
-        return hf_teacher(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
+        precision = _precision_of(teaching, device)
+        return make(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
     if (local_path(asked) / STUDENT).is_file():
         tap, about = open_student(local_path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}
@@ -205,7 +208,7 @@ def _own_network(run: Path, model_from: str | None) -> nn.Module:
 
 
 def _clip(asked: str, teaching: TeacherOptions, classes: Sequence[str] | None, device: torch.device) -> CLIPTeacher:
-    require_names(teaching, classes)
+    require_texts(asked, classes)
     cache = teaching.text_cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "graphkd" / "text"
     return CLIPTeacher(
         asked,

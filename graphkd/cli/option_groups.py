@@ -17,6 +17,7 @@ from graphkd.text import read_text
 STUDENT = "student.json"  # in a run folder: what the trained network is
 _SHIPPED = "digits"
 _PROMPTS = ("imagenet", "cifar", "photo")
+LITE = ("lite0", "lite2")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -109,7 +110,8 @@ class TeacherOptions:
         teacher: an open_clip name (ViT-B-32), an open_clip checkpoint with its config.json beside it or that
             config.json, hf-hub:ORG/NAME or local-dir:FOLDER for open_clip's files in one place; timm:NAME or
             torchvision:NAME for a classifier; hf:NAME or hf:FOLDER for a model of transformers (CLIP, SigLIP, any
-            image classifier or backbone); or the run folder of a distilled student.
+            image classifier or backbone); lite0 or lite2, which know ImageNet's classes and come with an extra; or the
+            run folder of a distilled student.
         pretrained: tag of the weights (open_clip), the word default (the library's own), or the path of a checkpoint.
         templates: prompts of a CLIP-like teacher: imagenet (80), cifar (18), photo (1), or a text file, one {} a line.
         prompt_weight: how the prompts of a class are weighed.
@@ -142,7 +144,7 @@ class TeacherOptions:
         )
         self._check_prompts()
         require(
-            not (given and asked.startswith(("hf:", "hf-hub:", "local-dir:"))),
+            not (given and (asked in LITE or asked.startswith(("hf:", "hf-hub:", "local-dir:")))),
             f"--teacher {asked} brings its own weights",
             "leave --pretrained out",
         )
@@ -151,7 +153,7 @@ class TeacherOptions:
             f"--teacher {asked} has no weights, and an untrained network teaches nothing",
             "give --pretrained default (downloads the library's) or --pretrained PATH of a checkpoint",
         )
-        if asked:
+        if asked and asked not in LITE:
             self._check_teacher(asked)
 
     def _check_teacher(self, asked: str) -> None:
@@ -238,6 +240,23 @@ def require_run(path: Path, *files: str) -> None:
     missing = f"{' and '.join(files)} {'is' if len(files) == 1 else 'are'} missing"
     todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
+
+
+def require_classifier(model: Path | None, teacher: str | None) -> None:
+    """Raises: UsageError unless there is one of both, and the model a run folder or an export."""
+    require(
+        (model is None) != (teacher is None),
+        f"expected --model or --teacher, found {'neither' if model is None else 'both'}",
+        "give --model runs/photos-1 for a student, or --teacher ViT-B-32 --pretrained openai",
+    )
+    if model is None or ((model / "export.json").is_file() and (model / "model.onnx").is_file()):
+        return
+    if model.suffix == ".onnx":
+        whole = model.is_file() and model.with_name("export.json").is_file()
+        what = f"there is no {model} with an export.json beside it"
+        require(whole, what, "give a model.onnx that graphkd export wrote; after an interruption export it again")
+    else:
+        require_run(model, STUDENT)
 
 
 Teaching = TeacherOptions  # its earlier name

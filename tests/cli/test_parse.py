@@ -49,6 +49,8 @@ def as_printed(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "runs/photos-2").mkdir()
+    (tmp_path / "runs/photos-2/run.yaml").write_text("{}")
     write_config(
         tmp_path / "runs/photos-1/run.yaml",
         "distill",
