@@ -12,7 +12,7 @@ from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.files import local_path
 from graphkd.registry import unknown
-from graphkd.teachers.texts import imagenet_names
+from graphkd.teachers.imagenet import imagenet_names
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
