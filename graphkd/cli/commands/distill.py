@@ -232,7 +232,11 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
         )
         console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
         train = replace(train, batch_size=count)
-    return replace(config, report=report.require_report(config.report), train=replace(train, progress=console.progress))
+    return replace(
+        config,
+        report=report.require_report(config.report, ", or add --no-report"),
+        train=replace(train, progress=console.progress),
+    )
 
 
 def _finish(config: Distill, result: "Result", before: dict[str, Any], console: Console) -> None:
