@@ -58,11 +58,19 @@ class Counts:
     def update(self, logits: Float[Tensor, "b c"], target: Int[Tensor, " b"]) -> None:
         """Count one batch.
 
+        Args:
+            target: best on the host, where their range is looked at.
+
         Raises: ShapeError if logits and labels do not fit.
         """
         if logits.ndim != 2 or logits.shape[1] != self.classes or len(logits) != len(target):
             raise ShapeError(
                 f"expected logits ({len(target)}, {self.classes}) for {len(target)} labels, found {tuple(logits.shape)}"
+            )
+        if not 0 <= int(target.min()) <= int(target.max()) < self.classes:
+            raise ShapeError(
+                f"labels {int(target.min())} to {int(target.max())} do not fit {self.classes} logits: "
+                "do the class names of the network belong to these images?"
             )
         logits, target = logits.float(), target.to(logits.device)
         self.broken += (~logits.isfinite()).any(1).sum()
@@ -118,6 +126,28 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
+def each_logits(
+    model: Callable[[Tensor], Any],
+    loader: Iterable[Batch],
+    device: torch.device | str,
+    take: Callable[[Batch, Float[Tensor, "b c"]], None],
+) -> None:
+    """Hand on every batch and what a model says of it, in eval mode; the model is given back in the mode it had.
+
+    Args:
+        model: from the student's images to Features or logits.
+        device: where the model is.
+        take: gets the batch as it came from the loader, and the logits.
+
+    Raises: MissingFeatureError for features without logits.
+    """
+    with evaluating(model):
+        for batch in loader:
+            output = model(batch.to(device).student)  # labels are looked at where they are: no wait for the device
+            take(batch, output.tensor("logits", "scoring") if isinstance(output, Features) else output)
+
+
+@torch.no_grad()
 def evaluate(
     model: Callable[[Tensor], Any],
     loader: Iterable[Batch],
@@ -139,19 +169,15 @@ def evaluate(
     Example: ``evaluate(student, loader).top1``
     """
     counts: Counts | None = None
-    with evaluating(model):
-        for batch in loader:
-            if batch.target is None:
-                raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
-            output = model(batch.to(device).student)  # labels are looked at where they are: no wait for the device
-            logits = output.tensor("logits", "scoring") if isinstance(output, Features) else output
-            counts = counts or Counts(logits.shape[1], logits.device)
-            if not 0 <= int(batch.target.min()) <= int(batch.target.max()) < counts.classes:
-                raise ShapeError(
-                    f"labels {int(batch.target.min())} to {int(batch.target.max())} do not fit {counts.classes} "
-                    "logits: do the class names of the network belong to these images?"
-                )
-            counts.update(logits, batch.target)
+
+    def take(batch: Batch, logits: Tensor) -> None:
+        nonlocal counts
+        if batch.target is None:
+            raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
+        counts = counts or Counts(logits.shape[1], logits.device)
+        counts.update(logits, batch.target)
+
+    each_logits(model, loader, device, take)
     if counts is None:
         raise MissingFeatureError("nothing was scored: the loader of labelled images is empty")
     if total is not None:
