@@ -11,7 +11,7 @@ import torch
 from graphkd.data.views import Batch, Views
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
-from graphkd.training.metrics import Counts, Scores, each_logits
+from graphkd.training.metrics import Counts, Scores, each_logits, evaluate
 from graphkd.typing import Float, Int, Tensor
 
 _BINS = 15  # of confidence
@@ -57,6 +57,14 @@ class Answers:
         r"""Classes in effect, :math:`\exp H(h)` of the histogram's shares h: c if all are equal, 1 if one has all."""
         shares = self.histogram.double() / len(self)
         return float(torch.special.entr(shares).sum().exp())
+
+
+def collapse_warning(student: float, teacher: float, images: float) -> str:
+    """A sentence about a collapse, given the classes in effect of both networks."""
+    return (
+        f"the student uses {student:.1f} classes in effect and its teacher {teacher:.1f} on {images:g} images: it "
+        "collapses onto few classes. Try a lower lr, warmup_epochs, or a larger batch_size"
+    )
 
 
 class Answering:
@@ -196,11 +204,7 @@ class Quality:
     @property
     def warning(self) -> str:
         """A sentence about a collapse."""
-        ours, theirs = self.student.effective_classes, self.teacher.effective_classes
-        return (
-            f"the student uses {ours:.1f} classes in effect and its teacher {theirs:.1f} on {self.images} images: it "
-            "collapses onto few classes. Try a lower lr, warmup_epochs, or a larger batch_size"
-        )
+        return collapse_warning(self.student.effective_classes, self.teacher.effective_classes, self.images)
 
     def numbers(self) -> dict[str, float]:
         """The scalars, for a log."""
@@ -221,7 +225,39 @@ class Quality:
         return self.student.confidence.argsort(stable=True)[:count].tolist()
 
 
-@torch.no_grad()
+def replies(
+    model: Callable[[Tensor], Any],
+    loader: Iterable[Batch],
+    count: int,
+    device: torch.device | str = "cpu",
+    total: Callable[[Tensor], Any] | None = None,
+) -> tuple[Scores | None, Answers]:
+    """What a student says of images, and its scores where they have labels, in one pass.
+
+    Args:
+        model: a module is asked in eval mode and given back in the mode it had.
+        loader: batches of all the images.
+        count: how many images there are.
+        device: where the model is.
+        total: sums a tensor over processes, for a loader that is split among them.
+
+    Raises: as :func:`graphkd.training.metrics.evaluate`, but for labels that are absent.
+    Example: ``scores, answers = replies(student, held_out.loader(256, shuffle=False, drop_last=False), len(held_out))``
+    """
+    counts, asked = list[Counts](), Answering(count, device)
+
+    def take(batch: Batch, logits: Tensor) -> None:
+        asked.add(batch.index, logits)
+        if batch.target is not None:
+            counts[:] = counts or [Counts(logits.shape[1], logits.device)]
+            counts[0].update(logits, batch.target)
+
+    each_logits(model, loader, device, take)
+    if counts and total is not None:
+        counts[0].reduce(total)
+    return counts[0].scores() if counts else None, asked.read(total)
+
+
 def assess(
     model: Callable[[Tensor], Any],
     loader: Iterable[Batch],
@@ -232,27 +268,13 @@ def assess(
     """Score a student in one pass: by labels where the batches have some, by the teacher's answers where there are any.
 
     Args:
-        model: a module is scored in eval mode and given back in the mode it had.
-        loader: batches of all the images of which the teacher answered.
         answers: the teacher's, by position.
-        device: where the model is.
-        total: sums a tensor over processes, for a loader that is split among them.
+        model, loader, device, total: as for :func:`replies`.
 
     Raises: as :func:`graphkd.training.metrics.evaluate`; ShapeError for a student of other classes than the teacher's.
     Example: ``scores, quality = assess(student, held_out.loader(256, shuffle=False, drop_last=False), answers)``
     """
-    counts: list[Counts] = []
-    asked = None if answers is None else Answering(len(answers), device)
-
-    def take(batch: Batch, logits: Tensor) -> None:
-        if batch.target is not None:
-            counts[:] = counts or [Counts(logits.shape[1], logits.device)]
-            counts[0].update(logits, batch.target)
-        if asked is not None:
-            asked.add(batch.index, logits)
-
-    each_logits(model, loader, device, take)
-    if counts and total is not None:
-        counts[0].reduce(total)
-    scores = counts[0].scores() if counts else None
-    return scores, Quality(asked.read(total), answers) if asked is not None and answers is not None else None
+    if answers is None:
+        return evaluate(model, loader, device, total), None
+    scores, own = replies(model, loader, len(answers), device, total)
+    return scores, Quality(own, answers)
