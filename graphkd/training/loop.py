@@ -57,7 +57,11 @@ def loaders(
         "rank": ranks.rank, "world": ranks.world, "workers": config.workers, "pin_memory": device.type == "cuda"
     }  # fmt: skip
     train = views.loader(config.batch_size, **share)
-    return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
+    if scored is None:
+        return train, None
+    sizes, left = range(config.batch_size, ranks.world - 1, -1), len(scored)  # the last batch too must go round
+    size = next((size for size in sizes if not 0 < left % size < ranks.world), config.batch_size)
+    return train, scored.loader(size, shuffle=False, drop_last=False, **share)
 
 
 @contextmanager
