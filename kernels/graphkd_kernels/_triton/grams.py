@@ -47,7 +47,7 @@ def _entry(g_ptr, splits, k, a, b, keep):
     total = tl.zeros(keep.shape, tl.float64)
     for _ in range(splits):
         total += tl.load(g_ptr + at, mask=keep, other=0.0).to(tl.float64)
-        at += k * k
+        at += tl.cast(k, tl.int64) * k  # k * k may pass 2**31
     return total
 
 

@@ -62,6 +62,14 @@ class Launch:
     math: str = ""  # kind of its products, see configs.MATHS; "" where it has none
 
     def __call__(self) -> None:
+        """Launch on the tensors' device and its current stream; left alone, Triton takes the current device."""
+        index = next(each.device.index for each in self.args.values() if isinstance(each, Tensor))
+        if index is None or index == torch.cuda.current_device():  # a CPU's, in the interpreter, has none
+            return self._launch()
+        with torch.cuda.device(index):
+            return self._launch()
+
+    def _launch(self) -> None:
         # Fusing a*b+c is stated: its default changes with Triton 3.10.
         self.kernel[self.grid](
             **self.args,
@@ -92,6 +100,11 @@ def recording(arch: int) -> Iterator[Record]:
         yield record
     finally:
         _RECORD.reset(token)
+
+
+def recorded() -> bool:
+    """Whether launches are noted instead of made."""
+    return _RECORD.get() is not None
 
 
 @contextmanager

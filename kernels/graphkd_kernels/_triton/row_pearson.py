@@ -162,6 +162,7 @@ def pearson_bwd_kernel(
         place, keep = (graph * m + column)[None, :], (column < m)[None, :]
         x_first, y_first = x_ptr + column[None, :], y_ptr + column[None, :]
     up = tl.load(up_ptr + place, mask=keep, other=0.0).to(SUMS)
+    step = tl.cast(step, tl.int64)  # 5 * step may pass 2**31
     mean_x = tl.load(stat_ptr + step + place, mask=keep, other=0.0)
     mean_y = tl.load(stat_ptr + 2 * step + place, mask=keep, other=0.0)
     a = tl.load(stat_ptr + 3 * step + place, mask=keep, other=0.0) * up
