@@ -15,6 +15,7 @@ from graphkd.training.strict_yaml import load_yaml
 from graphkd.typing import Float, Int, Tensor
 
 _MOST = 5000  # classes that a table of confusions may have
+_NAMED = 1 << 20  # classes that a list of them may have
 _COMPARED = (
     "agreement",
     "calibration_to_teacher",
@@ -184,16 +185,16 @@ def _class_names(known: Any) -> list[str] | None:
 def _compared(found: dict[str, Any]) -> tuple[list[tuple[int, int, int]], Tensor, bool]:
     """What a ``quality.json`` holds beside numbers, taken out of it."""
     classes, pairs, collapsed = found["classes"], found.pop("confusion"), found.pop("collapsed")
-    _check_counts("quality.json", pairs, classes)
+    _check_counts("quality.json", pairs, classes, _NAMED)
     bins = torch.tensor(found.pop("reliability"), dtype=torch.float64).T
     if bins.ndim != 2 or len(bins) != 3 or not bins.isfinite().all() or type(collapsed) is not bool:
         raise ValueError("quality.json holds no reliability by bins of confidence")
     return pairs, bins, collapsed
 
 
-def _check_counts(file: str, entries: Any, classes: Any) -> None:
+def _check_counts(file: str, entries: Any, classes: Any, most: int) -> None:
     """Raises: ValueError unless these are counts of pairs of so many classes."""
-    if type(classes) is not int or not 0 < classes <= _MOST:
+    if type(classes) is not int or not 0 < classes <= most:
         raise ValueError(f"{file} tells of {classes} classes")
     for row, column, count in entries:
         if any(type(number) is not int or not 0 <= number < _COUNTED for number in (row, column, count)):
@@ -203,7 +204,7 @@ def _check_counts(file: str, entries: Any, classes: Any) -> None:
 
 
 def _confusion(entries: Any, classes: Any) -> Tensor:
-    _check_counts("scores.json", entries, classes)
+    _check_counts("scores.json", entries, classes, _MOST)
     counts = torch.zeros(classes, classes, dtype=torch.int64)
     for row, column, count in entries:
         counts[row, column] = count

@@ -79,6 +79,7 @@ def _safe(value: Any) -> Any:
 
 def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
     options, last = facts.options, facts.lines[-1] if facts.lines else {}
+    seconds = facts.scores.get("seconds", facts.quality.get("seconds"))
     teacher = " ".join(_shown(options[name]) for name in ("teacher", "pretrained") if options.get(name))
     rows: dict[str, Any] = {
         "method": options.get("method"),
@@ -87,7 +88,7 @@ def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
         "images": options.get("data", options.get("images")),
         "epochs": f"{facts.epochs:g} of {options['epochs']}" if "epochs" in options else f"{facts.epochs:g}",
         "updates": last.get("update"),
-        "seconds of training": f"{facts.scores['seconds']:.1f}" if "seconds" in facts.scores else None,
+        "seconds of training": None if seconds is None else f"{seconds:.1f}",
         "scored images": facts.scores.get("images"),
         "watched images": len(watched.ids) if watched else None,
         "run folder": str(facts.run),

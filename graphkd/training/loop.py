@@ -326,13 +326,14 @@ class Trainer:
 
     def _judge(self, quality: Quality) -> None:
         """Warn of a collapse, and keep the best student where there are no labels to tell which it is."""
-        if quality.collapsed and self.at.epoch + 1 > self.config.epochs / 4 and not self._warned:
+        main = self.accelerator.is_main_process
+        if main and quality.collapsed and self.at.epoch + 1 > self.config.epochs / 4 and not self._warned:
             self._warned = True
             log.warning("epoch %d: %s", self.at.epoch + 1, quality.warning)
-        better = self.scores is None and self.accelerator.is_main_process and quality.agreement > self._best
+        better = main and self.scores is None and quality.agreement > self._best
         if self.ranks.most(int(better)):
             weights = self.model.state_dict()  # all processes ask where it is sharded
-            if self.accelerator.is_main_process:
+            if main:
                 self._best = quality.agreement
                 self.run.keep_best(self.at.update, self.at.epoch + 1, quality.agreement, weights)
 
