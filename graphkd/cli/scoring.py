@@ -183,9 +183,9 @@ def ask_before(
     for name, scores in found.items():
         console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
     answers = asked.read()
-    sure = f"sure by {100 * float(answers.confidence.mean()):.1f} %"
+    sure = f"confidence {100 * float(answers.confidence.mean()):.1f} %"
     in_effect = f"{answers.effective_classes:.1f} of {answers.classes} classes in effect"
-    console.remark(f"teacher: {sure}, {in_effect}, on {len(answers)} images that are held out")
+    console.remark(f"teacher: {sure}, {in_effect}, on {len(answers)} held-out images")
     return {name: facts(scores) for name, scores in found.items()}, answers
 
 

@@ -20,7 +20,7 @@ from graphkd.registry import unknown
 
 Part = Literal["train", "test"]
 _MAX_SHARE = 0.01  # of the images
-_SHARE, _ENOUGH = 0.1, 2000  # held out without labels; of so many the standard error of a share is at most 1.1 %
+_SHARE, _ENOUGH = 0.2, 2000  # held out without labels; of so many the standard error of a share is at most 1.1 %
 _FOLDERS: dict[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("val", "valid", "validation", "test", "testing"),
@@ -172,7 +172,7 @@ def hold_out(source: ImageSource, share: float | None = None, seed: int = 0) -> 
 
     Args:
         source: all images.
-        share: of them that is held out, in [0, 1), 0 for none; default: a tenth, and at most 2,000 images.
+        share: of them that is held out, in [0, 1), 0 for none; default: a fifth, and at most 2,000 images.
         seed: of the choice.
 
     Example: ``whole, train, held_out = hold_out(open_folder("photos", layout="flat"))``

@@ -83,7 +83,7 @@ class Distill(Command):
             cross-entropy.
         val: folder of images to score on; default: val/ in --data, else the part that is held out.
         held_out: share of the images that is kept for scoring where there is no other folder, 0 for none; default: a
-            fifth of labelled images, a tenth of others and at most 2000.
+            fifth, and without labels at most 2000 images.
         store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
             views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
