@@ -79,6 +79,8 @@ def of_student(config: Evaluate, console: Console) -> Found:
         return Found(names, {name: evaluate(model, images.labelled_batches(source, view, running, console), device)})
     where = networks.device_of(running.device)
     teacher = _teacher_with_scores(teaching, source, where)
+    same = len(names) == teacher.num_classes and Classes(teacher.classes or names).distinct == names
+    require(same, f"the classes of {teaching.teacher} are not those of {name}", "give a teacher of the same classes")
     seen, labelled = networks.teacher_view(teacher, teaching.teacher_size), source.target(0) is not None
     loader = Views(source, student=view, teacher=seen, labels=labelled).loader(
         running.batch_size, shuffle=False, drop_last=False, workers=running.workers

@@ -152,6 +152,15 @@ def test_evaluate_says_what_it_lacks(graphkd, home):
     )
 
 
+def test_evaluate_refuses_a_teacher_of_other_classes(graphkd, home, images):
+    names = (home / "names.txt").read_text().splitlines()
+    Path("turned.txt").write_text("\n".join(reversed(names)))
+    line = images.replace(f"{home}/names.txt", "turned.txt")
+    graphkd(f"distill {line} --run turned --no-report --quiet {SMALL} --epochs 1")
+    what = f"the classes of turned are not those of {home}/run"
+    graphkd.refused(f"evaluate --data {home}/loose --model {home}/run --teacher turned", what, "of the same classes")
+
+
 def test_labels_and_a_teacher_give_both(graphkd, class_folders, teacher):
     graphkd(f"distill --data images {teacher} --run taught --no-report --quiet {SMALL} --epochs 1")
     kept = json.loads(Path("taught/results.json").read_text())
