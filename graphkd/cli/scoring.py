@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from graphkd.cli import exported, images, networks
+from graphkd.cli import images, networks, opened
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
@@ -17,7 +17,6 @@ from graphkd.cli.teacher_features import TeacherFeatures
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import Parts
 from graphkd.data.sources import ImageSource
-from graphkd.data.transforms import CenterView
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.pictures.facts import per_class as per_class
@@ -49,40 +48,29 @@ def of_teacher(config: Evaluate, console: Console) -> Found:
     """Scores of the teacher that was asked for."""
     running, device = config.running, networks.device_of(config.running.device)
     source = images.image_data(config.images, console).open("test", networks.run_classes(config.teaching))
-    teacher = _teacher_with_scores(config.teaching, source, device)
+    teacher = opened.open_teaching(config.teaching, source.classes, device)
     view = networks.teacher_view(teacher, config.teaching.teacher_size)
     batches = images.labelled_batches(source, view, running, console)
     found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
     return Found(Classes(source.classes or ()).distinct or None, found)
 
 
-def _teacher_with_scores(teaching: TeacherOptions, source: ImageSource, device: torch.device) -> Teacher:
-    """Raises: UsageError for a teacher that has none of these classes."""
-    teacher = networks.open_teacher(teaching, source.classes, device)
-    require(
-        teacher.num_classes is not None,
-        "this teacher has no class scores for these images: its own classes are others, or it has none",
-        "evaluate a CLIP-like teacher, or a classifier of these classes",
-    )
-    return teacher
-
-
 def of_student(config: Evaluate, console: Console) -> Found:
     """A student scored by labels where there are some, and compared with a teacher: the one asked for, else its own."""
     assert config.model is not None
     running, name = config.running, str(config.model)
-    model, about, device = _open_model(config)
-    source = images.image_data(config.images, console).open("test", about["classes"])
-    view, names = CenterView(about["size"]), Classes(about["classes"]).distinct
+    student = opened.open_classifier(config.model, config.model_from, running.device)
+    source = images.image_data(config.images, console).open("test", student.classes)
     teaching = _teaching(config, source)
     if teaching is None:
-        return Found(names, {name: evaluate(model, images.labelled_batches(source, view, running, console), device)})
-    where = networks.device_of(running.device)
-    teacher = _teacher_with_scores(teaching, source, where)
+        batches = images.labelled_batches(source, student.view, running, console)
+        return Found(student.names, {name: evaluate(student.model, batches, student.device)})
+    where, names = networks.device_of(running.device), student.names
+    teacher = opened.open_teaching(teaching, source.classes, where)
     same = len(names) == teacher.num_classes and Classes(teacher.classes or names).distinct == names
     require(same, f"the classes of {teaching.teacher} are not those of {name}", "give a teacher of the same classes")
     seen, labelled = networks.teacher_view(teacher, teaching.teacher_size), source.target(0) is not None
-    loader = Views(source, student=view, teacher=seen, labels=labelled).loader(
+    loader = Views(source, student=student.view, teacher=seen, labels=labelled).loader(
         running.batch_size, shuffle=False, drop_last=False, workers=running.workers
     )
     asked = Answering(len(source), where)
@@ -92,19 +80,9 @@ def of_student(config: Evaluate, console: Console) -> Found:
             asked.add(batch.index, teacher(batch.teacher.to(where)).tensor("logits", "scoring"))
             yield batch
 
-    scores, own = replies(model, both(), len(source), device)
+    scores, own = replies(student.model, both(), len(source), student.device)
     quality = quality_facts(Quality(own, asked.read()), names, source.ids)
     return Found(names, {} if scores is None else {name: scores}, quality)
-
-
-def _open_model(config: Evaluate) -> tuple[Any, dict[str, Any], torch.device]:
-    """The student, what is known of it, and where it runs."""
-    assert config.model is not None
-    if config.model.suffix == ".onnx":
-        return *exported.open_onnx(config.model), torch.device("cpu")
-    device = networks.device_of(config.running.device)
-    student, about = networks.open_student(config.model, config.model_from)
-    return student.to(device), about, device
 
 
 def _teaching(config: Evaluate, source: ImageSource) -> TeacherOptions | None:

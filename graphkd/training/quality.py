@@ -2,6 +2,7 @@ r"""Quality without labels: how far a student says what its teacher says, of ima
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from graphkd.data.views import Batch, Views
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
-from graphkd.training.metrics import Counts, Scores, each_logits, evaluate
+from graphkd.training.metrics import Counts, Scores, class_scores, evaluate
 from graphkd.typing import Float, Int, Tensor
 
 _BINS = 15  # of confidence
@@ -244,18 +245,16 @@ def replies(
     Raises: as :func:`graphkd.training.metrics.evaluate`, but for labels that are absent.
     Example: ``scores, answers = replies(student, held_out.loader(256, shuffle=False, drop_last=False), len(held_out))``
     """
-    counts, asked = list[Counts](), Answering(count, device)
-
-    def take(batch: Batch, logits: Tensor) -> None:
-        asked.add(batch.index, logits)
-        if batch.target is not None:
-            counts[:] = counts or [Counts(logits.shape[1], logits.device)]
-            counts[0].update(logits, batch.target)
-
-    each_logits(model, loader, device, take)
-    if counts and total is not None:
-        counts[0].reduce(total)
-    return counts[0].scores() if counts else None, asked.read(total)
+    counts, asked = None, Answering(count, device)
+    with closing(class_scores(model, loader, device)) as found:
+        for batch, logits in found:
+            asked.add(batch.index, logits)
+            if batch.target is not None:
+                counts = counts or Counts(logits.shape[1], logits.device)
+                counts.update(logits, batch.target)
+    if counts is not None and total is not None:
+        counts.reduce(total)
+    return None if counts is None else counts.scores(), asked.read(total)
 
 
 def assess(
