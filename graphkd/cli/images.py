@@ -2,35 +2,21 @@
 
 from collections.abc import Iterable
 
-from graphkd.cli.commands.distill import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Images, Running
-from graphkd.data.class_names import Classes, ClassNames
-from graphkd.data.opening import ImageData, Parts, hold_out
+from graphkd.data.class_names import Classes
+from graphkd.data.opening import ImageData
 from graphkd.data.sources import ImageSource
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, Transform
 from graphkd.data.views import Batch, Views
 
-_HELD_OUT = 0.2  # of labelled images
 _SMALL = 64  # pixels up to which images are cropped with a border, as CIFAR's are
 
 
 def image_data(images: Images, console: Console) -> ImageData:
     """The images that the options name; what is left out of them is remarked."""
     return ImageData(**vars(images), say=console.remark)
-
-
-def run_parts(data: ImageData, config: Distill, trained: ClassNames | None) -> Parts:
-    """What a run trains on and what it is scored on: without labels, the part on which both networks are compared.
-
-    Args:
-        trained: the classes that the teacher was trained for, if labels are to count these.
-    """
-    parts = data.parts(config.val, _HELD_OUT if config.held_out is None else config.held_out, trained)
-    if parts.scored is not None or parts.whole.target(0) is not None:
-        return parts
-    return hold_out(parts.whole, config.held_out, config.train.seed)
 
 
 def require_classes(source: ImageSource) -> Classes:

@@ -86,12 +86,14 @@ class ImageData:
             self._say_what_is_missing(source, part)
         return source
 
-    def parts(self, val: str | Path | None = None, held_out: float = 0.2, trained: ClassNames | None = None) -> Parts:
+    def parts(
+        self, val: str | Path | None = None, held_out: float | None = None, trained: ClassNames | None = None
+    ) -> Parts:
         """What to train on and what to score on.
 
         Args:
             val: what to score on; default: the ``val/`` of a folder, or the test split of a data set.
-            held_out: where there is neither, the share of the labelled images that is kept to score on.
+            held_out: where there is neither, the share of the labelled images that is kept to score on; default 0.2.
             trained: the classes that the teacher was trained for, if labels are to count these.
         """
         whole = self.open("train", trained)
@@ -106,11 +108,29 @@ class ImageData:
                 where = f"{folder or val} holds loose images, and scoring needs their labels"
                 raise DataError(f"{where}: put them into one folder a class")
             return Parts(whole, whole, scored)
-        kept = int(len(whole) * held_out)
+        kept = int(len(whole) * (_SHARE if held_out is None else held_out))
         if whole.target(0) is None or kept == 0:
             return Parts(whole, whole, None)
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist()
         return Parts(whole, source_subset(whole, sorted(order[kept:])), source_subset(whole, sorted(order[:kept])))
+
+    def parts_of_run(
+        self,
+        val: str | Path | None = None,
+        held_out: float | None = None,
+        trained: ClassNames | None = None,
+        seed: int = 0,
+    ) -> Parts:
+        """As :meth:`parts`, and of images without labels a part is held out by :func:`hold_out`.
+
+        Args:
+            val, held_out, trained: as for :meth:`parts`.
+            seed: of what is held out without labels.
+        """
+        parts = self.parts(val, held_out, trained)
+        if parts.scored is not None or parts.whole.target(0) is not None:
+            return parts
+        return hold_out(parts.whole, held_out, seed)
 
     def pixels(self) -> ImageSource:
         """The images to train on where their classes do not matter, not even whether they have names."""

@@ -148,7 +148,8 @@ def run(config: Distill, *, console: Console) -> int:
 
     path = config.run or next_folder(config.images.data, config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
-    parts = images.run_parts(data, config, networks.run_classes(config.teaching))
+    trained = networks.run_classes(config.teaching)
+    parts = data.parts_of_run(config.val, config.held_out, trained, config.train.seed)
     config = _fitting(replace(config, run=path), parts, console)
     accelerator = make_accelerator(config.train, path)
     ranks, device = Ranks(accelerator), accelerator.device
