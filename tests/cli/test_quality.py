@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from graphkd.cli.console import Console
+from graphkd.cli.int8 import _own_images
 from graphkd.cli.main import main
 from graphkd.cli.option_groups import Output
 from graphkd.cli.scoring import ask_before
 from graphkd.cli.teacher_features import TeacherFeatures
+from graphkd.data.class_names import Classes
 from graphkd.data.folders import open_folder
 from graphkd.data.opening import hold_out
 from graphkd.teachers.clip import CLIPTeacher
@@ -159,6 +161,12 @@ def test_evaluate_refuses_a_teacher_of_other_classes(graphkd, home, images):
     graphkd(f"distill {line} --run turned --no-report --quiet {SMALL} --epochs 1")
     what = f"the classes of turned are not those of {home}/run"
     graphkd.refused(f"evaluate --data {home}/loose --model {home}/run --teacher turned", what, "of the same classes")
+
+
+def test_eight_bits_are_judged_on_what_was_held_out(home, digits):
+    calibrated, judged = _own_images(home / "run" / "best", Classes(digits.classes))
+    assert (len(calibrated), len(judged)) == (30, 10)
+    assert set(calibrated.ids).isdisjoint(judged.ids)
 
 
 def test_labels_and_a_teacher_give_both(graphkd, class_folders, teacher):
