@@ -37,10 +37,10 @@ class Way(NamedTuple):
     ends: bool = True
 
 
-WAYS: Final = (
+WAYS: Final = (  # the cheaper ones first
     Way("smallest to largest", "MinMax"),
-    Way("99.99 % of the values", "Percentile"),
     Way("smallest to largest, first and last layer in float", "MinMax", ends=False),
+    Way("99.99 % of the values", "Percentile"),
     Way("99.99 % of the values, first and last layer in float", "Percentile", ends=False),
 )
 
