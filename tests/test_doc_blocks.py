@@ -31,6 +31,7 @@ FILES_OF_THE_READER = {
     "runs/photos-1/export/model.int8.onnx": "",
     "new-photos/1.png": "",
     "pool/1.png": "",
+    "sorted/cat/1.png": "",
     "cat.jpg": "",
     "teacher/config.json": "{}",
     "teacher/templates.txt": "a photo of a {}.\n",
