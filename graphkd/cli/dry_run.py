@@ -33,7 +33,7 @@ def dry_run(config: Distill, run: Path, parts: Parts, console: Console) -> int:
         stored = _is_complete(config.store)
         seen = config if stored else replace(config, store=None)  # a store that is not there yet is not begun
         features = teacher_features.features_of(seen, parts, teacher, accelerator.device, console)
-        found = forecast(teacher_features.make_trainer(seen, parts, step, teacher, features, accelerator))
+        found = forecast(teacher_features.make_trainer(seen, parts, step, teacher, features, None, accelerator))
     done = folder.checkpoints.updates()[-1:] if config.resume else []
     facts = _facts(config, run, parts, found, found.updates - sum(done), stored)
     facts["classes"], facts["terms"] = len(names), sorted(found.terms)

@@ -9,7 +9,7 @@ from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import LITE, STUDENT, Images, TeacherOptions
 from graphkd.data.class_names import Classes
-from graphkd.data.opening import ImageData, Parts
+from graphkd.data.opening import ImageData, Parts, hold_out
 from graphkd.errors import CheckpointError, GraphKDError
 from graphkd.files import local_path
 from graphkd.text import read_json
@@ -30,7 +30,9 @@ def parts_of(config: "Distill", run: Path, console: Console) -> Parts:
     parts = data.parts(config.val, config.held_out, run_classes(config.teaching))
     if config.method != "none":
         require_names(config.teaching, parts.whole.classes)
-    return parts
+    if parts.scored is not None or parts.whole.target(0) is not None:
+        return parts
+    return hold_out(parts.whole, config.held_out, config.train.seed)  # with torch, so last
 
 
 def require_names(teaching: TeacherOptions, classes: object) -> None:
