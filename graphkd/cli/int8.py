@@ -64,14 +64,17 @@ def write_int8(
 
 def _own_images(run: Path, classes: Classes) -> tuple[ImageSource, ImageSource]:
     """What a run was trained on, to calibrate; what it was scored on, or else others of the same, to judge by."""
-    options = run / "run.yaml"
+    options = next(
+        (path for path in (run / "run.yaml", run.parent / "run.yaml") if path.is_file()), run
+    )  # of best/ above
     require(options.is_file(), f"{run} does not say where its images are (it has no run.yaml)", _TODO)
     asked = read_config(options)
     known = {each.name for each in fields(ImageData)} - {"on_error", "say"}
     given = {name: value for name, value in asked.items() if name in known and value is not None}
     given |= {name: Path(given[name]) for name in ("classes", "root") if name in given}
     try:
-        parts = ImageData(**given, say=lambda line: None).parts(asked.get("val"), asked.get("held_out", 0.2), classes)
+        asked_for = asked.get("val"), asked.get("held_out"), classes, asked.get("seed", 0)
+        parts = ImageData(**given, say=lambda line: None).parts_of_run(*asked_for)
     except GraphKDError as error:
         raise UsageError(f"the images of {run} cannot be opened: {error}", _TODO) from error
     if parts.scored is None:
