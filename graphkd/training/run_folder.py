@@ -29,9 +29,9 @@ from graphkd.typing import Tensor
 log = logging.getLogger("graphkd")
 
 STUDENT = "student.json"
+KERNELS = "kernels.json"
 QUALITY = "quality.json"
 BEST = "best"
-KERNELS = "kernels.json"
 _WRITTEN = (
     "config.json",
     "environment.json",
