@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from graphkd_kernels._triton import replay
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver as triton_driver
@@ -120,6 +121,7 @@ def fake_cuda(count: int = 2, arch: int = 90) -> Iterator[FakeDriver]:
             yield driver
     finally:
         triton_driver._active = before
+        replay.forget()
         for kernel in driver.kernels:
             kernel.device_caches.clear()  # handles of a driver that is gone
 
