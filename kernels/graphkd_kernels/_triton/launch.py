@@ -13,7 +13,7 @@ from torch import Tensor
 from graphkd_kernels._triton import interpreting
 
 T = TypeVar("T")
-Watcher = Callable[["Launch", Any], None]
+Watcher = Callable[["Launch"], Any]
 Allocator = Callable[[tuple[int, ...], torch.dtype, torch.device], Tensor]
 _TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -123,7 +123,7 @@ def allocating(allocate: Allocator) -> Iterator[None]:
 
 @contextmanager
 def watching(watch: Watcher) -> Iterator[None]:
-    """Tell of each launch and the compiled kernel that it used, once it is made."""
+    """Hand each launch to somebody, who makes it."""
     token = _WATCH.set(watch)
     try:
         yield
@@ -172,6 +172,5 @@ def launch(kernel: Any, grid: tuple[int, ...], config: Config, math: Math, **arg
     if record is not None:
         record.launches.append(call)
     elif 0 not in grid:
-        compiled, watch = call(), _WATCH.get()
-        if watch is not None:
-            watch(call, compiled)
+        watch = _WATCH.get()
+        call() if watch is None else watch(call)

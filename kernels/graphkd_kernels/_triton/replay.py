@@ -113,7 +113,7 @@ class Writer(TorchDispatchMode):
         super().__init__()
         self.tensors, self.slots, self.steps = list(inputs), {}, []  # type: ignore[var-annotated]
         self.allocated: list[int] = []
-        self.bytes, self.fit = 0, True
+        self.bytes, self.fit, self.launching = 0, True, False
         for slot, each in enumerate(inputs):
             self.slots.setdefault(each.untyped_storage()._cdata, slot)
 
@@ -126,7 +126,8 @@ class Writer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        self.attempt(lambda: self.write(func, args, kwargs or {}, found))
+        if not self.launching:
+            self.attempt(lambda: self.write(func, args, kwargs or {}, found))
         return found
 
     def attempt(self, write: Callable[[], None]) -> None:
@@ -163,8 +164,11 @@ class Writer(TorchDispatchMode):
         else:
             self.steps.append(Operation(function, refs, kwargs, first))
 
-    def launched(self, launch: Launch, compiled: Any) -> None:
-        """A launch."""
+    def launch(self, launch: Launch) -> None:
+        """Make a launch and write it down, without what the interpreter does inside."""
+        self.launching = True
+        compiled = launch()
+        self.launching = False
         tensors = {name: each for name, each in launch.args.items() if isinstance(each, Tensor)}
         self.attempt(
             lambda: self.steps.append(Launched(launch, compiled, {k: self.ref(x) for k, x in tensors.items()}))
@@ -234,7 +238,7 @@ class Program:
 def written(function: Callable[..., Any], arguments: Any, inputs: list[Tensor]) -> tuple[Any, Program | None]:
     """What a call returns, and the call for repeating."""
     writer = Writer(inputs)
-    with watching(writer.launched), writer:
+    with watching(writer.launch), writer:
         result = function(*arguments)
     try:
         return result, Program(writer, len(inputs), result) if writer.fit else None
