@@ -9,6 +9,7 @@ every custom function.
 
 from ast import literal_eval
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from graphkd_kernels.precision import no_autocast, wide, widen
+from graphkd_kernels.precision import full_precision, rounds, wide, widen
 
 Options = tuple[Any, ...]
 Needs = tuple[bool, ...]
@@ -36,6 +37,11 @@ def leading(upstream: Tensor, gradient: Tensor) -> Tensor:
     return upstream.reshape(upstream.shape + (1,) * (gradient.ndim - upstream.ndim)) if upstream.ndim else upstream
 
 
+def like_first(*arguments: Any) -> Tensor:
+    """An empty value of the first tensor's shape."""
+    return torch.empty_like(first_of(arguments), memory_format=torch.contiguous_format)
+
+
 def scalar(*arguments: Any) -> Tensor:
     """An empty scalar, float32 for 16-bit tensors."""
     first = first_of(arguments)
@@ -51,16 +57,18 @@ class Rule:
 
     Args:
         gradients: (needs, \\*tensors, \\*options) -> the value, and its gradient in each tensor that ``needs`` one,
-            else ``None``. With ``finish``, what it keeps may be any tensors.
+            else ``None``: float32 for 16 bits, since it is not yet multiplied. With ``finish``, what it keeps may be
+            any tensors.
         formula: (\\*tensors, \\*options) -> the same value in differentiable PyTorch, in the same class of memory.
-        finish: (needs, upstream, tensors, kept, \\*options) -> the gradients of the loss. For a gradient that costs
-            less once the upstream gradient is known; by default what was kept is multiplied by it.
+        finish: (needs, upstream, tensors, kept, \\*options) -> the gradients of the loss, in the tensors' types. For a
+            gradient that costs less once the upstream gradient is known; by default what was kept is multiplied by it.
         spread: (upstream, gradient) -> the upstream gradient as a factor of the gradient. The default is right for a
             scalar and for one value per row.
         empty: (\\*tensors, \\*options) -> a value of the right shape and type, not computed, as the compiler sees it.
         compiled: what ``torch.compile`` sees. ``"traced"``: the functions themselves. ``"operator"``: one operator
             that returns value and gradients together; for loops that a compiler should not unroll, and for kernels.
-            ``"formula"``: the formula, where the gradient is no factor of the upstream one.
+            ``"formula"``: the formula, where the gradient is no factor of the upstream one. Where plain products would
+            be rounded (``precision.rounds``), all are operators.
         widens: 16-bit tensors arrive in float32; switch off for kernels that read them as they are.
     """
 
@@ -87,7 +95,7 @@ def apply(name: str, options: Options, *tensors: Maybe) -> Tensor:
     rule = RULES[name]
     if rule.widens:
         tensors = tuple(widen(each) for each in tensors)
-    guard = no_autocast(first_of(tensors).device)
+    guard = full_precision(first_of(tensors).device)
     if guard is None:
         return _apply(rule, name, options, tensors)
     with guard:
@@ -95,7 +103,8 @@ def apply(name: str, options: Options, *tensors: Maybe) -> Tensor:
 
 
 def _apply(rule: Rule, name: str, options: Options, tensors: Kept) -> Tensor:
-    if transformed() or (rule.compiled == "formula" and torch.compiler.is_compiling()):
+    traced = rule.compiled == "formula" and torch.compiler.is_compiling()
+    if transformed() or (traced and not rounds(first_of(tensors).device.type)):
         return rule.formula(*tensors, *options)
     if torch.is_grad_enabled():
         needs = tuple([each is not None and each.requires_grad for each in tensors])
@@ -112,48 +121,90 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def _as_operator(rule: Rule, tensors: Kept) -> bool:
+    """Whether a compiler sees one operator: where the rule says so, and where plain products would be rounded."""
+    if not torch.compiler.is_compiling():
+        return False
+    return rule.compiled == "operator" or rounds(first_of(tensors).device.type)
+
+
 def _gradients(name: str, options: Options, needs: Needs, tensors: Kept) -> Found:
     rule = RULES[name]
-    if not (rule.compiled == "operator" and torch.compiler.is_compiling()):
+    if not _as_operator(rule, tensors):
         return rule.gradients(needs, *tensors, *options)
+    if rule.compiled != "operator" and rule.finish is not None:
+        return _operator(name, repr(options), [False] * len(needs), list(tensors))[0], ()
     value, *found = _operator(name, repr(options), list(needs), list(tensors))
     each = iter(found)
     return value, tuple([next(each) if need else None for need in needs])
 
 
 def _finish(name: str, options: Options, needs: Needs, upstream: Tensor, tensors: Kept, kept: Kept) -> Kept:
-    rule = RULES[name]
-    if rule.finish is None or (rule.compiled == "operator" and torch.compiler.is_compiling()):
-        return tuple([None if each is None else rule.spread(upstream, each) * each for each in kept])
-    return rule.finish(needs, upstream, tensors, kept, *options)
+    rule, operator = RULES[name], _as_operator(RULES[name], tensors)
+    if rule.finish is not None and not operator:
+        return rule.finish(needs, upstream, tensors, kept, *options)
+    if rule.finish is not None and rule.compiled != "operator":
+        each = iter(_finish_operator(name, repr(options), list(needs), upstream, list(tensors)))
+        return tuple([next(each) if need else None for need in needs])
+    # A gradient in 16 bits may not be there before the upstream one: a sum's overflows where a mean's does not.
+    return tuple(
+        None if g is None or x is None else (rule.spread(upstream, g) * g).to(x.dtype)
+        for g, x in zip(kept, tensors, strict=True)
+    )
 
 
 @torch.library.custom_op("graphkd::rule", mutates_args=())
 def _operator(name: str, options: str, needs: Sequence[bool], tensors: Sequence[Tensor | None]) -> list[Tensor]:
-    rule, chosen = RULES[name], literal_eval(options)
-    value, found = rule.gradients(tuple(needs), *tensors, *chosen)
-    if True not in needs:
-        return [value]
-    if rule.finish is not None:
-        found = rule.finish(tuple(needs), torch.ones_like(value), tuple(tensors), found, *chosen)
-    return [value, *(each for each, need in zip(found, needs, strict=True) if need and each is not None)]
+    rule, chosen, device = RULES[name], literal_eval(options), first_of(tensors).device
+    with full_precision(device) or nullcontext():
+        value, found = rule.gradients(tuple(needs), *tensors, *chosen)
+        if True not in needs:
+            return [value]
+        if rule.finish is not None:  # with the gradients of wide tensors, which are wide
+            wider = tuple([widen(each) for each in tensors])
+            found = rule.finish(tuple(needs), torch.ones_like(value), wider, found, *chosen)
+    return [value, *_wanted(needs, tensors, found)]
+
+
+@torch.library.custom_op("graphkd::rule_finish", mutates_args=())
+def _finish_operator(
+    name: str, options: str, needs: Sequence[bool], upstream: Tensor, tensors: Sequence[Tensor | None]
+) -> list[Tensor]:
+    rule, chosen, device = RULES[name], literal_eval(options), first_of(tensors).device
+    with full_precision(device) or nullcontext():
+        _, kept = rule.gradients(tuple(needs), *tensors, *chosen)
+        assert rule.finish is not None
+        return _wanted(needs, tensors, rule.finish(tuple(needs), upstream, tuple(tensors), kept, *chosen))
+
+
+def _wanted(needs: Sequence[bool], tensors: Sequence[Tensor | None], found: Kept) -> list[Tensor]:
+    three = zip(found, tensors, needs, strict=True)
+    return [g.to(wide(x.dtype)).contiguous() for g, x, need in three if need and g is not None and x is not None]
 
 
 @_operator.register_fake
 def _(name: str, options: str, needs: Sequence[bool], tensors: Sequence[Tensor | None]) -> list[Tensor]:
-    found = [each for each, need in zip(tensors, needs, strict=True) if need and each is not None]
-    return [
-        RULES[name].empty(*tensors, *literal_eval(options)),
-        *(torch.empty_like(each, memory_format=torch.contiguous_format) for each in found),
-    ]
+    return [RULES[name].empty(*tensors, *literal_eval(options)), *_like_wanted(needs, tensors)]
 
 
-def _out_of_autocast(backward: Callable[..., Kept]) -> Callable[..., Kept]:
-    """A backward pass that keeps its precision where it is called under autocast."""
+@_finish_operator.register_fake
+def _(
+    name: str, options: str, needs: Sequence[bool], upstream: Tensor, tensors: Sequence[Tensor | None]
+) -> list[Tensor]:
+    return _like_wanted(needs, tensors)
+
+
+def _like_wanted(needs: Sequence[bool], tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    wanted = [each for each, need in zip(tensors, needs, strict=True) if need and each is not None]
+    return [torch.empty_like(x, dtype=wide(x.dtype), memory_format=torch.contiguous_format) for x in wanted]
+
+
+def _in_full_precision(backward: Callable[..., Kept]) -> Callable[..., Kept]:
+    """A backward pass that keeps its precision where it is called, whatever holds there."""
 
     @wraps(backward)
     def run(ctx: Any, first: Tensor, *others: Tensor) -> Kept:
-        guard = no_autocast(first.device)
+        guard = full_precision(first.device)
         if guard is None:
             return backward(ctx, first, *others)
         with guard:
@@ -172,7 +223,7 @@ class _Value(torch.autograd.Function):
         return value
 
     @staticmethod
-    @_out_of_autocast
+    @_in_full_precision
     def backward(ctx: Any, upstream: Tensor) -> Kept:
         (name, options, needs), saved = ctx.rule, ctx.saved_tensors
         tensors, kept = saved[: len(needs)], saved[len(needs) :]
@@ -196,7 +247,7 @@ class _Gradient(torch.autograd.Function):
         return tuple(each for each, need in zip(found, needs, strict=True) if need)
 
     @staticmethod
-    @_out_of_autocast
+    @_in_full_precision
     def backward(ctx: Any, *directions: Tensor) -> Kept:
         name, options, needs, count = ctx.rule
         again = torch.is_grad_enabled()

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from graphkd_kernels import _blocked, _triton, reference
 from graphkd_kernels.errors import BackendUnavailableError as BackendUnavailableError
 from graphkd_kernels.plans import PLANNERS, Plan, Shape, Signature, Where
-from graphkd_kernels.precision import in_float64
+from graphkd_kernels.precision import in_float64, rounds
 
 Operation = Callable[..., Any]
 
@@ -91,7 +91,8 @@ def _run(operation: str, *args: Any) -> Any:
     if not planned or torch.compiler.is_compiling():  # shapes may be symbols, and remembering would be a side effect
         return _of(operation, _picked(operation, args) if planned else "eager")(*args)
     first: Tensor = args[0]
-    key = operation, first.dtype, first.device, *[x.shape if isinstance(x, Tensor) else x for x in args]
+    rounded = rounds(first.device.type)
+    key = operation, first.dtype, first.device, rounded, *[x.shape if isinstance(x, Tensor) else x for x in args]
     implementation = _PICKED.get(key)
     if implementation is None:
         if len(_PICKED) >= _MOST_CHOICES:
@@ -123,6 +124,8 @@ def find(operation: str) -> Operation | None:
 def choose(operation: str, signature: Signature, dtype: torch.dtype, device: str) -> Plan:
     """The plan of an operation for arguments with their tensors replaced by shapes. Raises: KeyError if unknown."""
     plan = _plan(operation, signature, dtype, device)
+    if plan.backend == "eager" and rounds(device) and operation in _blocked.OPERATIONS:
+        plan = replace(plan, backend="blocked", why="eager products would be rounded: set_float32_matmul_precision")
     if not torch.compiler.is_compiling():
         log.debug("%s%s: %s, %s (%s)", operation, signature, plan.backend, plan.path, plan.why)
     return plan

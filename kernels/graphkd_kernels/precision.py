@@ -1,6 +1,8 @@
-"""The type that fused operations compute in: float32 for 16-bit inputs, the inputs' own for others; autocast is off."""
+"""What fused operations compute in: float32 for 16-bit inputs, the inputs' own type for others, whatever autocast and
+the process's switch for float32 products say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -10,6 +12,7 @@ from torch import Tensor
 P = ParamSpec("P")
 T = TypeVar("T")
 _HALF = (torch.bfloat16, torch.float16)
+_SWITCHES = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}  # type: ignore[attr-defined]
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -25,6 +28,47 @@ def widen(value: Any) -> Any:
 def no_autocast(device: torch.device) -> torch.autocast | None:
     """A context in which products keep the type of their factors, or ``None`` where that is so already."""
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else None
+
+
+def rounds(device: str) -> bool:
+    """Whether plain float32 products on this kind of device round their factors: ``set_float32_matmul_precision``."""
+    return device in _SWITCHES and _SWITCHES[device].fp32_precision not in ("none", "ieee")
+
+
+rounds._dynamo_marked_constant = True  # type: ignore[attr-defined]  # a compiled graph is guarded by the same switch
+
+
+@contextmanager
+def unrounded(device: str) -> Iterator[None]:
+    """Products keep the type and the digits of their factors; afterwards the switch is as it was."""
+    switch = _SWITCHES[device]
+    own = switch.fp32_precision
+    try:
+        common = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the switch of one backend was thrown alone: the common one has no word for that
+        common = ""
+    if common:
+        torch.set_float32_matmul_precision("highest")
+    else:
+        switch.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        if common:
+            torch.set_float32_matmul_precision(common)
+        else:
+            switch.fp32_precision = own
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any] | None:
+    """A context in which products keep the type and the digits of their factors, or ``None`` where they do already.
+
+    Compiled code cannot throw the switch; there ``autograd`` leaves products to operators, which can.
+    """
+    if rounds(device.type) and not torch.compiler.is_compiling():
+        return unrounded(device.type)
+    return no_autocast(device)
 
 
 def widened(function: Callable[P, T]) -> Callable[P, T]:

@@ -62,7 +62,7 @@ def _formula(student: Tensor, teacher: Tensor, relation: str, path: str) -> Tens
     return torch.stack([grams.squares(grams), grams.identity(len(student))]).to(student.dtype)
 
 
-register("ega_sums", Rule(_gradients, _formula, _finish))
+register("ega_sums", Rule(_gradients, _formula, _finish, empty=lambda s, *_: s.new_empty(2)))
 
 
 def ega_sums(student: Tensor, teacher: Tensor, relation: str) -> Tensor:

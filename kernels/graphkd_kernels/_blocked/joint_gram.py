@@ -27,7 +27,12 @@ def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept
     return rows.gradients((of_first, of_second), needs)
 
 
-register("joint_gram", Rule(_gradients, reference.joint_gram, _finish))
+def _empty(student: Tensor, teacher: Tensor, relation: str) -> Tensor:
+    width, one = student.shape[-1] + teacher.shape[-1], student.shape[-1] == teacher.shape[-1]
+    return student.new_empty(width, width, dtype=student.dtype if one else torch.float64)
+
+
+register("joint_gram", Rule(_gradients, reference.joint_gram, _finish, empty=_empty))
 
 
 def joint_gram(student: Tensor, teacher: Tensor, relation: str) -> Tensor:

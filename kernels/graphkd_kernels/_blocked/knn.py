@@ -1,12 +1,14 @@
 """``knn``: nearest neighbours, a block of rows at a time; nothing n x n exists."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels.autograd import transformed
-from graphkd_kernels.precision import widened
+from graphkd_kernels.precision import full_precision, widened
 from graphkd_kernels.reference.distances import can_look, centered, is_close, widest
 
 __all__ = ["knn"]
@@ -22,8 +24,9 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     indices = torch.empty(n, k, dtype=torch.int64, device=x.device)
     values = x.new_empty(n, k)
     search = _Search(x, k)
-    for rows in row_slices(n, n, _ENTRIES, _ROWS):
-        indices[rows], values[rows] = search.among(rows)
+    with full_precision(x.device) or nullcontext():
+        for rows in row_slices(n, n, _ENTRIES, _ROWS):
+            indices[rows], values[rows] = search.among(rows)
     return indices, values
 
 

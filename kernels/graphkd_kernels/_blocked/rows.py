@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels import reference
-from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, Rule, apply, register
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, Rule, apply, like_first, register
 from graphkd_kernels.reference.distances import can_look
 from graphkd_kernels.reference.edge_pkt import PKT_EPS
 from graphkd_kernels.reference.rows import unit_scale
@@ -120,7 +120,7 @@ def _finish(needs: Needs, upstream: Tensor, tensors: Kept, kept: tuple[Tensor, M
     return (unmap_rows(upstream, *kept, relation),)
 
 
-register("row_map", Rule(_gradients, lambda x, relation: reference.ROW_MAPS[relation](x), _finish))
+register("row_map", Rule(_gradients, lambda x, relation: reference.ROW_MAPS[relation](x), _finish, empty=like_first))
 
 
 def row_map(x: Tensor, relation: str) -> Tensor:

@@ -1,6 +1,5 @@
 """``similarity``: matrices that the caller wants whole: normalisation in few passes, one product in the gradient."""
 
-import torch
 from torch import Tensor
 
 from graphkd_kernels import reference
@@ -12,12 +11,20 @@ from graphkd_kernels.precision import widened
 __all__ = ["similarity"]
 
 
-def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor], kept: Kept) -> Kept:
-    """(G + G') X: one product, where autograd would take two."""
-    return ((upstream + upstream.mT) @ tensors[0],)
+def _formula(x: Tensor, y: Maybe) -> Tensor:
+    return x @ (x if y is None else y).mT
 
 
-register("own_gram", Rule(lambda needs, x: (x @ x.mT, ()), lambda x: x @ x.mT, _finish))
+def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: Kept) -> Kept:
+    """Of rows with themselves (G + G') X: one product, where autograd would take two."""
+    x, y = tensors
+    if y is None:
+        return (upstream + upstream.mT) @ x, None
+    of_x = (upstream @ y).sum_to_size(x.shape) if needs[0] else None
+    return of_x, (upstream.mT @ x).sum_to_size(y.shape) if needs[1] else None
+
+
+register("products", Rule(lambda needs, x, y: (_formula(x, y), ()), _formula, _finish, empty=_formula))
 
 
 @widened
@@ -25,5 +32,4 @@ def similarity(x: Tensor, y: Maybe, relation: str, gamma: float = 1.0) -> Tensor
     """A relation by name of all pairs; computed in float32 at least."""
     if relation not in INNER:
         return reference.similarity(x, y, relation, gamma)
-    rows = row_map(x, relation)
-    return apply("own_gram", (), rows) if y is None else torch.matmul(rows, row_map(y, relation).mT)
+    return apply("products", (), row_map(x, relation), None if y is None else row_map(y, relation))

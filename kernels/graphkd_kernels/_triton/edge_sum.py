@@ -73,7 +73,7 @@ class _Products:
 
     def back(self, g: Tensor, which: int, rows: Rows) -> Tensor:
         """Gradient of the nodes from that of their mapped rows."""
-        return normalise_backward(g, self.node(which), rows.statistics[which // 2], self.relation)
+        return normalise_backward(g, self.node(which), rows.statistics[which // 2], self.relation, g.dtype)
 
     def columns(self, needs: Needs) -> Found:
         """Through Grams of columns of Z = [U V], or [Xs Xt] where the widths differ."""
@@ -135,7 +135,7 @@ class _Products:
                 one, other = one.turned(), other.turned()
             work = Difference(one, other, self.relation, self.penalty, math)
             value, g = walk(work, one.b, one.a, 2.0 if same else 1.0)
-            found[which] = normalise_backward(g, self.node(which), (None, None), "shift")
+            found[which] = normalise_backward(g, self.node(which), (None, None), "shift", g.dtype)
         if value is None:
             value, _ = Difference(sides[0], sides[1], self.relation, self.penalty, math).value(symmetric=same)
         return value, tuple(found)

@@ -58,7 +58,7 @@ def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept
         edges, nodes = kept[2 * k : 2 * k + 2]
         if edges is not None and nodes is not None:
             g = upstream[0] * edges + upstream[1] * nodes
-            found[k] = normalise_backward(g, x[None], (kept[4 + 2 * k], kept[5 + 2 * k]), relation)[0]
+            found[k] = normalise_backward(g, x[None], (kept[4 + 2 * k], kept[5 + 2 * k]), relation, x.dtype)[0]
     return tuple(found)
 
 

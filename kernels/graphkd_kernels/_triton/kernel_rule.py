@@ -27,7 +27,7 @@ def kernel_rule(
 
     Args:
         gradients, formula, compiled, finish, others: as of :class:`~graphkd_kernels.autograd.Rule`. Gradients are
-            contiguous and in their tensors' types.
+            contiguous.
     """
     again = repeated(finish) if finish is not None else None
     register(name, Rule(repeated(gradients), formula, finish=again, compiled=compiled, widens=False, **others))

@@ -197,17 +197,23 @@ def normalise(
     return Rows(z, (of_x, of_t))
 
 
-def normalise_backward(g: Tensor, x: Tensor, statistics: tuple[Tensor | None, Tensor | None], kind: str) -> Tensor:
-    """Gradient of x (b, n, d), in its dtype and contiguous, from that of its mapped rows (b, n, >= d)."""
+def normalise_backward(
+    g: Tensor, x: Tensor, statistics: tuple[Tensor | None, Tensor | None], kind: str, dtype: torch.dtype
+) -> Tensor:
+    """Gradient of x (b, n, d), contiguous, from that of its mapped rows (b, n, >= d).
+
+    Args:
+        dtype: of the result. Not 16 bits before the upstream gradient: that of a sum overflows.
+    """
     (b, n, d), (mean, scale) = x.shape, statistics
     if scale is None:
-        return g[..., :d].to(x.dtype, memory_format=torch.contiguous_format)
-    config, out = map_tile(d, g.dtype, x.device), empty((b, n, d), x.dtype, x.device)
+        return g[..., :d].to(dtype, memory_format=torch.contiguous_format)
+    config, out = map_tile(d, g.dtype, x.device), empty((b, n, d), dtype, x.device)
     tiles = triton.cdiv(n, config.rows)
     launch(
         rows_bwd_kernel, (b * tiles,), config, math(g.dtype), g_ptr=g, x_ptr=x, mean_ptr=mean, scale_ptr=scale,
         out_ptr=out, n=n, d=d, tiles=tiles, g_batch=g.stride(0), g_row=g.stride(1), x_batch=x.stride(0),
         x_row=x.stride(1), x_col=x.stride(2), CENTER=kind == "pearson",
-        UPCAST=interpreting() and x.dtype == torch.bfloat16,
+        UPCAST=interpreting() and dtype == torch.bfloat16,
     )  # fmt: skip
     return out

@@ -62,6 +62,10 @@ def _gradients(needs: Needs, x: Tensor, y: Maybe, relation: str, gamma: float) -
     return value, (value,)
 
 
+def _empty(x: Tensor, y: Maybe, *options: object) -> Tensor:
+    return x.new_empty(*x.shape[:-1], (x if y is None else y).shape[-2], dtype=wide(common(x, y)))
+
+
 def _finish(
     needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: tuple[Tensor], relation: str, gamma: float
 ) -> Kept:
@@ -84,7 +88,9 @@ def _pulled(weight: Tensor, mine: Tensor, theirs: Tensor, like: Tensor) -> Tenso
     return (weight.sum(-1, keepdim=True) * mine - weight @ theirs).to(like.dtype)
 
 
-kernel_rule("triton/similarity", _gradients, widened(reference.similarity), finish=_finish, compiled="formula")
+kernel_rule(
+    "triton/similarity", _gradients, widened(reference.similarity), finish=_finish, compiled="formula", empty=_empty
+)
 
 
 def similarity(x: Tensor, y: Maybe, relation: str, gamma: float = 1.0) -> Tensor:
