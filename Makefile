@@ -1,11 +1,11 @@
 # Each target makes what it needs: .venv from pyproject.toml and constraints.txt, once, and again when they change.
 PYTHON ?= python3
-EXTRAS := train,detection,report,export,integrations,test,bench,docs,dev
+EXTRAS := train,detection,report,export,integrations,real-teacher,test,bench,docs,dev
 BIN    := .venv/bin
 READY  := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-seeds test lint bench ratios docs
+.PHONY: help venv demo demo-seeds demo-real test lint bench ratios docs
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +17,9 @@ demo: $(READY)   ## the main job on real images that ship with a dependency, one
 
 demo-seeds: $(READY)  ## the same over three seeds
 	$(BIN)/python examples/imagenet_prg.py --seeds 3
+
+demo-real: $(READY)  ## a teacher pretrained on ImageNet, 5,000 real images, no labels; ARGS="--data DIR", or GRAPHKD_DATA
+	$(BIN)/python examples/real_teacher.py $(ARGS)
 
 test: $(READY)   ## all tests but the slow ones and those that need a GPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -9,6 +9,7 @@ Labels, where the images have them, are used to score and for the reference trai
 
 import argparse
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -18,7 +19,6 @@ from torch import nn
 
 from graphkd import Distiller, Step, TrainConfig, Trainer, Views, create_distiller, create_student
 from graphkd.cli.commands.distill import next_folder
-from graphkd.cli.scoring import ZERO_SHOT
 from graphkd.errors import GraphKDError
 from graphkd.pictures import missing
 from graphkd.pictures.html import write_html_report
@@ -36,7 +36,7 @@ METHODS = {
 }
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("images (none: the digits that ship inside scikit-learn)")
@@ -50,7 +50,10 @@ def arguments() -> argparse.Namespace:
     data.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="for an image that cannot be read")
     data.add_argument("--max-megapixels", type=float, default=64, help="larger images cannot be read")
     teacher = parser.add_argument_group("teacher")
-    teacher.add_argument("--teacher", default="ViT-L-14-quickgelu", help="open_clip name or JSON configuration")
+    teacher.add_argument(
+        "--teacher", default="ViT-L-14-quickgelu", help="open_clip name or JSON configuration; or lite0, lite2"
+    )
+    teacher.add_argument("--teacher-size", type=int, help="side of the images that lite0 and lite2 see, pixels")
     teacher.add_argument(
         "--pretrained",
         help="tag or path of the weights; default: openai, or those beside the JSON",
@@ -76,12 +79,12 @@ def arguments() -> argparse.Namespace:
     run.add_argument("--run", type=Path, help="run folder; default runs/<job>-<number>")
     run.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Teacher, students, table and pictures of the PRG student."""
-    args = arguments()
+    args = arguments(given)
     logging.basicConfig(format="%(message)s")
     folder = args.run or next_folder(args.data or "digits", args.resume)
     tops: dict[str, list[float]] = {}
@@ -107,11 +110,12 @@ def main() -> None:
         Row.of(name, models[name], top1, seconds[name]) if name in models else Row(name, top1)
         for name, top1 in tops.items()
     ]
-    print(write_report(folder / "report.md", rows, ZERO_SHOT, f"Distilled without labels: {job.name}"))
+    teacher = next(iter(job.teacher_scores))
+    print(write_report(folder / "report.md", rows, teacher, f"Distilled without labels: {job.name}"))
     print(f"report: {folder / 'report.md'}")
     for name, each in tops.items():
-        if name == METHODS["prg"] and mean(tops[ZERO_SHOT]) > 0:
-            print(f"PRG reaches {100 * mean(each) / mean(tops[ZERO_SHOT]):.1f} % of its teacher")
+        if name == METHODS["prg"] and mean(tops[teacher]) > 0:
+            print(f"PRG reaches {100 * mean(each) / mean(tops[teacher]):.1f} % of its teacher")
 
 
 def wanted(args: argparse.Namespace, job: Job) -> list[str]:
@@ -171,8 +175,13 @@ def option(text: str) -> tuple[str, object]:
     return name, load_yaml(value)
 
 
-if __name__ == "__main__":
+def guarded(job: Callable[[], None]) -> None:
+    """Run a job; an error of graphkd ends it with its message."""
     try:
-        main()
+        job()
     except GraphKDError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
+
+
+if __name__ == "__main__":
+    guarded(main)

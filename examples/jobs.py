@@ -25,7 +25,8 @@ from graphkd.data.transforms import (
 )
 from graphkd.errors import DataError
 from graphkd.files import local_path
-from graphkd.teachers.base import count_batches
+from graphkd.teachers.base import NetworkTeacher, count_batches
+from graphkd.teachers.lite import LITE, lite_teacher
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Job:
     train: ImageSource
     scored: ImageSource | None
     classes: Sequence[str]
-    teacher: CLIPTeacher
+    teacher: NetworkTeacher
     student_view: Transform
     teacher_view: Transform
     plain_view: Transform
@@ -71,7 +72,7 @@ class Job:
         return lambda batch: store[batch.index]
 
     def _score_teacher(self) -> None:
-        """Zero-shot accuracy by mean text embeddings and by weighted prompt logits, printed before distilling."""
+        """The teacher's accuracy, printed before distilling; a CLIP has two, by mean texts and by weighted prompts."""
         views = Views(self.scored, student=self.plain_view, teacher=self.teacher_view, labels=True)
         loader = views.loader(256, shuffle=False, drop_last=False)
         for name, scores in teacher_scores(self.teacher, loader, self.scored_features, self.device).items():
@@ -110,27 +111,35 @@ def digits_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
     )
 
 
+def user_teacher(args: argparse.Namespace, folder: Path, classes: Sequence[str], device: str) -> NetworkTeacher:
+    """An open_clip teacher, or an EfficientNet-Lite that knows ImageNet's classes."""
+    precision = "fp32" if device == "cpu" else "fp16"
+    if args.teacher in LITE:
+        return lite_teacher(args.teacher, classes, image_size=args.teacher_size, precision=precision, device=device)
+    model, pretrained = clip_files(args.teacher, args.pretrained)
+    if pretrained is None and not local_path(args.teacher).exists():
+        pretrained = "openai"
+    return CLIPTeacher(
+        model,
+        pretrained=pretrained,
+        classes=classes,
+        templates=templates_of(args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet")),
+        weight=args.prompt_weight,
+        precision=precision,
+        device=device,
+        cache_dir=(args.store or folder) / "text",
+    )
+
+
 def user_job(args: argparse.Namespace, folder: Path, seed: int) -> Job:
-    """Your images and an open_clip teacher."""
+    """Your images and a teacher that is asked for by name."""
     names = ("data", "classes", "layout", "root", "split", "on_error", "max_megapixels")
     how = {name: getattr(args, name) for name in names}
     _, train, scored = ImageData(**how).parts(args.val)
     if train.classes is None:
         raise DataError("loose images need class names for the prompts: --classes names.txt, one name a line")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, pretrained = clip_files(args.teacher, args.pretrained)
-    if pretrained is None and not local_path(args.teacher).exists():
-        pretrained = "openai"
-    teacher = CLIPTeacher(
-        model,
-        pretrained=pretrained,
-        classes=train.classes,
-        templates=templates_of(args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet")),
-        weight=args.prompt_weight,
-        precision="fp32" if device == "cpu" else "fp16",
-        device=device,
-        cache_dir=(args.store or folder) / "text",
-    )
+    teacher = user_teacher(args, folder, train.classes, device)
     small = args.size <= 64
     return Job(
         name=Path(args.data).name,

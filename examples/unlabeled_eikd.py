@@ -35,7 +35,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from graphkd import Batch, ClassifierTeacher, Features, Step, Views, create_student
-from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
 from graphkd.data.selection import score_pool, select
@@ -44,6 +43,7 @@ from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCro
 from graphkd.distillers.eikd.class_dropping import TopK
 from graphkd.distillers.eikd.distiller import EIKDDistiller
 from graphkd.errors import GraphKDError
+from graphkd.teachers.texts import imagenet_names
 
 KINDS = ("digits", "mirrored", "inverted", "shuffled", "noise")
 

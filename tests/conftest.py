@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+os.environ["GRAPHKD_PLAN"] = "none"  # the shipped table, whatever plan the user has; processes of tests inherit it
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
 

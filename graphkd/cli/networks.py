@@ -29,6 +29,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.huggingface import hf_teacher
+from graphkd.teachers.lite import LITE, lite_teacher
 from graphkd.text import read_json, read_text
 from graphkd.training.checkpoint import check_weights, student_weights
 
@@ -66,10 +67,11 @@ def open_teacher(
     kind, colon, name = asked.partition(":")
     if colon and kind in ("timm", "torchvision"):
         return classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
-    if asked.startswith(PREFIX) and not is_clip(asked):
-        precision = _precision_of(teaching, device)
+    if asked in LITE or (asked.startswith(PREFIX) and not is_clip(asked)):
+        make = lite_teacher if asked in LITE else hf_teacher
         sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
-        return hf_teacher(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
+        precision = _precision_of(teaching, device)
+        return make(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
     if (local_path(asked) / STUDENT).is_file():
         tap, about = open_student(local_path(asked))
         facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}

@@ -15,6 +15,7 @@ from graphkd.text import read_text
 STUDENT = "student.json"  # in a run folder: what the trained network is
 _SHIPPED = "digits"
 _PROMPTS = ("imagenet", "cifar", "photo")
+LITE = ("lite0", "lite2")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -100,7 +101,8 @@ class TeacherOptions:
         teacher: an open_clip name (ViT-B-32), an open_clip checkpoint with its config.json beside it or that
             config.json, hf-hub:ORG/NAME or local-dir:FOLDER for open_clip's files in one place; timm:NAME or
             torchvision:NAME for a classifier; hf:NAME or hf:FOLDER for a model of transformers (CLIP, SigLIP, any
-            image classifier or backbone); or the run folder of a distilled student.
+            image classifier or backbone); lite0 or lite2, which know ImageNet's classes and come with an extra; or the
+            run folder of a distilled student.
         pretrained: tag of the weights (open_clip), the word default (the library's own), or the path of a checkpoint.
         templates: prompts of a CLIP-like teacher: imagenet (80), cifar (18), photo (1), or a text file, one {} a line.
         prompt_weight: how the prompts of a class are weighed.
@@ -133,7 +135,7 @@ class TeacherOptions:
         )
         self._check_prompts()
         require(
-            not (given and asked.startswith(("hf:", "hf-hub:", "local-dir:"))),
+            not (given and (asked in LITE or asked.startswith(("hf:", "hf-hub:", "local-dir:")))),
             f"--teacher {asked} brings its own weights",
             "leave --pretrained out",
         )

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from graphkd.errors import DataError
 from graphkd.files import local_path
+from graphkd.teachers.texts import imagenet_names
 from graphkd.text import look_alikes, read_text
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]
@@ -164,15 +165,6 @@ def name_folders(
 def prompt_name(folder: str) -> str:
     """A folder's name as one writes it in a sentence: ``polar_bear`` becomes ``polar bear``."""
     return " ".join(re.sub(r"[_-]", " ", folder).split())
-
-
-def imagenet_names() -> dict[str, str]:
-    """ImageNet-1k's WordNet ids, sorted, and the class names that OpenAI curated for CLIP."""
-    from open_clip import IMAGENET_CLASSNAMES
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info: Any = ImageNetInfo("imagenet-1k")
-    return dict(zip(info.label_names(), IMAGENET_CLASSNAMES, strict=True))
 
 
 def _own_names(folders: Sequence[str], called: Mapping[str, str]) -> dict[str, str]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from graphkd.data.class_names import Classes, imagenet_names, prompt_name
+from graphkd.data.class_names import Classes, prompt_name
 from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.files import local_path
 from graphkd.registry import unknown
+from graphkd.teachers.texts import imagenet_names
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphkd_kernels import _blocked, _triton, reference
+from graphkd_kernels import _blocked, _triton, machine_plan, reference
 from graphkd_kernels.errors import BackendUnavailableError as BackendUnavailableError
 from graphkd_kernels.plans import PLANNERS, Plan, Shape, Signature, Where
 from graphkd_kernels.precision import in_float64, rounds
@@ -31,7 +31,7 @@ _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
 _PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
-_PICKED: dict[Any, Operation] = {}  # what the plans picked, by operation, type, device and shapes
+_PICKED: dict[Any, Operation] = machine_plan.PICKED  # what the plans picked, by operation, type, device and shapes
 _MOST_CHOICES = 4096
 
 
@@ -86,6 +86,7 @@ def run(operation: str, *args: Any) -> Any:
 def _run(operation: str, *args: Any) -> Any:
     name = _ASKED.get()
     if name != "auto":
+        _require_verified(operation, name, args[0])
         return _of(operation, name)(*args)
     planned = operation in PLANNERS
     if not planned or torch.compiler.is_compiling():  # shapes may be symbols, and remembering would be a side effect
@@ -104,7 +105,18 @@ def _run(operation: str, *args: Any) -> Any:
 def _picked(operation: str, args: tuple[Any, ...]) -> str:
     first: Tensor = args[0]
     signature = tuple([each.shape if isinstance(each, Tensor) else each for each in args])
-    return choose(operation, signature, first.dtype, first.device.type).backend
+    return choose(operation, signature, first.dtype, str(first.device)).backend
+
+
+def _require_verified(operation: str, name: str, first: Tensor) -> None:
+    """Raises: BackendUnavailableError for what gave wrong results on this machine; ``eager`` is never refused."""
+    why = None if name == "eager" else machine_plan.failure(operation, name, first.dtype, str(first.device))
+    if why is not None:
+        raise BackendUnavailableError.because(
+            name,
+            f"{operation} failed its verification on this machine for {first.dtype}: {why}. "
+            "Let 'auto' choose, or run graphkd tune again after an update",
+        )
 
 
 def _of(operation: str, name: str) -> Operation:
@@ -149,10 +161,15 @@ def _table(name: str) -> dict[str, Operation]:
 
 
 def _backends_of(operation: str, device: str) -> frozenset[str]:
-    names, blocked = [name for name in _BACKENDS if operation in _BACKENDS[name]], _BACKENDS["blocked"].get(operation)
-    if device == "cuda" and _triton.missing() is None and _table("triton").get(operation) not in (None, blocked):
+    names = [name for name in _BACKENDS if operation in _BACKENDS[name]]
+    if device.startswith("cuda") and _triton.missing() is None and has_kernels(operation):
         names.append("triton")
     return frozenset(names)
+
+
+def has_kernels(operation: str) -> bool:
+    """Whether ``triton`` is more than another name of ``blocked``. Loads triton."""
+    return _table("triton").get(operation) not in (None, _BACKENDS["blocked"].get(operation))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Which path an operation takes, decided from shapes alone, never from data.
+"""Which backend and path an operation takes, decided from shapes alone, never from data.
 
 A planner maps an operation's shapes to a :class:`Plan`: backend, path and cost. Dispatch and ``explain`` ask the same
-planners; the blocked backend asks the same path functions. The sizes at which blocks begin to pay were measured on a
-CPU, against the reference with gradient.
+planners; the blocked backend asks the same path functions. From which size on which backend is the fastest, the table
+in force says (``machine_plan``); a planner says what the size is.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,16 @@ from typing import Any
 
 import torch
 
+from graphkd_kernels.machine_plan import choices
+
 Shape = tuple[int, ...]
 Signature = tuple[Any, ...]
 """An operation's arguments with each tensor replaced by its shape."""
 
 INNER = ("gram", "cosine", "pearson")
 """Relations that are inner products of mapped rows."""
-_FEW_PAIRS = 2**17  # below it, blocks of rows cost a CPU more in steps than they spare in passes
 _STEPS = 2**24  # operations that the many small steps of the D x D path cost as much as, whatever the size
-_GPU_ENTRIES = 2**22  # of a dense matrix that a GPU without kernels of ours may as well hold
+_DENSE = 2**22  # entries of a matrix that may be held where nothing was measured
 _WHY = {
     "pairs": "few nodes for their width: the matrix of pairs is less work than Gram matrices of features",
     "D x D": "many nodes for their width: Gram matrices of features are less work, and no matrix of pairs exists",
@@ -50,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The type of the first tensor, the kind of its device, and the backends that have the operation there."""
+    """The type of the first tensor, its device, and the backends that have the operation there."""
 
     dtype: torch.dtype
     device: str
@@ -130,25 +131,65 @@ def node_path(students: int, teachers: int, width: int) -> str:
     return "pairs" if 4 * students * teachers < (4 * students + 2 * teachers) * width else "D x D"
 
 
-# plans of inner-product edges, of node terms and of row maps: blocked wherever it pays, and on a GPU always
+# backends: what the table in force says of a size
 
 
-def _fused(where: Where, path: str, flops: float, moved: float, why: str, pays: bool = True) -> Plan:
-    """Triton on a GPU where it has a kernel, else blocked if it pays, else eager."""
-    if where.device == "cuda" and "triton" in where.backends:
-        return Plan("triton", path, flops, moved, why)
-    if "blocked" in where.backends and (pays or where.device == "cuda"):
-        return Plan("blocked", path, flops, moved, why)
-    return Plan("eager", "dense", flops, moved, "no other has it" if pays else "too small for the fused form to pay")
+def _backend(where: Where, curve: str, size: int, entries: int) -> tuple[str, str]:
+    """The backend for a size on a curve, and why; without a table, what is safe: blocks for what is large.
+
+    No size is put into words here: it may be a compiler's symbol, which words would fix.
+    """
+    found = choices(curve, where.dtype, where.device)
+    if found is None:
+        small = entries <= _DENSE
+        chosen, why = "eager" if small else "blocked", f"{'up to' if small else 'beyond'} {_DENSE} entries, no plan"
+    else:
+        source, steps = found
+        chosen, since = steps[0][1], 0
+        for start, name in steps:
+            if size < start:
+                break
+            chosen, since = name, start
+        why = f"from size {since} on, by {source}"
+    return (chosen, why) if chosen in where.backends else ("eager", "no other backend has it here")
 
 
-def _bytes(sizes: Sizes, where: Where) -> int:
-    """Inputs read and the student's gradient written."""
-    return sizes.graphs * sizes.rows * (2 * sizes.student + sizes.teacher) * where.dtype.itemsize
+def _plan(
+    where: Where,
+    curve: str,
+    size: int,
+    path: str,
+    flops: float,
+    numbers: float,
+    entries: int | None = None,
+    passes: int = 0,
+    note: str = "",
+) -> Plan:
+    """The plan of a size on a curve.
+
+    Args:
+        numbers: of inputs and gradients. entries: of the dense matrices, by default the size. passes: over these in
+            the reference. note: on the path.
+    """
+    entries = size if entries is None else entries
+    backend, why = _backend(where, curve, size, entries)
+    if backend == "eager":
+        return Plan(backend, "dense", flops, where.dtype.itemsize * (numbers + passes * entries), why)
+    return Plan(backend, path, flops, where.dtype.itemsize * numbers, f"{why}; {note}" if note else why)
 
 
-def _edges(where: Where, path: str, sizes: Sizes, work: int, pays: bool = True, why: str = "") -> Plan:
-    return _fused(where, path, sizes.graphs * work, _bytes(sizes, where), why or _WHY[path], pays)
+def _edges(where: Where, curve: str, path: str, sizes: Sizes, work: int, note: str = "") -> Plan:
+    """Edges of two networks: inputs are read and the student's gradient is written."""
+    numbers = sizes.graphs * sizes.rows * (2 * sizes.student + sizes.teacher)
+    return _plan(where, curve, sizes.graphs * sizes.pairs, path, sizes.graphs * work, numbers, note=note or _WHY[path])
+
+
+def _kind(operation: str, relation: str) -> str:
+    """The curve of an operation by the kind of its relation."""
+    return f"{operation}.{'inner' if relation in INNER else 'distances'}"
+
+
+# planners
 
 
 def _edge_sum(signature: Signature, where: Where) -> Plan:
@@ -156,9 +197,10 @@ def _edge_sum(signature: Signature, where: Where) -> Plan:
     sizes = Sizes.of(xs, ys, xt)
     if relation not in INNER or penalty != "square":
         work = sizes.pairs * (2 * (sizes.student + sizes.teacher) + (4 if sizes.targets else 2) * sizes.student)
-        return _edges(where, "rows", sizes, work, sizes.graphs * sizes.pairs >= _FEW_PAIRS, "no D x D form exists")
-    path = square_path(sizes)
-    return _edges(where, path, sizes, pairs_work(sizes) if path == "pairs" else grams_work(sizes))
+        curve = "edge_sum.huber" if relation in INNER else "edge_sum.distances"
+        return _edges(where, curve, "rows", sizes, work, "no D x D form exists")
+    path, curve = square_path(sizes), "edge_sum.square" if len(xs) == 2 else "edge_sum.graphs"
+    return _edges(where, curve, path, sizes, pairs_work(sizes) if path == "pairs" else grams_work(sizes))
 
 
 def _unit_edge_sum(signature: Signature, where: Where) -> Plan:
@@ -166,72 +208,53 @@ def _unit_edge_sum(signature: Signature, where: Where) -> Plan:
     path = unit_path(sizes)
     dense = (8 if sizes.targets else 6) * sizes.pairs * sizes.student
     work = 26 * sizes.rows * sizes.student**2 if path == "D x D" else dense
-    return _edges(where, path, sizes, work, sizes.graphs * sizes.pairs >= _FEW_PAIRS)
+    return _edges(where, "unit_edge_sum", path, sizes, work)
 
 
 def _ega_sums(signature: Signature, where: Where) -> Plan:
     (n, d), path = signature[0], ega_path(*signature[0])
-    return _edges(where, path, Sizes(1, n, 0, d, d), 8 * n * n * d if path == "pairs" else 9 * n * d * d)
+    work = 8 * n * n * d if path == "pairs" else 9 * n * d * d
+    return _edges(where, "ega_sums", path, Sizes(1, n, 0, d, d), work)
 
 
 def _joint_gram(signature: Signature, where: Where) -> Plan:
-    sizes, (n, s), (_, t) = Sizes.of(signature[0], None, signature[1]), *signature[:2]
-    pays = n >= 512 and n * (s + t) >= 2**17  # below, the pieces of the matrix cost more than its one product
-    return _edges(where, "D x D", sizes, grams_work(sizes), pays, "matrix products")
+    (n, s), (_, t) = signature[:2]
+    width = s + t
+    size = n * min(width, 256)  # of the pieces of the matrix, each some columns wide
+    flops = grams_work(Sizes.of(signature[0], None, signature[1]))
+    return _plan(where, "joint_gram", size, "D x D", flops, n * (2 * s + t), width * width, note="matrix products")
 
 
 def _node_sum(signature: Signature, where: Where) -> Plan:
     (m, d), (n, _) = signature[:2]
     path = node_path(m, n, d)
     work = 4 * n * m * d if path == "pairs" else (3 * m + n) * d * d
-    return _edges(where, path, Sizes(1, m + n, 0, d, 0), work)
+    return _plan(where, "node_sum", m * n, path, work, (m + n) * 2 * d, note=_WHY[path])
 
 
 def _similarity(signature: Signature, where: Where) -> Plan:
     x, y, relation = signature[:3]
     sizes = Sizes.of(x, y, x)
-    moved = _bytes(sizes, where) + 2 * sizes.pairs * where.dtype.itemsize
-    work = sizes.graphs * sizes.pairs * sizes.student
+    pairs, work = sizes.graphs * sizes.pairs, sizes.graphs * sizes.pairs * sizes.student
+    numbers = 3 * sizes.graphs * sizes.rows * sizes.student + 2 * pairs
     if sizes.pairs < 64:  # many graphs of one pair each are no matrix
-        return Plan("eager", "dense", 4 * work, moved, "a few pairs")
-    pays = relation in INNER and work >= 2**22
-    return _fused(where, "matrix", 4 * work, moved, "the matrix is the result", pays)
+        return Plan("eager", "dense", 4 * work, where.dtype.itemsize * numbers, "a few pairs")
+    return _plan(where, _kind("similarity", relation), work, "matrix", 4 * work, numbers, pairs)
 
 
-def _row_map(signature: Signature, where: Where) -> Plan:
+def _row_map(curve: str, signature: Signature, where: Where) -> Plan:
     numbers = prod(signature[0])
-    return _fused(where, "rows", 10 * numbers, 4 * numbers * where.dtype.itemsize, "few passes")
+    return _plan(where, curve, numbers, "rows", 10 * numbers, 4 * numbers)
 
 
-# plans of losses of whole rows: dense where a graph is small, in blocks beyond
-
-
-def _blocks(where: Where, flops: float, numbers: float, entries: float, passes: int, pays: bool, why: str) -> Plan:
-    """Triton on any device with kernels, else blocked where it pays.
-
-    Args:
-        numbers: of inputs and gradients. entries: of the dense matrices. passes: over these in the reference.
-    """
-    size = where.dtype.itemsize
-    if where.device != "cpu" and "triton" in where.backends:
-        return Plan("triton", "blocks", flops, size * numbers, "kernels of ours run on this device")
-    if where.device != "cpu":
-        pays, why = entries > _GPU_ENTRIES, f"{entries:.3g} entries against {_GPU_ENTRIES} that may be held"
-    if pays and "blocked" in where.backends:
-        return Plan("blocked", "blocks", flops, size * numbers, why)
-    why = "no other backend has it here" if pays else why
-    return Plan("eager", "dense", flops, size * (numbers + passes * entries), why)
-
-
-def _rows(least: int, signature: Signature, where: Where) -> Plan:
+def _rows(curve: str, signature: Signature, where: Where) -> Plan:
     """Corresponding rows or columns of two matrices."""
     entries = prod(signature[0])
-    why = f"{entries} entries against {least}"
-    return _blocks(where, 20 * entries, 3 * entries, entries, 20, entries >= least, why)
+    return _plan(where, curve, entries, "blocks", 20 * entries, 3 * entries, passes=20)
 
 
 def _edge_rows(
-    least: int,
+    operation: str,
     width: Callable[[Signature], int],
     relation: Callable[[Signature], str],
     signature: Signature,
@@ -241,52 +264,49 @@ def _edge_rows(
     x, y, other = signature[0], signature[1], width(signature)
     n, m = x[-2], (x if y is None else y)[-2]
     entries = prod(x[:-2]) * n * m
-    if relation(signature) not in INNER:
-        least = 2**20  # distances are computed again for the gradient
     numbers = 2 * prod(x[:-2]) * (n + m) * (x[-1] + other)
     flops = 2 * entries * (3 * x[-1] + other)
-    return _blocks(where, flops, numbers, entries, 16, entries >= least, f"{entries} edges against {least}")
+    return _plan(where, _kind(operation, relation(signature)), entries, "blocks", flops, numbers, passes=16)
 
 
 def _rkd_distance(signature: Signature, where: Where) -> Plan:
     (n, d), (_, e) = signature[0], signature[1]
     numbers = n * (2 * d + e) + 4 * n * n
-    return _blocks(where, n * n * (3 * d + e), numbers, n * n, 24, n >= 160, f"{n} nodes against 160")
+    return _plan(where, "rkd_distance", n * n, "blocks", n * n * (3 * d + e), numbers, passes=24)
 
 
 def _rkd_angle(signature: Signature, where: Where) -> Plan:
     (n, d), (_, e), triplets = signature[0], signature[1], (signature[3] - signature[2]) * signature[0][0] ** 2
     flops, numbers = 16 * triplets + 2 * n * n * (2 * d + e), n * (2 * d + e) + 6 * n * n
-    return _blocks(where, flops, numbers, triplets, 16, n >= 96, f"{n} nodes against 96")
+    return _plan(where, "rkd_angle", triplets, "blocks", flops, numbers, passes=16)
 
 
 def _knn(signature: Signature, where: Where) -> Plan:
     (n, d), k = signature[0], signature[1]
-    least = max(1024, 128 * k)
-    why = f"{n} nodes, groups of columns pay from {least}"
-    return _blocks(where, 2 * n * n * d, n * d + 3 * n * k, n * n, 6, n >= 4096 or n >= least, why)
+    size = 8 * n // min(max(k, 8), 32)  # a row's candidates are 16 k columns
+    return _plan(where, "knn", size, "blocks", 2 * n * n * d, n * d + 3 * n * k, n * n, passes=6)
 
 
 Planner = Callable[[Signature, Where], Plan]
 """Only backends that :class:`Where` names may be chosen."""
 
 PLANNERS: dict[str, Planner] = {
-    "center_normalize": _row_map,
-    "damped_column_pearson": partial(_rows, 0),
-    "damped_row_pearson": partial(_rows, 0),
-    "edge_kl": partial(_edge_rows, 2**15, lambda s: s[2][-1], lambda s: s[4]),
-    "edge_pkt": partial(_edge_rows, 2**14, lambda s: s[2][-1], lambda s: "cosine"),
+    "center_normalize": partial(_row_map, "center_normalize"),
+    "damped_column_pearson": partial(_rows, "damped_column_pearson"),
+    "damped_row_pearson": partial(_rows, "damped_row_pearson"),
+    "edge_kl": partial(_edge_rows, "edge_kl", lambda s: s[2][-1], lambda s: s[4]),
+    "edge_pkt": partial(_edge_rows, "edge_pkt", lambda s: s[2][-1], lambda s: "cosine"),
     "edge_sum": _edge_sum,
     "ega_sums": _ega_sums,
-    "info_nce": partial(_edge_rows, 2**18, lambda s: 0, lambda s: s[3]),
+    "info_nce": partial(_edge_rows, "info_nce", lambda s: 0, lambda s: s[3]),
     "joint_gram": _joint_gram,
     "knn": _knn,
     "node_sum": _node_sum,
     "rkd_angle": _rkd_angle,
     "rkd_distance": _rkd_distance,
-    "row_kl": partial(_rows, 2**13),
-    "row_pearson": partial(_rows, 0),
+    "row_kl": partial(_rows, "row_kl"),
+    "row_pearson": partial(_rows, "row_pearson"),
     "similarity": _similarity,
     "unit_edge_sum": _unit_edge_sum,
-    "unit_rows": _row_map,
+    "unit_rows": partial(_row_map, "unit_rows"),
 }

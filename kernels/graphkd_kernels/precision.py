@@ -27,7 +27,9 @@ def widen(value: Any) -> Any:
 
 def no_autocast(device: torch.device) -> torch.autocast | None:
     """A context in which products keep the type of their factors, or ``None`` where that is so already."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else None
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):  # meta tensors know no autocast
+        return None
+    return torch.autocast(device.type, enabled=False)
 
 
 def rounds(device: str) -> bool:

@@ -78,6 +78,7 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     (f"embed --data photos --out x {TEACHER} --views 4", "--views 4 would be the same view each time", "add --augment resized, or --augment crop"),
     (f"embed --data photos --out x {TEACHER} --views 0", "Invalid value \"0\" for --views. Must be > 0", "--views: of each image"),
     ("embed --data photos --out x --teacher hf:org/model --pretrained openai", "--teacher hf:org/model brings its own weights", "leave --pretrained out"),
+    ("embed --data photos --out x --teacher lite0 --pretrained openai", "--teacher lite0 brings its own weights", "leave --pretrained out"),
     ("embed --data photos --out x --teacher local-dir:photos --pretrained openai", "brings its own weights", "leave --pretrained out"),
     (f"distill --data photos {TEACHER} --init nowhere.pt", "Invalid value \"nowhere.pt\" for --init. \"nowhere.pt\" does not exist", "--init: start from the weights"),
     (f"distill --data photos {TEACHER} --init a.txt --student-pretrained", "--init and --student-pretrained both name first weights", "give one of them"),

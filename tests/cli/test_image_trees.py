@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from graphkd.cli.main import main
-from graphkd.data.class_names import imagenet_names
 from graphkd.teachers.clip import CLIPTeacher
+from graphkd.teachers.texts import imagenet_names
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 8 --trackers '' --no-report --watch 0"
 IDS = {"n01440764": "tench", "n01443537": "goldfish", "n01494475": "hammerhead shark"}

@@ -5,10 +5,10 @@ import tarfile
 
 import pytest
 
-from graphkd.data.class_names import imagenet_names
 from graphkd.data.datasets import SPLITS, TORCHVISION
 from graphkd.data.opening import ImageData
 from graphkd.errors import DataError, OptionError, UnknownNameError
+from graphkd.teachers.texts import imagenet_names
 from tests.data import torchvision_trees
 
 

@@ -6,10 +6,10 @@ import re
 import pytest
 from PIL import Image
 
-from graphkd.data.class_names import imagenet_names
 from graphkd.data.opening import Parts
 from graphkd.data.sources import FileSource
 from graphkd.errors import CheckpointError, DataError, OptionError, StoreError, UnknownNameError
+from graphkd.teachers.texts import imagenet_names
 
 
 def forwards(printed):

@@ -107,6 +107,11 @@ def distinct(launches: Iterable[Launch]) -> list[Launch]:
     """One launch for each different compilation."""
     found: dict[str, Launch] = {}
     for launch in launches:
-        key = source(launch)
-        found.setdefault(f"{launch.kernel.__name__}{key.signature}{key.constants}{key.attrs}{launch.config}", launch)
+        found.setdefault(compilation(launch), launch)
     return list(found.values())
+
+
+def compilation(launch: Launch) -> str:
+    """What makes one compilation differ from another."""
+    key = source(launch)
+    return f"{launch.kernel.__name__}{key.signature}{key.constants}{key.attrs}{launch.config}"

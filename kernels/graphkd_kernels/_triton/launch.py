@@ -111,6 +111,11 @@ def recording(arch: int) -> Iterator[Record]:
         _RECORD.reset(token)
 
 
+def recorded() -> bool:
+    """Whether launches are noted instead of made."""
+    return _RECORD.get() is not None
+
+
 @contextmanager
 def allocating(allocate: Allocator) -> Iterator[None]:
     """Allocate the kernels' outputs in another way: poisoned, between guards."""

@@ -14,6 +14,7 @@ if _triton.interpreting():
         "test_aot_check.py",
         "test_launch.py",
         "test_offsets.py",
+        "test_model.py",
     ]  # neither itself again nor the compiler, which it replaces
     DEVICES = ["cpu"]
 else:

@@ -1,0 +1,283 @@
+"""What ``graphkd tune`` found on a machine: its file, and the table of choices that is in force.
+
+A machine has one file in the user's cache folder. It is read once per process and never in a step. A file of another
+machine, another version or other kernels is not used, and neither is a damaged one: the log says so once.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphkd_kernels import _triton
+
+log = logging.getLogger("graphkd_kernels")
+
+FORMAT = 1
+VARIABLE = "GRAPHKD_PLAN"
+"""Names another file than that in the cache folder, or ``none``."""
+BACKENDS = ("eager", "blocked", "triton")
+Steps = tuple[tuple[int, str], ...]
+"""From which size on which backend: ``((0, "eager"), (4096, "blocked"))``."""
+Verdict = bool | str
+"""True, or what is wrong."""
+_SHIPPED = Path(__file__).with_name("shipped_plan.json")
+_SOURCES = ("*.py", "reference/*.py", "_blocked/*.py", "_triton/*.py")
+_LARGEST = 1 << 24  # bytes of a plan; one has some 100 KiB
+
+
+@dataclass(frozen=True)
+class Table:
+    """Choices and verdicts, as ``auto`` uses them.
+
+    Args:
+        source: where they come from, in words.
+        choices: curve (an operation, or one of its kinds) -> name of a dtype -> steps.
+        verified: operation -> name of a dtype -> backend -> verdict.
+        measured: curves that this machine measured itself; the others are the shipped table's.
+    """
+
+    source: str
+    choices: Mapping[str, Mapping[str, Steps]] = field(default_factory=dict)
+    verified: Mapping[str, Mapping[str, Mapping[str, Verdict]]] = field(default_factory=dict)
+    measured: frozenset[str] = frozenset()
+
+    @property
+    def digest(self) -> str:
+        """Names the choices: two tables with one digest run the same implementations."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict[str, Any]:
+        """Choices and verdicts as JSON-ready data; times are left out."""
+        return {"choices": {name: dict(each) for name, each in self.choices.items()}, "verified": dict(self.verified)}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], source: str) -> "Table":
+        """From a file's data. Raises: LookupError, TypeError, ValueError or AttributeError for what is no plan."""
+        choices = {
+            name: {dtype: _steps(steps) for dtype, steps in each.items()} for name, each in data["choices"].items()
+        }
+        for name, by_dtype in choices.items():
+            if "float32" not in by_dtype:
+                raise ValueError(f"{name} has no choice for float32")
+        verified = {
+            operation: {dtype: {str(b): _verdict(v) for b, v in backends.items()} for dtype, backends in each.items()}
+            for operation, each in data["verified"].items()
+        }
+        return cls(source, choices, verified, frozenset(choices))
+
+
+def _steps(found: Any) -> Steps:
+    steps = tuple((int(start), str(backend)) for start, backend in found)
+    starts = [start for start, _ in steps]
+    if not starts or starts[0] != 0 or starts != sorted(set(starts)) or {name for _, name in steps} - {*BACKENDS}:
+        raise ValueError(f"{found!r} are no steps of sizes and backends")
+    return steps
+
+
+def _verdict(found: Any) -> Verdict:
+    if found is not True and not isinstance(found, str):
+        raise ValueError(f"{found!r} is neither true nor a reason")
+    return found
+
+
+# the machine
+
+
+@cache
+def machine(device: str) -> dict[str, str]:
+    """What a plan holds for: the device, torch, Triton, and the digest of the kernels' sources."""
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
+        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    else:
+        name, capability = _processor(), torch.backends.cpu.get_cpu_capability()
+    if _triton.interpreting():
+        capability += " interpreted"
+    return {
+        "device": name,
+        "capability": capability,
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+        "kernels": _digest_of_sources(),
+    }
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+@cache
+def _digest_of_sources() -> str:
+    digest, root = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(path for pattern in _SOURCES for path in root.glob(pattern)):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+# the file
+
+
+def place(device: str) -> Path | None:
+    """Where this machine's plan is, or would be; ``None`` where ``GRAPHKD_PLAN`` is ``none``."""
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        return None if named == "none" else Path(named).expanduser()
+    cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    about = machine(device)
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{about['device']} {about['capability']}".lower()).strip("-")
+    return Path(cache_folder) / "graphkd" / f"plan-{slug}.json"
+
+
+def write(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a plan whole or not at all: an older one stays until the new one is on the disk. Raises: OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(data, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"the plan was not written: {error.strerror}", str(path)) from error
+        raise
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A plan's data. Raises: OSError; ValueError for what is no plan."""
+    with path.open("rb") as file:
+        text = file.read(_LARGEST + 1)
+    try:
+        data = json.loads(text) if len(text) <= _LARGEST else None
+        if not isinstance(data, dict) or data["format"] != FORMAT or not isinstance(data["machine"], dict):
+            raise ValueError("it is no plan of this format")
+        Table.of(data, "")
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from error
+    return data
+
+
+def unlike(data: Mapping[str, Any], device: str) -> str | None:
+    """What a plan was made for that is not here, in words, or ``None``."""
+    here, there = machine(device), data["machine"]
+    found = [f"{name} {there.get(name)!r}, here {value!r}" for name, value in here.items() if there.get(name) != value]
+    return "; ".join(found) or None
+
+
+# the table in force
+
+
+@cache
+def shipped() -> Table:
+    """The table of the package, made by ``graphkd tune`` on one CPU: the default of CPUs."""
+    return Table.of(read(_SHIPPED), "the shipped table")
+
+
+def load(device: str) -> Table:
+    """The table for a device: its machine's plan, and what that lacks from the shipped one (CPU) or not at all."""
+    default = shipped() if device == "cpu" else Table("no plan")
+    default = Table(default.source, default.choices)
+    path = place(device)
+    if path is None or not path.exists():
+        if device.startswith("cuda"):
+            log.warning("%s", _advice(device))
+        return default
+    try:
+        data = read(path)
+        why = unlike(data, device)
+    except (OSError, ValueError) as error:
+        why = str(error)
+    if why is not None:
+        log.warning("the kernels' plan %s is not used: %s. graphkd tune makes a new one", path, why)
+        return default
+    own = Table.of(data, f"the plan of this machine ({path})")
+    return Table(own.source, {**default.choices, **own.choices}, own.verified, own.measured)
+
+
+def _advice(device: str) -> str:
+    return (
+        f"no plan of {machine(device)['device']} is here: 'auto' runs plain PyTorch up to 4 million entries of a "
+        "matrix, blocks of rows beyond, and no Triton kernel. graphkd tune compares every kernel with float64 on this "
+        "machine and times it, in some 3 minutes; then 'auto' runs the fastest of those that are right"
+    )
+
+
+_IN_FORCE: dict[str, Table] = {}  # by device
+PICKED: dict[Any, Any] = {}
+"""What dispatch remembers of these tables; forgotten when one changes."""
+
+
+def in_force(device: str) -> Table:
+    """The table that ``auto`` uses on a device (``"cpu"``, ``"cuda:0"``); read from disk at the first question."""
+    found = _IN_FORCE.get(device)
+    if found is None:
+        found = _IN_FORCE[device] = load(device)
+    return found
+
+
+def put(device: str, table: Table | None) -> None:
+    """Use a table from now on; ``None``: what the disk says at the next question."""
+    if table is None:
+        _IN_FORCE.pop(device, None)
+    else:
+        _IN_FORCE[device] = table
+    PICKED.clear()
+
+
+@contextmanager
+def using(device: str, table: Table) -> Iterator[None]:
+    """Use a table inside the ``with`` block."""
+    before = in_force(device)
+    put(device, table)
+    try:
+        yield
+    finally:
+        put(device, before)
+
+
+def choices(curve: str, dtype: torch.dtype, device: str) -> tuple[str, Steps] | None:
+    """Where the choices of a curve come from, and their steps; ``None`` where nothing was measured."""
+    table = in_force(device)
+    by_dtype = table.choices.get(curve)
+    if by_dtype is None:
+        return None
+    source = table.source if curve in table.measured else "the shipped table"
+    return source, by_dtype.get(str(dtype).removeprefix("torch."), by_dtype["float32"])
+
+
+def failure(operation: str, backend: str, dtype: torch.dtype, device: str) -> str | None:
+    """What a backend did wrong when it was verified on this device, or ``None``."""
+    by_dtype = in_force(device).verified.get(operation, {})
+    found = by_dtype.get(str(dtype).removeprefix("torch."), {}).get(backend, True)
+    return None if found is True else str(found)
+
+
+choices._dynamo_marked_constant = True  # type: ignore[attr-defined]  # a compiler asks once, and reads no file
+failure._dynamo_marked_constant = True  # type: ignore[attr-defined]

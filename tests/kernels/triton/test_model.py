@@ -1,0 +1,70 @@
+"""The static model: what others measured, every target, and the reading of machine code. No GPU is needed."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+if find_spec("triton") is None:
+    pytest.skip("triton is not installed", allow_module_level=True)
+
+from graphkd_kernels import model
+from graphkd_kernels._triton import resources
+from graphkd_kernels._triton.table import CASES, launches
+from graphkd_kernels.targets import TARGETS
+
+LOOP = """Function:f
+--:-:-:-:1	IMAD R0, R1, R2, R3;
+LBB1:
+--:-:-:-:1	LDG.E.128 R4, [R2.64];
+--:-:-:-:1	@!P0 MUFU.EX2 R0, R1;
+LBB2:
+--:-:-:-:1	HGMMA.64x128x16.F32.BF16 R24, gdesc[UR4], R24, gsb0;
+--:-:-:-:2	WARPGROUP.DEPBAR.LE gsb0, 0x0;
+--:-:-:-:1	@P1 BRA LBB2;
+--:-:-:-:1	@P0 BRA LBB1;
+--:-:-:-:1	EXIT;
+LBB3:
+--:-:-:-:1	BRA LBB3;
+"""
+
+
+@pytest.mark.parametrize("published", model.PUBLISHED, ids=lambda each: each.name.split(",")[0])
+def test_times_that_others_measured(published):
+    assert 1 / model.WITHIN < published.ratio < model.WITHIN
+
+
+def test_loops_of_machine_code():
+    outer, first, second = resources.depths(LOOP)
+    assert (outer.instructions, first.instructions, second.instructions) == (3, 3, 3)
+    assert (first.special, first.loaded) == (1, 512)
+    assert (second.tensor, second.products, second.waits) == (16, 1, 1)
+
+
+def test_the_tensor_cycles_of_a_compiled_product():
+    """A tile of 128 x 128 over 64 columns: 2 x 128 x 128 x 64 operations, 4,096 of them a cycle."""
+    gram = next(each for each in launches(CASES[6], 90, [torch.bfloat16]) if each.kernel.__name__ == "gram_kernel")
+    compiled = resources.of(gram)
+    assert compiled.warps * compiled.depths[1].tensor == 2 * 128 * 128 * 64 / 4096
+    assert not compiled.serial
+
+
+def test_a_short_target():
+    found = model.expect(TARGETS[0])
+    assert 0 < found.bound <= found.device
+    assert found.limit == f"{len(found.work)} launches"
+    assert "rows_fwd_kernel" in found.reason
+
+
+def test_an_even_grid_and_an_uneven_one():
+    even, uneven = (model.product("", model.H200, 1e12, "bf16", 0, programs) for programs in (264, 265))
+    assert uneven.bound == even.bound
+    assert uneven.expected == pytest.approx(even.expected * 3 * 132 / 265)
+
+
+@pytest.mark.slow
+def test_every_target(capsys):
+    assert model.main([]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(TARGETS) == 28
+    assert all(any(line.startswith(f"| {each.name} |") for line in rows) for each in TARGETS)
