@@ -4,7 +4,7 @@ Products (gram, and cosine and Pearson after ``rows``): E = A B' with A = [U V],
 Distances: two products, one for each side, and the squared sizes of the rows. Derivations: kernels/README.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,17 @@ from graphkd_kernels._triton.configs import pick, power
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.launch import Math, empty, launch
 from graphkd_kernels._triton.rows import padded
-from graphkd_kernels._triton.tiles import block_of, dot, huber_slope, load, narrow, products, triangle, upper_tile
+from graphkd_kernels._triton.tiles import (
+    add_up,
+    block_of,
+    dot,
+    huber_slope,
+    load,
+    narrow,
+    products,
+    triangle,
+    upper_tile,
+)
 
 RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
 
@@ -76,20 +86,21 @@ def _difference(
 
 @triton.jit
 def edges_fwd_kernel(
-    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
+    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
+    out_ptr, count_ptr, value_ptr, panel_ptr,
     n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
     RELATION: tl.constexpr, HUBER: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, panel_row).
+    """The sum of penalties, by way of one for each tile; where PANEL weights go to panel (b, n, panel_row).
 
     SYMMETRIC: tiles above the diagonal count twice, those below are not made (``tiles.upper_tile``).
     """
     pid = tl.program_id(0)
     batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
-    fresh, count = True, 1.0
+    fresh, count, part = True, 1.0, tl.cast(0.0, tl.float64)
     if SYMMETRIC:
         i, j, fresh = upper_tile(index, tiles_n)
         count = tl.where(i == j, 1.0, 2.0)
@@ -107,21 +118,20 @@ def edges_fwd_kernel(
             row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
             RELATION, HUBER, TINY, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
-        tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
+        part = tl.sum(penalty).to(tl.float64) * count
         if PANEL:
             keep = (row < n)[:, None] & (col < panel_row)[None, :]
             place = (batch * n + row)[:, None] * panel_row + col[None, :]
             tl.store(panel_ptr + place, narrow(weight, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
-    else:
-        tl.store(out_ptr + pid, 0.0)
+    add_up(out_ptr, count_ptr, value_ptr, pid, part, tl.num_programs(0))
 
 
 @triton.jit
 def edges_bwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-    right_ptr, left_ptr, out_ptr, grad_ptr,
+    right_ptr, left_ptr, out_ptr, count_ptr, value_ptr, grad_ptr,
     n, m, d, width, width2, tiles_n, right_batch, right_row,
-    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest, factor,
+    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
     RELATION: tl.constexpr, HUBER: tl.constexpr, TINY: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
@@ -158,9 +168,9 @@ def edges_bwd_kernel(
     place = (batch * n + row)[:, None] * d + k[None, :]
     if RELATION != 0:
         total = sums[:, None] * tl.load(left_ptr + place, mask=keep, other=0.0).to(SUMS) - total
-    tl.store(grad_ptr + place, total * factor, mask=keep)
+    tl.store(grad_ptr + place, total, mask=keep)
     if chunk == 0:
-        tl.store(out_ptr + tl.program_id(0), tl.sum(value))
+        add_up(out_ptr, count_ptr, value_ptr, tl.program_id(0), tl.sum(value), tl.num_programs(0))
 
 
 @triton.jit
@@ -203,6 +213,7 @@ class Difference:
 
     Args:
         first: operands, of the difference itself for products. second: for distances, of what is subtracted.
+        count: of programs that have arrived (``tiles.last``).
     """
 
     first: Operands
@@ -210,11 +221,12 @@ class Difference:
     relation: str
     penalty: str
     math: Math
+    count: Tensor
 
     def part(self, rows: slice) -> "Difference":
         """The same with some of the rows."""
         second = None if self.second is None else self.second.part(rows)
-        return Difference(self.first.part(rows), second, self.relation, self.penalty, self.math)
+        return replace(self, first=self.first.part(rows), second=second)
 
     def arguments(self) -> dict[str, Any]:
         """What the forward and the backward kernel take alike."""
@@ -230,30 +242,36 @@ class Difference:
             "a_row": first.a.stride(1), "b_row": first.b.stride(1),
             "a2_row": other.a.stride(1), "b2_row": other.b.stride(1),
             "RELATION": RELATIONS[self.relation], "HUBER": self.penalty == "huber",
-            "TINY": self.math.tiny,
+            "TINY": self.math.tiny, "count_ptr": self.count,
         } | split("gamma", first.gamma)  # fmt: skip
 
-    def value(self, symmetric: bool = False, panel: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
-        """Sum of the penalties () in float64, and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
+    def value(
+        self, symmetric: bool = False, panel: torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sum of the penalties (), and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
 
-        ``symmetric``: both node sets are the same, so half the tiles suffice (without a panel).
+        Args:
+            symmetric: both node sets are the same, so half the tiles suffice (without a panel).
+            dtype: of the sum, by default that of the products' sums.
         """
         (b, n, _), m, device = self.first.a.shape, self.first.b.shape[1], self.first.a.device
         config = pick("edges", self.math, device)
         square = symmetric and panel is None and config.rows == config.columns
         tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         per_batch = triangle(tiles_n) if square else tiles_n * tiles_m
-        out = empty((b * per_batch,), torch.float64, device)
+        out, value = empty((b * per_batch,), torch.float64, device), empty((), dtype or self.math.sums, device)
         weights = None if panel is None else empty((b, n, padded(m)), panel, device)
         launch(
-            edges_fwd_kernel, (b * per_batch,), config, self.math, **self.arguments(), out_ptr=out, panel_ptr=weights,
-            tiles_n=tiles_n, tiles_m=tiles_m, per_batch=per_batch, panel_row=padded(m), SYMMETRIC=square,
-            PANEL=panel is not None,
+            edges_fwd_kernel, (b * per_batch,), config, self.math, **self.arguments(), out_ptr=out, value_ptr=value,
+            panel_ptr=weights, tiles_n=tiles_n, tiles_m=tiles_m, per_batch=per_batch, panel_row=padded(m),
+            SYMMETRIC=square, PANEL=panel is not None,
         )  # fmt: skip
-        return out.sum(), weights
+        if not len(out):  # no launch
+            value.zero_()
+        return value, weights
 
-    def gradient(self, right: Tensor, left: Tensor | None, factor: float) -> tuple[Tensor, Tensor]:
-        """Sum of the penalties () in float64, and factor * its gradient (b, n, d) in the first relation's rows.
+    def gradient(self, right: Tensor, left: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Sum of the penalties (), and its gradient (b, n, d) in the first relation's rows.
 
         Args:
             right: the other end of the edges, (b, m, d). left: (b, n, d), contiguous; for distances.
@@ -262,39 +280,41 @@ class Difference:
         config = pick("edges_bwd", self.math, right.device)
         block = power(d, config.chunk)
         tiles_n, chunks = triton.cdiv(n, config.rows), triton.cdiv(d, block)
-        out = empty((b * tiles_n,), torch.float64, right.device)
+        out, value = empty((b * tiles_n,), torch.float64, right.device), empty((), self.math.sums, right.device)
         grad = empty((b, n, d), self.math.sums, right.device)
         launch(
             edges_bwd_kernel, (b * tiles_n, chunks), config, self.math, **self.arguments() | {"m": m}, d=d,
-            right_ptr=right, left_ptr=left, out_ptr=out, grad_ptr=grad, tiles_n=tiles_n, right_batch=right.stride(0),
-            right_row=right.stride(1), factor=factor, BD=block,
+            right_ptr=right, left_ptr=left, out_ptr=out, value_ptr=value, grad_ptr=grad, tiles_n=tiles_n,
+            right_batch=right.stride(0), right_row=right.stride(1), BD=block,
         )  # fmt: skip
-        return out.sum(), grad
+        if not len(out):
+            value.zero_()
+        return value, grad
 
 
-def walk(
-    difference: Difference, right: Tensor, left: Tensor | None = None, factor: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Value and gradient from tiles; ``right``, ``left`` and ``factor`` as of :meth:`Difference.gradient`.
+def walk(difference: Difference, right: Tensor, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Value and gradient from tiles; ``right`` and ``left`` as of :meth:`Difference.gradient`.
 
     Wide rows, for which making each tile again for every chunk of columns would cost more than writing it, go by panels
     of rows: weights (rows, m), at most twice as large as the operands, then one product.
     """
     d, math = right.shape[2], difference.math
     if d <= 2 * pick("edges_bwd", math, right.device).chunk:
-        return difference.gradient(right, left, factor)
+        return difference.gradient(right, left)
     n, m = difference.first.a.shape[1], right.shape[1]
     rows = max(256, min(n, 2 * d * max(n, m) // m))
+    sums = math.sums if rows >= n else torch.float64
     values, grads = [], []
     for start in range(0, n, rows):
         part = slice(start, start + rows)
-        value, weights = difference.part(part).value(panel=math.storage)
+        value, weights = difference.part(part).value(panel=math.storage, dtype=sums)
         assert weights is not None
         g = product(weights[..., :m], right, math)
         grads.append(g if left is None else weights.sum(-1, keepdim=True, dtype=g.dtype) * left[:, part] - g)
         values.append(value)
-    whole = grads[0] if len(grads) == 1 else torch.cat(grads, 1)
-    return torch.stack(values).sum(), whole.mul_(factor)
+    if len(grads) == 1:
+        return values[0], grads[0]
+    return torch.stack(values).sum().to(math.sums), torch.cat(grads, 1)
 
 
 def split(name: str, value: float) -> dict[str, float]:

@@ -67,6 +67,14 @@ def changed(value: Any, kind: Any, change: Callable[[Any], Any]) -> Any:
     return value
 
 
+def restored(value: Any, tensors: list[Any]) -> Any:
+    """The value with its references followed, as fast as can be."""
+    kind = type(value)
+    if kind is Ref:
+        return value(tensors)
+    return tuple([restored(each, tensors) for each in value]) if kind is tuple else value
+
+
 class Operation:
     """One of PyTorch's; ``first`` is the slot of its first new tensor, negative where it makes none."""
 
@@ -74,7 +82,7 @@ class Operation:
         self.function, self.args, self.kwargs, self.first = function, args, kwargs, first
 
     def __call__(self, tensors: list[Any], addresses: list[int], stream: int) -> None:
-        found = self.function(*changed(self.args, Ref, lambda ref: ref(tensors)), **self.kwargs)
+        found = self.function(*restored(self.args, tensors), **self.kwargs)
         if self.first >= 0:
             for slot, each in enumerate(found if isinstance(found, (tuple, list)) else (found,), self.first):
                 tensors[slot], addresses[slot] = each, each.data_ptr()
@@ -223,7 +231,7 @@ class Program:
             for slot, offset in self.parts:
                 addresses[slot] = base + offset
         on(self.device, lambda: self.make(tensors, addresses))
-        return changed(self.result, Ref, lambda ref: ref(tensors))
+        return restored(self.result, tensors)
 
     def make(self, tensors: list[Any], addresses: list[int]) -> None:
         """Its steps, on the current device."""
@@ -265,8 +273,8 @@ def described(arguments: Any) -> tuple[tuple[Any, ...], list[Tensor], list[int]]
 
 def hooked() -> bool:
     """Whether a profiler wants to know of launches."""
-    hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
-    return any(getattr(hook, "calls", hook) for hook in hooks)
+    before, after = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+    return bool((before is not None and before.calls) or (after is not None and after.calls))
 
 
 def forget() -> None:
