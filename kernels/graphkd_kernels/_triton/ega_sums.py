@@ -57,7 +57,8 @@ def ega_kernel(
     if last(count_ptr, programs):
         tl.store(value_ptr, added(out_ptr, programs))
         tl.store(value_ptr + 1, added(out_ptr + programs, programs))
-    one, kind = tl.where(same, 1.0, 0.0), m_ptr.dtype.element_ty
+    kind = m_ptr.dtype.element_ty
+    one = tl.where(same, 1.0, 0.0)
     top = m_ptr + a.to(tl.int64) * width + b
     low = top + tl.cast(d, tl.int64) * width
     if STUDENT:
