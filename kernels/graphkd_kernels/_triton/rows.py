@@ -233,7 +233,7 @@ def normalise(
         # A centred row this short, relative to the row itself, is constant up to rounding.
         TINY=4 * torch.finfo(math.sums).eps if kind == "pearson" else 0.0,
     )  # fmt: skip
-    return Rows(z, z[..., : padded(dx)] if alone is None else alone, count, statistics)
+    return Rows(z, z.narrow(2, 0, padded(dx)) if alone is None else alone, count, statistics)
 
 
 def normalise_backward(

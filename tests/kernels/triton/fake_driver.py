@@ -22,9 +22,11 @@ from unittest import mock
 import torch
 from graphkd_kernels._triton import replay
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver as triton_driver
 
+ALLOCATIONS = ("empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
 REGISTERS, THREADS, SHARED = 128, 1024, 227 * 1024  # of one program, as the driver reports them
 
 
@@ -124,6 +126,23 @@ def fake_cuda(count: int = 2, arch: int = 90) -> Iterator[FakeDriver]:
         replay.forget()
         for kernel in driver.kernels:
             kernel.device_caches.clear()  # handles of a driver that is gone
+
+
+class Count(TorchDispatchMode):
+    """PyTorch's own operations that would launch on a GPU (not views, not allocations), and allocations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
+        self.allocations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name in ALLOCATIONS:
+            self.allocations += 1
+        elif not func.is_view and name not in ("detach", "lift_fresh"):
+            self.operations.append(name)
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
