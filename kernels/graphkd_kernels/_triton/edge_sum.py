@@ -65,7 +65,7 @@ def _finish(
                 factor = -factor
             statistics, side = kept[4 + which % 2], slice(which // 2 * 2, which // 2 * 2 + 2)
             own = None if statistics is None else statistics[side]
-            found[which] = normalise_backward(g, flat(x), own, relation, upstream, factor).view(x.shape)
+            found[which] = normalise_backward(g, x, own, relation, upstream, factor)
     return tuple(found)
 
 

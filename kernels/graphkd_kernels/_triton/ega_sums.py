@@ -109,7 +109,7 @@ def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept
         edges, nodes = kept[2 * k : 2 * k + 2]
         if edges is not None and nodes is not None:
             own = None if kept[4] is None else kept[4][2 * k : 2 * k + 2]
-            found[k] = normalise_backward(edges, x[None], own, relation, upstream, second=nodes)[0]
+            found[k] = normalise_backward(edges, x, own, relation, upstream, second=nodes)
     return tuple(found)
 
 

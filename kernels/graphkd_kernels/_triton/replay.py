@@ -220,17 +220,21 @@ class Program:
 
     def __call__(self, inputs: list[Tensor], at: list[int]) -> Any:
         """Repeat it on other inputs."""
-        more = self.count - len(inputs)
-        tensors, addresses = [*inputs, *[None] * more], [*at, *[0] * more]
+        more, new = self.count - len(inputs), torch.empty_strided
+        tensors: list[Any] = [*inputs, *[None] * more]
+        addresses = [*at, *[0] * more]
         for slot, size, stride, dtype in self.own:
-            each = torch.empty_strided(size, stride, dtype=dtype, device=self.device)
-            tensors[slot], addresses[slot] = each, each.data_ptr()
+            tensors[slot] = each = new(size, stride, dtype=dtype, device=self.device)
+            addresses[slot] = each.data_ptr()
         if self.scratch:
             scratch = torch.empty(self.scratch, dtype=torch.uint8, device=self.device)
             base = scratch.data_ptr()
             for slot, offset in self.parts:
                 addresses[slot] = base + offset
-        on(self.device, lambda: self.make(tensors, addresses))
+        if self.device.type == "cuda":
+            on(self.device, lambda: self.make(tensors, addresses))
+        else:
+            self.make(tensors, addresses)
         return restored(self.result, tensors)
 
     def make(self, tensors: list[Any], addresses: list[int]) -> None:

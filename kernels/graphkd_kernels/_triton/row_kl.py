@@ -213,14 +213,16 @@ def gradients_like(x: Tensor, y: Tensor, needs: Needs) -> list[Maybe]:
     ]
 
 
-def _launch(temperature: float, s: Tensor, t: Tensor, kept: Kept, up: Maybe, out: list[Maybe]) -> None:
-    (b, n, m), dtype = s.shape, wide(common(s, t))
+def _launch(
+    temperature: float, s: Tensor, t: Tensor, value: Tensor, norms: Tensor, up: Maybe, out: list[Maybe]
+) -> None:
+    (b, n, m), dtype, (norm_s, norm_t) = s.shape, wide(common(s, t)), norms.unbind()
     config = long_rows(m, dtype, s.device)
     tiles = triton.cdiv(n, config.rows)
     launch(
         row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=s, t_ptr=t, positive_ptr=None, row_s_ptr=None,
-        column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=kept[0], norm_s_ptr=kept[1],
-        norm_t_ptr=kept[2], ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
+        column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=value, norm_s_ptr=norm_s,
+        norm_t_ptr=norm_t, ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
         t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1), w_row=m, scale=LOG2E / temperature,
         temperature=float(temperature), gamma=1.0, TEACHER=True, STATISTICS=up is None, WS=out[0] is not None,
         WT=out[1] is not None, RELATION=0, TINY=0.0,
@@ -228,17 +230,19 @@ def _launch(temperature: float, s: Tensor, t: Tensor, kept: Kept, up: Maybe, out
 
 
 def _gradients(needs: Needs, student: Tensor, teacher: Tensor, temperature: float) -> Found:
-    s, t = matrices(student, teacher)
-    kept = tuple(empty((*extra, *s.shape[:2]), wide(common(s, t)), s.device) for extra in ((), (2,), (2,)))
-    _launch(temperature, s, t, kept, None, [None, None])
-    return kept[0].view(student.shape[:-1]), kept
+    (s, t), dtype = matrices(student, teacher), wide(common(student, teacher))
+    value, norms = empty(student.shape[:-1], dtype, s.device), empty((2, 2, *s.shape[:2]), dtype, s.device)
+    _launch(temperature, s, t, value, norms, None, [None, None])
+    return value, (value, norms)
 
 
-def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: Kept, temperature: float) -> Kept:
+def _finish(
+    needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor], temperature: float
+) -> Kept:
     s, t = matrices(*tensors)
-    out = gradients_like(s, t, needs)
-    _launch(temperature, s, t, kept, upstream.contiguous(), out)
-    return tuple(None if each is None else each.view(tensors[0].shape) for each in out)
+    out, (value, norms) = gradients_like(*tensors, needs), kept
+    _launch(temperature, s, t, value, norms, upstream.contiguous(), out)
+    return tuple(out)
 
 
 kernel_rule("triton/row_kl", _gradients, widened(reference.row_kl), finish=_finish, empty=one_per_row)

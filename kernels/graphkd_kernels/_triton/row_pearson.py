@@ -223,7 +223,7 @@ def _finish(
     of_rows: bool, needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: tuple[Tensor], eps: float
 ) -> Kept:
     (s, t), (found,) = matrices(*tensors), kept
-    (b, n, m), out = s.shape, gradients_like(s, t, needs)
+    (b, n, m), out = s.shape, gradients_like(*tensors, needs)
     config = short_tile(m, found.dtype, s.device)
     blocks, tiles = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     launch(
@@ -231,7 +231,7 @@ def _finish(
         y_row=t.stride(1), stat_ptr=found, up_ptr=upstream.contiguous(), dx_ptr=out[0], dy_ptr=out[1], blocks=blocks,
         tiles=tiles, step=found[0].numel(), OF_ROWS=of_rows,
     )  # fmt: skip
-    return tuple(None if each is None else each.view(tensors[0].shape) for each in out)
+    return tuple(out)
 
 
 def one_per_column(student: Tensor, teacher: Tensor, *options: Any) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import map_tile, math
 from graphkd_kernels._triton.launch import Math, empty, launch
+from graphkd_kernels._triton.node_blocks import flat
 from graphkd_kernels._triton.tiles import block_of, narrow
 
 KINDS = {"gram": 0, "cosine": 1, "pearson": 2, "shift": 3}
@@ -245,16 +246,16 @@ def normalise_backward(
     factor: float = 1.0,
     second: Tensor | None = None,
 ) -> Tensor:
-    """Gradient of the loss in x (b, n, d), in its dtype and contiguous.
+    """Gradient of the loss in x (*b, n, d), in its dtype and contiguous.
 
     Args:
         g: of a value in the mapped rows (b, n, >= d), columns of stride 1. second: likewise, of a second value.
         statistics: (2, b, n), where the relation has them.
         upstream: of the value () or of both (2,). factor: of all of it.
     """
-    b, n, d = x.shape
+    out, x = empty(x.shape, x.dtype, x.device), flat(x)
+    (b, n, d), config = x.shape, map_tile(x.shape[2], g.dtype, x.device)
     mean, scale = (None, None) if statistics is None else statistics
-    config, out = map_tile(d, g.dtype, x.device), empty((b, n, d), x.dtype, x.device)
     tiles = triton.cdiv(n, config.rows)
     launch(
         rows_bwd_kernel, (b * tiles,), config, math(g.dtype), g_ptr=g, h_ptr=second, up_ptr=upstream, x_ptr=x,

@@ -82,7 +82,7 @@ COSTS = [
         ["rows_fwd_kernel", "gram_kernel", "ega_kernel", "product_kernel", "rows_bwd_kernel"],
         5,
     ),
-    ("row_kl", (2.0,), (64, 100), ["row_kl_kernel"] * 2, 4),
+    ("row_kl", (2.0,), (64, 100), ["row_kl_kernel"] * 2, 3),
     (
         "damped_column_pearson",
         (1e-8,),
