@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphkd import ops
 from graphkd.chunks import in_chunks
 from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.mixing import Mixing, mixing_generator
@@ -192,6 +193,7 @@ class Trainer:
         ):
             torch.manual_seed(self.config.seed + self.ranks.rank)
             self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
+            held.enter_context(self._kernels(resume))
             self._begin(resume, begun)
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
@@ -205,6 +207,13 @@ class Trainer:
                 self.scores = self._score()
         return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path)
 
+    def _kernels(self, resume: bool) -> AbstractContextManager[None]:
+        """Every process uses one plan of the kernels to the end, that which the run began with."""
+        self.plan = ops.in_force(str(self.device))
+        self.plan = self.run.plan(self.plan) if resume else self.plan
+        require_agreement(self.ranks, {"plan of the kernels": self.plan.digest})
+        return ops.using(str(self.device), self.plan)
+
     def _begin(self, resume: bool, begun: Callable[[], object] | None) -> None:
         """Go on, or begin: all is decided before anything is written."""
         self.run.check(self.options, resume)
@@ -213,7 +222,7 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described))
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described, self.plan))
         if begun is not None:
             self.ranks.first(begun)
         if found is None:

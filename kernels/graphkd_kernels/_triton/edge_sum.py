@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphkd_kernels import _blocked
 from graphkd_kernels._triton.configs import math
-from graphkd_kernels._triton.edge_tiles import Difference, Operands, sizes, walk
+from graphkd_kernels._triton.edge_tiles import OTHERS, Difference, Operands, centred, walk
 from graphkd_kernels._triton.grams import combine, gram, product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Math
@@ -128,8 +128,9 @@ class _Products:
         if not layout:  # E = [Xs Xt] [Ys -Yt]'
             x_minus = self.rows(False, layout, sign=-1.0)
             y_minus = x_minus if same else self.rows(True, layout, sign=-1.0)
-        ends = [Operands(a.z[..., first], b.z[..., last]) for a, b in ((x, y_minus), (y, x_minus))]
-        work = [Difference(each, None, "product", self.penalty, self.math, x.count) for each in ends]
+        pairs = ((x, y_minus), (y, x_minus))
+        ends = [Operands(a.z[..., first], b.z[..., last], count=a.count) for a, b in pairs]
+        work = [Difference(each, None, "product", self.penalty, self.math) for each in ends]
         found: list[Maybe] = [None] * 4
         value = None
         for which in (k for k, need in enumerate(needs) if need):
@@ -138,34 +139,24 @@ class _Products:
                 other = normalise(self.node(which ^ 1), None, self.relation, self.math).z
             value, found[which] = walk(work[which % 2], other)
         if value is None:
-            value, _ = work[0].value(symmetric=same)
+            value = work[0].value(symmetric=same)[0]
         return value, tuple(found), (x, y)
 
     def distances(self, needs: Needs, gamma: float, math: Math) -> Found:
         """Through Gram tiles of each side, both centred: edges are functions of distances."""
-        (student, count), (teacher, _) = (
-            self.centred(x, y, gamma, math) for x, y in ((self.xs, self.ys), (self.xt, self.yt))
-        )
-        same, sides = self.ys is None, [student, teacher]
+        same, pairs = self.ys is None, ((self.xs, self.ys), (self.xt, self.yt))
+        sides, own = [centred(x, y, gamma, math) for x, y in pairs], 0 if same else OTHERS
         found: list[Maybe] = [None] * 4
         value = None
         for which in (k for k, need in enumerate(needs) if need):
             one, other = sides if which < 2 else sides[::-1]
             if which % 2:
                 one, other = one.turned(), other.turned()
-            value, found[which] = walk(Difference(one, other, self.relation, self.penalty, math, count), one.b, one.a)
+            value, found[which] = walk(Difference(one, other, self.relation, self.penalty, math, own), one.b)
         if value is None:
-            value, _ = Difference(student, teacher, self.relation, self.penalty, math, count).value(symmetric=same)
+            work = Difference(sides[0], sides[1], self.relation, self.penalty, math, own)
+            value = work.value(symmetric=same)[0]
         return value, tuple(found)
-
-    def centred(self, x: Tensor, y: Tensor | None, gamma: float, math: Math) -> tuple[Operands, Tensor]:
-        """Operands of one network's distances, which do not change when both sets are shifted, and a count of 0."""
-        shift = (x if y is None else y).mean(dim=1, dtype=math.sums)
-        rows = normalise(x, None, "shift", math, shift=shift)
-        a = rows.z
-        b = a if y is None else normalise(y, None, "shift", math, shift=shift).z
-        size = sizes(a, math)
-        return Operands(a, b, size, size if y is None else sizes(b, math), gamma), rows.count
 
 
 kernel_rule("triton/edge_sum", _gradients, _blocked.OPERATIONS["edge_sum"], finish=_finish)

@@ -28,7 +28,6 @@ from graphkd_kernels._triton.rows import normalise, normalise_backward, padded
 from graphkd_kernels._triton.tiles import added, last, narrow
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
-from graphkd_kernels.precision import wide
 
 __all__ = ["ega_sums"]
 FEW = 2**32
@@ -88,8 +87,8 @@ def _sums(grams: Tensor, n: int, d: int, needs: Needs, count: Tensor, math: Math
 
 
 def _gradients(needs: Needs, student: Tensor, teacher: Tensor, relation: str) -> Found:
-    """Both sums, and for each of student and teacher the gradients of both in its mapped rows. float32 for 16 bits."""
-    how, d = math(wide(common(student, teacher))), padded(student.shape[1])
+    """Both sums, and for each of student and teacher the gradients of both in its mapped rows."""
+    how, d = math(common(student, teacher)), padded(student.shape[1])
     x = normalise(student[None], teacher[None], relation, how, "uv")
     value, m = _sums(gram(x.z, how), len(student), d, needs, x.count, how)
     kept: list[Maybe] = [None] * 4

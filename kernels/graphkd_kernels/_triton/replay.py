@@ -18,6 +18,7 @@ from triton.runtime import driver
 
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.launch import Launch, observed, on, watching
+from graphkd_kernels.machine_plan import REMEMBERED
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +35,6 @@ _INTERPRETED = interpreting()
 _CLASSES = (Tensor, torch.nn.Parameter)
 _ALLOCATIONS = ("aten::empty", "aten::empty_strided", "aten::empty_like", "aten::new_empty", "aten::new_empty_strided")
 _NEW, _SEEN = object(), object()
-_PROGRAMS: list[dict[Any, Any]] = []  # of every repeated function
 
 
 class Unfit(Exception):  # noqa: N818  # nobody's error
@@ -281,12 +281,6 @@ def hooked() -> bool:
     return bool((before is not None and before.calls) or (after is not None and after.calls))
 
 
-def forget() -> None:
-    """Write everything down anew: another driver, or other configurations."""
-    for programs in _PROGRAMS:
-        programs.clear()
-
-
 def repeated(function: Callable[P, T]) -> Callable[P, T]:
     """A function of tensors (alone or in tuples) and literals that repeats its calls of one kind."""
     plain = cast(Callable[..., Any], function)
@@ -311,5 +305,5 @@ def repeated(function: Callable[P, T]) -> Callable[P, T]:
             programs[kind] = _SEEN if small and -1 not in at else None
         return plain(*arguments)
 
-    _PROGRAMS.append(programs)
+    REMEMBERED.append(programs)  # launchers ask the plan of this machine for their tiles
     return cast(Callable[P, T], run)

@@ -14,7 +14,6 @@ from torch import Tensor
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import map_tile, math
 from graphkd_kernels._triton.launch import Math, empty, launch
-from graphkd_kernels._triton.node_blocks import flat
 from graphkd_kernels._triton.tiles import block_of, narrow
 
 KINDS = {"gram": 0, "cosine": 1, "pearson": 2, "shift": 3}
@@ -123,7 +122,8 @@ def rows_fwd_kernel(
     if PAIR and not UV:
         for start in range(0, padded_t, COLUMNS):
             col = start + tl.arange(0, COLUMNS)[None, :]
-            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, KIND, COLUMNS, SUMS)
+            kind_t: tl.constexpr = 0 if KIND == 3 else KIND
+            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, kind_t, COLUMNS, SUMS)
             keep = row_ok[:, None] & (col < padded_t)
             tl.store(z_row + padded_x + col, narrow(t * sign, kind, UPCAST), mask=keep)
 
@@ -210,7 +210,8 @@ def normalise(
     """Rows of x (b, n, dx), and of t (b, n, dt), any strides, mapped.
 
     Args:
-        kind: ``"gram"`` (as they are), ``"cosine"``, ``"pearson"``, or ``"shift"``: less ``shift`` (b, dx), contiguous.
+        kind: ``"gram"`` (as they are), ``"cosine"``, ``"pearson"``, or ``"shift"``: x less ``shift`` (b, dx),
+            contiguous, and t as it is.
         layout: of z: ``"uvu"`` and ``"uv"`` need equal widths; otherwise x beside sign * t.
         right: whether x alone is asked for too.
     """
@@ -253,7 +254,7 @@ def normalise_backward(
         statistics: (2, b, n), where the relation has them.
         upstream: of the value () or of both (2,). factor: of all of it.
     """
-    out, x = empty(x.shape, x.dtype, x.device), flat(x)
+    out, x = empty(x.shape, x.dtype, x.device), x.unsqueeze(0) if x.ndim == 2 else x.flatten(0, -3)
     (b, n, d), config = x.shape, map_tile(x.shape[2], g.dtype, x.device)
     mean, scale = (None, None) if statistics is None else statistics
     tiles = triton.cdiv(n, config.rows)

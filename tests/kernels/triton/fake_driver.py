@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from graphkd_kernels._triton import replay
+from graphkd_kernels import machine_plan
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
@@ -123,7 +123,7 @@ def fake_cuda(count: int = 2, arch: int = 90) -> Iterator[FakeDriver]:
             yield driver
     finally:
         triton_driver._active = before
-        replay.forget()
+        machine_plan.forget()
         for kernel in driver.kernels:
             kernel.device_caches.clear()  # handles of a driver that is gone
 

@@ -8,7 +8,10 @@ import torch
 if find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
+from graphkd_kernels import machine_plan
 from graphkd_kernels._triton import replay
+from graphkd_kernels._triton.configs import MATHS
+from graphkd_kernels._triton.rows import normalise
 from graphkd_kernels._triton.table import OPERATIONS
 from graphkd_kernels.autograd import RULES
 
@@ -32,7 +35,7 @@ def test_launches_go_to_the_tensors_device_and_its_stream(current):
             driver.launches.clear()
             x = torch.empty(64, 32, device=f"cuda:{device}")
             both_passes("row_kl", (2.0,), (x, x.clone()), (True, False))
-            both_passes("similarity", ("euclidean", 1.0), (x, None), (True, False))
+            normalise(x.unsqueeze(0), None, "cosine", MATHS["tf32x3"])
             assert {(each.device, each.stream) for each in driver.launches} == {(device, 70 + device)}
             assert driver.get_current_device() == current
 
@@ -138,7 +141,7 @@ def test_repeated_launches_go_to_the_current_stream():
             driver.streams[0] = stream
             OPERATIONS["row_kl"](x, x.clone(), 2.0)
             assert [each.stream for each in driver.launches] == [stream]
-        assert any(replay._PROGRAMS)
+        assert any(machine_plan.REMEMBERED)
 
 
 def test_of_two_kinds_of_alignment_each_has_its_own_launch():
@@ -151,4 +154,6 @@ def test_of_two_kinds_of_alignment_each_has_its_own_launch():
         assert len({each.kernel for each in driver.launches}) == 1
         kernel = next(iter(driver.kernels))
         assert len(kernel.device_caches[0][0]) == 2
-        assert sum(isinstance(each, replay.Program) for kinds in replay._PROGRAMS for each in kinds.values()) == 2
+        assert (
+            sum(isinstance(each, replay.Program) for kinds in machine_plan.REMEMBERED for each in kinds.values()) == 2
+        )

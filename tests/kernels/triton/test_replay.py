@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from graphkd_kernels import machine_plan
 from graphkd_kernels._triton import interpreting, replay
 from graphkd_kernels._triton.replay import repeated
 from graphkd_kernels._triton.table import OPERATIONS
@@ -12,14 +13,14 @@ from tests.kernels import testing
 @pytest.fixture(autouse=True)
 def _repeating(monkeypatch):
     monkeypatch.setattr(replay, "INTERPRETER_TOO", True)
-    replay.forget()
+    machine_plan.forget()
     yield
-    replay.forget()
+    machine_plan.forget()
 
 
 def programs():
     """Calls that are ready to be repeated."""
-    return [each for kinds in replay._PROGRAMS for each in kinds.values() if isinstance(each, replay.Program)]
+    return [each for kinds in machine_plan.REMEMBERED for each in kinds.values() if isinstance(each, replay.Program)]
 
 
 def plainly(function):
@@ -124,7 +125,7 @@ def test_calls_of_many_kinds_are_forgotten(device, monkeypatch):
         for seed in range(3):
             tensors = pair(device, n, 10, seed=seed)
             same(derived("row_kl", tensors, (2.0,)), plainly(lambda x=tensors: derived("row_kl", x, (2.0,))))
-    assert all(len(kinds) <= 2 for kinds in replay._PROGRAMS)
+    assert all(len(kinds) <= 2 for kinds in machine_plan.REMEMBERED[1:])
 
 
 OUTSIDE = torch.ones(3)
@@ -182,3 +183,11 @@ def test_a_profiler_sees_every_launch(device):
     finally:
         knobs.runtime.launch_enter_hook.remove(hook)
     assert seen == ["row_kl_kernel"] * 2
+
+
+def test_another_plan_is_another_program(device):
+    for _ in range(3):
+        derived("row_kl", pair(device, 6, 8), (2.0,))
+    assert programs()
+    with machine_plan.using(str(device), machine_plan.in_force(str(device))):
+        assert not programs()
