@@ -52,7 +52,8 @@ def calls(operation, tensors, options):
     found = []
     with fake_cuda() as driver, host_tensors():
         student = tensors[0].clone().requires_grad_()
-        upstream = torch.ones_like(OPERATIONS[operation](*tensors, *options))
+        value = OPERATIONS[operation](*tensors, *options)
+        upstream = torch.ones(()).expand_as(value) if value.ndim and operation != "ega_sums" else torch.ones_like(value)
 
         def run():
             torch.autograd.grad(OPERATIONS[operation](student, *tensors[1:], *options), student, upstream)
