@@ -7,6 +7,7 @@ interpreter, large inputs, poisoned outputs and tensors of other classes take th
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -44,13 +45,14 @@ class Unfit(Exception):  # noqa: N818  # nobody's error
 class Ref:
     """A tensor of a call, as a view of the one with which its memory came."""
 
-    __slots__ = ("offset", "size", "slot", "stride", "whole")
+    __slots__ = ("bytes", "offset", "size", "slot", "stride", "whole")
 
     def __init__(self, slot: int, owner: Tensor, tensor: Tensor) -> None:
         if owner.dtype != tensor.dtype:
             raise Unfit("memory read as another type")
         self.slot, self.size, self.stride = slot, tensor.shape, tensor.stride()
         self.offset = tensor.storage_offset() - owner.storage_offset()
+        self.bytes = self.offset * tensor.element_size()
         self.whole = self.offset == 0 and self.size == owner.shape and self.stride == owner.stride()
 
     def __call__(self, tensors: Sequence[Any]) -> Tensor:
@@ -92,12 +94,12 @@ class Launched:
     """A launch of a compiled kernel; addresses go to their places among its arguments."""
 
     def __init__(self, launch: Launch, compiled: Any, refs: dict[str, Ref]) -> None:
-        self.launch, self.refs, self.compiled = launch, refs, compiled
-        values = launch.args | launch.constants
-        self.arguments = [values.get(name) for name in launch.kernel.arg_names]
+        own = {name: each for name, each in launch.args.items() if name not in refs}  # no tensor of the written call
+        self.launch, self.refs, self.compiled = replace(launch, args=own), refs, compiled
+        self.arguments = [(own | launch.constants).get(name) for name in launch.kernel.arg_names]
         self.grid = (*launch.grid, 1, 1)[:3]
         self.places = [
-            (place, refs[name].slot, refs[name].offset * values[name].element_size())
+            (place, refs[name].slot, refs[name].bytes)
             for place, name in enumerate(launch.kernel.arg_names)
             if name in refs
         ]
@@ -264,7 +266,7 @@ def described(arguments: Any) -> tuple[tuple[Any, ...], list[Tensor], list[int]]
     inputs: list[Tensor] = []
     at: list[int] = []
     for each in arguments:
-        for x in each if type(each) is tuple else (each,):
+        for x in each if type(each) in (tuple, list) else (each,):
             if isinstance(x, Tensor):
                 address = x.data_ptr() if type(x) in _CLASSES else -1
                 kind += x.dtype, x.shape, x.stride(), address % 16, x.device

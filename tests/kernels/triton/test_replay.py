@@ -1,5 +1,8 @@
 """Repeated calls: the same numbers as written by the launchers, whatever memory the inputs are in."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from graphkd_kernels import machine_plan
@@ -89,6 +92,17 @@ def test_a_second_backward_finds_what_was_kept(device):
         value = OPERATIONS["row_kl"](s.requires_grad_(), t, 2.0).sum()
         first, second = (torch.autograd.grad(value, s, retain_graph=True)[0] for _ in range(2))
         same([first], [second])
+
+
+def test_nothing_of_a_call_is_held(device):
+    held = []
+    for seed in range(3):
+        tensors = pair(device, 6, 8, seed=seed)
+        found = derived("edge_sum", [tensors[0], None, tensors[1], None], ("pearson", "square"))
+        held += [weakref.ref(each) for each in (*tensors, *found)]
+    del tensors, found
+    gc.collect()
+    assert not any(each() is not None for each in held)
 
 
 @pytest.mark.parametrize("shape", [testing.strided, testing.transposed, testing.expanded], ids=lambda f: f.__name__)
