@@ -148,7 +148,8 @@ class Count(TorchDispatchMode):
 @contextmanager
 def fake_tensors() -> Iterator[None]:
     """Tensors of any device without numbers; every address is 0. They cannot be indexed: that asks CUDA itself."""
-    with FakeTensorMode(), warnings.catch_warnings():
+    start = mock.patch("torch._subclasses.fake_tensor.init_gpu_context")  # which would start a real device
+    with start, FakeTensorMode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
 
