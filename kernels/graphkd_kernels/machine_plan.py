@@ -47,7 +47,7 @@ class Table:
         choices: curve (an operation, or one of its kinds) -> name of a dtype -> steps.
         verified: operation -> name of a dtype -> backend -> verdict.
         measured: curves that this machine measured itself; the others are the shipped table's.
-        tiles: kernel and arithmetic (``"gram bf16"``) -> configuration, where another than ours is the fastest.
+        tiles: kernel and arithmetic (``"gram bf16x3"``) -> configuration, where another than ours is the fastest.
     """
 
     source: str
