@@ -247,15 +247,15 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 def test_a_kernel_takes_the_tile_that_was_the_fastest_here():
     from graphkd_kernels._triton import configs, launch
 
-    own, card = launch.Config(128, 128, 64, 8, 3), torch.device("meta")
+    own, card = launch.Config(128, 128, 32, 8, 3), torch.device("meta")
     with launch.recording(90):
-        before = configs.pick("gram", configs.MATHS["bf16"], card)
-        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={"gram bf16": (64, 128, 64, 4, 3, 0)})):
-            assert configs.pick("gram", configs.MATHS["bf16"], card) == launch.Config(64, 128, 64, 4, 3)
+        before = configs.pick("gram", configs.MATHS["bf16x3"], card)
+        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={"gram bf16x3": (64, 128, 64, 4, 3, 0)})):
+            assert configs.pick("gram", configs.MATHS["bf16x3"], card) == launch.Config(64, 128, 64, 4, 3)
             assert configs.pick("gram", configs.MATHS["tf32x3"], card) == configs.pick(
                 "product", configs.MATHS["tf32x3"], card
             )
-        assert configs.pick("gram", configs.MATHS["bf16"], card) == before == own
+        assert configs.pick("gram", configs.MATHS["bf16x3"], card) == before == own
 
 
 @needs_triton
@@ -265,9 +265,9 @@ def test_tiles_that_are_tried_are_at_most_eight_and_compile():
 
     found = tiles.near(launch.Config(64, 64, 32, 8, 3))
     assert len(set(found)) == len(found) <= 8
-    assert tiles.faults("gram", "bf16", found[0], 90) == []
-    assert "shared memory" in tiles.faults("gram", "bf16", launch.Config(256, 256, 128, 8, 4), 90)[-1]
-    assert tiles.faults("knn", "bf16", found[0], 90) == ["no operation uses it"]
+    assert tiles.faults("gram", "bf16x3", found[0], 90) == []
+    assert "shared memory" in tiles.faults("gram", "bf16x3", launch.Config(256, 256, 128, 8, 4), 90)[-1]
+    assert tiles.faults("knn", "bf16x3", found[0], 90) == ["no operation uses it"]
 
 
 def test_a_tile_is_kept_where_it_is_clearly_faster():
