@@ -37,7 +37,7 @@ from graphkd.files import local_path
 _HEADINGS = {  # of the overview; "store info" is the function info of commands/store.py
     "distil": ("embed", "distill"),
     "look": ("evaluate", "inspect", "report"),
-    "use": ("export",),
+    "use": ("predict", "export"),
     "stores": ("store info", "store verify", "store repair", "store merge"),
     "know": ("methods", "conformance", "doctor", "tune", "completion"),
 }

@@ -18,6 +18,7 @@ from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import CenterView, PadView, ResizeView
 from graphkd.data.views import Batch, Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError
@@ -82,6 +83,15 @@ def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | N
     return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
 
 
+def _fixed_view(*shown: Views | None) -> dict[str, Any] | None:
+    """What the student is scored on, as its ``spec``: the first of these views that is neither random nor unknown."""
+    for each in shown:
+        view = getattr(each, "student", None)
+        if isinstance(view, CenterView | ResizeView | PadView):
+            return dict(view.spec)
+    return None
+
+
 class Trainer:
     """Distil into a student: :meth:`fit` trains, writes the run folder, and goes on where an earlier run was killed.
 
@@ -135,7 +145,8 @@ class Trainer:
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
         size = getattr(getattr(views, "student", None), "size", None)
-        self._described = describe_student(step.student, _class_names(step, views, teacher), size)
+        names = _class_names(step, views, teacher)
+        self._described = describe_student(step.student, names, size, _fixed_view(scored, views))
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
             common |= of_processes(step, scored, self.snapshots.due, teaches=features is not None)

@@ -80,7 +80,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def describe_student(student: nn.Module, classes: Sequence[str] | None, size: Any) -> dict[str, Any]:
+def describe_student(
+    student: nn.Module, classes: Sequence[str] | None, size: Any, view: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What is needed to build a student again, as ``student.json`` keeps it.
 
     Args:
@@ -88,15 +90,16 @@ def describe_student(student: nn.Module, classes: Sequence[str] | None, size: An
             an unchanged network of timm. Of any other the class is noted, and only its author can build it.
         classes: names of its classes; default their numbers.
         size: side of its images, or height and width, pixels; ``None`` where that is not known.
+        view: specification of what it is shown of an image when it is scored; default the centre.
 
     Returns: JSON-ready: ``student`` (its name, or ``None``), ``module`` (the class of a network without a name),
-        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``mean`` and ``std``.
+        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``view``, ``mean`` and ``std``.
     """
     count = getattr(student, "num_classes", None)
     if isinstance(size, tuple) and len({*size}) == 1:
         size = size[0]
     names = Classes(classes or [str(label) for label in range(count or 0)])
-    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size}
+    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size, "view": view}
     network = student
     if isinstance(student, Tap):
         network = student.model
