@@ -145,6 +145,14 @@ def test_what_failed_is_refused_by_name_and_says_what_failed(user):
         dispatch.run("rkd_distance", x, x)
 
 
+def test_what_failed_is_not_chosen_by_a_table_that_was_made_elsewhere(user):
+    machine_plan.write(user, plan())  # it has a verdict on rkd_distance, and no times
+    shapes = [(512, 8), (512, 8)]
+    assert machine_plan.shipped().choices["rkd_distance"]["float32"][-1][1] == "blocked"
+    assert explain("rkd_distance", shapes).plan.backend == "eager"
+    assert explain("rkd_distance", shapes, dtype=torch.float64).plan.backend == "blocked"
+
+
 def test_a_graphics_card_without_a_plan_runs_no_kernel_and_says_so_once(user, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")

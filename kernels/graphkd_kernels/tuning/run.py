@@ -31,10 +31,7 @@ class LostError(RuntimeError):
 
 
 def tune(
-    budget: float = BUDGET,
-    operations: Sequence[str] = (),
-    out: Path | None = None,
-    say: Say = print,
+    budget: float = BUDGET, operations: Sequence[str] = (), out: Path | None = None, say: Say = print
 ) -> tuple[Found, Path]:
     """Verify every backend on this machine, time it, and write the plan; returns what was found, and the plan's path.
 
@@ -58,9 +55,8 @@ def tune(
     path = machine_plan.place(device)
     if path is None:
         raise ValueError(f"{machine_plan.VARIABLE} is 'none', so the plan has no place: unset it, or name a file")
-    run = _Run(
-        Found(device), budget, [each for each in problems.OPERATIONS if not operations or each in operations], say
-    )
+    chosen = [each for each in problems.OPERATIONS if not operations or each in operations]
+    run = _Run(Found(device), budget, chosen, say)
     with ExitStack() as stack:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
