@@ -38,7 +38,6 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
 }
 
 
@@ -59,6 +58,15 @@ def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
         return Config(64, 64, 32, 8, 2)
     few = entries < 132 * 128 * 128
     return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
+
+
+def knn_tile(terms: int, k: int, device: torch.device) -> Config:
+    """Of distances, of which a program keeps k for each of its rows."""
+    if arch(device) == 0:
+        return Config(64, 64, 64, 4, 1)
+    if arch(device) < 90:
+        return Config(64 if k <= 16 else 32, 64, 32, 4, 2)
+    return Config(64, 64, 32, 4 if k <= 32 else 8, 3 if terms == 1 else 2)
 
 
 def power(number: int, most: int) -> int:
