@@ -5,15 +5,13 @@ from typing import Any
 
 import torch
 
-from graphkd.cli import exported, images, networks
+from graphkd.cli import images, networks, opened
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
-from graphkd.cli.errors import require
 from graphkd.cli.teacher_features import TeacherFeatures
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import Parts
-from graphkd.data.transforms import CenterView
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.pictures.facts import per_class as per_class
@@ -28,28 +26,18 @@ ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prom
 def scores_of(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
     """Names of the classes, and the scores of the student or teacher that ``graphkd evaluate`` is asked about."""
     running, data = config.running, images.image_data(config.images, console)
-    device = networks.device_of(running.device)
     if config.model is None:
+        device = networks.device_of(running.device)
         source = data.open("test", networks.run_classes(config.teaching))
-        teacher = networks.open_teacher(config.teaching, source.classes, device)
-        require(
-            teacher.num_classes is not None,
-            "this teacher has no class scores for these images: its own classes are others, or it has none",
-            "evaluate a CLIP-like teacher, or a classifier of these classes",
-        )
+        teacher = opened.open_teaching(config.teaching, source.classes, device)
         view = networks.teacher_view(teacher, config.teaching.teacher_size)
         batches = images.labelled_batches(source, view, running, console)
         found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
         return Classes(source.classes or ()).distinct or None, found
-    model: Any
-    if config.model.suffix == ".onnx":
-        (model, about), device = exported.open_onnx(config.model), torch.device("cpu")
-    else:
-        student, about = networks.open_student(config.model, config.model_from)
-        model = student.to(device)
-    source = data.open("test", about["classes"])
-    batches = images.labelled_batches(source, CenterView(about["size"]), running, console)
-    return Classes(about["classes"]).distinct, {str(config.model): evaluate(model, batches, device)}
+    student = opened.open_classifier(config.model, config.model_from, running.device)
+    source = data.open("test", student.classes)
+    batches = images.labelled_batches(source, student.view, running, console)
+    return student.names, {str(config.model): evaluate(student.model, batches, student.device)}
 
 
 @torch.no_grad()

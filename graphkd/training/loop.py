@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphkd import ops
 from graphkd.chunks import in_chunks
 from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import CenterView, PadView, ResizeView
 from graphkd.data.views import Batch, Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError
@@ -81,6 +83,15 @@ def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | N
     return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
 
 
+def _fixed_view(*shown: Views | None) -> dict[str, Any] | None:
+    """What the student is scored on, as its ``spec``: the first of these views that is neither random nor unknown."""
+    for each in shown:
+        view = getattr(each, "student", None)
+        if isinstance(view, CenterView | ResizeView | PadView):
+            return dict(view.spec)
+    return None
+
+
 class Trainer:
     """Distil into a student: :meth:`fit` trains, writes the run folder, and goes on where an earlier run was killed.
 
@@ -134,7 +145,8 @@ class Trainer:
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
         size = getattr(getattr(views, "student", None), "size", None)
-        self._described = describe_student(step.student, _class_names(step, views, teacher), size)
+        names = _class_names(step, views, teacher)
+        self._described = describe_student(step.student, names, size, _fixed_view(scored, views))
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
             common |= of_processes(step, scored, self.snapshots.due, teaches=features is not None)
@@ -181,6 +193,7 @@ class Trainer:
         ):
             torch.manual_seed(self.config.seed + self.ranks.rank)
             self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
+            held.enter_context(self._kernels(resume))
             self._begin(resume, begun)
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
@@ -194,6 +207,13 @@ class Trainer:
                 self.scores = self._score()
         return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path)
 
+    def _kernels(self, resume: bool) -> AbstractContextManager[None]:
+        """Every process uses one plan of the kernels to the end, that which the run began with."""
+        self.plan = ops.in_force(str(self.device))
+        self.plan = self.run.plan(self.plan) if resume else self.plan
+        require_agreement(self.ranks, {"plan of the kernels": self.plan.digest})
+        return ops.using(str(self.device), self.plan)
+
     def _begin(self, resume: bool, begun: Callable[[], object] | None) -> None:
         """Go on, or begin: all is decided before anything is written."""
         self.run.check(self.options, resume)
@@ -202,7 +222,7 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described))
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described, self.plan))
         if begun is not None:
             self.ranks.first(begun)
         if found is None:

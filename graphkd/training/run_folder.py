@@ -17,6 +17,7 @@ from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
 from graphkd.files import local_path, remove_leftovers, write_file, write_json, writing
 from graphkd.models.tap import Tap
+from graphkd.ops import Table
 from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
@@ -26,6 +27,7 @@ from graphkd.training.watch import FOLDER
 log = logging.getLogger("graphkd")
 
 STUDENT = "student.json"
+KERNELS = "kernels.json"
 _WRITTEN = (
     "config.json",
     "environment.json",
@@ -33,6 +35,7 @@ _WRITTEN = (
     "scores.json",
     "run.yaml",
     STUDENT,
+    KERNELS,
     "results.json",
     "report.md",
 )
@@ -77,7 +80,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def describe_student(student: nn.Module, classes: Sequence[str] | None, size: Any) -> dict[str, Any]:
+def describe_student(
+    student: nn.Module, classes: Sequence[str] | None, size: Any, view: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What is needed to build a student again, as ``student.json`` keeps it.
 
     Args:
@@ -85,15 +90,16 @@ def describe_student(student: nn.Module, classes: Sequence[str] | None, size: An
             an unchanged network of timm. Of any other the class is noted, and only its author can build it.
         classes: names of its classes; default their numbers.
         size: side of its images, or height and width, pixels; ``None`` where that is not known.
+        view: specification of what it is shown of an image when it is scored; default the centre.
 
     Returns: JSON-ready: ``student`` (its name, or ``None``), ``module`` (the class of a network without a name),
-        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``mean`` and ``std``.
+        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``view``, ``mean`` and ``std``.
     """
     count = getattr(student, "num_classes", None)
     if isinstance(size, tuple) and len({*size}) == 1:
         size = size[0]
     names = Classes(classes or [str(label) for label in range(count or 0)])
-    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size}
+    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size, "view": view}
     network = student
     if isinstance(student, Tap):
         network = student.model
@@ -135,7 +141,8 @@ class RunFolder:
 
     ======================  =====================================================
     ``config.json``         the resolved options
-    ``environment.json``    versions, devices, command
+    ``environment.json``    versions, devices, command, digest of the kernels' plan
+    ``kernels.json``        which implementation of each operation the run uses
     ``student.json``        what is needed to build the student again
     ``metrics.jsonl``       one line per reading of the losses and per scoring
     ``scores.json``         the latest scoring, with its confusions
@@ -185,18 +192,50 @@ class RunFolder:
             if (self.path / name).exists() and not (self.path / name).is_file():
                 raise CheckpointError(f"{self.path / name} is no file: remove it, or choose another run folder")
 
-    def open(self, options: Mapping[str, Any], update: int, student: Mapping[str, Any] | None = None) -> None:
+    def plan(self, here: Table) -> Table:
+        """The kernels' choices that the run began with, which a resumed run keeps: it would be another run with others.
+
+        Args:
+            here: those in force, for a run that kept none or the same.
+
+        Raises: CheckpointError if they are gone, and those in force are others.
+        """
+        try:
+            return Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
+        except (OSError, LookupError, TypeError, ValueError, AttributeError):
+            pass
+        try:
+            digest = read_json(self.path / "environment.json")["kernels"]
+        except (OSError, LookupError, TypeError, ValueError):
+            return here  # it began before choices were kept
+        if digest != here.digest:
+            raise CheckpointError(
+                f"{self.path / KERNELS} is gone or damaged, and the kernels' plan {digest} that the run began with is "
+                f"not {here.digest} of this machine: put the file back, or choose another run folder"
+            )
+        return here
+
+    def open(
+        self,
+        options: Mapping[str, Any],
+        update: int,
+        student: Mapping[str, Any] | None = None,
+        plan: Table | None = None,
+    ) -> None:
         """Write options, environment and student, and forget every line after that update; for the one writer.
 
         Args:
             student: as of :func:`describe_student`.
+            plan: the kernels' choices.
 
         Raises: FileError where the disk is full.
         """
         kept = [line for line in read_metrics(self.metrics) if line["update"] <= update] if update else []
         remove_leftovers(self.path, *_WRITTEN)
         write_json(self.path / "config.json", options)
-        write_json(self.path / "environment.json", environment())
+        write_json(self.path / "environment.json", {**environment(), **({"kernels": plan.digest} if plan else {})})
+        if plan is not None:
+            write_json(self.path / KERNELS, plan.to_json())
         if student is not None:
             self.write_student(student)
         write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))

@@ -3,12 +3,7 @@
 from dataclasses import dataclass
 
 from graphkd.cli.console import Console
-from graphkd.cli.errors import require
-from graphkd.cli.option_groups import (
-    STUDENT,
-    OfNetworks,
-    require_run,
-)
+from graphkd.cli.option_groups import OfNetworks, require_classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +13,7 @@ class Evaluate(OfNetworks):
     A CLIP-like teacher is scored zero-shot, by averaged text embeddings and by weighted prompt logits.
 
     Args:
-        model: run folder of graphkd distill or of a Trainer, or a model.onnx of graphkd export.
+        model: run folder of graphkd distill or of a Trainer, a folder of graphkd export, or one of its .onnx files.
         per_class: also each class: images, share right, and what it is taken for.
 
     Example::
@@ -36,17 +31,7 @@ class Evaluate(OfNetworks):
     per_class: bool = True
 
     def __post_init__(self) -> None:
-        require(
-            (self.model is None) != (self.teaching.teacher is None),
-            f"expected --model or --teacher, found {'neither' if self.model is None else 'both'}",
-            "give --model runs/photos-1 to score a student, or --teacher ViT-B-32 --pretrained openai",
-        )
-        if self.model is not None and self.model.suffix == ".onnx":
-            whole = self.model.is_file() and self.model.with_name("export.json").is_file()
-            what = f"there is no {self.model} with an export.json beside it"
-            require(whole, what, "give a model.onnx that graphkd export wrote")
-        elif self.model is not None:
-            require_run(self.model, STUDENT)
+        require_classifier(self.model, self.teaching.teacher)
 
 
 def run(config: Evaluate, *, console: Console) -> int:
