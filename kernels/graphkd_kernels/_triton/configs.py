@@ -60,7 +60,11 @@ def pick(kernel: str, math: Math, device: torch.device) -> Config:
 
 
 def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
-    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few."""
+    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few.
+
+    Args:
+        entries: of the result, times the parts in which its sums may be taken.
+    """
     if arch(device) == 0:
         return Config(64, 64, 64, 4, 1)
     if arch(device) < 90:  # whose assembler spills larger ones

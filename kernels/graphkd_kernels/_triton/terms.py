@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import MATHS, map_tile, terms_tile
-from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.launch import Config, empty, launch
 from graphkd_kernels._triton.rows import padded
 from graphkd_kernels._triton.tiles import block_of, load, narrow
 
@@ -140,7 +140,8 @@ class Terms:
         """Inner products of rows. Shapes: (b, n, d), (b, m, d) -> (b, n, m), rows apart by a multiple of 16."""
         (_, b, n, _), m = self.planes.shape, other.planes.shape[2]
         out = empty((b, n, padded(m)), torch.float32, self.planes.device)[..., :m]
-        _product(self.planes, other.planes.transpose(2, 3), out.unsqueeze(0))
+        config = terms_tile(len(self.planes) + len(other.planes), out.numel(), out.device)
+        _product(self.planes, other.planes.transpose(2, 3), out.unsqueeze(0), config)
         return out
 
     def times(self, other: "Terms") -> Tensor:
@@ -154,18 +155,18 @@ class Terms:
 
 def _summed(a: Tensor, other: Terms, rows: int) -> Tensor:
     """A product whose sums are long: in parts where its tiles are few, which are added in order."""
-    (_, b, _, depth), config = a.shape, terms_tile(len(a) + len(other.planes), a.shape[1] * rows * other.d, a.device)
+    b, longest = a.shape[1], max(1, a.shape[3] // 1024)
+    config = terms_tile(len(a) + len(other.planes), b * rows * other.d * longest, a.device)
     tiles = b * triton.cdiv(rows, config.rows) * triton.cdiv(other.d, config.columns)
-    parts = max(1, min(132 // max(tiles, 1), depth // 1024))  # of the shape alone, so results repeat
+    parts = max(1, min(132 // max(tiles, 1), longest))  # of the shape alone, so results repeat
     out = empty((parts, b, rows, other.d), torch.float32, a.device)
-    _product(a, other.planes, out)
+    _product(a, other.planes, out, config)
     return out[0] if parts == 1 else out.sum(0)
 
 
-def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
+def _product(a: Tensor, b: Tensor, out: Tensor, config: Config) -> None:
     """out (parts, b, n, m) = a b, from terms (terms, b, n, depth) and (terms, b, depth, m)."""
     parts, graphs, n, m = out.shape
-    config = terms_tile(len(a) + len(b), graphs * n * m, a.device)
     tiles_n, tiles_m, depth = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns), a.shape[3]
     launch(
         terms_product_kernel, (graphs * tiles_n * tiles_m, parts), config, MATHS["bf16"], a_ptr=a, b_ptr=b, out_ptr=out,
