@@ -10,10 +10,12 @@ import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels._triton.configs import pick, square
-from graphkd_kernels._triton.launch import Math, empty, launch
+from graphkd_kernels._triton.launch import Config, Math, empty, launch
 from graphkd_kernels._triton.tiles import add_up, dot, load, narrow, triangle, upper_tile
 
 SPLIT = 4096  # rows summed in float32; what is above is summed in float64
+PARTIALS = 2**28
+"""Bytes of partial sums that are there together."""
 
 
 @triton.jit
@@ -109,17 +111,45 @@ def product_kernel(
     tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
 
 
+def split_rows(n: int, programs: int, depth: int) -> int:
+    """Rows that a program sums, where each part of the rows takes so many programs.
+
+    As many waves of 132 programs take least, each of them its steps and 4 more to begin and end; parts of at most SPLIT
+    rows. A function of the shape alone, so results repeat.
+    """
+
+    def time(parts: int) -> int:
+        return -(-programs * parts // 132) * (-(-n // (parts * depth)) + 4)
+
+    least = max(1, -(-n // SPLIT))
+    most = max(least, min(n // (4 * depth), least + 4 * 132 // programs))
+    parts = min(range(least, most + 1), key=time)
+    return max(1, -(-n // (parts * depth))) * depth
+
+
 def gram(z: Tensor, math: Math) -> Tensor:
     """Z'Z in blocks of rows.
 
-    Shapes: (b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written.
+    Shapes: (b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written. Large ones
+    come as one sum in float64, so that what reads them reads them once.
     """
     (b, n, k), config = z.shape, pick("gram", math, z.device)
     tiles = triton.cdiv(k, config.rows)
-    per_batch = triangle(tiles)
-    # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
-    wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * per_batch)))
-    rows = max(1, triton.cdiv(triton.cdiv(n, wanted), config.depth)) * config.depth if n else config.depth
+    per_batch, rows = triangle(tiles), split_rows(n, b * triangle(tiles), config.depth)
+    size = b * k * k * math.sums.itemsize
+    if triton.cdiv(n, rows) * size <= PARTIALS // 16:
+        return _partial(z, rows, tiles, per_batch, config, math)
+    step, total = rows * max(1, PARTIALS // size), None
+    for start in range(0, n, step):
+        part = _partial(z[:, start : start + step], rows, tiles, per_batch, config, math)
+        found = part.sum(1, keepdim=True, dtype=torch.float64) if part.shape[1] > 1 or step < n else part
+        total = found if total is None else total.add_(found)
+    assert total is not None
+    return total
+
+
+def _partial(z: Tensor, rows: int, tiles: int, per_batch: int, config: Config, math: Math) -> Tensor:
+    b, n, k = z.shape
     splits = triton.cdiv(n, rows)
     out = empty((b, splits, k, k), math.sums, z.device)
     launch(

@@ -155,7 +155,9 @@ def rows_bwd_kernel(
     row = row.to(tl.int64)
     place = batch * n + row
     base_g, base_x = batch * g_batch + row * g_row, batch * x_batch + row * x_row
-    up_g, up_h = tl.load(up_ptr).to(SUMS) * factor, tl.load(up_ptr + up_step).to(SUMS) * factor
+    up_g, up_h = tl.cast(factor, SUMS), tl.cast(factor, SUMS)
+    if up_ptr is not None:
+        up_g, up_h = up_g * tl.load(up_ptr).to(SUMS), up_h * tl.load(up_ptr + up_step).to(SUMS)
     mean, scale = tl.zeros([ROWS], SUMS), tl.full([ROWS], 1.0, SUMS)
     along, total = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
     if SCALED:
@@ -243,7 +245,7 @@ def normalise_backward(
     x: Tensor,
     statistics: Tensor | None,
     kind: str,
-    upstream: Tensor,
+    upstream: Tensor | None,
     factor: float = 1.0,
     second: Tensor | None = None,
 ) -> Tensor:
@@ -252,7 +254,7 @@ def normalise_backward(
     Args:
         g: of a value in the mapped rows (b, n, >= d), columns of stride 1. second: likewise, of a second value.
         statistics: (2, b, n), where the relation has them.
-        upstream: of the value () or of both (2,). factor: of all of it.
+        upstream: of the value () or of both (2,); ``None`` where g holds it. factor: of all of it.
     """
     out, x = empty(x.shape, x.dtype, x.device), x.unsqueeze(0) if x.ndim == 2 else x.flatten(0, -3)
     (b, n, d), config = x.shape, map_tile(x.shape[2], g.dtype, x.device)
@@ -261,7 +263,7 @@ def normalise_backward(
     launch(
         rows_bwd_kernel, (b * tiles,), config, math(g.dtype), g_ptr=g, h_ptr=second, up_ptr=upstream, x_ptr=x,
         mean_ptr=mean, scale_ptr=scale, out_ptr=out, n=n, d=d, tiles=tiles,
-        up_step=0 if second is None else upstream.stride(0), g_batch=g.stride(0), g_row=g.stride(1),
+        up_step=0 if second is None or upstream is None else upstream.stride(0), g_batch=g.stride(0), g_row=g.stride(1),
         x_batch=x.stride(0), x_row=x.stride(1), x_col=x.stride(2), factor=factor, SCALED=scale is not None,
         CENTER=kind == "pearson", UPCAST=interpreting() and x.dtype == torch.bfloat16,
     )  # fmt: skip
