@@ -67,6 +67,13 @@ def test_every_curve_of_a_planner_is_timed_and_shipped():
     assert {each.operation for each in problems.PROBLEMS if each.grid} == set(plans.PLANNERS)
 
 
+def test_the_shipped_choices_follow_from_the_shipped_times():
+    data = machine_plan.read(KERNELS / "shipped_plan.json")
+    for curve, times in data["times"].items():
+        points = [(row["size"], {name: row[name] for name in row if name != "size"}) for row in times["float32"]]
+        assert steps(points, ("eager", "blocked")) == machine_plan.shipped().choices[curve]["float32"], curve
+
+
 def test_every_operation_is_verified():
     assert set(problems.OPERATIONS) == set(dispatch._BACKENDS["eager"])
 
