@@ -137,28 +137,28 @@ def _inner_gradients(needs: Needs, x: Tensor, y: Maybe, relation: str) -> Found:
     (count, n, width), m, config = a.shape, b.shape[1], pick("inner", kind, x.device)
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     out = empty((count, n, m), torch.float32, x.device)
+    scales = [None if each.statistics is None else each.statistics[1] for each in rows]
     launch(
         inner_kernel, (count * tiles_n * tiles_m,), config, kind, a_ptr=a, b_ptr=b,
-        scale_a_ptr=rows[0].statistics[0][1], scale_b_ptr=rows[-1].statistics[0][1], out_ptr=out, n=n, m=m,
+        scale_a_ptr=scales[0], scale_b_ptr=scales[-1], out_ptr=out, n=n, m=m,
         width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_batch=a.stride(0), b_batch=b.stride(0), a_row=a.stride(1),
         b_row=b.stride(1), SCALED=relation == "cosine",
     )  # fmt: skip
-    kept = [each for row in rows for each in (row.z, *row.statistics[0])]
+    kept = [each for row in rows for each in (row.z, row.statistics)]
     return out.view(*x.shape[:-1], m), tuple(kept)
 
 
 def _inner_finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: Kept, relation: str) -> Kept:
     (x, y), weight, how = tensors, flat(upstream).contiguous(), math(tensors[0].dtype)
 
-    def of(x: Tensor, weight: Tensor, others: Maybe, mean: Maybe, scale: Maybe) -> Tensor:
+    def of(x: Tensor, weight: Tensor, others: Maybe, statistics: Maybe) -> Tensor:
         assert others is not None
-        g = product(weight, others, how)
-        return normalise_backward(g, flat(x), (mean, scale), relation, x.dtype).view(x.shape)
+        return normalise_backward(product(weight, others, how), x, statistics, relation, None)
 
     if y is None:
         return of(x, weight + weight.mT, *kept), None
-    of_y = of(y, weight.mT.contiguous(), kept[0], *kept[4:]) if needs[1] else None
-    return of(x, weight, kept[3], *kept[1:3]) if needs[0] else None, of_y
+    of_y = of(y, weight.mT.contiguous(), kept[0], kept[3]) if needs[1] else None
+    return of(x, weight, kept[2], kept[1]) if needs[0] else None, of_y
 
 
 _truth = widened(reference.similarity)

@@ -130,7 +130,7 @@ CASES = [
     ),
     Case("edge_kl", ("product", 0.1, 1.0, (2, 2)), _PROXIES, _EVERY, (torch.float32,)),
     Case("edge_kl", ("product", 0.1, 1.0, (2, 2)), _MANY, _EVERY, (torch.float32,)),
-    *(Case("nearest", (k,), ((5000, 128),), (False,), (torch.float32,)) for k in (1, 10, 16, 32, 64)),
+    *(Case("nearest", (k,), ((5000, 128),), (False,), (torch.bfloat16, torch.float32)) for k in (1, 10, 16, 32, 64)),
     *(
         Case("rkd_distance", (), ((n, 128), (n, 96)), needs)
         for n in (65, 256, 8192)
