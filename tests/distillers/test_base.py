@@ -4,7 +4,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from graphkd import chunks
-from graphkd.distillers.base import DISTILLERS, Distiller, mean_over_batch, widths
+from graphkd.distillers.base import Distiller, mean_over_batch, widths
+from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, TeacherError, UnknownNameError
 from graphkd.features import Features
@@ -138,7 +139,7 @@ def test_numbers_of_classes_that_do_not_fit(student, teacher, error, message):
         (lambda: EdgeTerm(("a", "b", "c"), "frobenus"), "unknown alignment 'frobenus'; did you mean 'frobenius'"),
         (lambda: NodeTerm("node", "identity", "gramm"), "unknown relation 'gramm'; did you mean 'gram'"),
         (lambda: NodeTerm("node", "diag"), "unknown node target 'diag'"),
-        (lambda: DISTILLERS.get("prgg"), "unknown distiller 'prgg'; did you mean 'prg'"),
+        (lambda: create_distiller("prgg", None, None), "unknown distiller 'prgg'; did you mean 'prg'"),
     ],
 )
 def test_unknown_names(make, message):
