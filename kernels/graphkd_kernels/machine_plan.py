@@ -47,7 +47,7 @@ class Table:
         choices: curve (an operation, or one of its kinds) -> name of a dtype -> steps.
         verified: operation -> name of a dtype -> backend -> verdict.
         measured: curves that this machine measured itself; the others are the shipped table's.
-        tiles: kernel and arithmetic (``"gram bf16"``) -> configuration, where another than ours is the fastest.
+        tiles: kernel and arithmetic (``"gram bf16x3"``) -> configuration, where another than ours is the fastest.
     """
 
     source: str
@@ -248,7 +248,9 @@ def _advice(device: str) -> str:
 
 _IN_FORCE: dict[str, Table] = {}  # by device
 PICKED: dict[Any, Any] = {}
-"""What dispatch remembers of these tables; forgotten when one changes."""
+"""What dispatch remembers of these tables."""
+REMEMBERED: list[dict[Any, Any]] = [PICKED]
+"""All that is remembered of these tables; forgotten when one changes."""
 
 
 def in_force(device: str) -> Table:
@@ -270,7 +272,13 @@ def put(device: str, table: Table | None) -> None:
         _IN_FORCE.pop(_numbered(device), None)
     else:
         _IN_FORCE[_numbered(device)] = table
-    PICKED.clear()
+    forget()
+
+
+def forget() -> None:
+    """Remember nothing of these tables."""
+    for each in REMEMBERED:
+        each.clear()
 
 
 @contextmanager
