@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -254,15 +255,13 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 def test_a_kernel_takes_the_tile_that_was_the_fastest_here():
     from graphkd_kernels._triton import configs, launch
 
-    own, card = launch.Config(128, 128, 32, 8, 3), torch.device("meta")
+    card, kind = torch.device("meta"), configs.math(torch.float32)
     with launch.recording(90):
-        before = configs.pick("gram", configs.MATHS["bf16x3"], card)
-        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={"gram bf16x3": (64, 128, 64, 4, 3, 0)})):
-            assert configs.pick("gram", configs.MATHS["bf16x3"], card) == launch.Config(64, 128, 64, 4, 3)
-            assert configs.pick("gram", configs.MATHS["tf32x3"], card) == configs.pick(
-                "product", configs.MATHS["tf32x3"], card
-            )
-        assert configs.pick("gram", configs.MATHS["bf16x3"], card) == before == own
+        before, tried = configs.pick("gram", kind, card), launch.Config(32, 128, 64, 4, 3)
+        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={f"gram {kind.name}": astuple(tried)})):
+            assert configs.pick("gram", kind, card) == tried
+            assert configs.pick("product", kind, card) != tried
+        assert configs.pick("gram", kind, card) == before
 
 
 @needs_triton
@@ -272,9 +271,10 @@ def test_tiles_that_are_tried_are_at_most_eight_and_compile():
 
     found = tiles.near(launch.Config(64, 64, 32, 8, 3))
     assert len(set(found)) == len(found) <= 8
-    assert tiles.faults("gram", "bf16x3", found[0], 90) == []
-    assert "shared memory" in tiles.faults("gram", "bf16x3", launch.Config(256, 256, 128, 8, 4), 90)[-1]
-    assert tiles.faults("knn", "bf16x3", found[0], 90) == ["no operation uses it"]
+    assert tiles.faults("gram", "tf32x3", found[0], 90) == []
+    assert any(
+        "shared memory" in each for each in tiles.faults("gram", "tf32x3", launch.Config(128, 128, 128, 8, 4), 90)
+    )
 
 
 def test_a_tile_is_kept_where_it_is_clearly_faster():
@@ -312,8 +312,8 @@ def planted(folder):
 def test_planted_faults_are_found_named_and_left_out(tmp_path):
     environment = planted(tmp_path) | {"TRITON_INTERPRET": "1"}
     names = ",".join([*PLANTS, "damped_column_pearson"])
-    command = [sys.executable, "-m", "graphkd_kernels.tune", "--operations", names, "--budget", "400"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "graphkd_kernels.tune", "--operations", names, "--budget", "1500"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 1, done.stdout + done.stderr
     plan = machine_plan.read(tmp_path / "plan.json")
     triton = {name: by_dtype["float32"].get("triton") for name, by_dtype in plan["verified"].items()}
