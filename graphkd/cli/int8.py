@@ -21,7 +21,7 @@ from graphkd.errors import DataError, GraphKDError
 from graphkd.typing import Float, Tensor
 
 FILE = "model.int8.onnx"
-_CALIBRATED, _JUDGED = 256, 2048  # images at most
+_CALIBRATED, _JUDGED, _FEW = 256, 2048, 64  # images at most, and too few to be divided
 _TODO = "give --calibration FOLDER of images like those"
 
 
@@ -41,10 +41,11 @@ def write_int8(
     """
     classes = Classes(about["classes"])
     to_calibrate, to_judge = _own_images(run, classes) if folder is None else _halves(_opened(folder, classes))
-    images = _tensor(to_calibrate, view)
+    to_choose, to_judge = _apart(to_judge)
+    images, others = _tensor(to_calibrate, view), _tensor(to_choose, view)
     console.remark(f"8-bit integers: {len(images)} images to calibrate on, {len(to_judge)} others to judge by")
     files = {"float": out / "model.onnx", "int8": out / FILE}
-    tried = best_int8(files["float"], files["int8"], images)
+    tried = best_int8(files["float"], files["int8"], images, others)
     views = TolerantViews(to_judge, student=view, labels=to_judge.target(0) is not None)
     loader = views.loader(32, shuffle=False, drop_last=False)
     found = compare(files["float"], files["int8"], console.bar(loader, len(loader), "judging"))
@@ -63,14 +64,17 @@ def write_int8(
 
 def _own_images(run: Path, classes: Classes) -> tuple[ImageSource, ImageSource]:
     """What a run was trained on, to calibrate; what it was scored on, or else others of the same, to judge by."""
-    options = run / "run.yaml"
+    options = next(
+        (path for path in (run / "run.yaml", run.parent / "run.yaml") if path.is_file()), run
+    )  # of best/ above
     require(options.is_file(), f"{run} does not say where its images are (it has no run.yaml)", _TODO)
     asked = read_config(options)
     known = {each.name for each in fields(ImageData)} - {"on_error", "say"}
     given = {name: value for name, value in asked.items() if name in known and value is not None}
     given |= {name: Path(given[name]) for name in ("classes", "root") if name in given}
     try:
-        parts = ImageData(**given, say=lambda line: None).parts(asked.get("val"), asked.get("held_out", 0.2), classes)
+        asked_for = asked.get("val"), asked.get("held_out"), classes, asked.get("seed", 0)
+        parts = ImageData(**given, say=lambda line: None).parts_of_run(*asked_for)
     except GraphKDError as error:
         raise UsageError(f"the images of {run} cannot be opened: {error}", _TODO) from error
     if parts.scored is None:
@@ -92,6 +96,14 @@ def _halves(source: ImageSource) -> tuple[SourceSubset, SourceSubset]:
     first = source_subset(source, range(0, len(source), 2))
     second = source_subset(source, range(min(1, len(source) - 1), len(source), 2))
     return _some(first, _CALIBRATED), _some(second, _JUDGED)
+
+
+def _apart(source: ImageSource) -> tuple[ImageSource, ImageSource]:
+    """Every fourth image to choose a way by, the rest to judge it by; a few images serve for both."""
+    if len(source) < _FEW:
+        return source, source
+    rest = [at for at in range(len(source)) if at % 4]
+    return _some(source_subset(source, range(0, len(source), 4)), _CALIBRATED), source_subset(source, rest)
 
 
 def _some(source: ImageSource, count: int) -> SourceSubset:
@@ -119,7 +131,7 @@ def text(found: Mapping[str, Any], out: Path) -> list[str]:
         f"  one image takes {_time(after)}, in float {_time(before)}, on {after['threads']} threads here",
     ]
     if len(found["tried"]) > 1:
-        lines.append(f"  tried, with the share of equal answers on the images of the calibration: {tried}")
+        lines.append(f"  tried, with the share of equal answers on images set apart for that: {tried}")
     if found["agreement"] < 0.99:
         lines.append("  more than one answer in a hundred has changed: look at these images before you use it")
     return lines

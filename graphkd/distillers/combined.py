@@ -1,7 +1,7 @@
 """Several methods at once: their terms, weighted."""
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -31,6 +31,8 @@ class CombinedDistiller(Distiller):
         ``create_distiller("combined", student, teacher, parts={"kd": {}, "rkd": {"angle_weight": 0}})``
     """
 
+    reads_16_bits: ClassVar[bool] = True  # each part makes of them what it needs
+
     def __init__(self, parts: Mapping[str, Distiller], *, weights: Mapping[str, float] | None = None) -> None:
         super().__init__()
         weights = {**dict.fromkeys(parts, 1.0), **(weights or {})}
@@ -53,7 +55,10 @@ class CombinedDistiller(Distiller):
         Args:
             student, teacher: as of ``create_distiller``.
             options: ``parts``, name of a method -> its options (or a distiller), and ``weights``.
+
+        Raises: UnknownNameError for any other.
         """
+        cls.check_options(options)
         parts = {
             name: part if isinstance(part, Distiller) else create_distiller(name, student, teacher, **part)
             for name, part in options.pop("parts", {}).items()

@@ -34,8 +34,9 @@ from graphkd.training.devices import Ranks, ended_at_exit, make_accelerator, pre
 from graphkd.training.failures import Interrupted, Signals, explain_failures
 from graphkd.training.gradient_shares import shares_of_update
 from graphkd.training.meter import Display, Meter, check
-from graphkd.training.metrics import Scores, evaluate
+from graphkd.training.metrics import Scores
 from graphkd.training.optim import Updater
+from graphkd.training.quality import Answers, Quality, assess
 from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
 from graphkd.training.watch import Snapshots, Watch
@@ -58,7 +59,11 @@ def loaders(
         "rank": ranks.rank, "world": ranks.world, "workers": config.workers, "pin_memory": device.type == "cuda"
     }  # fmt: skip
     train = views.loader(config.batch_size, **share)
-    return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
+    if scored is None:
+        return train, None
+    sizes, left = range(config.batch_size, ranks.world - 1, -1), len(scored)  # the last batch too must go round
+    size = next((size for size in sizes if not 0 < left % size < ranks.world), config.batch_size)
+    return train, scored.loader(size, shuffle=False, drop_last=False, **share)
 
 
 @contextmanager
@@ -81,6 +86,15 @@ def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | N
     parts = (getattr(views, "source", None), teacher)
     known = [names for part in parts if (names := getattr(part, "classes", None)) and len(names) == count]
     return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
+
+
+def _check_scored(scored: Views | None, answers: Answers | None) -> None:
+    """Raises: OptionError for images that there is nothing to score by, and for answers about others."""
+    if answers is not None and (scored is None or len(answers) != len(scored)):
+        count = 0 if scored is None else len(scored)
+        raise OptionError(f"{len(answers)} answers do not fit {count} scored images: give both of the same images")
+    if scored is not None and answers is None and not getattr(scored, "labels", True):
+        raise OptionError("the scored images hand out no labels: use Views(..., labels=True), or give answers=")
 
 
 def _fixed_view(*shown: Views | None) -> dict[str, Any] | None:
@@ -109,7 +123,9 @@ class Trainer:
         run: the run folder.
         teacher: whose features they are: the teacher, or the store. It is not asked for any; its fingerprint is
             compared between processes, and with the run that is resumed. Without it another teacher is not noticed.
-        scored: labelled images to score on, ``Views(..., labels=True)``; never trained on.
+        scored: images to score on, never trained on: with labels, ``Views(..., labels=True)``, or with ``answers``.
+        answers: what the teacher says of ``scored``, as :func:`graphkd.training.quality.ask` found out: the student is
+            compared with it, and without labels the best student on the way is kept in ``best/``.
         accelerator: your own ``accelerate.Accelerator``; by default one is made from the options.
         watch: images whose embeddings are kept on the way, for pictures and reports.
 
@@ -132,11 +148,13 @@ class Trainer:
         *,
         teacher: Teacher | EmbeddingStore | None = None,
         scored: Views | None = None,
+        answers: Answers | None = None,
         accelerator: Any = None,
         watch: Watch | None = None,
     ) -> None:
         if (config.mixup or config.cutmix) and step.task is not None:
             raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
+        _check_scored(scored, answers)
         self.config, self.features, self.run = config, features, RunFolder(run)
         self.accelerator = make_accelerator(config, self.run.path) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
@@ -160,9 +178,13 @@ class Trainer:
         sharded = prepare_step(self.step, config, self.ranks)
         self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
+        self.answers = answers
         self.scores: Scores | None = None
+        self.quality: Quality | None = None
+        self._warned = False  # of a collapse
         self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
+        self.used_up = False  # by a forecast
 
     @property
     def model(self) -> nn.Module:
@@ -181,9 +203,12 @@ class Trainer:
 
         Raises: NonFiniteError if a loss or gradient becomes NaN or infinite and ``nonfinite`` says so; CheckpointError
             if the run folder holds another run, or one and ``resume`` is false; FileError if it cannot be written;
-            LockedError while another process, or another Trainer of this one, trains; DataError for an image that
-            cannot be read and for a dead loader worker; DistributedError for a lost process.
+            LockedError while another process, or another Trainer of this one, trains; OptionError after a forecast;
+            DataError for an image that cannot be read and for a dead loader worker; DistributedError for a lost
+            process.
         """
+        if self.used_up:
+            raise OptionError("this Trainer made a forecast, and its student has moved: make another one to train")
         with (
             _alone(),
             self.signals,
@@ -203,9 +228,9 @@ class Trainer:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)
                     self._stop_if_signalled(read=True)
-            if self.scores is None and self.scored:  # resumed after its end
-                self.scores = self._score()
-        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path)
+            if self.scores is None is self.quality and self.scored:  # resumed after its end
+                self._score()
+        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path, self.quality)
 
     def _kernels(self, resume: bool) -> AbstractContextManager[None]:
         """Every process uses one plan of the kernels to the end, that which the run began with."""
@@ -223,6 +248,7 @@ class Trainer:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
         self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described, self.plan))
+        self._best = self.run.best_agreement(self.at.update) if self.accelerator.is_main_process else 0.0
         if begun is not None:
             self.ranks.first(begun)
         if found is None:
@@ -237,7 +263,8 @@ class Trainer:
             size = min(config.accumulate, self.per_epoch - first)  # the epoch's last update may be made of fewer
             last = number + 1 == first + size
             with nullcontext() if last else self.accelerator.no_sync(wrapped):
-                self._backward(wrapped, batch, number, size)
+                batch = batch.to(self.device)
+                self.backward(wrapped, batch, self.inputs(batch, number), number, size)
             if not last:
                 continue
             self.updater.update(at.update, self.meter, self.ranks.everywhere)
@@ -255,10 +282,11 @@ class Trainer:
         self._tick()
         self._end_epoch()
 
-    def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
-        """Gradient of one batch, as a ``size``-th part of the update."""
-        batch = batch.to(self.device)
-        images, teacher = self._inputs(batch, number)
+    def backward(
+        self, wrapped: Any, batch: Batch, inputs: tuple[Tensor, Features | None], number: int, size: int
+    ) -> None:
+        """Gradient of a batch on the device, whose :meth:`inputs` are known, as a ``size``-th part of the update."""
+        images, teacher = inputs
         with self.accelerator.autocast(), same_update(self.step, holds=number % self.config.accumulate > 0):
             losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
         self.meter.add(losses)
@@ -267,7 +295,7 @@ class Trainer:
             self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
 
-    def _inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
+    def inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
         """The student's images and the teacher's features, both mixed where that is asked for."""
         if self.features is None:
             return batch.student, None
@@ -306,13 +334,13 @@ class Trainer:
         extra |= {"lr": self.updater.lr, "images_per_second": self.display.show(self.at, terms)}
         self._record({"loss": sum(terms.values()), **terms, **extra})
 
-    def _record(self, values: dict[str, float], scores: Scores | None = None) -> None:
+    def _record(self, values: dict[str, float], scores: Scores | None = None, quality: Quality | None = None) -> None:
         epoch = self.at.epoch + self.at.batch / self.per_epoch
         if self.accelerator.is_main_process:
-            self.run.add({"update": self.at.update, "epoch": epoch, **values}, scores, self.at.seconds)
+            self.run.add({"update": self.at.update, "epoch": epoch, **values}, scores, self.at.seconds, quality)
         self.accelerator.log(values, step=self.at.update)
 
-    def _score(self) -> Scores:
+    def _score(self) -> None:
         def batches() -> Iterator[Batch]:
             for batch in self.scored:
                 self._mark = time.perf_counter()  # scoring is no training
@@ -320,18 +348,34 @@ class Trainer:
                 yield batch
 
         with self.accelerator.autocast():
-            return evaluate(self.model, batches(), self.device, self.ranks.sum)
+            self.scores, self.quality = assess(self.model, batches(), self.answers, self.device, self.ranks.sum)
+
+    def _judge(self, quality: Quality) -> None:
+        """Warn of a collapse, and keep the best student where there are no labels to tell which it is."""
+        main = self.accelerator.is_main_process
+        if main and quality.collapsed and self.at.epoch + 1 > self.config.epochs / 4 and not self._warned:
+            self._warned = True
+            log.warning("epoch %d: %s", self.at.epoch + 1, quality.warning)
+        better = main and self.scores is None and quality.agreement > self._best
+        if self.ranks.most(int(better)):
+            weights = self.model.state_dict()  # all processes ask where it is sharded
+            if main:
+                self._best = quality.agreement
+                self.run.keep_best(self.at.update, self.at.epoch + 1, quality.agreement, weights)
 
     def _end_epoch(self) -> None:
         """Score where it is due, tell, and save."""
         at, done = self.at, self.at.epoch + 1
         due = bool(self.scored) and (done % self.config.evaluate_every == 0 or done == self.config.epochs)
         if due:
-            self.scores = self._score()
-            self._record(self.scores.numbers(), self.scores)
+            self._score()
+            found = [each.numbers() for each in (self.scores, self.quality) if each is not None]
+            self._record({name: value for each in found for name, value in each.items()}, self.scores, self.quality)
+            if self.quality is not None:
+                self._judge(self.quality)
         at.epoch, at.batch = done, 0
         self.snapshots.at(self.updater.model, done)
-        self.display.epoch(at, self.meter.read_epoch(), self.scores if due else None)
+        self.display.epoch(at, self.meter.read_epoch(), self.scores if due else None, self.quality if due else None)
         self._mark = time.perf_counter()
         self._save()
 
@@ -359,7 +403,7 @@ class Trainer:
                 f"this is {FORMAT}); its student can be evaluated and exported by this one too"
             )
         try:
-            if state.keys() != _STATE or self.options.keys() != state["options"].keys():
+            if state.keys() != _STATE or self.options.keys() - LOCAL != state["options"].keys() - LOCAL:
                 raise CheckpointError(f"it holds {sorted(state)} and the options {sorted(state['options'])}")
             config.check_resume(state["options"], self.options, str(self.run.path))
             Progress.of(state["progress"], update, config.epochs, self.per_epoch, config.accumulate)

@@ -58,11 +58,19 @@ class Counts:
     def update(self, logits: Float[Tensor, "b c"], target: Int[Tensor, " b"]) -> None:
         """Count one batch.
 
+        Args:
+            target: best on the host, where their range is looked at.
+
         Raises: ShapeError if logits and labels do not fit.
         """
         if logits.ndim != 2 or logits.shape[1] != self.classes or len(logits) != len(target):
             raise ShapeError(
                 f"expected logits ({len(target)}, {self.classes}) for {len(target)} labels, found {tuple(logits.shape)}"
+            )
+        if not 0 <= int(target.min()) <= int(target.max()) < self.classes:
+            raise ShapeError(
+                f"labels {int(target.min())} to {int(target.max())} do not fit {self.classes} logits: "
+                "do the class names of the network belong to these images?"
             )
         logits, target = logits.float(), target.to(logits.device)
         self.broken += (~logits.isfinite()).any(1).sum()
@@ -167,11 +175,6 @@ def evaluate(
             if batch.target is None:  # labels are looked at where they are: no wait for the device
                 raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
             counts = counts or Counts(logits.shape[1], logits.device)
-            if not 0 <= int(batch.target.min()) <= int(batch.target.max()) < counts.classes:
-                raise ShapeError(
-                    f"labels {int(batch.target.min())} to {int(batch.target.max())} do not fit {counts.classes} "
-                    "logits: do the class names of the network belong to these images?"
-                )
             counts.update(logits, batch.target)
     if counts is None:
         raise MissingFeatureError("nothing was scored: the loader of labelled images is empty")

@@ -15,31 +15,36 @@ from torch import nn
 
 from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
-from graphkd.files import local_path, remove_leftovers, write_file, write_json, writing
+from graphkd.files import local_path, remove, remove_leftovers, write_file, write_json, writing
 from graphkd.models.tap import Tap
 from graphkd.ops import Table
 from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
+from graphkd.training.quality import Quality
 from graphkd.training.watch import FOLDER
+from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 
 STUDENT = "student.json"
 KERNELS = "kernels.json"
+QUALITY = "quality.json"
+BEST = "best"
 _WRITTEN = (
     "config.json",
     "environment.json",
     "metrics.jsonl",
     "scores.json",
+    QUALITY,
     "run.yaml",
     STUDENT,
     KERNELS,
     "results.json",
     "report.md",
 )
-_FOLDERS = ("checkpoints", FOLDER, "tensorboard")
+_FOLDERS = ("checkpoints", FOLDER, "tensorboard", BEST)
 _LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
 _PACKAGES = (
     "graphkd",
@@ -146,6 +151,8 @@ class RunFolder:
     ``student.json``        what is needed to build the student again
     ``metrics.jsonl``       one line per reading of the losses and per scoring
     ``scores.json``         the latest scoring, with its confusions
+    ``quality.json``        the latest comparison with the teacher, with both guesses
+    ``best/``               without labels: the student of highest agreement, to be named as a run folder is
     ``watched/``            see :class:`graphkd.training.watch.Watch`
     ``checkpoints/``        see :class:`graphkd.training.checkpoint.Checkpoints`
     ``tensorboard/``        where that tracker is on
@@ -158,6 +165,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = local_path(path)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.best = Checkpoints(self.path / BEST / "checkpoints", keep=1)
         self.metrics = self.path / "metrics.jsonl"
 
     def check(self, options: Mapping[str, Any], resume: bool) -> None:
@@ -253,12 +261,35 @@ class RunFolder:
         """What there is to go on from, as half a sentence."""
         return f"the newest checkpoint is {self.newest()}" if self.newest() else "no checkpoint was due yet"
 
-    def add(self, line: Mapping[str, Any], scores: Scores | None = None, seconds: float = 0.0) -> None:
+    def best_agreement(self, update: int) -> float:
+        """Agreement of the best student so far, -1 for none; one of a later update, or damaged, is forgotten."""
+        try:
+            found = self.best.newest()
+            if found is not None and found[0] <= update:
+                return float(found[1]["agreement"])
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            log.warning("the best student so far is lost, the next one scored takes its place: %s", error)
+        remove(self.path / BEST)
+        return -1.0
+
+    def keep_best(self, update: int, epoch: int, agreement: float, weights: Mapping[str, Tensor]) -> None:
+        """Keep a student as the best so far, so that ``best/`` can be named where a run folder is asked for."""
+        self.best.save(update, {"ema": dict(weights), "epoch": epoch, "agreement": agreement})
+        write_json(self.path / BEST / STUDENT, read_json(self.path / STUDENT))
+
+    def add(
+        self,
+        line: Mapping[str, Any],
+        scores: Scores | None = None,
+        seconds: float = 0.0,
+        quality: Quality | None = None,
+    ) -> None:
         """Append one line of metrics, and keep the scoring it tells of.
 
         Args:
-            scores: the scoring.
+            scores: the scoring by labels.
             seconds: of training so far.
+            quality: the comparison with the teacher.
 
         Raises: FileError where the disk is full.
         """
@@ -270,6 +301,10 @@ class RunFolder:
             counts = [[row, column, int(scores.confusion[row, column])] for row, column in occurs]
             found = {**line, "seconds": seconds, "images": scores.images, "classes": len(scores.confusion)}
             write_json(self.path / "scores.json", {**found, "confusion": counts})
+        if quality is not None:
+            found = {**line, "seconds": seconds, "images": quality.images, "classes": quality.teacher.classes}
+            kept = {"confusion": quality.pairs, "reliability": quality.reliability.T.tolist()}
+            write_json(self.path / QUALITY, {**found, **kept, "collapsed": quality.collapsed})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

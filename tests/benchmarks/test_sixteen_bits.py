@@ -1,6 +1,7 @@
 """The table of errors by type: a line for each operation, backend and type, and numbers that are small."""
 
 import torch
+
 from benchmarks import sixteen_bits
 
 

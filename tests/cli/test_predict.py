@@ -263,3 +263,29 @@ def test_parquet_needs_its_package_before_the_first_image(graphkd, home, monkeyp
         "pip install 'graphkd[parquet]'",
     )
     assert not list(Path().glob("a.*"))
+
+
+def test_the_page_of_production_runs_from_top_to_bottom(graphkd, home, exported, capsys):
+    """And what it makes of an image without torch is what graphkd makes of it, bit for bit."""
+    import numpy as np
+    from PIL import Image
+
+    from graphkd.data.transforms import CenterView
+    from graphkd.deploy.sessions import onnx_scores
+    from tests.pages import ROOT, blocks
+
+    shutil.copytree(home / "run", "runs/photos-1")
+    shutil.copytree(home / "images", "new-photos")
+    space = {}
+    for block in (each for each in blocks("python") if each.page == ROOT / "docs" / "production.md"):
+        exec(compile(block.text, "docs/production.md", "exec"), space)
+    assert len(table("guesses.csv")) == 60
+    noise = np.random.default_rng(0)
+    for number, sides in enumerate([(32, 32), (50, 41), (41, 50), (33, 100), (97, 64)]):
+        Image.fromarray(noise.integers(0, 256, (*sides, 3), np.uint8)).save(f"{number}.png")
+        own = CenterView(32)(Image.open(f"{number}.png"))
+        assert np.array_equal(space["pixels"](f"{number}.png")[0], own.numpy()), sides
+        scores = onnx_scores(exported / "model.int8.onnx")(own[None])
+        name, confidence = space["guess"](f"{number}.png")
+        assert name == sorted(path.name for path in Path("new-photos").iterdir())[int(scores.argmax())]
+        assert confidence == pytest.approx(float(scores.softmax(1).max()), abs=1e-6)

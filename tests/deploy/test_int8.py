@@ -69,18 +69,24 @@ def test_weights_have_a_scale_a_channel_and_scores_stay_near(model, images, tmp_
     assert os.listdir(tmp_path) == ["int8.onnx"]
 
 
+def test_the_layers_that_stay_in_floating_point():
+    layers = list("abcdefghijklm")
+    found = [WAYS[number].kept(layers) for number in range(3)]
+    assert found == [[], ["a", "m"], ["a", "b", "c", "m"]]  # a sixth of 13 is 2.2
+
+
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 def test_every_way_writes_a_model_that_runs(model, images, tmp_path, way, capsys):
     quantise(model, tmp_path / "int8.onnx", images[:20], way)  # a batch, and four that are left over
     assert onnx_scores(tmp_path / "int8.onnx")(images).shape == (40, 3)
-    assert len(types(tmp_path / "int8.onnx")[0]) == (2 if way.ends else 1)
+    assert len(types(tmp_path / "int8.onnx")[0]) == (1 if way.first else 2)
     assert capsys.readouterr().out == ""
 
 
 def test_ways_are_tried_until_one_is_good_else_the_best_is_taken(model, images, tmp_path, monkeypatch):
     out = tmp_path / "int8.onnx"
-    assert list(best_int8(model, out, images)) == [WAYS[0].name]
-    shares = iter([0.25, 0.75, 0.5, 0.0])
+    assert list(best_int8(model, out, images, images[:20])) == [WAYS[0].name]
+    shares = iter([0.25, 0.75, 0.5, 0.0, 0.1])
 
     def answers(scores, images):
         if not hasattr(answers, "expected"):
@@ -89,7 +95,7 @@ def test_ways_are_tried_until_one_is_good_else_the_best_is_taken(model, images, 
         return torch.cat([torch.zeros(right := int(100 * next(shares))), torch.ones(100 - right)])
 
     monkeypatch.setattr("graphkd.deploy.int8._answers", answers)
-    tried = best_int8(model, out, images)
+    tried = best_int8(model, out, images, images[:20])
     assert set(tried) == {way.name for way in WAYS}
     assert list(tried.items())[-1] == (WAYS[1].name, 0.75)
     quantise(model, tmp_path / "second.onnx", images, WAYS[1])
@@ -116,7 +122,7 @@ def test_a_full_disk_leaves_nothing(model, images, tmp_path, monkeypatch):
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(FileError, match="No space left"):
-        best_int8(model, tmp_path / "int8.onnx", images)
+        best_int8(model, tmp_path / "int8.onnx", images, images)
     assert os.listdir(tmp_path) == []
 
 

@@ -1,26 +1,28 @@
 """graphkd distill: a student trained on what a teacher says of images."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.types import Directory, ExistingDirectory, ExistingFile, NonNegativeInt, PositiveInt
+from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
-from graphkd.cli.catalogue import methods
+from graphkd.cli.catalogue import methods, require_options
 from graphkd.cli.commands import report
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Images, TeacherOptions
+from graphkd.cli.option_groups import STUDENT, Command, Images, TeacherOptions, require_run
 from graphkd.files import local_path
+from graphkd.models.installed import optimizers, require_network, trackers
 from graphkd.registry import unknown
 from graphkd.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from graphkd.data.opening import Parts
+    from graphkd.data.sources import ImageSource
     from graphkd.training.state import Result
 
 _Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
@@ -37,8 +39,9 @@ class Student:
         student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
             transformers.
         student_pretrained: start from the library's weights, which are downloaded.
-        init: start from the weights in this file (safetensors, or a torch state dict); each must fit but a head of
-            other classes, which stays fresh.
+        init: start from the weights in this file (safetensors, or a torch state dict), or from what the run of this
+            folder trained, its method's own parameters too; each must fit but a head of other classes, which stays
+            fresh.
         size: side of its images, pixels.
         augment: auto crops at random with a border up to 64 pixels, and resizes random crops above; none shows the
             centre only.
@@ -51,7 +54,7 @@ class Student:
 
     student: str = "resnet18"
     student_pretrained: bool = False
-    init: ExistingFile | None = None
+    init: ExistingPath | None = None
     size: PositiveInt = 224
     augment: Literal["auto", "crop", "resized", "none"] = "auto"
     flip: bool = True
@@ -63,13 +66,18 @@ class Student:
     def __post_init__(self) -> None:
         both = self.init is not None and self.student_pretrained
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
+        if self.init is not None and self.init.is_dir():
+            require_run(self.init, STUDENT)
+        if not self.student.startswith("hf:"):
+            require_network("student", self.student)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(Command):
     """Train a student on what a teacher says of your images.
 
-    Labels are not used unless --labels asks for them; where the images have some, a fifth is held out to score on.
+    Labels are not used unless --labels asks for them. A part of the images is held out: on it the student is compared
+    with its teacher, and scored where the images have labels.
     The run folder gets run.yaml (all options, resolved), metrics, checkpoints and report.md. A run that was interrupted
     goes on with --resume, bit for bit on one device.
 
@@ -78,8 +86,9 @@ class Distill(Command):
         set: an option of the method, such as rho=0.7; repeat for more. graphkd methods NAME explains them.
         labels: no: never read. method: handed to a method that needs them (dkd). task: also learnt from, by
             cross-entropy.
-        val: folder of labelled images to score on; default: val/ in --data, else the part that is held out.
-        held_out: share of labelled images that is kept for scoring where there is no other folder.
+        val: folder of images to score on; default: val/ in --data, else the part that is held out.
+        held_out: share of the images that is kept for scoring where there is no other folder, 0 for none; default: a
+            fifth, and without labels at most 2000 images.
         store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
             views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
@@ -87,6 +96,7 @@ class Distill(Command):
         report: write report.html at the end; default where pip install 'graphkd[report]' was.
         run: run folder; default runs/NAME-NUMBER.
         resume: go on where the run stopped.
+        dry_run: make a few updates, tell what the run would read, hold and take, and leave nothing on the disk.
 
     Example::
 
@@ -99,6 +109,9 @@ class Distill(Command):
         # the same again from the file of an earlier run, one thing changed; and a run that was interrupted
         graphkd distill --config runs/photos-1/run.yaml --lr 3e-4 --run runs/photos-slow
         graphkd distill --config runs/photos-1/run.yaml --resume
+
+        # a run that is done, trained longer: a new one from its weights
+        graphkd distill --config runs/photos-1/run.yaml --init runs/photos-1 --epochs 50 --lr 3e-4 --run runs/photos-longer
     """  # noqa: E501
 
     images: Images
@@ -109,13 +122,14 @@ class Distill(Command):
     set: Annotated[dict[str, Any], _MAPPING] = field(default_factory=dict)
     labels: Literal["no", "method", "task"] = "no"
     val: ExistingDirectory | None = None
-    held_out: _Share = 0.2
+    held_out: _Share | None = None
     store: Directory | None = None
     score_teacher: bool = True
     watch: NonNegativeInt = 200
     report: bool | None = None
     run: Directory | None = None
     resume: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -130,22 +144,33 @@ class Distill(Command):
         )
         if self.method != "none":
             _ = self.teaching.asked
+            require_options(self.method, self.set)
+        known = {"optimizer": optimizers(), "tracker": trackers()}
+        for kind, name in (("optimizer", self.train.optimizer), *(("tracker", each) for each in self.train.trackers)):
+            if known[kind] and name not in known[kind]:
+                raise unknown(kind, name, list(known[kind]))
         keeps = self.store is None or not (self.student.teacher_maps or self.student.teacher_tokens)
         require(keeps, "a store keeps no maps and no tokens", "leave --store out for a method that needs them")
 
 
 def run(config: Distill, *, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
-    from graphkd.cli import config_file, images, method, networks, scoring, teacher_features
+    from graphkd.cli import first_look
+
+    path = config.run or next_folder(config.images.data, config.resume)
+    parts = first_look.parts_of(config, path, console)
+    from graphkd.cli import config_file, method, scoring, teacher_features
     from graphkd.data.fingerprint import some
     from graphkd.files import one_writer
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    path = config.run or next_folder(config.images.data, config.resume)
-    folder, data = RunFolder(path), images.image_data(config.images, console)
-    parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
+    folder = RunFolder(path)
     config = _fitting(replace(config, run=path), parts, console)
+    if config.dry_run:
+        from graphkd.cli.dry_run import dry_run
+
+        return dry_run(config, path, parts, console)
     accelerator = make_accelerator(config.train, path)
     ranks, device = Ranks(accelerator), accelerator.device
     if not accelerator.is_main_process:
@@ -156,7 +181,7 @@ def run(config: Distill, *, console: Console) -> int:
         config_file.save(path, "distill", config)
         folder.write_student(describe_student(step.student, names, config.student.size))
 
-    with ExitStack() as held:
+    with first_look.no_litter(path), ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))
         folder.check(method.identity(config, step, parts.train, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
@@ -164,16 +189,14 @@ def run(config: Distill, *, console: Console) -> int:
         left = f"what was finished is kept in {path}" + (f" and {config.store}" if config.store else "")
         console.go_on = (left, f"go on with: graphkd distill --config {path / 'run.yaml'} --resume")
         features = teacher_features.features_of(config, parts, teacher, device, console)
-        before = {}
-        if config.score_teacher:
-            before = scoring.score_before(config, parts, teacher, features, device, console)
-        trainer = teacher_features.make_trainer(config, parts, step, teacher, features, accelerator)
+        before, answers = scoring.ask_before(config, parts, teacher, features, device, console)
+        trainer = teacher_features.make_trainer(config, parts, step, teacher, features, answers, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
         console.remark(f"classes: {some(list(names))}")
         console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {path}")
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
-            _finish(config, result, before, console)
+            _finish(config, result, before, names, parts.scored, console)
             if config.report:
                 from graphkd.pictures.html import write_html_report
 
@@ -191,18 +214,15 @@ def next_folder(data: str, resume: bool) -> Path:
 
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
-    from graphkd.cli import images, networks
+    from graphkd.cli import images
+    from graphkd.models.huggingface import hf_config
     from graphkd.training.devices import check_trackers
 
     train, count = config.train, len(parts.train)
     if config.labels != "no":
         images.require_labels(parts.train, f"--labels {config.labels}")
-    if parts.scored is not None:
-        images.require_labels(parts.scored, "scoring")
-    networks.require_network("student", config.student.student)
-    optimizers: list[str] = import_module("timm.optim").list_optimizers()
-    if train.optimizer not in optimizers:
-        raise unknown("optimizer", train.optimizer, optimizers)
+    if config.student.student.startswith("hf:"):
+        hf_config(config.student.student)
     check_trackers(train.trackers)
     if train.batch_size > count:
         require(
@@ -212,11 +232,23 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
         )
         console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
         train = replace(train, batch_size=count)
-    return replace(config, report=report.require_report(config.report), train=replace(train, progress=console.progress))
+    return replace(
+        config,
+        report=report.require_report(config.report, ", or add --no-report"),
+        train=replace(train, progress=console.progress),
+    )
 
 
-def _finish(config: Distill, result: "Result", before: dict[str, Any], console: Console) -> None:
+def _finish(
+    config: Distill,
+    result: "Result",
+    before: dict[str, Any],
+    names: Sequence[str],
+    scored: "ImageSource | None",
+    console: Console,
+) -> None:
     """Table, report and results of a run that is done."""
+    from graphkd.cli.quality import best_of, facts_of, lines_of
     from graphkd.cli.scoring import facts
     from graphkd.files import write_json
     from graphkd.training.report import Row, write_report
@@ -224,12 +256,17 @@ def _finish(config: Distill, result: "Result", before: dict[str, Any], console: 
     rows = [Row(name, scores["top1"]) for name, scores in before.items()]
     found: dict[str, Any] = {"run": str(result.run), "method": config.method, "student": config.student.student}
     found |= {"updates": result.updates, "seconds": round(result.seconds, 2), "teacher": before}
-    text = f"trained in {result.seconds:.0f} s; no labelled images to score on (--val FOLDER)"
+    text = f"trained in {result.seconds:.0f} s; nothing to score on (--held-out 0.1, or --val FOLDER)"
+    notes = []
+    if result.quality is not None and scored is not None:
+        found["quality"] = facts_of(result.quality, names, scored.ids) | {"best": best_of(result.run)}
+        notes = lines_of(found["quality"])
     if result.scores is not None:
         found |= facts(result.scores)
         name = f"student, {config.method}"
         rows.append(Row.of(name, result.model, result.scores.top1, result.seconds))
-        text = write_report(result.run / "report.md", rows, rows[0].name if before else None)
+    if rows or notes:
+        text = write_report(result.run / "report.md", rows, rows[0].name if before else None, notes=notes)
     write_json(result.run / "results.json", found)
     look = f"graphkd evaluate --model {result.run} --data FOLDER, or graphkd export {result.run}"
     console.result(found, text)

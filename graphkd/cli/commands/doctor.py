@@ -18,7 +18,8 @@ _GIVES = {  # extra -> what it is for
     "train": "distill, progress bars, TensorBoard, the digits",
     "detection": "the detection example",
     "report": "pictures and HTML reports: graphkd report",
-    "export": "ONNX: graphkd export, graphkd evaluate --model model.onnx",
+    "export": "ONNX and 8-bit integers: graphkd export, and evaluate or predict --model model.onnx",
+    "parquet": "graphkd predict --out guesses.parquet",
     "integrations": "Lightning, Hugging Face, webdataset",
     "trackers": "Weights & Biases, MLflow",
 }

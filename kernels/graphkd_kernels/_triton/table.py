@@ -106,6 +106,11 @@ CASES = [
         for relation in ("euclidean", "rbf")
         for y in (None, (1000, 256))
     ),
+    *(
+        Case("inner", (relation,), ((2048, 256), y), (True, y is not None), (torch.bfloat16, torch.float16))
+        for relation in ("gram", "cosine", "pearson")
+        for y in (None, (1000, 256))
+    ),
     Case("ega_sums", ("pearson",), ((8192, 512), (8192, 512)), (True, False)),
     *(
         Case(rule, (1e-8,), (shape, shape), (True, True))
