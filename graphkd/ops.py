@@ -38,6 +38,13 @@ _Sources = Float[Tensor, "*b n d"]
 _Targets = Float[Tensor, "*b m d"]
 
 
+def tune(*args: Any, **options: Any) -> Any:
+    """Verify and time the kernels on this machine: ``graphkd_kernels.tuning.run.tune``, loaded when asked for."""
+    from graphkd_kernels.tuning.run import tune as run
+
+    return run(*args, **options)
+
+
 @contextmanager
 def backend(name: str, precision: str = "high") -> Iterator[None]:
     """Use one kernel backend inside the ``with`` block.

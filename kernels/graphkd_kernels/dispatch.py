@@ -154,7 +154,10 @@ def _plan(operation: str, signature: Signature, dtype: torch.dtype, device: str)
         if operation not in _table("eager"):
             raise KeyError(f"no backend has an operation {operation!r}; known: {', '.join(sorted(_table('eager')))}")
         return Plan("eager", "dense", float("nan"), float("nan"), "no other backend has it")
-    return planner(signature, Where(dtype, device, _backends_of(operation, device)))
+    names = [
+        each for each in _backends_of(operation, device) if not machine_plan.failure(operation, each, dtype, device)
+    ]
+    return planner(signature, Where(dtype, device, frozenset(names)))
 
 
 def _table(name: str) -> dict[str, Operation]:

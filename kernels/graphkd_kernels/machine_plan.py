@@ -218,9 +218,12 @@ def shipped() -> Table:
 def load(device: str) -> Table:
     """The table for a device: its machine's plan, and what that lacks from the shipped one (CPU) or not at all."""
     default = Table(shipped().source, shipped().choices) if device == "cpu" else Table("no plan")
-    path = place(device) if device.startswith(("cpu", "cuda")) else None
-    if path is None or not path.exists():
-        if device.startswith("cuda"):
+    here = device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())
+    path = place(device) if here else None
+    if path is None:
+        return default
+    if not path.exists():
+        if device != "cpu":
             log.warning("%s", _advice(device))
         return default
     try:
@@ -260,7 +263,7 @@ def in_force(device: str) -> Table:
 
 
 def _numbered(device: str) -> str:
-    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" and torch.cuda.is_available() else device
 
 
 def put(device: str, table: Table | None) -> None:

@@ -67,6 +67,13 @@ def test_every_curve_of_a_planner_is_timed_and_shipped():
     assert {each.operation for each in problems.PROBLEMS if each.grid} == set(plans.PLANNERS)
 
 
+def test_the_shipped_choices_follow_from_the_shipped_times():
+    data = machine_plan.read(KERNELS / "shipped_plan.json")
+    for curve, times in data["times"].items():
+        points = [(row["size"], {name: row[name] for name in row if name != "size"}) for row in times["float32"]]
+        assert steps(points, ("eager", "blocked")) == machine_plan.shipped().choices[curve]["float32"], curve
+
+
 def test_every_operation_is_verified():
     assert set(problems.OPERATIONS) == set(dispatch._BACKENDS["eager"])
 
@@ -344,3 +351,32 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     plan = machine_plan.read(tmp_path / "plan.json")
     assert plan["verified"]["row_kl"]["float32"]["blocked"] is True
     assert plan["left"][0].startswith("not verified: rkd_angle")
+
+
+def test_the_process_that_forks_the_others_touches_no_gpu():
+    """A process forked from one that has counted its GPUs can use none."""
+    from graphkd_kernels.tuning.workers import _PRELOADED
+
+    ask = "import torch\nfor name in ('_cuda_getDeviceCount', '_cuda_init'):\n    setattr(torch._C, name, None)\n"
+    ask += "\n".join(f"import {name}" for name in _PRELOADED) + "\nassert not torch.cuda._is_in_bad_fork()"
+    done = subprocess.run([sys.executable, "-c", ask], env=os.environ | {"PYTHONPATH": str(KERNELS.parent)})
+    assert done.returncode == 0
+
+
+def test_several_are_verified_at_a_time_where_that_pays_and_one_is_timed(scripted, monkeypatch):
+    running, most = {"verified": 0, "timed": 0}, {"verified": 0, "timed": 0}
+
+    def rows_of(what, arguments, silent, seconds):
+        name = what.__name__
+        running[name] += 1
+        most[name] = max(most[name], running[name])
+        time.sleep(0.1)
+        running[name] -= 1
+        yield {"kind": "device"}
+        yield from default(what, arguments[0])
+
+    monkeypatch.setattr(run, "rows_of", rows_of)
+    made = run._Run(Found("cuda:0"), 180.0, ["row_kl", "unit_rows", "edge_pkt"], lambda line: None)
+    made.all()
+    assert most == {"verified": 3, "timed": 1}
+    assert made.found.left == []

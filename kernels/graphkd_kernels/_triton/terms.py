@@ -181,7 +181,7 @@ def _product(a: Tensor, b: Tensor, out: Tensor, config: Config) -> None:
 def split(x: Tensor, terms: int) -> Terms:
     """A batch of matrices (b, n, d), columns of stride 1, as terms; bfloat16 of a fitting width is one as it is."""
     (b, n, d), width = x.shape, padded(x.shape[2])
-    if terms == 1 and d == width and x.is_contiguous():
+    if terms == 1 and x.dtype == torch.bfloat16 and d == width and x.is_contiguous():
         return Terms(x.unsqueeze(0), d)
     planes = empty((terms, b, n, width), torch.bfloat16, x.device)
     config = map_tile(width, torch.float32, x.device)
