@@ -84,7 +84,8 @@ class Operation:
         self.function, self.args, self.kwargs, self.first = function, args, kwargs, first
 
     def __call__(self, tensors: list[Any], addresses: list[int], stream: int) -> None:
-        found = self.function(*restored(self.args, tensors), **self.kwargs)
+        kwargs = {name: restored(each, tensors) for name, each in self.kwargs.items()}
+        found = self.function(*restored(self.args, tensors), **kwargs)
         if self.first >= 0:
             for slot, each in enumerate(found if isinstance(found, (tuple, list)) else (found,), self.first):
                 tensors[slot], addresses[slot] = each, each.data_ptr()
@@ -155,14 +156,13 @@ class Writer(TorchDispatchMode):
             return  # of types
         if not all(isinstance(each, Tensor) for each in outputs):
             raise Unfit("a number read by the host")
-        if any(isinstance(each, Tensor) for each in kwargs.values()):
-            raise Unfit("a place for the result")
         new = [each for each in outputs if each.untyped_storage()._cdata not in self.slots]
         if not new and not function._schema.is_mutable:
             return
         if new and len(new) < len(outputs):
             raise Unfit("some of the results are new")
         refs, first = changed(args, Tensor, self.ref), len(self.tensors) if new else -1
+        more = {name: changed(each, Tensor, self.ref) for name, each in kwargs.items()}
         for each in new:
             self.slots[each.untyped_storage()._cdata] = len(self.tensors)
             self.tensors.append(each)
@@ -172,7 +172,7 @@ class Writer(TorchDispatchMode):
         if function._schema.name in _ALLOCATIONS:
             self.allocated.append(first)
         else:
-            self.steps.append(Operation(function, refs, kwargs, first))
+            self.steps.append(Operation(function, refs, more, first))
 
     def launch(self, launch: Launch) -> None:
         """Make a launch and write it down, without what the interpreter does inside."""
@@ -212,7 +212,8 @@ class Program:
     def shown(self) -> set[int]:
         """Slots of the tensors that PyTorch's operations take, or that are returned."""
         found: set[int] = set()
-        for each in (self.result, *(step.args for step in self.steps if isinstance(step, Operation))):
+        taken = [(step.args, *step.kwargs.values()) for step in self.steps if isinstance(step, Operation)]
+        for each in (self.result, *taken):
             changed(each, Ref, lambda ref: found.add(ref.slot))
         return found
 
