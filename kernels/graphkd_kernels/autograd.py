@@ -27,8 +27,8 @@ Kept = tuple[Maybe, ...]
 Found = tuple[Tensor, Kept]
 
 OLD_COMPILER = torch.__version__ < "2.15"
-"""Versions whose compiler is not trusted with all that we write: that of torch 2.11 cannot read a ContextVar, and a custom
-function whose forward pass it traces gets a gradient of 0. Those between were not tried."""
+"""Whether torch's compiler is not trusted: that of 2.11 cannot read a ContextVar, and gives a custom function whose
+forward pass it traces a gradient of 0. Versions between were not tried."""
 
 
 def first_of(tensors: Sequence[Any]) -> Tensor:

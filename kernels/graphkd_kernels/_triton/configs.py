@@ -27,8 +27,8 @@ def math(dtype: torch.dtype) -> Math:
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("edges", "bf16"): {80: Config(128, 128, 64, 8, 3)},
-    ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
-    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("edges", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
+    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 3)},
     ("edges_bwd", "bf16"): {80: Config(128, 64, 32, 8, 3, chunk=128)},
     ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
@@ -65,7 +65,7 @@ def map_tile(width: int, dtype: torch.dtype, device: torch.device) -> Config:
     """1,024 elements in registers (half of them in float64), whatever the width; 64 rows in the interpreter."""
     elements = 512 if dtype == torch.float64 else 1024
     block = power(width, elements)
-    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4, 1)
+    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4 if dtype == torch.float64 else 8, 1)
 
 
 def long_rows(columns: int, dtype: torch.dtype, device: torch.device, most: int = 8192) -> Config:

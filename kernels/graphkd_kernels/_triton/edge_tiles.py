@@ -17,7 +17,17 @@ from graphkd_kernels._triton.configs import pick, power
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.launch import Math, empty, launch
 from graphkd_kernels._triton.rows import padded
-from graphkd_kernels._triton.tiles import block_of, dot, huber_slope, load, narrow, products, triangle, upper_tile
+from graphkd_kernels._triton.tiles import (
+    COUNTS,
+    block_of,
+    dot,
+    huber_slope,
+    load,
+    narrow,
+    products,
+    triangle,
+    upper_tile,
+)
 
 RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
 
@@ -74,7 +84,7 @@ def _difference(
     return tl.where(inside, penalty, 0.0), tl.where(inside, weight * slope, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
     n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
@@ -116,7 +126,7 @@ def edges_fwd_kernel(
         tl.store(out_ptr + pid, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_bwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
     right_ptr, left_ptr, out_ptr, grad_ptr,
@@ -163,7 +173,7 @@ def edges_bwd_kernel(
         tl.store(out_ptr + tl.program_id(0), tl.sum(value))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def sizes_kernel(
     x_ptr, out_ptr, n, width, tiles, x_batch, x_row,
     ROWS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,

@@ -10,7 +10,7 @@ from graphkd_kernels._triton import edge_tiles
 from graphkd_kernels._triton.configs import math, pick
 from graphkd_kernels._triton.kernel_rule import fit
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.tiles import products
+from graphkd_kernels._triton.tiles import COUNTS, products
 from graphkd_kernels.autograd import transformed
 from graphkd_kernels.precision import widened
 
@@ -25,7 +25,7 @@ def _nearest(keys, K: tl.constexpr):
     return -tl.topk(-keys, K, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def knn_kernel(
     x_ptr, size_ptr, index_ptr, value_ptr, n, d, k,
     TINY: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,

@@ -14,7 +14,7 @@ from graphkd_kernels._triton import node_blocks
 from graphkd_kernels._triton.configs import long_rows, math
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.tiles import huber_slope, load
+from graphkd_kernels._triton.tiles import COUNTS, huber_slope, load
 from graphkd_kernels.autograd import Found, Needs, apply
 
 __all__ = ["rkd_distance"]
@@ -34,7 +34,7 @@ def _distance(ptr, row_size, size_ptr, row, column, first, n, m, LEAST: tl.const
     return tl.where(none, 0.0, length), tl.where(flat, 0.0, 1.0 / length)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rkd_sum_kernel(
     p_ptr, row_ptr, size_ptr, sum_ptr, w_ptr, first, n, m,
     LEAST: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
@@ -53,7 +53,7 @@ def rkd_sum_kernel(
     tl.store(sum_ptr + row, total, mask=row < n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rkd_kernel(
     s_ptr, t_ptr, row_s_ptr, row_t_ptr, size_s_ptr, size_t_ptr, mean_s_ptr, mean_t_ptr,
     value_ptr, slope_s_ptr, slope_t_ptr, first, n, m,

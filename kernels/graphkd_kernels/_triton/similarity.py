@@ -15,14 +15,14 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common, flat
 from graphkd_kernels._triton.rows import normalise
-from graphkd_kernels._triton.tiles import products
+from graphkd_kernels._triton.tiles import COUNTS, products
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.precision import wide, widened
 
 __all__ = ["similarity"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def similarity_kernel(
     a_ptr, b_ptr, size_a_ptr, size_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m, gamma, gamma_rest,
     RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
