@@ -27,7 +27,7 @@ class Case:
     Args:
         name: of the operation in ``graphkd.ops``, or of the distiller; a variation has a suffix, ``edge_sum.channels``.
         shapes: the quick one first, then the usual ones.
-        inputs: numbers of a shape -> tensors, float32 on the CPU, the same in every run.
+        inputs: numbers of a shape -> tensors, float32 on torch's default device, the same in every run.
         ours: the library's function of these tensors.
         official: the published form, or the reason why there is none.
         work: numbers of a shape -> (FLOPs, elements read or written) of forward and gradient in the cheapest form
@@ -68,10 +68,8 @@ class Case:
         """The inputs: random, or with the teacher within ``NEAR`` of the student."""
         made = list(self.inputs(*shape))
         if near:
-            noise = torch.Generator().manual_seed(99)
             for teacher, student in self.near.items():
-                other = made[student]
-                made[teacher] = other + NEAR * torch.randn(other.shape, generator=noise)
+                made[teacher] = made[student] + NEAR * random(*made[student].shape, seed=99 + teacher)
         return made
 
 
@@ -81,8 +79,8 @@ def label(shape: tuple[object, ...]) -> str:
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers that are the same in every run."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    """Normal numbers that are the same in every run, made where they are used."""
+    return torch.randn(*shape, generator=torch.Generator(torch.get_default_device()).manual_seed(seed))
 
 
 def pair(n: int, d: int) -> tuple[Tensor, Tensor]:

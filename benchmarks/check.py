@@ -4,13 +4,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from graphkd_kernels.tuning.verify import LIMIT, NEAR_LIMIT
 from torch import Tensor
 
 from benchmarks.case import Case, Shape, cases
 from benchmarks.forms import Runner
-
-LIMIT = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2, torch.float64: 1e-9}
-NEAR_LIMIT = 50  # times larger near convergence, where all that is compared is a small difference
 
 
 class WrongResultError(AssertionError):
@@ -28,7 +26,8 @@ def parts(result: tuple[Any, tuple[Tensor | None, ...]]) -> list[Tensor]:
 def truth(name: str, shape: Shape, near: bool, device: str, dtype: torch.dtype) -> list[Tensor]:
     """Value and gradients of the reference in float64, on inputs that were rounded to ``dtype``."""
     case = cases()[name]
-    inputs = [x.to(dtype) if x.is_floating_point() else x for x in case.tensors(shape, near)]
+    with torch.device(device):
+        inputs = [x.to(dtype) if x.is_floating_point() else x for x in case.tensors(shape, near)]
     exact = Runner(case, shape, "eager", device, torch.float64, tensors=inputs)
     return parts(exact.tried())
 

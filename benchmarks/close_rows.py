@@ -2,6 +2,7 @@
 
 python -m benchmarks.close_rows [--pairs 10000] [--gaps 1e-4 1e-2] [--widths 16 512]    # errors
 python -m benchmarks.close_rows --times
+TRITON_INTERPRET=1 python -m benchmarks.close_rows --pairs 100    # the kernels too, on a CPU
 
 Each graph has 100 rows of length 1 and, for each, another one a gap away; with an offset, 10 is added to every number.
 Errors are the largest of all pairs, relative to the distance, or to the length of its gradient; float64 sees the same
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
+from graphkd_kernels import available
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -66,6 +68,10 @@ FORMS: dict[str, tuple[str, Distances]] = {
     "cdist, products": ("eager", of_pairs(cdist("use"))),
     "cdist": ("eager", of_pairs(cdist("donot_use"))),
 }
+
+if "triton" in available():
+    FORMS["euclidean, triton"] = "triton", of_pairs(lambda x: ops.similarity(x, None, "euclidean"))
+    FORMS["edge_sum, triton"] = "triton", through_loss
 
 
 def errors(backend: str, distances: Distances, x: Tensor) -> Errors:

@@ -1,7 +1,6 @@
 """How long a call takes: medians of samples long enough for the clock; forms interleaved where they are compared."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median, quantiles
@@ -9,12 +8,14 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from graphkd_kernels.tuning.timing import TURN as TURN
+from graphkd_kernels.tuning.timing import interleaved as interleaved
+from graphkd_kernels.tuning.timing import sample as sample
 
 from benchmarks.forms import Runner
 
 Call = Callable[[], Any]
 SAMPLE = 2e-3  # seconds; shorter calls are repeated within a sample
-TURN = 3e-4  # likewise where forms take turns: a short turn is seldom interrupted, and the median drops those that are
 SLOW = 0.5  # seconds; such a call is neither repeated nor warmed up for long
 SHORT_MS = 1.0  # below it a CUDA graph is timed as well
 
@@ -50,14 +51,6 @@ def _once(call: Call) -> float:
     return first if first >= SLOW else max(min(sample(call, 1) for _ in range(3)) / 1e3, 1e-7)
 
 
-def sample(call: Call, repeats: int) -> float:
-    """Milliseconds per call of one sample."""
-    start = perf_counter()
-    for _ in range(repeats):
-        call()
-    return (perf_counter() - start) * 1e3 / repeats
-
-
 def timed(call: Call, budget: float = 0.3) -> Timing:
     """Median time of a call within a budget in seconds; a slow call is timed once."""
     once = _once(call)
@@ -71,24 +64,6 @@ def timed(call: Call, budget: float = 0.3) -> Timing:
 def turn(call: Call) -> int:
     """Calls within a turn."""
     return ceil(TURN / min(_once(call), TURN))
-
-
-def interleaved(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call (or runner) in each round; every round runs all, the first one in turn another.
-
-    What disturbs the machine then disturbs all alike, so that the ratio within a round can be trusted.
-    """
-    names, repeats = list(calls), dict[str, int]()
-    scopes = {name: getattr(call, "scope", nullcontext) for name, call in calls.items()}
-    for name in names:
-        with scopes[name]():
-            repeats[name] = turn(calls[name])
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            with scopes[name]():
-                found[name].append(sample(calls[name], repeats[name]))
-    return found
 
 
 def ratios(base: Sequence[float], other: Sequence[float]) -> Timing:

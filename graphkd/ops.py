@@ -17,6 +17,9 @@ from graphkd_kernels.grams import Grams as Grams
 from graphkd_kernels.grams import diagonal as diagonal
 from graphkd_kernels.grams import join_mapped as join_mapped
 from graphkd_kernels.grams import split
+from graphkd_kernels.machine_plan import Table as Table
+from graphkd_kernels.machine_plan import in_force as in_force
+from graphkd_kernels.machine_plan import using as using
 from graphkd_kernels.reference.rows import expectation as expectation
 
 from graphkd.errors import BackendError, OptionError, ShapeError

@@ -44,8 +44,9 @@ def photos(tmp_path, digits):
         digits.image(index).resize((64, 64)).save(folder / f"{index}.png")
 
 
-# docs/integrations.md, which needs more packages, runs in tests/integrations/test_page.py
-PRINTED = [page for page in PAGES if blocks(page) and page.stem != "integrations"]
+# docs/integrations.md, which needs more packages, runs in tests/integrations/test_page.py;
+# docs/production.md, which needs a run and its export, in tests/cli/test_predict.py
+PRINTED = [page for page in PAGES if blocks(page) and page.stem not in ("integrations", "production")]
 
 
 @pytest.mark.parametrize("page", PRINTED, ids=lambda page: page.stem)

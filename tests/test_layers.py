@@ -26,6 +26,7 @@ LAYERS = [  # low to high; names of modules and packages below graphkd, or of wh
     "chunks",
     "step",
     "training",
+    "deploy",
     "integrations",
     "pictures",
     "cli",

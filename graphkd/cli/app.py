@@ -37,9 +37,9 @@ from graphkd.files import local_path
 _HEADINGS = {  # of the overview; "store info" is the function info of commands/store.py
     "distil": ("embed", "distill"),
     "look": ("evaluate", "inspect", "report"),
-    "use": ("export",),
+    "use": ("predict", "export"),
     "stores": ("store info", "store verify", "store repair", "store merge"),
-    "know": ("methods", "conformance", "doctor", "completion"),
+    "know": ("methods", "conformance", "doctor", "tune", "completion"),
 }
 COMMANDS: Final = [name for names in _HEADINGS.values() for name in names]
 _TITLE = f"graphkd {graphkd.__version__}: train a small model on what a foundation model knows, by aligning graphs"

@@ -33,6 +33,7 @@ _EXTRAS = {
     "sklearn": "train",
     "transformers": "integrations",
     "lightning": "integrations",
+    "pyarrow": "parquet",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",

@@ -11,7 +11,8 @@ from torch import nn
 
 from graphkd.cli.errors import UsageError
 from graphkd.data.opening import ImageData
-from graphkd.data.transforms import CenterView
+from graphkd.data.transforms import Transform
+from graphkd.deploy.sessions import onnx_scores
 from graphkd.files import write_file
 from graphkd.models.tap import Tap
 from graphkd.text import read_json
@@ -40,12 +41,14 @@ class Normalised(nn.Module):
         return scores
 
 
-def images_to_compare(folder: Path | None, size: int) -> Float[Tensor, "b 3 h w"]:
+def images_to_compare(folder: Path | None, view: Transform) -> Float[Tensor, "b 3 h w"]:
     """Random pixels, and images of a folder where one is given."""
-    random = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
+    size = view.spec["size"]
+    sides = (size, size) if isinstance(size, int) else size
+    random = torch.rand(8, 3, *sides, generator=torch.Generator().manual_seed(0))
     if folder is None:
         return random
-    source, view = ImageData(data=folder).pixels(), CenterView(size)
+    source = ImageData(data=folder).pixels()
     step = max(1, len(source) // _IMAGES)
     return torch.cat([random, torch.stack([view(source.image(i)) for i in range(0, len(source), step)])])
 
@@ -102,14 +105,6 @@ def _torch(tap: Tap, model: Normalised, images: Tensor, about: dict[str, Any], o
 
 
 WRITERS = {"safetensors": _safetensors, "onnx": _onnx, "torch": _torch}
-
-
-def onnx_scores(path: Path) -> Callable[[Tensor], Tensor]:
-    """An ONNX model as a callable, run by onnxruntime on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:

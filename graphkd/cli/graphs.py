@@ -10,9 +10,10 @@ import torch
 from graphkd.cli import images, networks
 from graphkd.cli.commands.inspect import Inspect
 from graphkd.cli.console import Console
+from graphkd.cli.opened import student_view
 from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource, source_subset
-from graphkd.data.transforms import CenterView, Transform
+from graphkd.data.transforms import Transform
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.graphs.relations import cosine
@@ -87,7 +88,8 @@ def views_of(config: Inspect, console: Console) -> dict[str, NetworkView]:
     device, classes = networks.device_of(running.device), networks.run_classes(teaching)
     if config.model is not None:
         student, about = networks.open_student(config.model, config.model_from)
-        asked["student"], classes = (student.to(device), CenterView(about["size"])), Classes(about["classes"])
+        view = student_view(about, config.model)
+        asked["student"], classes = (student.to(device), view), Classes(about["classes"])
     source = images.image_data(config.images, console).open("test", classes)
     if len(source) > config.limit:  # as many, spread evenly
         source = source_subset(source, [i * len(source) // config.limit for i in range(config.limit)])

@@ -220,4 +220,21 @@ def require_run(path: Path, *files: str) -> None:
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
 
 
+def require_classifier(model: Path | None, teacher: str | None, both: bool = False) -> None:
+    """Raises: UsageError unless there is one of the two, or ``both``, and the model a run folder or an export."""
+    require(
+        (model is None) != (teacher is None) or (both and model is not None),
+        f"expected --model or --teacher, found {'neither' if model is None else 'both'}",
+        "give --model runs/photos-1 for a student, or --teacher ViT-B-32 --pretrained openai",
+    )
+    if model is None or ((model / "export.json").is_file() and (model / "model.onnx").is_file()):
+        return
+    if model.suffix == ".onnx":
+        whole = model.is_file() and model.with_name("export.json").is_file()
+        what = f"there is no {model} with an export.json beside it"
+        require(whole, what, "give a model.onnx that graphkd export wrote")
+    else:
+        require_run(model, STUDENT)
+
+
 Teaching = TeacherOptions  # its earlier name

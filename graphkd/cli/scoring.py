@@ -1,19 +1,22 @@
 """Scores of students and teachers as JSON-ready data and as text."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 
-from graphkd.cli import exported, images, networks
+from graphkd.cli import images, networks, opened
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
+from graphkd.cli.option_groups import TeacherOptions
+from graphkd.cli.quality import facts_of as quality_facts
+from graphkd.cli.quality import teaching_of_run
 from graphkd.cli.teacher_features import TeacherFeatures
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import Parts
-from graphkd.data.transforms import CenterView
+from graphkd.data.sources import ImageSource
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.pictures.facts import per_class as per_class
@@ -21,35 +24,81 @@ from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
 from graphkd.training.metrics import Counts, Scores, evaluate
+from graphkd.training.quality import Answering, Answers, Quality, replies
 
+_BATCH = 256  # images that a teacher is asked about at once
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
 
 
-def scores_of(config: Evaluate, console: Console) -> tuple[list[str] | None, dict[str, Scores]]:
-    """Names of the classes, and the scores of the student or teacher that ``graphkd evaluate`` is asked about."""
-    running, data = config.running, images.image_data(config.images, console)
-    device = networks.device_of(running.device)
-    if config.model is None:
-        source = data.open("test", networks.run_classes(config.teaching))
-        teacher = networks.open_teacher(config.teaching, source.classes, device)
-        require(
-            teacher.num_classes is not None,
-            "this teacher has no class scores for these images: its own classes are others, or it has none",
-            "evaluate a CLIP-like teacher, or a classifier of these classes",
-        )
-        view = networks.teacher_view(teacher, config.teaching.teacher_size)
-        batches = images.labelled_batches(source, view, running, console)
-        found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
-        return Classes(source.classes or ()).distinct or None, found
-    model: Any
-    if config.model.suffix == ".onnx":
-        (model, about), device = exported.open_onnx(config.model), torch.device("cpu")
-    else:
-        student, about = networks.open_student(config.model, config.model_from)
-        model = student.to(device)
-    source = data.open("test", about["classes"])
-    batches = images.labelled_batches(source, CenterView(about["size"]), running, console)
-    return Classes(about["classes"]).distinct, {str(config.model): evaluate(model, batches, device)}
+class Found(NamedTuple):
+    """What ``graphkd evaluate`` finds.
+
+    Args:
+        classes: their names.
+        scores: by labels, by name of the network; empty without labels.
+        quality: of a student beside its teacher, JSON-ready; ``None`` without a teacher.
+    """
+
+    classes: list[str] | None
+    scores: dict[str, Scores]
+    quality: dict[str, Any] | None = None
+
+
+def of_teacher(config: Evaluate, console: Console) -> Found:
+    """Scores of the teacher that was asked for."""
+    running, device = config.running, networks.device_of(config.running.device)
+    source = images.image_data(config.images, console).open("test", networks.run_classes(config.teaching))
+    teacher = opened.open_teaching(config.teaching, source.classes, device)
+    view = networks.teacher_view(teacher, config.teaching.teacher_size)
+    batches = images.labelled_batches(source, view, running, console)
+    found = teacher_scores(teacher, batches, lambda batch: teacher(batch.student.to(device)), device)
+    return Found(Classes(source.classes or ()).distinct or None, found)
+
+
+def of_student(config: Evaluate, console: Console) -> Found:
+    """A student scored by labels where there are some, and compared with a teacher: the one asked for, else its own."""
+    assert config.model is not None
+    running, name = config.running, str(config.model)
+    student = opened.open_classifier(config.model, config.model_from, running.device)
+    source = images.image_data(config.images, console).open("test", student.classes)
+    teaching = _teaching(config, source)
+    if teaching is None:
+        batches = images.labelled_batches(source, student.view, running, console)
+        return Found(student.names, {name: evaluate(student.model, batches, student.device)})
+    where, names = networks.device_of(running.device), student.names
+    teacher = opened.open_teaching(teaching, source.classes, where)
+    same = len(names) == teacher.num_classes and Classes(teacher.classes or names).distinct == names
+    require(same, f"the classes of {teaching.teacher} are not those of {name}", "give a teacher of the same classes")
+    seen, labelled = networks.teacher_view(teacher, teaching.teacher_size), source.target(0) is not None
+    loader = Views(source, student=student.view, teacher=seen, labels=labelled).loader(
+        running.batch_size, shuffle=False, drop_last=False, workers=running.workers
+    )
+    asked = Answering(len(source), where)
+
+    def both() -> Iterator[Batch]:
+        for batch in console.bar(loader, len(loader), "comparing"):
+            asked.add(batch.index, teacher(batch.teacher.to(where)).tensor("logits", "scoring"))
+            yield batch
+
+    scores, own = replies(student.model, both(), len(source), student.device)
+    quality = quality_facts(Quality(own, asked.read()), names, source.ids)
+    return Found(names, {} if scores is None else {name: scores}, quality)
+
+
+def _teaching(config: Evaluate, source: ImageSource) -> TeacherOptions | None:
+    """The teacher to compare with: the one asked for, else without labels the run's; ``None`` where labels will do."""
+    if config.teaching.teacher is not None:
+        return config.teaching
+    if source.target(0) is not None:
+        return None
+    assert config.model is not None
+    own = teaching_of_run(config.model)
+    require(
+        own is not None,
+        f"these images have no labels, and nothing tells who taught {config.model}",
+        "give --teacher (and --pretrained) to compare it with, or a folder with one folder a class",
+    )
+    return own
 
 
 @torch.no_grad()
@@ -76,23 +125,57 @@ def teacher_scores(
     return {name: each.scores() for name, each in counts.items()}
 
 
-def score_before(
+@torch.no_grad()
+def ask_before(
     config: Distill,
     parts: Parts,
     teacher: Teacher | None,
     features: TeacherFeatures,
     device: torch.device,
     console: Console,
-) -> dict[str, dict[str, Any]]:
-    """The teacher on the scored images, told before anything is trained."""
-    if teacher is None or teacher.num_classes is None or parts.scored is None or features.scored is None:
-        return {}  # nobody knows the classes, or there are no images to score on
-    views = Views(parts.scored, student=networks.teacher_view(teacher, config.teaching.teacher_size), labels=True)
-    loader = views.loader(256, shuffle=False, drop_last=False, workers=config.train.workers)
-    found = teacher_scores(teacher, loader, features.scored, device)
+) -> tuple[dict[str, dict[str, Any]], Answers | None]:
+    """The teacher asked once about the scored images, before anything is trained: its scores by labels, its answers."""
+    source, give = parts.scored, features.scored
+    if teacher is None or source is None or give is None:
+        return {}, None
+    labelled = source.target(0) is not None
+    if teacher.num_classes is None and not labelled:
+        console.remark(f"{len(source)} held-out images: a teacher without class scores cannot be compared on them")
+    if teacher.num_classes is None or (labelled and not config.score_teacher):
+        return {}, None
+    asked = Answering(len(source), device)
+
+    def answer(batch: Batch) -> Features:
+        given = give(batch).to(device)
+        asked.add(batch.index, given.tensor("logits", "scoring"))
+        return given
+
+    batches: Iterable[Batch] = _positions(source, labelled)
+    if not features.stored:
+        views = Views(source, student=networks.teacher_view(teacher, config.teaching.teacher_size), labels=labelled)
+        batches = views.loader(_BATCH, shuffle=False, drop_last=False, workers=config.train.workers)
+    found = {}
+    if labelled:
+        found = teacher_scores(teacher, batches, answer, device)
+    else:
+        for batch in batches:
+            answer(batch)
     for name, scores in found.items():
         console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
-    return {name: facts(scores) for name, scores in found.items()}
+    answers = asked.read()
+    sure = f"confidence {100 * float(answers.confidence.mean()):.1f} %"
+    in_effect = f"{answers.effective_classes:.1f} of {answers.classes} classes in effect"
+    console.remark(f"teacher: {sure}, {in_effect}, on {len(answers)} held-out images")
+    return {name: facts(scores) for name, scores in found.items()}, answers
+
+
+def _positions(source: ImageSource, labelled: bool) -> Iterator[Batch]:
+    """Batches without pixels, of which a store is asked by position."""
+    for start in range(0, len(source), _BATCH):
+        index = torch.arange(start, min(start + _BATCH, len(source)))
+        blank = torch.empty(len(index), 3, 0, 0)
+        target = torch.tensor([source.target(at) for at in index.tolist()]) if labelled else None
+        yield Batch(blank, blank, index, target)
 
 
 def facts(scores: Scores) -> dict[str, Any]:

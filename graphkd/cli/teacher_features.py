@@ -22,6 +22,7 @@ from graphkd.features import Features
 from graphkd.step import Step
 from graphkd.teachers.base import Teacher
 from graphkd.training.loop import Trainer
+from graphkd.training.quality import Answers
 from graphkd.training.watch import Watch
 
 
@@ -31,12 +32,14 @@ class TeacherFeatures(NamedTuple):
     Args:
         teacher: who gives those of the training images, itself or its store.
         replay: the store of the training images, where it keeps what its random views drew.
+        stored: whether those of the scored images come from a store, by position.
     """
 
     train: Callable[[Batch], Features] | None = None
     scored: Callable[[Batch], Features] | None = None
     teacher: Teacher | EmbeddingStore | None = None
     replay: EmbeddingStore | None = None
+    stored: bool = False
 
 
 def features_of(
@@ -62,7 +65,7 @@ def features_of(
     if parts.scored is None or parts.train is parts.whole:
         return TeacherFeatures(lambda batch: store[batch.index], live, store)
     held_out = whole.for_source(parts.scored)
-    return TeacherFeatures(lambda batch: store[batch.index], lambda batch: held_out[batch.index], store)
+    return TeacherFeatures(lambda batch: store[batch.index], lambda batch: held_out[batch.index], store, stored=True)
 
 
 def stored_view(path: Path) -> Transform | None:
@@ -72,9 +75,19 @@ def stored_view(path: Path) -> Transform | None:
 
 
 def make_trainer(
-    config: Distill, parts: Parts, step: Step, teacher: Teacher | None, features: TeacherFeatures, accelerator: Any
+    config: Distill,
+    parts: Parts,
+    step: Step,
+    teacher: Teacher | None,
+    features: TeacherFeatures,
+    answers: Answers | None,
+    accelerator: Any,
 ) -> Trainer:
-    """The trainer, with what the student is shown, and beside it the teacher where its answers are not stored."""
+    """The trainer, with what the student is shown, and beside it the teacher where its answers are not stored.
+
+    Args:
+        answers: the teacher's, about the scored images.
+    """
     chosen, replay, seen = config.student, features.replay, None
     view: Any = training_view(chosen.size, chosen.augment, chosen.flip)
     if replay is not None:  # the views of the store, at the student's size
@@ -90,12 +103,15 @@ def make_trainer(
         replay=replay,
     )
     center, watch = CenterView(chosen.size), None
+    labelled = parts.scored is not None and parts.scored.target(0) is not None
     if config.watch:  # pictures: of held-out images where there are some, whose labels colour them and do no more
         source, held_out = (parts.scored, True) if parts.scored is not None else (parts.train, False)
-        watched = Views(source, student=center, teacher=seen or center, labels=held_out)
+        watched = Views(source, student=center, teacher=seen or center, labels=labelled)
         stored = not held_out and replay is None  # the features of a store are those of these very views
         watch = Watch(watched, features.train if stored else features.scored, config.watch)
-    scored = None if parts.scored is None else Views(parts.scored, student=center, labels=True)
-    options: dict[str, Any] = {"scored": scored, "accelerator": accelerator, "watch": watch}
+    scored = None
+    if parts.scored is not None and (labelled or answers is not None):
+        scored = Views(parts.scored, student=center, labels=labelled)
+    options: dict[str, Any] = {"scored": scored, "answers": answers, "accelerator": accelerator, "watch": watch}
     assert config.run is not None
     return Trainer(step, views, features.train, config.train, config.run, teacher=features.teacher, **options)

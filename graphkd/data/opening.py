@@ -1,5 +1,6 @@
 """Images by what people call them: a folder, a data set of torchvision, or the digits; to train on and to score on."""
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
 from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
+from graphkd.data.seeds import derived_seed
 from graphkd.data.sources import ImageSource, SourceSubset, readable, source_subset
 from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path
@@ -18,6 +20,7 @@ from graphkd.registry import unknown
 
 Part = Literal["train", "test"]
 _MAX_SHARE = 0.01  # of the images
+_SHARE, _ENOUGH = 0.2, 2000  # held out without labels; of so many the standard error of a share is at most 1.1 %
 _FOLDERS: dict[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("val", "valid", "validation", "test", "testing"),
@@ -30,7 +33,7 @@ class Parts(NamedTuple):
     Args:
         whole: all that there are to train on: what a store holds.
         train: to train on.
-        scored: labelled ones to score on, if there are any; their labels count the classes of ``train``.
+        scored: those to score on, if there are any; their labels, if they have some, count the classes of ``train``.
     """
 
     whole: ImageSource
@@ -83,12 +86,14 @@ class ImageData:
             self._say_what_is_missing(source, part)
         return source
 
-    def parts(self, val: str | Path | None = None, held_out: float = 0.2, trained: ClassNames | None = None) -> Parts:
+    def parts(
+        self, val: str | Path | None = None, held_out: float | None = None, trained: ClassNames | None = None
+    ) -> Parts:
         """What to train on and what to score on.
 
         Args:
             val: what to score on; default: the ``val/`` of a folder, or the test split of a data set.
-            held_out: where there is neither, the share of the labelled images that is kept to score on.
+            held_out: where there is neither, the share of the labelled images that is kept to score on; default 0.2.
             trained: the classes that the teacher was trained for, if labels are to count these.
         """
         whole = self.open("train", trained)
@@ -103,11 +108,29 @@ class ImageData:
                 where = f"{folder or val} holds loose images, and scoring needs their labels"
                 raise DataError(f"{where}: put them into one folder a class")
             return Parts(whole, whole, scored)
-        kept = int(len(whole) * held_out)
+        kept = int(len(whole) * (_SHARE if held_out is None else held_out))
         if whole.target(0) is None or kept == 0:
             return Parts(whole, whole, None)
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist()
         return Parts(whole, source_subset(whole, sorted(order[kept:])), source_subset(whole, sorted(order[:kept])))
+
+    def parts_of_run(
+        self,
+        val: str | Path | None = None,
+        held_out: float | None = None,
+        trained: ClassNames | None = None,
+        seed: int = 0,
+    ) -> Parts:
+        """As :meth:`parts`, and of images without labels a part is held out by :func:`hold_out`.
+
+        Args:
+            val, held_out, trained: as for :meth:`parts`.
+            seed: of what is held out without labels.
+        """
+        parts = self.parts(val, held_out, trained)
+        if parts.scored is not None or parts.whole.target(0) is not None:
+            return parts
+        return hold_out(parts.whole, held_out, seed)
 
     def pixels(self) -> ImageSource:
         """The images to train on where their classes do not matter, not even whether they have names."""
@@ -160,6 +183,28 @@ class ImageData:
         if present and missing:
             where = self._folder(part) or self.data
             self.say(f"{where} has no image of {len(missing)} of {len(names)} classes: {', '.join(missing[:5])}")
+
+
+def hold_out(source: ImageSource, share: float | None = None, seed: int = 0) -> Parts:
+    """Images to train on, and a part to compare two networks on, which needs no label.
+
+    Whether an image is held out is decided by its name and the seed: a run that is resumed has the same ones.
+
+    Args:
+        source: all images.
+        share: of them that is held out, in [0, 1), 0 for none; default: a fifth, and at most 2,000 images.
+        seed: of the choice.
+
+    Example: ``whole, train, held_out = hold_out(open_folder("photos", layout="flat"))``
+    """
+    kept = int(len(source) * _SHARE) if share is None else int(len(source) * share)
+    kept = min(kept, _ENOUGH) if share is None else kept
+    if kept == 0:
+        return Parts(source, source, None)
+    drawn = [derived_seed(seed, "held out", name) for name in source.ids]
+    chosen = set(heapq.nsmallest(kept, range(len(drawn)), key=drawn.__getitem__))
+    train = source_subset(source, [index for index in range(len(drawn)) if index not in chosen])
+    return Parts(source, train, source_subset(source, sorted(chosen)))
 
 
 class _Relabelled(SourceSubset):

@@ -8,6 +8,9 @@ from graphkd.pictures.curves import draw_curves as draw_curves
 from graphkd.pictures.embeddings import Plane as Plane
 from graphkd.pictures.embeddings import draw_embeddings as draw_embeddings
 from graphkd.pictures.proxy_graph import draw_proxy_graph as draw_proxy_graph
+from graphkd.pictures.quality import draw_class_bars as draw_class_bars
+from graphkd.pictures.quality import draw_guesses as draw_guesses
+from graphkd.pictures.quality import draw_reliability as draw_reliability
 from graphkd.pictures.relations import draw_relations as draw_relations
 from graphkd.pictures.spectra import draw_spectra as draw_spectra
 

@@ -8,7 +8,7 @@ from graphkd.errors import MissingFeatureError
 from graphkd.pictures.canvas import COLOURS, TEACHER, canvas, drawn, label
 
 _OTHERS = {"update", "epoch", "loss", "gradient", "skipped", "refused", "lr", "images_per_second"}
-_SCORES = {"top1": "top-1", "top5": "top-5"}
+_SCORES = {"top1": "top-1", "top5": "top-5", "agreement": "agreement with the teacher"}
 _DASHES = ("-", "--", ":", "-.")
 _INSIDE = 5  # terms up to which there is room for their names among the curves
 _WIDE = 50  # ratio of the largest to the smallest loss from which the axis is logarithmic
@@ -16,18 +16,18 @@ _WIDE = 50  # ratio of the largest to the smallest loss from which the axis is l
 
 @drawn
 def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None) -> Any:
-    """Loss terms, accuracy and learning rate over the epochs of a run.
+    """Loss terms, accuracy, agreement with the teacher and learning rate over the epochs of a run.
 
     Args:
         lines: of the run's ``metrics.jsonl``; see :func:`graphkd.training.run_folder.read_metrics`.
         teacher: the teacher's top-1 as a fraction, drawn as a line to reach.
 
-    Returns: a ``matplotlib.figure.Figure`` of two or three panels: there is no accuracy without labelled images.
+    Returns: a ``matplotlib.figure.Figure`` of two or three panels: there is no accuracy without images to score on.
     Raises: MissingFeatureError where no loss was read yet.
     Example: ``draw_curves(read_metrics(run / "metrics.jsonl")).savefig("curves.svg")``
     """
     losses = [line for line in lines if "loss" in line]
-    scores = [line for line in lines if "top1" in line]
+    scores = [line for line in lines if _SCORES.keys() & line.keys()]
     if not losses:
         raise MissingFeatureError("no loss was read yet: the run ended before log_every updates were made")
     terms = sorted({name for line in losses for name in line} - _OTHERS)
@@ -60,14 +60,14 @@ def _losses(axis: Any, lines: Sequence[Mapping[str, Any]], terms: Sequence[str])
 
 
 def _scores(axis: Any, lines: Sequence[Mapping[str, Any]], teacher: float | None) -> None:
-    for number, (key, name) in enumerate(_SCORES.items()):
-        at, values = _series(lines, key)
-        if at:
-            style = {"color": COLOURS[number + 1], "linestyle": _DASHES[number]}
-            axis.plot(at, [100 * value for value in values], marker="o", markersize=3, label=name, **style)
+    there = {name: series for key, name in _SCORES.items() if (series := _series(lines, key))[0]}
+    for number, (name, (at, values)) in enumerate(there.items()):
+        style = {"color": COLOURS[number + 1], "linestyle": _DASHES[number]}
+        axis.plot(at, [100 * value for value in values], marker="o", markersize=3, label=name, **style)
     if teacher is not None:
         axis.axhline(100 * teacher, color=TEACHER, linewidth=1, label="teacher, top-1")
-    axis.set(title="Accuracy on held-out images", xlabel="epoch", ylabel="accuracy (%)")
+    what = "Accuracy" if any("top1" in line for line in lines) else "Agreement"
+    axis.set(title=f"{what} on held-out images", xlabel="epoch", ylabel="share of the images (%)")
     axis.legend(loc="lower right", fontsize=9)
 
 

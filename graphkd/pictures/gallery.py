@@ -15,16 +15,22 @@ from graphkd.pictures.canvas import finite
 from graphkd.pictures.confusion import draw_confusion
 from graphkd.pictures.curves import draw_curves
 from graphkd.pictures.embeddings import draw_embeddings
-from graphkd.pictures.facts import Facts
+from graphkd.pictures.facts import Facts, class_agreement
 from graphkd.pictures.proxy_graph import draw_proxy_graph
+from graphkd.pictures.quality import draw_class_bars, draw_guesses, draw_reliability
 from graphkd.pictures.relations import draw_relations
 from graphkd.pictures.spectra import draw_spectra
+from graphkd.training.quality import Answers, Quality, collapse_warning
 from graphkd.training.watch import Snapshot, Watched
 from graphkd.typing import Int, Tensor
 
 _By: TypeAlias = tuple[Int[Tensor, " n"] | None, list[str] | None]  # classes of the images, and their names
+_IN_EFFECT = "student_classes", "teacher_classes", "images"
 _CONFUSED = 100  # classes up to which the confusion is drawn
+_GUESSES = 16  # images that are shown with both guesses
 _TEXTS = {  # what each section shows and how to read it
+    "quality": "Student and teacher on images that were not trained on; no label is read. Both guess a class as often "
+    "where the student has learnt the teacher's view, and a student that is as sure as it agrees follows the diagonal.",
     "curves": "Every loss term with its weight inside, as the training log has it.",
     "relations": "Cosines between the images as teacher and student see them. A student that has learnt the teacher's "
     "graph shows the same blocks, and its difference is pale.",
@@ -61,12 +67,14 @@ class Section:
         text: what is shown and how to read it.
         pictures: in order.
         absent: why there are fewer than there could be.
+        warnings: what is wrong with the run.
     """
 
     key: str
     text: str
     pictures: list[Picture] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, name: str, caption: str, draw: Callable[[], Any]) -> None:
         """Draw one; where it cannot be drawn, keep the reason."""
@@ -87,7 +95,8 @@ def gallery(run: Path | str) -> list[Section]:
     """
     facts, watched = Facts.read(local_path(run)), Watched.read(local_path(run))
     sections = [Section(key, text) for key, text in _TEXTS.items()]
-    curves, *of_watched, classes = sections
+    quality, curves, *of_watched, classes = sections
+    _quality(quality, facts, watched)
     title = "Loss terms, accuracy and learning rate"
     curves.add("curves", title, lambda: draw_curves(facts.lines, facts.teacher_top1))
     for section, draw in zip(of_watched, (_relations, _graph, _spectra, _embeddings), strict=True):
@@ -96,7 +105,7 @@ def gallery(run: Path | str) -> list[Section]:
         else:
             draw(section, watched, watched.student[max(watched.student)])
     _classes(classes, facts, watched)
-    return sections
+    return sections if facts.quality else sections[1:]
 
 
 def _labels(watched: Watched, last: Snapshot) -> _By:
@@ -118,6 +127,49 @@ def _to_classes(look: Snapshot) -> Tensor:
     if look.proxies is None:
         raise MissingFeatureError("teacher and student need class proxies both")
     return Edges(look.embedding, look.proxies, relations.cosine, NORMALISERS.get("center"), name="cosine").dense()
+
+
+def _quality(section: Section, facts: Facts, watched: Watched | None) -> None:
+    """Both networks beside each other: class by class, by confidence, and the images on which they differ."""
+    bins = facts.reliability
+    if bins is None:
+        return
+    if facts.collapsed:
+        section.warnings.append(collapse_warning(*(facts.quality[name] for name in _IN_EFFECT)))
+    names = facts.classes or (watched.classes if watched else None)
+    rows = class_agreement(facts.pairs, int(facts.quality["classes"]), names)
+    section.add("quality-classes", "What both guess, class by class", lambda: draw_class_bars(rows))
+    section.add("quality-reliability", "Is the student as sure as it agrees?", lambda: draw_reliability(bins))
+    looks = [watched.teacher, watched.student[max(watched.student)]] if watched and watched.student else []
+    logits = [each.logits for each in looks if each is not None and each.logits is not None]
+    if watched is None or len(logits) < 2:
+        section.absent.append(
+            "no images to show: the run watched none with class scores of both networks (--watch 200)"
+        )
+        return
+    try:
+        teacher, student = map(Answers.of, logits)
+        _guesses(section, watched, Quality(student, teacher), names)
+    except GraphKDError as error:
+        section.absent.append(f"The images on which they differ: {error}")
+
+
+def _guesses(section: Section, watched: Watched, quality: Quality, names: list[str] | None) -> None:
+    names = names if names and len(names) == quality.teacher.classes else None
+
+    def show(positions: list[int]) -> Any:
+        ours, theirs = (
+            [(int(each.guess[at]), float(each.confidence[at])) for at in positions]
+            for each in (quality.student, quality.teacher)
+        )
+        return draw_guesses(watched.images[positions], ours, theirs, names)
+
+    among = f"of {quality.images} watched images"
+    if apart := quality.disagreed(_GUESSES):
+        title = f"Sure of different classes: {len(apart)} {among}"
+        section.add("quality-disagreed", title, lambda: show(apart))
+    unsure = quality.least_certain(_GUESSES)
+    section.add("quality-uncertain", f"The student is least sure: {len(unsure)} {among}", lambda: show(unsure))
 
 
 def _relations(section: Section, watched: Watched, last: Snapshot) -> None:

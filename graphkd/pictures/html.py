@@ -62,6 +62,7 @@ def write_html_report(
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         summary=_summary(facts, watched),
         scores=_scores(facts),
+        quality=_quality(facts),
         options=_pairs(facts.options),
         machine=_machine(facts.environment),
         sections=sections,
@@ -78,6 +79,7 @@ def _safe(value: Any) -> Any:
 
 def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
     options, last = facts.options, facts.lines[-1] if facts.lines else {}
+    seconds = facts.scores.get("seconds", facts.quality.get("seconds"))
     teacher = " ".join(_shown(options[name]) for name in ("teacher", "pretrained") if options.get(name))
     rows: dict[str, Any] = {
         "method": options.get("method"),
@@ -86,7 +88,7 @@ def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
         "images": options.get("data", options.get("images")),
         "epochs": f"{facts.epochs:g} of {options['epochs']}" if "epochs" in options else f"{facts.epochs:g}",
         "updates": last.get("update"),
-        "seconds of training": f"{facts.scores['seconds']:.1f}" if "seconds" in facts.scores else None,
+        "seconds of training": None if seconds is None else f"{seconds:.1f}",
         "scored images": facts.scores.get("images"),
         "watched images": len(watched.ids) if watched else None,
         "run folder": str(facts.run),
@@ -103,6 +105,26 @@ def _scores(facts: Facts) -> list[dict[str, Any]]:
         if any(cell != "-" for cell in cells):
             rows.append({"name": name, "cells": cells})
     return [{"name": "network", "cells": list(_NUMBERS.values())}, *rows] if rows else []
+
+
+def _quality(facts: Facts) -> list[tuple[str, str]]:
+    """The comparison with the teacher in a few rows."""
+    if not facts.quality:
+        return []
+    found = facts.quality
+
+    def both(name: str, scale: float, digits: int) -> str:
+        ours, theirs = (scale * found[f"{side}_{name}"] for side in ("student", "teacher"))
+        return f"{ours:.{digits}f} (teacher {theirs:.{digits}f})"
+
+    return [
+        ("agreement with the teacher (%)", _percent(found["agreement"])),
+        ("calibration error to the teacher (%)", _percent(found["calibration_to_teacher"])),
+        ("mean confidence (%)", both("confidence", 100, 1)),
+        ("mean entropy of the class probabilities (nats)", both("entropy", 1, 2)),
+        (f"classes in effect, of {found['classes']:g}", both("classes", 1, 1)),
+        ("images, never trained on", f"{found['images']:g}"),
+    ]
 
 
 def _classes(facts: Facts, watched: Watched | None) -> list[dict[str, Any]]:

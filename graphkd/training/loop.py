@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphkd import ops
 from graphkd.chunks import in_chunks
 from graphkd.data.fingerprint import time_fingerprint
 from graphkd.data.mixing import Mixing, mixing_generator
 from graphkd.data.seeds import derived_seed
 from graphkd.data.store.read import EmbeddingStore
+from graphkd.data.transforms import CenterView, PadView, ResizeView
 from graphkd.data.views import Batch, Views
 from graphkd.distillers.base import same_update
 from graphkd.errors import CheckpointError, LockedError, OptionError
@@ -32,8 +34,9 @@ from graphkd.training.devices import Ranks, ended_at_exit, make_accelerator, pre
 from graphkd.training.failures import Interrupted, Signals, explain_failures
 from graphkd.training.gradient_shares import shares_of_update
 from graphkd.training.meter import Display, Meter, check
-from graphkd.training.metrics import Scores, evaluate
+from graphkd.training.metrics import Scores
 from graphkd.training.optim import Updater
+from graphkd.training.quality import Answers, Quality, assess
 from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
 from graphkd.training.watch import Snapshots, Watch
@@ -56,7 +59,11 @@ def loaders(
         "rank": ranks.rank, "world": ranks.world, "workers": config.workers, "pin_memory": device.type == "cuda"
     }  # fmt: skip
     train = views.loader(config.batch_size, **share)
-    return train, scored and scored.loader(config.batch_size, shuffle=False, drop_last=False, **share)
+    if scored is None:
+        return train, None
+    sizes, left = range(config.batch_size, ranks.world - 1, -1), len(scored)  # the last batch too must go round
+    size = next((size for size in sizes if not 0 < left % size < ranks.world), config.batch_size)
+    return train, scored.loader(size, shuffle=False, drop_last=False, **share)
 
 
 @contextmanager
@@ -81,6 +88,24 @@ def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | N
     return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
 
 
+def _check_scored(scored: Views | None, answers: Answers | None) -> None:
+    """Raises: OptionError for images that there is nothing to score by, and for answers about others."""
+    if answers is not None and (scored is None or len(answers) != len(scored)):
+        count = 0 if scored is None else len(scored)
+        raise OptionError(f"{len(answers)} answers do not fit {count} scored images: give both of the same images")
+    if scored is not None and answers is None and not getattr(scored, "labels", True):
+        raise OptionError("the scored images hand out no labels: use Views(..., labels=True), or give answers=")
+
+
+def _fixed_view(*shown: Views | None) -> dict[str, Any] | None:
+    """What the student is scored on, as its ``spec``: the first of these views that is neither random nor unknown."""
+    for each in shown:
+        view = getattr(each, "student", None)
+        if isinstance(view, CenterView | ResizeView | PadView):
+            return dict(view.spec)
+    return None
+
+
 class Trainer:
     """Distil into a student: :meth:`fit` trains, writes the run folder, and goes on where an earlier run was killed.
 
@@ -98,7 +123,9 @@ class Trainer:
         run: the run folder.
         teacher: whose features they are: the teacher, or the store. It is not asked for any; its fingerprint is
             compared between processes, and with the run that is resumed. Without it another teacher is not noticed.
-        scored: labelled images to score on, ``Views(..., labels=True)``; never trained on.
+        scored: images to score on, never trained on: with labels, ``Views(..., labels=True)``, or with ``answers``.
+        answers: what the teacher says of ``scored``, as :func:`graphkd.training.quality.ask` found out: the student is
+            compared with it, and without labels the best student on the way is kept in ``best/``.
         accelerator: your own ``accelerate.Accelerator``; by default one is made from the options.
         watch: images whose embeddings are kept on the way, for pictures and reports.
 
@@ -121,11 +148,13 @@ class Trainer:
         *,
         teacher: Teacher | EmbeddingStore | None = None,
         scored: Views | None = None,
+        answers: Answers | None = None,
         accelerator: Any = None,
         watch: Watch | None = None,
     ) -> None:
         if (config.mixup or config.cutmix) and step.task is not None:
             raise OptionError("a task compares with the labels of unmixed images: set mixup=0 and cutmix=0")
+        _check_scored(scored, answers)
         self.config, self.features, self.run = config, features, RunFolder(run)
         self.accelerator = make_accelerator(config, self.run.path) if accelerator is None else require_all(accelerator)
         self.ranks, self.signals = Ranks(self.accelerator), Signals()
@@ -134,7 +163,8 @@ class Trainer:
         self.options = {**of_method(config, step), **of_views(views), **of_teacher(teacher)}
         self.written = time_fingerprint(getattr(views, "source", None))
         size = getattr(getattr(views, "student", None), "size", None)
-        self._described = describe_student(step.student, _class_names(step, views, teacher), size)
+        names = _class_names(step, views, teacher)
+        self._described = describe_student(step.student, names, size, _fixed_view(scored, views))
         if self.ranks.world > 1:
             common = {name: value for name, value in self.options.items() if name not in LOCAL}
             common |= of_processes(step, scored, self.snapshots.due, teaches=features is not None)
@@ -148,7 +178,10 @@ class Trainer:
         sharded = prepare_step(self.step, config, self.ranks)
         self.updater = Updater(self.step, config, self.updates, sharded)
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
+        self.answers = answers
         self.scores: Scores | None = None
+        self.quality: Quality | None = None
+        self._warned = False  # of a collapse
         self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
 
@@ -181,6 +214,7 @@ class Trainer:
         ):
             torch.manual_seed(self.config.seed + self.ranks.rank)
             self.ranks.first(lambda: held.enter_context(one_writer(self.run.path)))
+            held.enter_context(self._kernels(resume))
             self._begin(resume, begun)
             self.step.train()
             hidden = not (self.config.progress and self.accelerator.is_main_process)
@@ -190,9 +224,16 @@ class Trainer:
                 while self.at.epoch < self.config.epochs:
                     self._epoch(wrapped)
                     self._stop_if_signalled(read=True)
-            if self.scores is None and self.scored:  # resumed after its end
-                self.scores = self._score()
-        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path)
+            if self.scores is None is self.quality and self.scored:  # resumed after its end
+                self._score()
+        return Result(self.model, self.at.seconds, self.at.update, self.scores, self.run.path, self.quality)
+
+    def _kernels(self, resume: bool) -> AbstractContextManager[None]:
+        """Every process uses one plan of the kernels to the end, that which the run began with."""
+        self.plan = ops.in_force(str(self.device))
+        self.plan = self.run.plan(self.plan) if resume else self.plan
+        require_agreement(self.ranks, {"plan of the kernels": self.plan.digest})
+        return ops.using(str(self.device), self.plan)
 
     def _begin(self, resume: bool, begun: Callable[[], object] | None) -> None:
         """Go on, or begin: all is decided before anything is written."""
@@ -202,7 +243,8 @@ class Trainer:
         if found is not None:
             self._restore(found[1])
             log.warning("resuming %s after update %d of %d", self.run.path, found[0], self.updates)
-        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described))
+        self.ranks.first(lambda: self.run.open(self.options, self.at.update, self._described, self.plan))
+        self._best = self.run.best_agreement(self.at.update) if self.accelerator.is_main_process else 0.0
         if begun is not None:
             self.ranks.first(begun)
         if found is None:
@@ -286,13 +328,13 @@ class Trainer:
         extra |= {"lr": self.updater.lr, "images_per_second": self.display.show(self.at, terms)}
         self._record({"loss": sum(terms.values()), **terms, **extra})
 
-    def _record(self, values: dict[str, float], scores: Scores | None = None) -> None:
+    def _record(self, values: dict[str, float], scores: Scores | None = None, quality: Quality | None = None) -> None:
         epoch = self.at.epoch + self.at.batch / self.per_epoch
         if self.accelerator.is_main_process:
-            self.run.add({"update": self.at.update, "epoch": epoch, **values}, scores, self.at.seconds)
+            self.run.add({"update": self.at.update, "epoch": epoch, **values}, scores, self.at.seconds, quality)
         self.accelerator.log(values, step=self.at.update)
 
-    def _score(self) -> Scores:
+    def _score(self) -> None:
         def batches() -> Iterator[Batch]:
             for batch in self.scored:
                 self._mark = time.perf_counter()  # scoring is no training
@@ -300,18 +342,34 @@ class Trainer:
                 yield batch
 
         with self.accelerator.autocast():
-            return evaluate(self.model, batches(), self.device, self.ranks.sum)
+            self.scores, self.quality = assess(self.model, batches(), self.answers, self.device, self.ranks.sum)
+
+    def _judge(self, quality: Quality) -> None:
+        """Warn of a collapse, and keep the best student where there are no labels to tell which it is."""
+        main = self.accelerator.is_main_process
+        if main and quality.collapsed and self.at.epoch + 1 > self.config.epochs / 4 and not self._warned:
+            self._warned = True
+            log.warning("epoch %d: %s", self.at.epoch + 1, quality.warning)
+        better = main and self.scores is None and quality.agreement > self._best
+        if self.ranks.most(int(better)):
+            weights = self.model.state_dict()  # all processes ask where it is sharded
+            if main:
+                self._best = quality.agreement
+                self.run.keep_best(self.at.update, self.at.epoch + 1, quality.agreement, weights)
 
     def _end_epoch(self) -> None:
         """Score where it is due, tell, and save."""
         at, done = self.at, self.at.epoch + 1
         due = bool(self.scored) and (done % self.config.evaluate_every == 0 or done == self.config.epochs)
         if due:
-            self.scores = self._score()
-            self._record(self.scores.numbers(), self.scores)
+            self._score()
+            found = [each.numbers() for each in (self.scores, self.quality) if each is not None]
+            self._record({name: value for each in found for name, value in each.items()}, self.scores, self.quality)
+            if self.quality is not None:
+                self._judge(self.quality)
         at.epoch, at.batch = done, 0
         self.snapshots.at(self.updater.model, done)
-        self.display.epoch(at, self.meter.read_epoch(), self.scores if due else None)
+        self.display.epoch(at, self.meter.read_epoch(), self.scores if due else None, self.quality if due else None)
         self._mark = time.perf_counter()
         self._save()
 

@@ -10,6 +10,7 @@ import torch
 from graphkd.errors import CheckpointError, NonFiniteError
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
+from graphkd.training.quality import Quality
 from graphkd.training.state import Progress
 from graphkd.typing import Bool, Float, Tensor
 
@@ -186,12 +187,15 @@ class Display:
         self.bar.set_postfix({name: f"{value:.4g}" for name, value in terms.items()})
         return rate
 
-    def epoch(self, at: Progress, means: Mapping[str, float], scores: Scores | None) -> None:
-        """One line for the epoch that ended; the score only where this epoch was scored."""
+    def epoch(
+        self, at: Progress, means: Mapping[str, float], scores: Scores | None, quality: Quality | None = None
+    ) -> None:
+        """One line for the epoch that ended; score and agreement only where this epoch was scored."""
         if self.hidden:
             return
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         score = "" if scores is None else f"  top-1 {100 * scores.top1:.2f} %"
+        score += "" if quality is None else f"  agreement {100 * quality.agreement:.2f} %"
         self.bar.write(f"epoch {at.epoch}/{self.epochs}  {terms}{score}  {at.seconds:.0f} s")
 
     def close(self) -> None:

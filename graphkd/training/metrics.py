@@ -1,7 +1,7 @@
 """Accuracy, confusion and calibration, counted on the device; training mode is given back afterwards."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +58,19 @@ class Counts:
     def update(self, logits: Float[Tensor, "b c"], target: Int[Tensor, " b"]) -> None:
         """Count one batch.
 
+        Args:
+            target: best on the host, where their range is looked at.
+
         Raises: ShapeError if logits and labels do not fit.
         """
         if logits.ndim != 2 or logits.shape[1] != self.classes or len(logits) != len(target):
             raise ShapeError(
                 f"expected logits ({len(target)}, {self.classes}) for {len(target)} labels, found {tuple(logits.shape)}"
+            )
+        if not 0 <= int(target.min()) <= int(target.max()) < self.classes:
+            raise ShapeError(
+                f"labels {int(target.min())} to {int(target.max())} do not fit {self.classes} logits: "
+                "do the class names of the network belong to these images?"
             )
         logits, target = logits.float(), target.to(logits.device)
         self.broken += (~logits.isfinite()).any(1).sum()
@@ -118,6 +126,29 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
+def class_scores(
+    model: Callable[[Tensor], Any], loader: Iterable[Batch], device: torch.device | str = "cpu"
+) -> Generator[tuple[Batch, Float[Tensor, "b c"]], None, None]:
+    """Each batch and the class scores of its images: the one loop of scoring and predicting.
+
+    Args:
+        model: from images to Features or logits; a module is in eval mode inside and given back in the mode it had.
+        loader: batches, with labels or without.
+        device: where the model is.
+
+    Shapes: images (b, 3, h, w) -> logits (b, c).
+
+    Raises: MissingFeatureError without logits.
+
+    Example: ``guesses = [logits.argmax(1) for _, logits in class_scores(student, loader)]``
+    """
+    with evaluating(model):
+        for batch in loader:
+            output = model(batch.to(device).student)
+            yield batch, output.tensor("logits", "scoring") if isinstance(output, Features) else output
+
+
+@torch.no_grad()
 def evaluate(
     model: Callable[[Tensor], Any],
     loader: Iterable[Batch],
@@ -139,18 +170,11 @@ def evaluate(
     Example: ``evaluate(student, loader).top1``
     """
     counts: Counts | None = None
-    with evaluating(model):
-        for batch in loader:
-            if batch.target is None:
+    with closing(class_scores(model, loader, device)) as found:  # an error, too, gives back the mode at once
+        for batch, logits in found:
+            if batch.target is None:  # labels are looked at where they are: no wait for the device
                 raise MissingFeatureError("scoring needs labels, and these batches have none: Views(..., labels=True)")
-            output = model(batch.to(device).student)  # labels are looked at where they are: no wait for the device
-            logits = output.tensor("logits", "scoring") if isinstance(output, Features) else output
             counts = counts or Counts(logits.shape[1], logits.device)
-            if not 0 <= int(batch.target.min()) <= int(batch.target.max()) < counts.classes:
-                raise ShapeError(
-                    f"labels {int(batch.target.min())} to {int(batch.target.max())} do not fit {counts.classes} "
-                    "logits: do the class names of the network belong to these images?"
-                )
             counts.update(logits, batch.target)
     if counts is None:
         raise MissingFeatureError("nothing was scored: the loader of labelled images is empty")

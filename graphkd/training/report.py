@@ -107,24 +107,21 @@ def write_report(
     notes: Sequence[str] = (),
     pictures: Mapping[str, Path | str] | None = None,
 ) -> str:
-    """Write ``report.md`` with the table, what it means, and the pictures; returns the table as text.
+    """Write ``report.md`` with the table, what it means, and the pictures; returns table and notes as text.
 
     Args:
         path: the file.
+        rows: none for notes alone.
         notes: sentences below the table.
         pictures: caption -> file, linked relative to the report.
 
     Example: ``print(write_report(run / "report.md", rows, "teacher, zero-shot"))``
     """
     path = local_path(path)
-    parts = [
-        f"# {in_markdown(title)}",
-        markdown_table(rows, teacher),
-        _NOTE,
-        *map(in_markdown, notes),
-    ]
+    table = [markdown_table(rows, teacher)] if rows else []
+    parts = [f"# {in_markdown(title)}", *table, _NOTE, *map(in_markdown, notes)]
     for caption, picture in (pictures or {}).items():
         link = quote(os.fsencode(Path(os.path.relpath(picture, path.parent)).as_posix()))
         parts.append(f"![{in_markdown(caption)}]({link})\n\n{in_markdown(caption)}")
     write_file(path, "\n\n".join(parts) + "\n")
-    return f"{text_table(rows, teacher)}\n{_NOTE}"
+    return "\n".join([*([text_table(rows, teacher)] if rows else []), *notes, _NOTE])

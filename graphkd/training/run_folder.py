@@ -15,28 +15,36 @@ from torch import nn
 
 from graphkd.data.class_names import Classes
 from graphkd.errors import CheckpointError
-from graphkd.files import local_path, remove_leftovers, write_file, write_json, writing
+from graphkd.files import local_path, remove, remove_leftovers, write_file, write_json, writing
 from graphkd.models.tap import Tap
+from graphkd.ops import Table
 from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
+from graphkd.training.quality import Quality
 from graphkd.training.watch import FOLDER
+from graphkd.typing import Tensor
 
 log = logging.getLogger("graphkd")
 
 STUDENT = "student.json"
+KERNELS = "kernels.json"
+QUALITY = "quality.json"
+BEST = "best"
 _WRITTEN = (
     "config.json",
     "environment.json",
     "metrics.jsonl",
     "scores.json",
+    QUALITY,
     "run.yaml",
     STUDENT,
+    KERNELS,
     "results.json",
     "report.md",
 )
-_FOLDERS = ("checkpoints", FOLDER, "tensorboard")
+_FOLDERS = ("checkpoints", FOLDER, "tensorboard", BEST)
 _LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
 _PACKAGES = (
     "graphkd",
@@ -77,7 +85,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def describe_student(student: nn.Module, classes: Sequence[str] | None, size: Any) -> dict[str, Any]:
+def describe_student(
+    student: nn.Module, classes: Sequence[str] | None, size: Any, view: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What is needed to build a student again, as ``student.json`` keeps it.
 
     Args:
@@ -85,15 +95,16 @@ def describe_student(student: nn.Module, classes: Sequence[str] | None, size: An
             an unchanged network of timm. Of any other the class is noted, and only its author can build it.
         classes: names of its classes; default their numbers.
         size: side of its images, or height and width, pixels; ``None`` where that is not known.
+        view: specification of what it is shown of an image when it is scored; default the centre.
 
     Returns: JSON-ready: ``student`` (its name, or ``None``), ``module`` (the class of a network without a name),
-        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``mean`` and ``std``.
+        ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``view``, ``mean`` and ``std``.
     """
     count = getattr(student, "num_classes", None)
     if isinstance(size, tuple) and len({*size}) == 1:
         size = size[0]
     names = Classes(classes or [str(label) for label in range(count or 0)])
-    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size}
+    facts = {"student": None, "num_classes": count, "classes": names.to_json(), "size": size, "view": view}
     network = student
     if isinstance(student, Tap):
         network = student.model
@@ -135,10 +146,13 @@ class RunFolder:
 
     ======================  =====================================================
     ``config.json``         the resolved options
-    ``environment.json``    versions, devices, command
+    ``environment.json``    versions, devices, command, digest of the kernels' plan
+    ``kernels.json``        which implementation of each operation the run uses
     ``student.json``        what is needed to build the student again
     ``metrics.jsonl``       one line per reading of the losses and per scoring
     ``scores.json``         the latest scoring, with its confusions
+    ``quality.json``        the latest comparison with the teacher, with both guesses
+    ``best/``               without labels: the student of highest agreement, to be named as a run folder is
     ``watched/``            see :class:`graphkd.training.watch.Watch`
     ``checkpoints/``        see :class:`graphkd.training.checkpoint.Checkpoints`
     ``tensorboard/``        where that tracker is on
@@ -151,6 +165,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = local_path(path)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.best = Checkpoints(self.path / BEST / "checkpoints", keep=1)
         self.metrics = self.path / "metrics.jsonl"
 
     def check(self, options: Mapping[str, Any], resume: bool) -> None:
@@ -185,18 +200,50 @@ class RunFolder:
             if (self.path / name).exists() and not (self.path / name).is_file():
                 raise CheckpointError(f"{self.path / name} is no file: remove it, or choose another run folder")
 
-    def open(self, options: Mapping[str, Any], update: int, student: Mapping[str, Any] | None = None) -> None:
+    def plan(self, here: Table) -> Table:
+        """The kernels' choices that the run began with, which a resumed run keeps: it would be another run with others.
+
+        Args:
+            here: those in force, for a run that kept none or the same.
+
+        Raises: CheckpointError if they are gone, and those in force are others.
+        """
+        try:
+            return Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
+        except (OSError, LookupError, TypeError, ValueError, AttributeError):
+            pass
+        try:
+            digest = read_json(self.path / "environment.json")["kernels"]
+        except (OSError, LookupError, TypeError, ValueError):
+            return here  # it began before choices were kept
+        if digest != here.digest:
+            raise CheckpointError(
+                f"{self.path / KERNELS} is gone or damaged, and the kernels' plan {digest} that the run began with is "
+                f"not {here.digest} of this machine: put the file back, or choose another run folder"
+            )
+        return here
+
+    def open(
+        self,
+        options: Mapping[str, Any],
+        update: int,
+        student: Mapping[str, Any] | None = None,
+        plan: Table | None = None,
+    ) -> None:
         """Write options, environment and student, and forget every line after that update; for the one writer.
 
         Args:
             student: as of :func:`describe_student`.
+            plan: the kernels' choices.
 
         Raises: FileError where the disk is full.
         """
         kept = [line for line in read_metrics(self.metrics) if line["update"] <= update] if update else []
         remove_leftovers(self.path, *_WRITTEN)
         write_json(self.path / "config.json", options)
-        write_json(self.path / "environment.json", environment())
+        write_json(self.path / "environment.json", {**environment(), **({"kernels": plan.digest} if plan else {})})
+        if plan is not None:
+            write_json(self.path / KERNELS, plan.to_json())
         if student is not None:
             self.write_student(student)
         write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
@@ -214,12 +261,35 @@ class RunFolder:
         """What there is to go on from, as half a sentence."""
         return f"the newest checkpoint is {self.newest()}" if self.newest() else "no checkpoint was due yet"
 
-    def add(self, line: Mapping[str, Any], scores: Scores | None = None, seconds: float = 0.0) -> None:
+    def best_agreement(self, update: int) -> float:
+        """Agreement of the best student so far, -1 for none; one of a later update, or damaged, is forgotten."""
+        try:
+            found = self.best.newest()
+            if found is not None and found[0] <= update:
+                return float(found[1]["agreement"])
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            log.warning("the best student so far is lost, the next one scored takes its place: %s", error)
+        remove(self.path / BEST)
+        return -1.0
+
+    def keep_best(self, update: int, epoch: int, agreement: float, weights: Mapping[str, Tensor]) -> None:
+        """Keep a student as the best so far, so that ``best/`` can be named where a run folder is asked for."""
+        self.best.save(update, {"ema": dict(weights), "epoch": epoch, "agreement": agreement})
+        write_json(self.path / BEST / STUDENT, read_json(self.path / STUDENT))
+
+    def add(
+        self,
+        line: Mapping[str, Any],
+        scores: Scores | None = None,
+        seconds: float = 0.0,
+        quality: Quality | None = None,
+    ) -> None:
         """Append one line of metrics, and keep the scoring it tells of.
 
         Args:
-            scores: the scoring.
+            scores: the scoring by labels.
             seconds: of training so far.
+            quality: the comparison with the teacher.
 
         Raises: FileError where the disk is full.
         """
@@ -231,6 +301,10 @@ class RunFolder:
             counts = [[row, column, int(scores.confusion[row, column])] for row, column in occurs]
             found = {**line, "seconds": seconds, "images": scores.images, "classes": len(scores.confusion)}
             write_json(self.path / "scores.json", {**found, "confusion": counts})
+        if quality is not None:
+            found = {**line, "seconds": seconds, "images": quality.images, "classes": quality.teacher.classes}
+            kept = {"confusion": quality.pairs, "reliability": quality.reliability.T.tolist()}
+            write_json(self.path / QUALITY, {**found, **kept, "collapsed": quality.collapsed})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

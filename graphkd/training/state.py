@@ -12,6 +12,7 @@ from torch import nn
 from graphkd.errors import CheckpointError
 from graphkd.training.devices import Ranks
 from graphkd.training.metrics import Scores
+from graphkd.training.quality import Quality
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Result:
         scores: of the *last* student; ``None`` without labelled images. No better one on the way is kept: choosing a
             student by the images it is reported on flatters it.
         run: the run folder.
+        quality: of the last student beside its teacher; ``None`` without the teacher's answers.
     """
 
     model: nn.Module
@@ -32,6 +34,7 @@ class Result:
     updates: int
     scores: Scores | None
     run: Path
+    quality: Quality | None = None
 
 
 @dataclass

@@ -198,7 +198,8 @@ class Explanation:
     def __str__(self) -> str:
         plan = self.plan
         return (
-            f"{self.operation}: {plan.backend}, {plan.path} ({plan.why}); {plan.flops / 1e9:.3g} GFLOP, "
+            f"{self.operation}: {plan.backend}, {plan.path} ({f'size {plan.size}: ' if plan.curve else ''}{plan.why}); "
+            f"{plan.flops / 1e9:.3g} GFLOP, "
             f"{plan.bytes / 1e6:.3g} MB, at least {self.floor_ms:.3g} ms"
         )
 

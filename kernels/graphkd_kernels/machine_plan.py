@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ Steps = tuple[tuple[int, str], ...]
 Verdict = bool | str
 """True, or what is wrong."""
 _SHIPPED = Path(__file__).with_name("shipped_plan.json")
-_SOURCES = ("*.py", "reference/*.py", "_blocked/*.py", "_triton/*.py")
+_SOURCES = ("autograd.py", "grams.py", "plans.py", "precision.py", "reference/*.py", "_blocked/*.py", "_triton/*.py")
 _LARGEST = 1 << 24  # bytes of a plan; one has some 100 KiB
 
 
@@ -47,21 +47,35 @@ class Table:
         choices: curve (an operation, or one of its kinds) -> name of a dtype -> steps.
         verified: operation -> name of a dtype -> backend -> verdict.
         measured: curves that this machine measured itself; the others are the shipped table's.
+        tiles: kernel and arithmetic (``"gram bf16"``) -> configuration, where another than ours is the fastest.
     """
 
     source: str
     choices: Mapping[str, Mapping[str, Steps]] = field(default_factory=dict)
     verified: Mapping[str, Mapping[str, Mapping[str, Verdict]]] = field(default_factory=dict)
     measured: frozenset[str] = frozenset()
+    tiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """Names the choices: two tables with one digest run the same implementations."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def failures(self) -> list[str]:
+        """What is wrong on this machine, a line for each."""
+        wrong: dict[tuple[str, str, str], list[str]] = {}
+        for operation, by_dtype in self.verified.items():
+            for dtype, by_backend in by_dtype.items():
+                for backend, verdict in by_backend.items():
+                    if verdict is not True:
+                        wrong.setdefault((operation, backend, str(verdict)), []).append(dtype)
+        return [f"{operation}, {backend}, {', '.join(at)}: {why}" for (operation, backend, why), at in wrong.items()]
+
     def to_json(self) -> dict[str, Any]:
         """Choices and verdicts as JSON-ready data; times are left out."""
-        return {"choices": {name: dict(each) for name, each in self.choices.items()}, "verified": dict(self.verified)}
+        choices = {name: dict(each) for name, each in self.choices.items()}
+        return {"choices": choices, "verified": dict(self.verified), "tiles": dict(self.tiles)}
 
     @classmethod
     def of(cls, data: Mapping[str, Any], source: str) -> "Table":
@@ -76,7 +90,8 @@ class Table:
             operation: {dtype: {str(b): _verdict(v) for b, v in backends.items()} for dtype, backends in each.items()}
             for operation, each in data["verified"].items()
         }
-        return cls(source, choices, verified, frozenset(choices))
+        tiles = {str(name): tuple(int(each) for each in sizes) for name, sizes in data.get("tiles", {}).items()}
+        return cls(source, choices, verified, frozenset(choices), tiles)
 
 
 def _steps(found: Any) -> Steps:
@@ -202,9 +217,8 @@ def shipped() -> Table:
 
 def load(device: str) -> Table:
     """The table for a device: its machine's plan, and what that lacks from the shipped one (CPU) or not at all."""
-    default = shipped() if device == "cpu" else Table("no plan")
-    default = Table(default.source, default.choices)
-    path = place(device)
+    default = Table(shipped().source, shipped().choices) if device == "cpu" else Table("no plan")
+    path = place(device) if device.startswith(("cpu", "cuda")) else None
     if path is None or not path.exists():
         if device.startswith("cuda"):
             log.warning("%s", _advice(device))
@@ -218,7 +232,7 @@ def load(device: str) -> Table:
         log.warning("the kernels' plan %s is not used: %s. graphkd tune makes a new one", path, why)
         return default
     own = Table.of(data, f"the plan of this machine ({path})")
-    return Table(own.source, {**default.choices, **own.choices}, own.verified, own.measured)
+    return replace(own, choices={**default.choices, **own.choices})
 
 
 def _advice(device: str) -> str:
@@ -236,18 +250,23 @@ PICKED: dict[Any, Any] = {}
 
 def in_force(device: str) -> Table:
     """The table that ``auto`` uses on a device (``"cpu"``, ``"cuda:0"``); read from disk at the first question."""
+    device = _numbered(device)
     found = _IN_FORCE.get(device)
     if found is None:
         found = _IN_FORCE[device] = load(device)
     return found
 
 
+def _numbered(device: str) -> str:
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+
+
 def put(device: str, table: Table | None) -> None:
     """Use a table from now on; ``None``: what the disk says at the next question."""
     if table is None:
-        _IN_FORCE.pop(device, None)
+        _IN_FORCE.pop(_numbered(device), None)
     else:
-        _IN_FORCE[device] = table
+        _IN_FORCE[_numbered(device)] = table
     PICKED.clear()
 
 
@@ -270,6 +289,11 @@ def choices(curve: str, dtype: torch.dtype, device: str) -> tuple[str, Steps] | 
         return None
     source = table.source if curve in table.measured else "the shipped table"
     return source, by_dtype.get(str(dtype).removeprefix("torch."), by_dtype["float32"])
+
+
+def tile(kernel: str, math: str, device: str) -> tuple[int, ...] | None:
+    """The configuration of a kernel that was the fastest on this device, or ``None`` for our own."""
+    return in_force(device).tiles.get(f"{kernel} {math}")
 
 
 def failure(operation: str, backend: str, dtype: torch.dtype, device: str) -> str | None:

@@ -191,6 +191,8 @@ _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[float, ...]]] = {
     "rows_fwd_kernel": lambda a: (ceil(a["dx"] / a["COLUMNS"]),),
     "similarity_kernel": lambda a: (a["d"] / a["BK"],),
     "sizes_kernel": lambda a: (a["width"] / a["BK"],),
+    "split_kernel": lambda a: (ceil(a["width"] / a["COLUMNS"]),),
+    "terms_product_kernel": lambda a: (ceil(min(a["part"], a["a_depth"]) / a["BK"]),),
 }
 """How often a kernel's loops run, outermost first, from its arguments and constants."""
 _COMPILED: dict[str, Any] = {}

@@ -40,6 +40,7 @@ class Plan:
         flops: of value and gradient, 2 for each multiply-add of a matrix product.
         bytes: least traffic to memory: inputs read, gradients written, matrices that exist written and read.
         why: one clause.
+        curve, size: what the table in force was asked for.
     """
 
     backend: str
@@ -47,6 +48,8 @@ class Plan:
     flops: float
     bytes: float
     why: str
+    curve: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +177,10 @@ def _plan(
     entries = size if entries is None else entries
     backend, why = _backend(where, curve, size, entries)
     if backend == "eager":
-        return Plan(backend, "dense", flops, where.dtype.itemsize * (numbers + passes * entries), why)
-    return Plan(backend, path, flops, where.dtype.itemsize * numbers, f"{why}; {note}" if note else why)
+        moved = where.dtype.itemsize * (numbers + passes * entries)
+        return Plan(backend, "dense", flops, moved, why, curve, size)
+    why = f"{why}; {note}" if note else why
+    return Plan(backend, path, flops, where.dtype.itemsize * numbers, why, curve, size)
 
 
 def _edges(where: Where, curve: str, path: str, sizes: Sizes, work: int, note: str = "") -> Plan:

@@ -1,13 +1,17 @@
 """The program: overview, exit codes, JSON, interruptions, and what it costs to ask for help."""
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
 
 import pytest
+from graphkd_kernels import machine_plan
+from graphkd_kernels.tuning import run
 
 import graphkd as package
+from graphkd import ops
 from graphkd.cli.app import COMMANDS, doc_of
 from graphkd.cli.catalogue import DATA_SETS, methods
 from graphkd.cli.commands import doctor
@@ -132,6 +136,62 @@ def test_doctor_says_what_runs_and_why(graphkd, monkeypatch):
     assert "missing (needs >=1): pip install 'nothing-of-this-name>=1'" in answer.out
     assert "-- export" in answer.out
     assert "pip install 'graphkd[export]'" in answer.out
+
+
+def test_doctor_shows_the_plan_and_what_failed_in_it(graphkd):
+    by_name = {each["name"]: each for each in graphkd.json("doctor")["findings"]}
+    assert by_name["plan"]["text"].startswith("the shipped table: graphkd tune verifies")
+    wrong = {"row_kl": {"float16": {"blocked": "value off by 0.1", "eager": True}}}
+    with ops.using("cpu", ops.Table("the plan of this machine (a file)", ops.in_force("cpu").choices, wrong)):
+        by_name = {each["name"]: each for each in graphkd.json("doctor")["findings"]}
+    assert by_name["plan"] | {"topic": ""} == {
+        "topic": "",
+        "name": "plan",
+        "fine": True,
+        "text": "the plan of this machine (a file): 1 operations verified",
+    }
+    assert by_name["not used"]["text"] == "row_kl, blocked, float16: value off by 0.1"
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+    """``graphkd tune`` on rows that are written down here."""
+
+    def rows_of(what, arguments, silent, seconds):
+        about = {"kind": "verify", "operation": arguments[0], "backend": "blocked", "dtype": "float32"}
+        verdict = True if arguments[0] == "row_kl" else "97x65: value off by 0.1"
+        yield {"kind": "device"}
+        if what.__name__ == "verified":
+            yield from (
+                about | each for each in ({"begins": True}, {"case": "97x65"}, {"ends": True, "verdict": verdict})
+            )
+
+    monkeypatch.setenv("GRAPHKD_PLAN", "plan.json")
+    monkeypatch.setattr(run, "rows_of", rows_of)
+    yield
+    machine_plan.put("cpu", None)
+
+
+def test_tune_has_the_exit_code_of_its_answer(graphkd, tuned):
+    found = graphkd.json("tune --operations row_kl --quiet")
+    assert (found["good"], found["checks"], found["plan"]) == (True, 1, "plan.json")
+    found = graphkd.json("tune --operations unit_rows,row_kl", 1)
+    assert found["failures"] == ["unit_rows, blocked, float32: 97x65: value off by 0.1"]
+    answer = graphkd("tune --operations unit_rows", 1)
+    assert answer.out.startswith("unit_rows, blocked, float32: 97x65: value off by 0.1\n1 checks in ")
+
+
+def test_tune_refuses_what_it_does_not_know_and_a_full_disk(graphkd, tuned, monkeypatch):
+    graphkd.refused("tune --operations row_klo", "unknown operation 'row_klo'", "choose among edge_sum, ")
+    graphkd("tune --operations row_kl --quiet")
+    monkeypatch.setattr(os, "fsync", lambda handle: os.write(os.open("/dev/full", os.O_WRONLY), b"0"))
+    before = Path("plan.json").read_text()
+    graphkd.refused(
+        "tune --operations unit_rows", "the plan was not written: No space left on device (plan.json)", "the free space"
+    )
+    assert Path("plan.json").read_text() == before
+    monkeypatch.setenv("GRAPHKD_PLAN", "none")
+    graphkd.refused("tune", "GRAPHKD_PLAN is 'none', so the plan has no place", "unset it, or name a file")
 
 
 def test_main_takes_the_words_of_the_process(monkeypatch, capsys):

@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from graphkd.data.datasets import SPLITS, TORCHVISION
-from graphkd.data.opening import ImageData
+from graphkd.data.opening import ImageData, hold_out
+from graphkd.data.sources import source_subset
 from graphkd.errors import DataError, OptionError, UnknownNameError
 from graphkd.teachers.texts import imagenet_names
 from tests.data import torchvision_trees
@@ -179,3 +180,24 @@ def test_pixels_need_no_names(fill):
     root = fill("c0001/1.png", "cat/1.png")
     os.rename(root / "cat", os.fsencode(root) + b"/caf\xe9")
     assert ImageData(data=root).pixels().ids == ["c0001/1.png", "caf\udce9/1.png"]
+
+
+def test_what_is_held_out_without_labels_depends_on_names_and_seed_alone(fill):
+    source = ImageData(data=fill(*(f"{i}.png" for i in range(40))), layout="flat").open()
+    whole, train, held_out = hold_out(source, 0.25)
+    assert (len(whole), len(train), len(held_out)) == (40, 30, 10)
+    assert sorted([*train.ids, *held_out.ids]) == sorted(source.ids)
+    turned = hold_out(source_subset(source, range(39, -1, -1)), 0.25)
+    assert set(turned.scored.ids) == set(held_out.ids)
+    assert set(hold_out(source, 0.25, seed=1).scored.ids) != set(held_out.ids)
+    assert set(hold_out(source, 0.2).scored.ids) < set(held_out.ids)
+
+
+def test_a_fifth_is_held_out_of_few_images_and_two_thousand_of_many(fill):
+    source = ImageData(data=fill(*(f"{i}.png" for i in range(40))), layout="flat").open()
+    assert len(hold_out(source).scored) == 8
+    assert hold_out(source, 0).scored is None
+    assert hold_out(source_subset(source, range(4))).scored is None
+    source.ids = [str(i) for i in range(30_000)]
+    source._targets = None
+    assert len(hold_out(source).scored) == 2000

@@ -157,7 +157,7 @@ def test_links_among_the_checkpoints_are_not_followed(tmp_path):
     assert Checkpoints(checkpoints).updates() == [5]
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "watched", "tensorboard"])
+@pytest.mark.parametrize("name", ["checkpoints", "watched", "tensorboard", "best"])
 def test_a_folder_of_a_run_that_is_a_link_is_refused(tmp_path, name):
     outside, run = tmp_path / "outside", tmp_path / "run"
     outside.mkdir()

@@ -114,7 +114,7 @@ def test_auto_runs_what_the_plan_says(monkeypatch):
 
 
 def test_explain_knows_every_operation_and_no_other():
-    text = str(explain("edge_kl", [(8, 4), None, (8, 4), None], "cosine", 1.0))
-    assert text.startswith("edge_kl: eager")
+    text = str(explain("edge_kl", [(8, 4), None, (8, 4), None], "squared_euclidean", 1.0))
+    assert text.startswith("edge_kl: eager, dense (size 64: from size 0 on, by the shipped table)")
     with pytest.raises(KeyError, match="no backend has an operation 'edge_kll'"):
         explain("edge_kll", [(8, 4)])

@@ -57,15 +57,15 @@ def teacher(batch):
     return Features(colour, 20 * colour, torch.eye(3), maps={"pixels": batch.teacher})
 
 
-def train(run, watch=True, **changes):
-    """A run; ``watch=None`` for one that watches nothing."""
+def train(run, watch=True, answers=None, **changes):
+    """A run; ``watch=None`` for one that watches nothing, ``answers`` for one that is compared with its teacher."""
     torch.manual_seed(0)
     options = {"epochs": 4, "batch_size": 8, "lr": 0.02, "log_every": 2, "progress": False, "trackers": ()}
     watched = Watch(colours(24, 4), teacher, images=20, times=3) if watch is True else watch
     step = Step(Student(), Mimic())
-    scored = colours(24, 4)
+    beside = {"scored": colours(24, 4), "answers": answers, "watch": watched}
     views = colours(40, 3, labels=False)
-    return Trainer(step, views, teacher, TrainConfig(**options | changes), run, scored=scored, watch=watched).fit()
+    return Trainer(step, views, teacher, TrainConfig(**options | changes), run, **beside).fit()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """A run that was stopped goes on as if nothing had been, or says what has changed; kills and damage: tests/faults."""
 
+import json
 import os
 
 import pytest
+import torch
 from PIL import Image
 
+from graphkd import ops
 from graphkd.data import fingerprint
 from graphkd.data.folders import open_folder
 from graphkd.data.store.embed import embed
@@ -12,7 +15,7 @@ from graphkd.data.transforms import CenterView, RandomCropView
 from graphkd.data.views import Views
 from graphkd.distillers.kd import KDDistiller
 from graphkd.distillers.pkt import PKTDistiller
-from graphkd.errors import CheckpointError
+from graphkd.errors import CheckpointError, DistributedError
 from graphkd.step import Step
 from graphkd.training.agreement import of_source, of_teacher
 from graphkd.training.loop import Trainer
@@ -57,6 +60,68 @@ def test_resuming_a_finished_run_trains_nothing_and_scores_it(tmp_path):
     again = trainer(tmp_path, scored=True).fit(resume=True)
     assert again.updates == first.updates
     assert again.scores.top1 == first.scores.top1
+
+
+def relational(folder):
+    """A run whose loss is another implementation's by the plan of the kernels."""
+    torch.manual_seed(0)
+    step = Step(Student(), KDDistiller(), PKTDistiller())
+    return Trainer(step, views(), teacher, config(checkpoint_every=2), folder)
+
+
+def other_plan():
+    """A plan that runs PKT in blocks at every size; the shipped one does not at these."""
+    blocks = {"edge_pkt.inner": {"float32": ((0, "blocked"),)}}
+    return ops.Table("another plan", {**ops.in_force("cpu").choices, **blocks})
+
+
+def test_a_resumed_run_keeps_the_plan_that_it_began_with(tmp_path):
+    relational(tmp_path / "whole").fit()
+    before, other = ops.in_force("cpu"), other_plan()
+    with ops.using("cpu", other):
+        relational(tmp_path / "other").fit()
+    with pytest.raises(AssertionError):  # else nothing is shown
+        same(end_of(tmp_path / "whole"), end_of(tmp_path / "other"))
+    stopped(relational(tmp_path / "broken"), 5)
+    with ops.using("cpu", other):
+        relational(tmp_path / "broken").fit(resume=True)
+        assert ops.in_force("cpu") is other
+    same(end_of(tmp_path / "whole"), end_of(tmp_path / "broken"))
+    for name in ("whole", "broken"):
+        assert json.loads((tmp_path / name / "environment.json").read_text())["kernels"] == before.digest
+
+
+@pytest.mark.parametrize("damage", [None, "{", "{}"])
+def test_a_plan_that_is_gone_is_needed_where_another_is_in_force(tmp_path, damage):
+    stopped(relational(tmp_path), 5)
+    (tmp_path / "kernels.json").unlink() if damage is None else (tmp_path / "kernels.json").write_text(damage)
+    with (
+        ops.using("cpu", other_plan()),
+        pytest.raises(
+            CheckpointError, match=r"kernels.json is gone or damaged, .*: put the file back, or choose another"
+        ),
+    ):
+        relational(tmp_path).fit(resume=True)
+    relational(tmp_path).fit(resume=True)
+
+
+def test_a_run_from_before_plans_were_kept_goes_on(tmp_path):
+    stopped(relational(tmp_path), 5)
+    (tmp_path / "kernels.json").unlink()
+    about = json.loads((tmp_path / "environment.json").read_text())
+    del about["kernels"]
+    (tmp_path / "environment.json").write_text(json.dumps(about))
+    relational(tmp_path).fit(resume=True)
+    assert (tmp_path / "kernels.json").exists()
+
+
+def test_processes_with_other_plans_do_not_train(tmp_path, monkeypatch):
+    made = relational(tmp_path)
+    digest = ops.in_force("cpu").digest
+    said = lambda text: [text, text.replace(digest, "another") if digest in text else "others"]  # noqa: E731
+    monkeypatch.setattr(made.ranks, "texts", said)
+    with pytest.raises(DistributedError, match="plan of the kernels is .* on rank 0 and another on rank 1"):
+        made.fit()
 
 
 OTHERS = (

@@ -18,6 +18,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.loop import Trainer
+from graphkd.training.quality import ask
 from graphkd.training.run_folder import read_metrics
 
 CLASSES = 3
@@ -125,13 +126,16 @@ def trainer(
     poison: int | None = None,
     width: int = 8,
     scored: bool = False,
+    compared: bool = False,
     accelerator: Any = None,
     **changes: Any,
 ) -> Trainer:
     torch.manual_seed(0)
     step = Step(Student(width), Mimic(width, poison))
-    labelled = views(12, labels=True, seed=4) if scored else None
-    return Trainer(step, views(), teacher, config(**changes), run, scored=labelled, accelerator=accelerator)
+    shown = views(12, labels=scored, seed=4) if scored or compared else None
+    options: dict[str, Any] = {"scored": shown, "accelerator": accelerator}
+    options["answers"] = ask(teacher, shown) if shown is not None and compared else None
+    return Trainer(step, views(), teacher, config(**changes), run, **options)
 
 
 HARD: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """graphkd distill: a student trained on what a teacher says of images."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -21,6 +22,7 @@ from graphkd.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from graphkd.data.opening import Parts
+    from graphkd.data.sources import ImageSource
     from graphkd.training.state import Result
 
 _Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
@@ -69,7 +71,8 @@ class Student:
 class Distill(Command):
     """Train a student on what a teacher says of your images.
 
-    Labels are not used unless --labels asks for them; where the images have some, a fifth is held out to score on.
+    Labels are not used unless --labels asks for them. A part of the images is held out: on it the student is compared
+    with its teacher, and scored where the images have labels.
     The run folder gets run.yaml (all options, resolved), metrics, checkpoints and report.md. A run that was interrupted
     goes on with --resume, bit for bit on one device.
 
@@ -78,8 +81,9 @@ class Distill(Command):
         set: an option of the method, such as rho=0.7; repeat for more. graphkd methods NAME explains them.
         labels: no: never read. method: handed to a method that needs them (dkd). task: also learnt from, by
             cross-entropy.
-        val: folder of labelled images to score on; default: val/ in --data, else the part that is held out.
-        held_out: share of labelled images that is kept for scoring where there is no other folder.
+        val: folder of images to score on; default: val/ in --data, else the part that is held out.
+        held_out: share of the images that is kept for scoring where there is no other folder, 0 for none; default: a
+            fifth, and without labels at most 2000 images.
         store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
             views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
@@ -109,7 +113,7 @@ class Distill(Command):
     set: Annotated[dict[str, Any], _MAPPING] = field(default_factory=dict)
     labels: Literal["no", "method", "task"] = "no"
     val: ExistingDirectory | None = None
-    held_out: _Share = 0.2
+    held_out: _Share | None = None
     store: Directory | None = None
     score_teacher: bool = True
     watch: NonNegativeInt = 200
@@ -144,7 +148,8 @@ def run(config: Distill, *, console: Console) -> int:
 
     path = config.run or next_folder(config.images.data, config.resume)
     folder, data = RunFolder(path), images.image_data(config.images, console)
-    parts = data.parts(config.val, config.held_out, networks.run_classes(config.teaching))
+    trained = networks.run_classes(config.teaching)
+    parts = data.parts_of_run(config.val, config.held_out, trained, config.train.seed)
     config = _fitting(replace(config, run=path), parts, console)
     accelerator = make_accelerator(config.train, path)
     ranks, device = Ranks(accelerator), accelerator.device
@@ -164,16 +169,14 @@ def run(config: Distill, *, console: Console) -> int:
         left = f"what was finished is kept in {path}" + (f" and {config.store}" if config.store else "")
         console.go_on = (left, f"go on with: graphkd distill --config {path / 'run.yaml'} --resume")
         features = teacher_features.features_of(config, parts, teacher, device, console)
-        before = {}
-        if config.score_teacher:
-            before = scoring.score_before(config, parts, teacher, features, device, console)
-        trainer = teacher_features.make_trainer(config, parts, step, teacher, features, accelerator)
+        before, answers = scoring.ask_before(config, parts, teacher, features, device, console)
+        trainer = teacher_features.make_trainer(config, parts, step, teacher, features, answers, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
         console.remark(f"classes: {some(list(names))}")
         console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {path}")
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
-            _finish(config, result, before, console)
+            _finish(config, result, before, names, parts.scored, console)
             if config.report:
                 from graphkd.pictures.html import write_html_report
 
@@ -197,8 +200,6 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     train, count = config.train, len(parts.train)
     if config.labels != "no":
         images.require_labels(parts.train, f"--labels {config.labels}")
-    if parts.scored is not None:
-        images.require_labels(parts.scored, "scoring")
     networks.require_network("student", config.student.student)
     optimizers: list[str] = import_module("timm.optim").list_optimizers()
     if train.optimizer not in optimizers:
@@ -215,8 +216,16 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     return replace(config, report=report.require_report(config.report), train=replace(train, progress=console.progress))
 
 
-def _finish(config: Distill, result: "Result", before: dict[str, Any], console: Console) -> None:
+def _finish(
+    config: Distill,
+    result: "Result",
+    before: dict[str, Any],
+    names: Sequence[str],
+    scored: "ImageSource | None",
+    console: Console,
+) -> None:
     """Table, report and results of a run that is done."""
+    from graphkd.cli.quality import best_of, facts_of, lines_of
     from graphkd.cli.scoring import facts
     from graphkd.files import write_json
     from graphkd.training.report import Row, write_report
@@ -224,12 +233,17 @@ def _finish(config: Distill, result: "Result", before: dict[str, Any], console: 
     rows = [Row(name, scores["top1"]) for name, scores in before.items()]
     found: dict[str, Any] = {"run": str(result.run), "method": config.method, "student": config.student.student}
     found |= {"updates": result.updates, "seconds": round(result.seconds, 2), "teacher": before}
-    text = f"trained in {result.seconds:.0f} s; no labelled images to score on (--val FOLDER)"
+    text = f"trained in {result.seconds:.0f} s; nothing to score on (--held-out 0.1, or --val FOLDER)"
+    notes = []
+    if result.quality is not None and scored is not None:
+        found["quality"] = facts_of(result.quality, names, scored.ids) | {"best": best_of(result.run)}
+        notes = lines_of(found["quality"])
     if result.scores is not None:
         found |= facts(result.scores)
         name = f"student, {config.method}"
         rows.append(Row.of(name, result.model, result.scores.top1, result.seconds))
-        text = write_report(result.run / "report.md", rows, rows[0].name if before else None)
+    if rows or notes:
+        text = write_report(result.run / "report.md", rows, rows[0].name if before else None, notes=notes)
     write_json(result.run / "results.json", found)
     look = f"graphkd evaluate --model {result.run} --data FOLDER, or graphkd export {result.run}"
     console.result(found, text)

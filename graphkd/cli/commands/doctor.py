@@ -18,10 +18,12 @@ _GIVES = {  # extra -> what it is for
     "train": "distill, progress bars, TensorBoard, the digits",
     "detection": "the detection example",
     "report": "pictures and HTML reports: graphkd report",
-    "export": "ONNX: graphkd export, graphkd evaluate --model model.onnx",
+    "export": "ONNX and 8-bit integers: graphkd export, and evaluate or predict --model model.onnx",
+    "parquet": "graphkd predict --out guesses.parquet",
     "integrations": "Lightning, Hugging Face, webdataset",
     "trackers": "Weights & Biases, MLflow",
 }
+_ADVICE = "graphkd tune verifies and times the kernels on this machine, in some 3 minutes"
 _WIDTH = 26  # characters of a name
 _MARKS = {True: "ok", False: "!!", None: "--"}
 _PROBLEMS = {  # losses that one meets, as operation, shapes and options of graphkd_kernels.explain
@@ -132,12 +134,17 @@ def _backends() -> Iterator[Finding]:
 
 
 def _plans() -> Iterator[Finding]:
-    """What the kernels would run for losses of everyday sizes, by their own plans."""
+    """Which plan the kernels follow, what is wrong by it, and what they would run for losses of everyday sizes."""
     import torch
 
     from graphkd import ops
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    table = ops.in_force(device)
+    has = f"{len(table.verified)} operations verified" if table.verified else _ADVICE
+    yield Finding("kernels", "plan", True if table.verified else None, f"{table.source}: {has}")
+    for line in table.failures:
+        yield Finding("kernels", "not used", None, line)
     for name, (operation, shapes, options) in _PROBLEMS.items():
         plan: Any = ops.explain(operation, shapes, *options, device=device).plan
         text = f"{operation} {' '.join(options)}: {plan.backend}, {plan.path} ({plan.why})"

@@ -24,6 +24,9 @@ class Export:
     model.pt2 (torch.export) take images in [0, 1] of any batch size and normalise them inside. export.json holds class
     names, sizes and the differences found. Exit code 1 if a check fails.
 
+    --int8 adds model.int8.onnx, whose weights and activations are 8-bit integers, and says what that changes: answers,
+    accuracy where there are labels, size, and the time of one image on this machine.
+
     Args:
         run: run folder of graphkd distill.
         model_from: function that builds the network of a run whose student is a module of your own, as
@@ -32,10 +35,13 @@ class Export:
         formats: what to write, of safetensors, onnx, torch.
         tolerance: largest difference of a logit from torch's.
         check: folder of images to compare on, beside random pixels.
+        int8: also write model.int8.onnx, in 8-bit integers.
+        calibration: folder of images that fix the ranges of its activations; default: the run's own.
 
     Example::
 
         graphkd export runs/photos-1
+        graphkd export runs/photos-1 --int8
         graphkd export runs/photos-1 --formats onnx --check more-photos --out exported
     """
 
@@ -46,6 +52,8 @@ class Export:
     formats: tuple[str, ...] = tuple(FORMATS)
     tolerance: PositiveFloat = 1e-4
     check: ExistingDirectory | None = None
+    int8: bool = False
+    calibration: ExistingDirectory | None = None
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
@@ -54,22 +62,26 @@ class Export:
             if name not in FORMATS:
                 raise unknown("format", name, list(FORMATS))
         require(bool(self.formats), "--formats names nothing to write", f"give some of {', '.join(FORMATS)}")
+        require(not self.int8 or "onnx" in self.formats, "--int8 is made from model.onnx", "add onnx to --formats")
+        require(self.int8 or self.calibration is None, "--calibration is for --int8", "give --int8 too")
 
 
 def run(config: Export, *, console: Console) -> int:
     """A student to files that other programs read."""
     import torch
 
-    from graphkd.cli import config_file, exported, networks
+    from graphkd.cli import config_file, exported, int8, networks, opened
     from graphkd.files import write_json
 
     tap, about = networks.open_student(config.run, config.model_from)
     out = config.out or config.run / "export"
     console.go_on = (f"finished files are kept in {out}", "run the same command again")
     model = exported.Normalised(tap).eval().requires_grad_(False)
-    images = exported.images_to_compare(config.check, about["size"])
+    view = opened.student_view(about, config.run)
+    images = exported.images_to_compare(config.check, view)
     with torch.no_grad():
         expected = model(images)
+    (out / int8.FILE).unlink(missing_ok=True)  # an earlier one may be of other weights
     checks = {}
     for name in config.formats:
         found = exported.WRITERS[name](tap, model, images, about, out)
@@ -80,9 +92,13 @@ def run(config: Export, *, console: Console) -> int:
         }
     good = all(each["largest_difference"] <= config.tolerance for each in checks.values())
     facts = {**about, "input": "images (b, 3, size, size) in [0, 1]", "checks": checks, "tolerance": config.tolerance}
+    lines = [_text(out, checks, about, good)]
+    if config.int8:
+        facts["int8"] = int8.write_int8(config.run, config.calibration, about, view, out, console)
+        lines += int8.text(facts["int8"], out)
     write_json(out / "export.json", facts)
     config_file.save(out, "export", config)
-    console.result({"folder": str(out), "good": good, **facts}, _text(out, checks, about, good))
+    console.result({"folder": str(out), "good": good, **facts}, "\n".join(lines))
     return 0 if good else 1
 
 

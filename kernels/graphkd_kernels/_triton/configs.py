@@ -4,11 +4,13 @@ import torch
 import triton
 
 from graphkd_kernels._triton.launch import Config, Math, arch
+from graphkd_kernels.machine_plan import tile
 
 MATHS = {
     math.name: math
     for math in (
-        Math("bf16", torch.bfloat16, torch.float32, "ieee"),  # products of bfloat16 are exact in float32
+        Math("bf16", torch.bfloat16, torch.float32, "ieee"),  # of factors that are terms already (``terms``)
+        Math("bf16x3", torch.float32, torch.float32, "bf16x3"),  # factors in two terms: 16 digits, bfloat16's speed
         Math("tf32x3", torch.float32, torch.float32, "tf32x3"),  # three tensor-core products: float32's accuracy
         Math("fp64", torch.float64, torch.float64, "ieee"),
     )
@@ -18,37 +20,54 @@ MATHS = {
 def math(dtype: torch.dtype) -> Math:
     """The arithmetic for inputs of a dtype, the widest of them.
 
-    bfloat16 operands for 16-bit inputs, rounded once, after U and V are formed; three-term tf32 for float32; float64
-    stays float64. What does not bear operands of 16 bits (distances, logits divided by a temperature) widens first.
+    Two terms of bfloat16 for 16-bit inputs, after U and V are formed in float32; three-term tf32 for float32; float64
+    stays float64. What does not bear 16 digits (distances, logits divided by a temperature) widens first.
     """
-    return MATHS[{torch.float64: "fp64", torch.float32: "tf32x3"}.get(dtype, "bf16")]
+    return MATHS[{torch.float64: "fp64", torch.float32: "tf32x3"}.get(dtype, "bf16x3")]
 
 
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
-    ("edges", "bf16"): {80: Config(128, 128, 64, 8, 3)},
-    ("edges", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
-    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 3)},
-    ("edges_bwd", "bf16"): {80: Config(128, 64, 32, 8, 3, chunk=128)},
+    ("edges", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
+    ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
+    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("edges_bwd", "bf16x3"): {80: Config(32, 32, 16, 4, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
     ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
-    ("gram", "bf16"): {80: Config(128, 128, 64, 8, 3)},
+    ("gram", "bf16x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("product", "bf16"): {80: Config(128, 128, 64, 8, 3)},
+    ("product", "bf16x3"): {80: Config(128, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("distances", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
+    ("distances", "fp64"): {80: Config(64, 64, 16, 8, 2), 90: Config(64, 64, 16, 8, 3)},
+    ("pull", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},  # as many rows as a tile of distances
+    ("pull", "fp64"): {80: Config(64, 32, 16, 8, 2)},
     ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
 }
 
 
 def pick(kernel: str, math: Math, device: torch.device) -> Config:
-    """The configuration of a kernel on a device; 64-tiles in the interpreter."""
+    """The configuration of a kernel on a device, by its plan or our table; 64-tiles in the interpreter."""
     capability = arch(device)
     if capability == 0:
-        return Config(64, 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
+        return Config(64, 16 if kernel == "pull" else 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
+    tuned = tile(kernel, math.name, str(device))
+    if tuned is not None:
+        return Config(*tuned)
     table = _TABLE[kernel, math.name]
     return table[max(row for row in table if row <= capability)]
+
+
+def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
+    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few."""
+    if arch(device) == 0:
+        return Config(64, 64, 64, 4, 1)
+    if arch(device) < 90:  # whose assembler spills larger ones
+        return Config(64, 64, 32, 8, 2)
+    few = entries < 132 * 128 * 128
+    return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
 
 
 def power(number: int, most: int) -> int:

@@ -1,7 +1,7 @@
 """``edge_kl`` and ``info_nce``: KL divergence and cross entropy of edges, from the nodes; mathematics as in ``row_kl``.
 
-Blocks of vendor products that stay in the L2 cache; ``row_kl_kernel`` turns them into values and, in place, into the
-weights of the gradient; products again. No matrix of all edges exists.
+Blocks of products (``terms``) that stay in the L2 cache; ``row_kl_kernel`` turns them into values and into the weights
+of the gradient; products again. No matrix of all edges exists.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 
 from graphkd_kernels import reference
-from graphkd_kernels._triton import node_blocks
+from graphkd_kernels._triton import interpreting, node_blocks
 from graphkd_kernels._triton.configs import long_rows, math
 from graphkd_kernels._triton.edge_tiles import RELATIONS
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
@@ -20,13 +20,16 @@ from graphkd_kernels._triton.launch import arch, empty, launch
 from graphkd_kernels._triton.node_blocks import NodeProducts
 from graphkd_kernels._triton.row_kl import LOG2E, row_kl_kernel
 from graphkd_kernels.autograd import Found, Maybe, Needs, apply
+from graphkd_kernels.precision import widened
 
 __all__ = ["edge_kl", "info_nce"]
 
 
+@widened
 def _formula(
-    xs: Tensor, ys: Maybe, xt: Maybe, yt: Maybe, positives: Any, kind: str, temperature: float, gamma: float
-) -> Tensor:
+    xs: Tensor, ys: Maybe, xt: Maybe, yt: Maybe, positives: Any, kind: str, temperature: float, gamma: float,
+    terms: tuple[int, int],
+) -> Tensor:  # fmt: skip
     relation = "gram" if kind == "product" else kind
     if xt is None:
         return reference.info_nce(xs, ys, positives, relation, temperature, gamma)
@@ -35,13 +38,16 @@ def _formula(
 
 def _gradients(needs: Needs, *arguments: Any) -> Found:
     """Tensors xs, ys, xt, yt, positives; ys, yt ``None`` for a graph with itself, xt ``None`` for cross entropy."""
-    positives, (kind, temperature, gamma) = arguments[4], arguments[5:]
+    positives, (kind, temperature, gamma, terms) = arguments[4], arguments[5:]
 
-    def loss(sides: Sequence[NodeProducts], weights: Sequence[Tensor], graph: slice, row: slice) -> Tensor:
+    def loss(
+        sides: Sequence[NodeProducts], products: Sequence[Tensor], weights: Sequence[Maybe], graph: slice, row: slice
+    ) -> Tensor:
         sizes: list[Maybe] = [None] * 4
         if kind != "product":
-            sizes = [each for side, p in zip(sides, weights, strict=True) for each in side.sizes(p, graph, row)]
-        student, teacher = weights[0], weights[1] if len(weights) == 2 else None
+            sizes = [each for side, p in zip(sides, products, strict=True) for each in side.sizes(p, graph, row)]
+        student, teacher = products[0], products[1] if len(products) == 2 else None
+        some = next((each for each in weights if each is not None), student.unsqueeze(0))
         (b, n, m), device, dtype = student.shape, student.device, student.dtype
         value, norm_s, norm_t = (empty((*extra, b, n), dtype, device) for extra in ((), (2,), (2,)))
         short = arch(device) < 90 and kind != "product"  # distances of longer rows spill there
@@ -53,14 +59,17 @@ def _gradients(needs: Needs, *arguments: Any) -> Found:
             row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=student, t_ptr=teacher,
             positive_ptr=None if positives is None else positives[row], row_s_ptr=sizes[0], column_s_ptr=sizes[1],
             row_t_ptr=sizes[-2], column_t_ptr=sizes[-1], up_ptr=None, value_ptr=value, norm_s_ptr=norm_s,
-            norm_t_ptr=norm_t, ws_ptr=student, wt_ptr=teacher, n=n, m=m, tiles=tiles, s_batch=n * m, t_batch=n * m,
-            w_batch=n * m, s_row=m, t_row=m, w_row=m, scale=LOG2E / temperature, temperature=float(temperature),
-            gamma=float(gamma), TEACHER=teacher is not None, STATISTICS=True, WS=sides[0].needed,
-            WT=teacher is not None and sides[1].needed, RELATION=RELATIONS[kind], TINY=math(dtype).tiny,
+            norm_t_ptr=norm_t, ws_ptr=weights[0], wt_ptr=weights[-1], n=n, m=m, tiles=tiles,
+            s_batch=student.stride(0), t_batch=0 if teacher is None else teacher.stride(0), w_batch=some.stride(1),
+            s_row=student.stride(1), t_row=0 if teacher is None else teacher.stride(1), w_row=some.stride(2),
+            w_step=some.stride(0), scale=LOG2E / temperature, temperature=float(temperature), gamma=float(gamma),
+            TEACHER=teacher is not None, STATISTICS=True, WS=sides[0].needed,
+            WT=teacher is not None and sides[1].needed, TERMS_S=sides[0].terms, TERMS_T=sides[-1].terms,
+            RELATION=RELATIONS[kind], TINY=math(dtype).tiny, UPCAST=interpreting(),
         )  # fmt: skip
         return value
 
-    return node_blocks.sweep_products(arguments[:5], needs, kind != "product", loss)
+    return node_blocks.sweep_products(arguments[:5], needs, terms, kind != "product", loss)
 
 
 kernel_rule("triton/edge_kl", _gradients, _formula)
@@ -70,12 +79,17 @@ def _run(
     xs: Tensor, ys: Maybe, xt: Maybe, yt: Maybe, positives: Maybe, relation: str, temperature: float, gamma: float
 ) -> Tensor:
     fit(xs, ys, xt, yt, positives)
-    one = node_blocks.one_type(xs, ys, xt, yt)
     ready: list[Maybe] = []
-    for x, y in (one[:2], one[2:]):
-        ready += (None, None) if x is None else node_blocks.prepared(x, y, relation)
+    terms = [0, 0]
+    for side, (x, y) in enumerate(node_blocks.one_precision(xs, ys, xt, yt)):
+        if x is None:
+            ready += (None, None)
+            continue
+        rows, targets = node_blocks.prepared(x, y, relation)
+        terms[side] = node_blocks.terms_for(x, rows, relation)
+        ready += (rows, targets)
     kind = relation if relation in RELATIONS else "product"
-    return apply("triton/edge_kl", (kind, temperature, gamma), *ready, positives)
+    return apply("triton/edge_kl", (kind, temperature, gamma, tuple(terms)), *ready, positives)
 
 
 def edge_kl(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphkd_kernels import _blocked
 from graphkd_kernels._triton.configs import math
-from graphkd_kernels._triton.edge_tiles import Difference, Operands, sizes, walk
+from graphkd_kernels._triton.edge_tiles import OTHERS, Difference, Operands, centred, walk
 from graphkd_kernels._triton.grams import combine, gram, product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Math
@@ -118,35 +118,26 @@ class _Products:
             value, g = walk(work[which % 2], right, factor=factor)
             found[which] = self.back(g, which, y if which % 2 else x)
         if value is None:
-            value, _ = work[0].value(symmetric=same)
+            value = work[0].value(symmetric=same)[0]
         return value, tuple(found)
 
     def distances(self, needs: Needs, gamma: float, math: Math) -> Found:
         """Through Gram tiles of each side, both centred: edges are functions of distances."""
-        same, sides = (
-            self.ys is None,
-            [self.centred(x, y, gamma, math) for x, y in ((self.xs, self.ys), (self.xt, self.yt))],
-        )
+        same, pairs = self.ys is None, ((self.xs, self.ys), (self.xt, self.yt))
+        sides, own = [centred(x, y, gamma, math) for x, y in pairs], 0 if same else OTHERS
         found: list[Maybe] = [None] * 4
         value = None
         for which in (k for k, need in enumerate(needs) if need):
             one, other = sides if which < 2 else sides[::-1]
             if which % 2:
                 one, other = one.turned(), other.turned()
-            work = Difference(one, other, self.relation, self.penalty, math)
-            value, g = walk(work, one.b, one.a, 2.0 if same else 1.0)
+            work = Difference(one, other, self.relation, self.penalty, math, own)
+            value, g = walk(work, one.b, 2.0 if same else 1.0)
             found[which] = normalise_backward(g, self.node(which), (None, None), "shift", g.dtype)
         if value is None:
-            value, _ = Difference(sides[0], sides[1], self.relation, self.penalty, math).value(symmetric=same)
+            work = Difference(sides[0], sides[1], self.relation, self.penalty, math, own)
+            value = work.value(symmetric=same)[0]
         return value, tuple(found)
-
-    def centred(self, x: Tensor, y: Tensor | None, gamma: float, math: Math) -> Operands:
-        """Operands of one network's distances, which do not change when both sets are shifted."""
-        shift = (x if y is None else y).mean(dim=1, dtype=math.sums)
-        a = normalise(x, None, "shift", math, shift=shift).z
-        b = a if y is None else normalise(y, None, "shift", math, shift=shift).z
-        size = sizes(a, math)
-        return Operands(a, b, size, size if y is None else sizes(b, math), gamma)
 
 
 kernel_rule("triton/edge_sum", _gradients, _blocked.OPERATIONS["edge_sum"])

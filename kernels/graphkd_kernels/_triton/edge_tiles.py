@@ -5,7 +5,6 @@ Distances: two products, one for each side, and the squared sizes of the rows. D
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +15,41 @@ from torch import Tensor
 from graphkd_kernels._triton.configs import pick, power
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.launch import Math, empty, launch
-from graphkd_kernels._triton.rows import padded
+from graphkd_kernels._triton.rows import normalise, padded
 from graphkd_kernels._triton.tiles import (
     COUNTS,
+    apart,
     block_of,
     dot,
     huber_slope,
     load,
     narrow,
     products,
+    pull,
     triangle,
     upper_tile,
 )
 
+PANEL = 2**23  # weights that exist at once, for operands however small
+OTHERS = -(2**30)  # of two sets of nodes: no row is its own column
 RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
+
+
+@triton.jit
+def _of_squares(square, gamma, gamma_rest, RELATION: tl.constexpr):
+    """A relation of squared distances, and its derivative divided by x_i - y_j; equal rows have none."""
+    near = square <= 0.0  # a NaN is not, and passes
+    if RELATION == 1:
+        value = tl.sqrt(square)
+        slope = tl.where(near, 0.0, 1.0 / tl.where(near, 1.0, value))
+    elif RELATION == 2:
+        value, slope = square, tl.where(near, 0.0, 2.0)
+    else:
+        # A float argument is float32: what that lost comes separately.
+        rate = tl.zeros([1, 1], square.dtype) + gamma + gamma_rest
+        value = tl.exp(-rate * square)
+        slope = tl.where(near, 0.0, -2.0 * rate * value)
+    return value, slope
 
 
 @triton.jit
@@ -40,60 +60,83 @@ def relate(product, size_row, size_col, gamma, gamma_rest, RELATION: tl.constexp
     else:
         sizes = size_row[:, None] + size_col[None, :]
         square = sizes - 2.0 * product
-        near = square <= TINY * sizes  # within rounding: 0, without gradient; a NaN is not, and passes
-        square = tl.where(near, 0.0, square)
-        if RELATION == 1:
-            value = tl.sqrt(square)
-            slope = tl.where(near, 0.0, 1.0 / tl.where(near, 1.0, value))
-        elif RELATION == 2:
-            value, slope = square, tl.where(near, 0.0, 2.0)
-        else:
-            # A float argument is float32: what that lost comes separately.
-            rate = tl.zeros([1, 1], product.dtype) + gamma + gamma_rest
-            value = tl.exp(-rate * square)
-            slope = tl.where(near, 0.0, -2.0 * rate * value)
+        square = tl.where(square <= TINY * sizes, 0.0, square)  # within rounding; a NaN is not, and passes
+        value, slope = _of_squares(square, gamma, gamma_rest, RELATION)
     return value, slope
+
+
+@triton.jit
+def distances(
+    a_ptr, b_ptr, size_a_ptr, size_b_ptr, row, col, n, m, own, width, a_row, b_row, gamma, gamma_rest,
+    RELATION: tl.constexpr, TINY: tl.constexpr, CLOSE: tl.constexpr,
+    BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """A relation of distances of centred rows, its derivative divided by x_i - y_j, and how many pairs are close.
+
+    One such pair, and the tile is made again from the rows themselves, which stand ``width`` columns behind. ``own``:
+    the column of row 0 itself, negative for other nodes.
+    """
+    product = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
+    size_a = tl.load(size_a_ptr + row, mask=row < n, other=0.0)
+    size_b = tl.load(size_b_ptr + col, mask=col < m, other=0.0)
+    sizes = size_a[:, None] + size_b[None, :]
+    square = sizes - 2.0 * product
+    others = (row < n)[:, None] & (col < m)[None, :] & ((row + own)[:, None] != col[None, :])
+    close = tl.sum((others & (square < CLOSE * sizes)).to(tl.int32))  # a NaN is not, and passes
+    square = tl.where(square <= TINY * sizes, 0.0, square)
+    if close > 0:
+        square = apart(a_ptr + width, b_ptr + width, row, col, n, m, width, a_row, b_row, SUMS)
+    value, slope = _of_squares(square, gamma, gamma_rest, RELATION)
+    return value, slope, close
 
 
 @triton.jit
 def _difference(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-    row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
-    RELATION: tl.constexpr, HUBER: tl.constexpr, TINY: tl.constexpr,
+    row, col, n, m, own, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+    RELATION: tl.constexpr, TINY: tl.constexpr, CLOSE: tl.constexpr,
     BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Penalties of a tile of differences, and their derivative times the slope of the first relation; 0 outside."""
-    value = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
-    inside = (row < n)[:, None] & (col < m)[None, :]
+    """A tile of differences, the slope of the first relation, and how many of its pairs are close."""
     if RELATION == 0:
-        slope = value * 0.0 + 1.0
+        value = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
+        slope, close = value * 0.0 + 1.0, 0
     else:
-        size_a = tl.load(size_a_ptr + row, mask=row < n, other=0.0)
-        size_b = tl.load(size_b_ptr + col, mask=col < m, other=0.0)
-        value, slope = relate(value, size_a, size_b, gamma, gamma_rest, RELATION, TINY)
-        other = products(a2_ptr, b2_ptr, row, col, n, m, width2, a2_row, b2_row, BK, PRECISION, UPCAST, SUMS)
-        size_a = tl.load(size_a2_ptr + row, mask=row < n, other=0.0)
-        size_b = tl.load(size_b2_ptr + col, mask=col < m, other=0.0)
-        other, _ = relate(other, size_a, size_b, gamma, gamma_rest, RELATION, TINY)
+        value, slope, close = distances(
+            a_ptr, b_ptr, size_a_ptr, size_b_ptr, row, col, n, m, own, width, a_row, b_row, gamma, gamma_rest,
+            RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
+        )  # fmt: skip
+        other, _, _ = distances(
+            a2_ptr, b2_ptr, size_a2_ptr, size_b2_ptr, row, col, n, m, own, width2, a2_row, b2_row, gamma, gamma_rest,
+            RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
+        )  # fmt: skip
         value -= other
+    return value, slope, close
+
+
+@triton.jit
+def _penalty(gap, row, col, n, m, HUBER: tl.constexpr):
+    """Penalties of a tile of differences and their derivative; 0 outside."""
     if HUBER:
-        size = tl.abs(value)
-        penalty, weight = tl.where(size < 1.0, 0.5 * value * value, size - 0.5), huber_slope(value)
+        size = tl.abs(gap)
+        penalty, weight = tl.where(size < 1.0, 0.5 * gap * gap, size - 0.5), huber_slope(gap)
     else:
-        penalty, weight = value * value, 2.0 * value
-    return tl.where(inside, penalty, 0.0), tl.where(inside, weight * slope, 0.0)
+        penalty, weight = gap * gap, 2.0 * gap
+    inside = (row < n)[:, None] & (col < m)[None, :]
+    return tl.where(inside, penalty, 0.0), tl.where(inside, weight, 0.0)
 
 
 @triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_fwd_kernel(
-    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr,
-    n, m, width, width2, tiles_n, tiles_m, per_batch, panel_row,
+    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr, close_ptr,
+    n, m, own, width, width2, tiles_n, tiles_m, per_batch, panel_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
     RELATION: tl.constexpr, HUBER: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
-    TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    TINY: tl.constexpr, CLOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, panel_row).
+    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, panel_row), and
+    to close, for distances, how many pairs of each tile are.
 
     SYMMETRIC: tiles above the diagonal count twice, those below are not made (``tiles.upper_tile``).
     """
@@ -111,66 +154,86 @@ def edges_fwd_kernel(
             size_a_ptr, size_b_ptr = size_a_ptr + batch * n, size_b_ptr + batch * m
             size_a2_ptr, size_b2_ptr = size_a2_ptr + batch * n, size_b2_ptr + batch * m
             a2_ptr, b2_ptr = a2_ptr + batch * a2_batch, b2_ptr + batch * b2_batch
-        penalty, weight = _difference(
+        gap, slope, close = _difference(
             a_ptr + batch * a_batch, b_ptr + batch * b_batch, a2_ptr, b2_ptr,
             size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
-            RELATION, HUBER, TINY, BK, PRECISION, UPCAST, SUMS,
+            row, col, n, m, own, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+            RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
+        penalty, weight = _penalty(gap, row, col, n, m, HUBER)
         tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
         if PANEL:
             keep = (row < n)[:, None] & (col < panel_row)[None, :]
             place = (batch * n + row)[:, None] * panel_row + col[None, :]
-            tl.store(panel_ptr + place, narrow(weight, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
+            tl.store(panel_ptr + place, narrow(weight * slope, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
+            if RELATION != 0:
+                tl.store(close_ptr + pid, close)
     else:
         tl.store(out_ptr + pid, 0.0)
 
 
 @triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_bwd_kernel(
-    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-    right_ptr, left_ptr, out_ptr, grad_ptr,
-    n, m, d, width, width2, tiles_n, right_batch, right_row,
-    a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest, factor,
-    RELATION: tl.constexpr, HUBER: tl.constexpr, TINY: tl.constexpr,
+    a_ptr, b_ptr, right_ptr, out_ptr, grad_ptr,
+    n, m, d, width, tiles_n, right_batch, right_row, a_batch, b_batch, a_row, b_row, factor, HUBER: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Value and gradient together: weights (n, m) @ right (m, d), the tiles of weights made again for each chunk of d.
+    """Value and gradient of products: weights (n, m) @ right (m, d), tiles of weights made again for each chunk of d.
 
-    A program holds a block of rows and a chunk of columns of the gradient and walks over m in a fixed order. For
-    distances the gradient is (row sums of the weights) * left - weights @ right.
+    A program holds a block of rows and a chunk of columns of the gradient and walks over m in a fixed order.
     """
     tile, chunk = tl.program_id(0) % tiles_n, tl.program_id(1)
     batch = (tl.program_id(0) // tiles_n).to(tl.int64)
     row, k = tile * ROWS + tl.arange(0, ROWS), chunk * BD + tl.arange(0, BD)
-    if RELATION != 0:
-        size_a_ptr, size_b_ptr = size_a_ptr + batch * n, size_b_ptr + batch * m
-        size_a2_ptr, size_b2_ptr = size_a2_ptr + batch * n, size_b2_ptr + batch * m
-        a2_ptr, b2_ptr = a2_ptr + batch * a2_batch, b2_ptr + batch * b2_batch
     a_ptr, b_ptr, right_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch, right_ptr + batch * right_batch
     total = tl.zeros([ROWS, BD], SUMS)
-    sums = tl.zeros([ROWS], SUMS)
     value = tl.zeros([ROWS], tl.float64)
     for start in range(0, m, COLUMNS):
         col = start + tl.arange(0, COLUMNS)
-        penalty, weight = _difference(
-            a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
-            RELATION, HUBER, TINY, BK, PRECISION, UPCAST, SUMS,
-        )  # fmt: skip
+        gap = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
+        penalty, weight = _penalty(gap, row, col, n, m, HUBER)
         value += tl.sum(penalty, 1).to(tl.float64)
-        if RELATION != 0:
-            sums += tl.sum(weight, 1)
         weight = narrow(weight, right_ptr.dtype.element_ty, UPCAST)
         total = dot(weight, load(right_ptr, col, k, m, d, right_row), total, PRECISION, UPCAST)
-    keep = (row < n)[:, None] & (k < d)[None, :]
     place = (batch * n + row)[:, None] * d + k[None, :]
-    if RELATION != 0:
-        total = sums[:, None] * tl.load(left_ptr + place, mask=keep, other=0.0).to(SUMS) - total
-    tl.store(grad_ptr + place, total * factor, mask=keep)
+    tl.store(grad_ptr + place, total * factor, mask=(row < n)[:, None] & (k < d)[None, :])
     if chunk == 0:
         tl.store(out_ptr + tl.program_id(0), tl.sum(value))
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def pull_kernel(
+    w_ptr, close_ptr, a_ptr, b_ptr, out_ptr, n, m, d, tiles_n, tiles_m, w_batch, w_row, a_batch, b_batch, a_row, b_row,
+    factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Sums of weight_ij (a_i - b_j) over j, times factor, to out (b, n, d), from a panel of weights.
+
+    ``close`` (b, tiles_n, tiles_m): how many pairs of each tile of ROWS x ROWS weights are. Such a tile is summed by
+    differences, the others are (row sums of the weights) * a - weights @ b.
+    """
+    tile, chunk = tl.program_id(0) % tiles_n, tl.program_id(1)
+    batch = (tl.program_id(0) // tiles_n).to(tl.int64)
+    row, k = tile * ROWS + tl.arange(0, ROWS), chunk * COLUMNS + tl.arange(0, COLUMNS)
+    close_ptr += tl.program_id(0) * tiles_m
+    w_ptr, a_ptr, b_ptr = w_ptr + batch * w_batch, a_ptr + batch * a_batch, b_ptr + batch * b_batch
+    total = tl.zeros([ROWS, COLUMNS], SUMS)
+    sums = tl.zeros([ROWS], SUMS)
+    for start in range(0, m, BK):
+        col = start + tl.arange(0, BK)
+        close = tl.load(close_ptr + start // ROWS)
+        weight = tl.where(close > 0, 0.0, load(w_ptr, row, col, n, m, w_row))
+        sums += tl.sum(weight, 1)
+        total = dot(weight, load(b_ptr, col, k, m, d, b_row), total, PRECISION, UPCAST)
+    total = sums[:, None] * load(a_ptr, row, k, n, d, a_row) - total
+    for j in range(tiles_m):
+        if tl.load(close_ptr + j) > 0:
+            col = j * ROWS + tl.arange(0, ROWS)
+            weight = load(w_ptr, row, col, n, m, w_row)
+            total += pull(weight, a_ptr + d, b_ptr + d, row, col, n, m, chunk * COLUMNS, d, a_row, b_row, COLUMNS, SUMS)
+    place = (batch * n + row)[:, None] * d + k[None, :]
+    tl.store(out_ptr + place, total * factor, mask=(row < n)[:, None] & (k < d)[None, :])
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -189,7 +252,10 @@ def sizes_kernel(
 
 @dataclass(frozen=True)
 class Operands:
-    """Of one relation: rows a (b, n, k), b (b, m, k), and for distances their squared sizes (b, n), (b, m)."""
+    """Of one relation: rows a (b, n, k), b (b, m, k), and for distances their squared sizes (b, n), (b, m).
+
+    Distances: rows are centred, and stand before the rows themselves in the same memory (:func:`centred`).
+    """
 
     a: Tensor
     b: Tensor
@@ -213,6 +279,7 @@ class Difference:
 
     Args:
         first: operands, of the difference itself for products. second: for distances, of what is subtracted.
+        own: for distances, the column of row 0 itself; negative for other nodes.
     """
 
     first: Operands
@@ -220,53 +287,50 @@ class Difference:
     relation: str
     penalty: str
     math: Math
+    own: int = OTHERS
 
     def part(self, rows: slice) -> "Difference":
         """The same with some of the rows."""
         second = None if self.second is None else self.second.part(rows)
-        return Difference(self.first.part(rows), second, self.relation, self.penalty, self.math)
+        own = self.own + rows.start
+        return Difference(self.first.part(rows), second, self.relation, self.penalty, self.math, own)
 
-    def arguments(self) -> dict[str, Any]:
-        """What the forward and the backward kernel take alike."""
-        first, second, other = self.first, self.second, self.second or self.first
-        return {
-            "a_ptr": first.a, "b_ptr": first.b,
-            "a2_ptr": second.a if second else None, "b2_ptr": second.b if second else None,
-            "size_a_ptr": first.size_a, "size_b_ptr": first.size_b,
-            "size_a2_ptr": second.size_a if second else None, "size_b2_ptr": second.size_b if second else None,
-            "n": first.a.shape[1], "m": first.b.shape[1], "width": first.a.shape[2], "width2": other.a.shape[2],
-            "a_batch": first.a.stride(0), "b_batch": first.b.stride(0),
-            "a2_batch": other.a.stride(0), "b2_batch": other.b.stride(0),
-            "a_row": first.a.stride(1), "b_row": first.b.stride(1),
-            "a2_row": other.a.stride(1), "b2_row": other.b.stride(1),
-            "RELATION": RELATIONS[self.relation], "HUBER": self.penalty == "huber",
-            "TINY": self.math.tiny,
-        } | split("gamma", first.gamma)  # fmt: skip
-
-    def value(self, symmetric: bool = False, panel: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
+    def value(
+        self, symmetric: bool = False, panel: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Sum of the penalties () in float64, and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
 
-        ``symmetric``: both node sets are the same, so half the tiles suffice (without a panel).
+        For distances, with a panel, also how many pairs of each tile are close (b, tiles, tiles). ``symmetric``: both
+        node sets are the same, so half the tiles suffice (without a panel).
         """
         (b, n, _), m, device = self.first.a.shape, self.first.b.shape[1], self.first.a.device
-        config = pick("edges", self.math, device)
+        config = pick("edges" if self.second is None else "distances", self.math, device)
         square = symmetric and panel is None and config.rows == config.columns
         tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         per_batch = triangle(tiles_n) if square else tiles_n * tiles_m
         out = empty((b * per_batch,), torch.float64, device)
         weights = None if panel is None else empty((b, n, padded(m)), panel, device)
+        close = None if panel is None or self.second is None else empty((b, tiles_n, tiles_m), torch.int32, device)
+        first, second, other = self.first, self.second, self.second or self.first
         launch(
-            edges_fwd_kernel, (b * per_batch,), config, self.math, **self.arguments(), out_ptr=out, panel_ptr=weights,
-            tiles_n=tiles_n, tiles_m=tiles_m, per_batch=per_batch, panel_row=padded(m), SYMMETRIC=square,
-            PANEL=panel is not None,
+            edges_fwd_kernel, (b * per_batch,), config, self.math, a_ptr=first.a, b_ptr=first.b,
+            a2_ptr=second.a if second else None, b2_ptr=second.b if second else None,
+            size_a_ptr=first.size_a, size_b_ptr=first.size_b, size_a2_ptr=second.size_a if second else None,
+            size_b2_ptr=second.size_b if second else None, out_ptr=out, panel_ptr=weights, close_ptr=close,
+            n=n, m=m, own=self.own, width=first.a.shape[2], width2=other.a.shape[2],
+            tiles_n=tiles_n, tiles_m=tiles_m, per_batch=per_batch, panel_row=padded(m),
+            a_batch=first.a.stride(0), b_batch=first.b.stride(0), a2_batch=other.a.stride(0),
+            b2_batch=other.b.stride(0), a_row=first.a.stride(1), b_row=first.b.stride(1), a2_row=other.a.stride(1),
+            b2_row=other.b.stride(1), **split("gamma", first.gamma), RELATION=RELATIONS[self.relation],
+            HUBER=self.penalty == "huber", SYMMETRIC=square, PANEL=panel is not None, TINY=self.math.tiny,
+            CLOSE=self.math.close,
         )  # fmt: skip
-        return out.sum(), weights
+        return out.sum(), weights, close
 
-    def gradient(self, right: Tensor, left: Tensor | None, factor: float) -> tuple[Tensor, Tensor]:
-        """Sum of the penalties () in float64, and factor * its gradient (b, n, d) in the first relation's rows.
+    def gradient(self, right: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        """Sum of the penalties () in float64, and factor * its gradient (b, n, d) in the rows of products.
 
-        Args:
-            right: the other end of the edges, (b, m, d). left: (b, n, d), contiguous; for distances.
+        ``right``: the other end of the edges, (b, m, d).
         """
         (b, n, _), (m, d) = self.first.a.shape, right.shape[1:]
         config = pick("edges_bwd", self.math, right.device)
@@ -274,37 +338,66 @@ class Difference:
         tiles_n, chunks = triton.cdiv(n, config.rows), triton.cdiv(d, block)
         out = empty((b * tiles_n,), torch.float64, right.device)
         grad = empty((b, n, d), self.math.sums, right.device)
+        a, other = self.first.a, self.first.b
         launch(
-            edges_bwd_kernel, (b * tiles_n, chunks), config, self.math, **self.arguments() | {"m": m}, d=d,
-            right_ptr=right, left_ptr=left, out_ptr=out, grad_ptr=grad, tiles_n=tiles_n, right_batch=right.stride(0),
-            right_row=right.stride(1), factor=factor, BD=block,
+            edges_bwd_kernel, (b * tiles_n, chunks), config, self.math, a_ptr=a, b_ptr=other, right_ptr=right,
+            out_ptr=out, grad_ptr=grad, n=n, m=m, d=d, width=a.shape[2], tiles_n=tiles_n, right_batch=right.stride(0),
+            right_row=right.stride(1), a_batch=a.stride(0), b_batch=other.stride(0), a_row=a.stride(1),
+            b_row=other.stride(1), factor=factor, HUBER=self.penalty == "huber", BD=block,
         )  # fmt: skip
         return out.sum(), grad
 
 
-def walk(
-    difference: Difference, right: Tensor, left: Tensor | None = None, factor: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Value and gradient from tiles; ``right``, ``left`` and ``factor`` as of :meth:`Difference.gradient`.
+def walk(difference: Difference, right: Tensor, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Value and factor * gradient from tiles; ``right``: the other end of the edges, for distances ``first.b``.
 
-    Wide rows, for which making each tile again for every chunk of columns would cost more than writing it, go by panels
-    of rows: weights (rows, m), at most twice as large as the operands, then one product.
+    Distances, and products of wide rows, for which making each tile again for every chunk of columns would cost more
+    than writing it, go by panels of rows: weights (rows, m), then one product. A panel is twice as large as the
+    operands at most, or 32 MiB.
     """
-    d, math = right.shape[2], difference.math
-    if d <= 2 * pick("edges_bwd", math, right.device).chunk:
-        return difference.gradient(right, left, factor)
+    (d, math), apart = (right.shape[2], difference.math), difference.second is not None
+    if not apart and d <= 2 * pick("edges_bwd", math, right.device).chunk:
+        return difference.gradient(right, factor)
     n, m = difference.first.a.shape[1], right.shape[1]
-    rows = max(256, min(n, 2 * d * max(n, m) // m))
+    rows = max(256, min(n, max(2 * d * max(n, m), PANEL) // max(m, 1)))
     values, grads = [], []
     for start in range(0, n, rows):
-        part = slice(start, start + rows)
-        value, weights = difference.part(part).value(panel=math.storage)
+        part = difference.part(slice(start, start + rows))
+        value, weights, close = part.value(panel=math.storage)
         assert weights is not None
-        g = product(weights[..., :m], right, math)
-        grads.append(g if left is None else weights.sum(-1, keepdim=True, dtype=g.dtype) * left[:, part] - g)
+        if close is None:
+            grads.append(product(weights[..., :m], right, math).mul_(factor))
+        else:
+            grads.append(pulled(weights, close, part.first.a, right, math, factor))
         values.append(value)
-    whole = grads[0] if len(grads) == 1 else torch.cat(grads, 1)
-    return torch.stack(values).sum(), whole.mul_(factor)
+    return torch.stack(values).sum(), grads[0] if len(grads) == 1 else torch.cat(grads, 1)
+
+
+def pulled(weights: Tensor, close: Tensor, a: Tensor, b: Tensor, math: Math, factor: float = 1.0) -> Tensor:
+    """factor * the sums of w_ij (a_i - b_j) over j, which keep their digits where pairs are close.
+
+    Shapes: weights (b, n, >= m) with columns of stride 1; close (b, tiles, tiles), as :meth:`Difference.value` has it;
+    a (b, n, d) and b (b, m, d) as :func:`centred` has them -> (b, n, d).
+    """
+    (graphs, n, d), m, config = a.shape, b.shape[1], pick("pull", math, a.device)
+    out = empty((graphs, n, d), math.sums, a.device)
+    launch(
+        pull_kernel, (graphs * close.shape[1], triton.cdiv(d, config.columns)), config, math, w_ptr=weights,
+        close_ptr=close, a_ptr=a, b_ptr=b, out_ptr=out, n=n, m=m, d=d, tiles_n=close.shape[1], tiles_m=close.shape[2],
+        w_batch=weights.stride(0), w_row=weights.stride(1), a_batch=a.stride(0), b_batch=b.stride(0),
+        a_row=a.stride(1), b_row=b.stride(1), factor=factor,
+    )  # fmt: skip
+    return out
+
+
+def centred(x: Tensor, y: Tensor | None, gamma: float, math: Math) -> Operands:
+    """Operands of distances, which do not change when both sets (b, n, d) are shifted; y ``None`` for x itself."""
+    shift = (x if y is None else y).mean(dim=1, dtype=math.sums)
+    width = padded(x.shape[2])
+    a = normalise(x, x, "shift", math, shift=shift).z[..., :width]
+    b = a if y is None else normalise(y, y, "shift", math, shift=shift).z[..., :width]
+    size = sizes(a, math)
+    return Operands(a, b, size, size if y is None else sizes(b, math), gamma)
 
 
 def split(name: str, value: float) -> dict[str, float]:
@@ -315,7 +408,7 @@ def split(name: str, value: float) -> dict[str, float]:
 
 def sizes(x: Tensor, math: Math) -> Tensor:
     """Squared sizes (b, n) of rows (b, n, k), as the products of the tiles have them."""
-    (b, n, k), config = x.shape, pick("edges", math, x.device)
+    (b, n, k), config = x.shape, pick("distances", math, x.device)
     tiles = triton.cdiv(n, config.rows)
     out = empty((b, n), math.sums, x.device)
     launch(

@@ -30,8 +30,8 @@ __all__ = ["ega_sums"]
 
 
 def _gradients(needs: Needs, student: Tensor, teacher: Tensor, relation: str) -> Found:
-    """Both sums, and for each of student and teacher the gradients of both in its mapped rows. float32 for 16 bits."""
-    dtype, d = wide(common(student, teacher)), padded(student.shape[1])
+    """Both sums, and for each of student and teacher the gradients of both in its mapped rows."""
+    dtype, d = common(student, teacher), padded(student.shape[1])
     how = math(dtype)
     x = normalise(student[None], teacher[None], relation, how, "uv")
     grams = gram(x.z, how)
@@ -48,7 +48,7 @@ def _gradients(needs: Needs, student: Tensor, teacher: Tensor, relation: str) ->
             node = torch.cat([other - eye, sign * (other + eye)], 1).mul_(2**0.5).to(how.storage)
             both = product(x.z, torch.cat([factor[..., which * d : (which + 1) * d], node], 2), how)
             kept[2 * which : 2 * which + 2] = both[..., :d], both[..., d:]
-    value = torch.stack([edges, nodes]).clamp_min(0).to(dtype)
+    value = torch.stack([edges, nodes]).clamp_min(0).to(wide(dtype))
     return value, (*kept, *x.statistics[0], *x.statistics[1])
 
 

@@ -49,6 +49,11 @@ class Math:
         """Squared distances within this part of both sizes are rounding."""
         return 16 * torch.finfo(self.sums).eps
 
+    @property
+    def close(self) -> float:
+        """Squared distances within this part of both sizes have lost digits that differences keep."""
+        return 2**17 * torch.finfo(self.sums).eps
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -143,7 +148,7 @@ def launch(kernel: Any, grid: tuple[int, ...], config: Config, math: Math, **arg
     """
     settled = {
         "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth, "SUMS": _TYPES[math.sums],
-        "PRECISION": math.precision, "UPCAST": interpreting() and math.storage == torch.bfloat16,
+        "PRECISION": math.precision, "UPCAST": interpreting() and math.precision == "bf16x3",
     }  # fmt: skip
     constants = {name: value for name, value in settled.items() if name in kernel.arg_names}
     constants |= {name: value for name, value in arguments.items() if name.isupper()}

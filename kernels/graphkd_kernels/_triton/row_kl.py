@@ -17,6 +17,7 @@ from graphkd_kernels._triton.edge_tiles import relate
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common
+from graphkd_kernels._triton.terms import store_terms
 from graphkd_kernels._triton.tiles import COUNTS, block_of, exact, load
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.precision import wide, widened
@@ -106,12 +107,15 @@ def _logits(
 def row_kl_kernel(
     s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
     value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,
-    n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row,
+    n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row, w_step,
     scale: tl.float64, temperature: tl.float64, gamma: tl.float64,
     TEACHER: tl.constexpr, STATISTICS: tl.constexpr, WS: tl.constexpr, WT: tl.constexpr,
-    RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
+    TERMS_S: tl.constexpr, TERMS_T: tl.constexpr, RELATION: tl.constexpr, TINY: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """Rows of s and t (b, n, m) to their divergence; where WS, WT also to the gradient, which may overwrite them.
+
+    The gradient is stored as TERMS_S and TERMS_T terms (``terms``), 0 up to w_row columns; 0 terms: as it is.
 
     TEACHER: KL(t || s); else cross entropy of s with the column positive. STATISTICS: else value, norm_s and norm_t are
     read. The gradient is multiplied by the row's entry of up, if there is one. scale is log2(e) / temperature.
@@ -169,7 +173,7 @@ def row_kl_kernel(
         up = (up / exact(temperature, SUMS))[:, None]
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
-            live = keep[:, None] & (column < m)[None, :]
+            there, live = (column < m)[None, :], keep[:, None] & (column < w_row)[None, :]
             out = graph * w_batch + row.to(tl.int64)[:, None] * w_row + column[None, :]
             s, steep = _logits(
                 s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS
@@ -184,12 +188,12 @@ def row_kl_kernel(
                 if WT:
                     excess = tl.where(p == 0, 0.0, (t - s) * exact(LN2, SUMS))
                     w = p * (excess - value[:, None]) * up * steep_t
-                    tl.store(wt_ptr + out, w.to(wt_ptr.dtype.element_ty), mask=live)
+                    store_terms(wt_ptr, out, w_step, tl.where(there, w, 0.0), live, TERMS_T, UPCAST)
             else:
                 p = tl.where(column[None, :] == positive[:, None], 1.0, 0.0).to(SUMS)
             if WS:
                 w = (tl.exp2(s) - p) * up * steep
-                tl.store(ws_ptr + out, w.to(ws_ptr.dtype.element_ty), mask=live)
+                store_terms(ws_ptr, out, w_step, tl.where(there, w, 0.0), live, TERMS_S, UPCAST)
 
 
 LOG2E = 1.4426950408889634
@@ -221,9 +225,9 @@ def _launch(temperature: float, s: Tensor, t: Tensor, kept: Kept, up: Maybe, out
         row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=s, t_ptr=t, positive_ptr=None, row_s_ptr=None,
         column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=kept[0], norm_s_ptr=kept[1],
         norm_t_ptr=kept[2], ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
-        t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1), w_row=m, scale=LOG2E / temperature,
-        temperature=float(temperature), gamma=1.0, TEACHER=True, STATISTICS=up is None, WS=out[0] is not None,
-        WT=out[1] is not None, RELATION=0, TINY=0.0,
+        t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1), w_row=m, w_step=0,
+        scale=LOG2E / temperature, temperature=float(temperature), gamma=1.0, TEACHER=True, STATISTICS=up is None,
+        WS=out[0] is not None, WT=out[1] is not None, TERMS_S=0, TERMS_T=0, RELATION=0, TINY=0.0, UPCAST=False,
     )  # fmt: skip
 
 

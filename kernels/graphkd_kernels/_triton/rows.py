@@ -117,7 +117,8 @@ def rows_fwd_kernel(
     if PAIR and not UV:
         for start in range(0, padded_t, COLUMNS):
             col = start + tl.arange(0, COLUMNS)[None, :]
-            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, KIND, COLUMNS, SUMS)
+            kind_t: tl.constexpr = 0 if KIND == 3 else KIND
+            t = _mapped(t_ptr, shift_ptr, base_t, t_col, start, dt, row_ok, mean_t, scale_t, kind_t, COLUMNS, SUMS)
             keep = row_ok[:, None] & (col < padded_t)
             tl.store(z_row + padded_x + col, narrow(t * sign, kind, UPCAST), mask=keep)
 
@@ -171,7 +172,8 @@ def normalise(
     """Rows of x (b, n, dx), and of t (b, n, dt), any strides, mapped.
 
     Args:
-        kind: ``"gram"`` (as they are), ``"cosine"``, ``"pearson"``, or ``"shift"``: less ``shift`` (b, dx), contiguous.
+        kind: ``"gram"`` (as they are), ``"cosine"``, ``"pearson"``, or ``"shift"``: x less ``shift`` (b, dx),
+            contiguous, and t as it is.
         layout: of z: ``"uvu"`` and ``"uv"`` need equal widths; otherwise x beside sign * t.
     """
     (b, n, dx), dt = x.shape, 0 if t is None else t.shape[2]

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from graphkd_kernels import _blocked, reference
 from graphkd_kernels._triton.configs import math, pick
-from graphkd_kernels._triton.edge_tiles import RELATIONS, relate, sizes, split
+from graphkd_kernels._triton.edge_tiles import OTHERS, RELATIONS, centred, distances, pulled, split
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common, flat
-from graphkd_kernels._triton.rows import normalise
-from graphkd_kernels._triton.tiles import COUNTS, products
+from graphkd_kernels._triton.tiles import COUNTS
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.precision import wide, widened
 
@@ -24,42 +23,46 @@ __all__ = ["similarity"]
 
 @triton.jit(do_not_specialize=COUNTS)
 def similarity_kernel(
-    a_ptr, b_ptr, size_a_ptr, size_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m, gamma, gamma_rest,
-    RELATION: tl.constexpr, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    a_ptr, b_ptr, size_a_ptr, size_b_ptr, out_ptr, close_ptr,
+    n, m, own, width, tiles_n, tiles_m, a_row, b_row, gamma, gamma_rest,
+    RELATION: tl.constexpr, TINY: tl.constexpr, CLOSE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Relation of rows a (b, n, width) and b (b, m, width), from their product and squared sizes, to out (b, n, m)."""
+    """Relation of distances of rows a (b, n, width) and b (b, m, width) to out (b, n, m); see ``distances``.
+
+    To close (b, tiles_n, tiles_m), how many pairs of each tile are.
+    """
     pid = tl.program_id(0)
     batch, index = (pid // (tiles_n * tiles_m)).to(tl.int64), pid % (tiles_n * tiles_m)
     row, col = (index // tiles_m) * ROWS + tl.arange(0, ROWS), (index % tiles_m) * COLUMNS + tl.arange(0, COLUMNS)
-    a_ptr, b_ptr = a_ptr + batch * n * width, b_ptr + batch * m * width
-    product = products(a_ptr, b_ptr, row, col, n, m, width, width, width, BK, PRECISION, UPCAST, SUMS)
-    size_a = tl.load(size_a_ptr + batch * n + row, mask=row < n, other=0.0)
-    size_b = tl.load(size_b_ptr + batch * m + col, mask=col < m, other=0.0)
-    value, _ = relate(product, size_a, size_b, gamma, gamma_rest, RELATION, TINY)
+    value, _, close = distances(
+        a_ptr + batch * n * a_row, b_ptr + batch * m * b_row, size_a_ptr + batch * n, size_b_ptr + batch * m,
+        row, col, n, m, own, width, a_row, b_row, gamma, gamma_rest,
+        RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
+    )  # fmt: skip
+    tl.store(close_ptr + pid, close)
     keep = (row < n)[:, None] & (col < m)[None, :]
     tl.store(out_ptr + (batch * n + row)[:, None] * m + col[None, :], value, mask=keep)
 
 
 def _gradients(needs: Needs, x: Tensor, y: Maybe, relation: str, gamma: float) -> Found:
-    """The value, which is all that is kept."""
-    dtype = wide(common(x, y))
-    how, device = math(dtype), x.device
-    shift = flat(x if y is None else y).mean(dim=1, dtype=how.sums)
-    a = normalise(flat(x), None, "shift", how, shift=shift).z
-    b = a if y is None else normalise(flat(y), None, "shift", how, shift=shift).z
-    (count, n, width), m = a.shape, b.shape[1]
-    size_a = sizes(a, how)
-    size_b = size_a if y is None else sizes(b, how)
-    out, config = empty((count, n, m), dtype, device), pick("edges", how, device)
+    """The value; with the rows and where they are close, it is all that the gradient needs."""
+    dtype, device = wide(common(x, y)), x.device
+    how = math(dtype)
+    nodes = centred(flat(x), None if y is None else flat(y), gamma, how)
+    (count, n, width), m = nodes.a.shape, nodes.b.shape[1]
+    out, config = empty((count, n, m), dtype, device), pick("distances", how, device)
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
+    close = empty((count, tiles_n, tiles_m), torch.int32, device)
     launch(
-        similarity_kernel, (count * tiles_n * tiles_m,), config, how, a_ptr=a, b_ptr=b, size_a_ptr=size_a,
-        size_b_ptr=size_b, out_ptr=out, n=n, m=m, width=width, tiles_n=tiles_n, tiles_m=tiles_m,
-        **split("gamma", gamma), RELATION=RELATIONS[relation], TINY=how.tiny,
+        similarity_kernel, (count * tiles_n * tiles_m,), config, how, a_ptr=nodes.a, b_ptr=nodes.b,
+        size_a_ptr=nodes.size_a, size_b_ptr=nodes.size_b, out_ptr=out, close_ptr=close, n=n, m=m,
+        own=OTHERS if y is not None else 0, width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_row=nodes.a.stride(1),
+        b_row=nodes.b.stride(1), **split("gamma", gamma), RELATION=RELATIONS[relation], TINY=how.tiny, CLOSE=how.close,
     )  # fmt: skip
     value = out.view(*x.shape[:-1], m)
-    return value, (value,)
+    return value, (value, close, nodes.a, nodes.b)
 
 
 def _empty(x: Tensor, y: Maybe, *options: object) -> Tensor:
@@ -67,25 +70,26 @@ def _empty(x: Tensor, y: Maybe, *options: object) -> Tensor:
 
 
 def _finish(
-    needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: tuple[Tensor], relation: str, gamma: float
+    needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: tuple[Tensor, ...], relation: str, gamma: float
 ) -> Kept:
-    (x, y), (value,) = tensors, kept
+    (x, y), (value, close, a, b) = tensors, kept
     if relation == "rbf":
         weight = -2 * gamma * value * upstream
     elif relation == "squared_euclidean":
         weight = 2 * upstream
     else:  # equal rows are at distance 0, without gradient
         weight = torch.where(value == 0, 0.0, upstream / torch.where(value == 0, 1.0, value))
-    a = x.to(value.dtype)
+    weight = flat(weight).contiguous()
     if y is None:
-        return _pulled(weight + weight.mT, a, a, x), None
-    b = y.to(value.dtype)
-    return _pulled(weight, a, b, x) if needs[0] else None, _pulled(weight.mT, b, a, y) if needs[1] else None
+        return _pulled(weight + weight.mT, close + close.mT, a, a, x), None
+    of_y = _pulled(weight.mT.contiguous(), close.mT.contiguous(), b, a, y) if needs[1] else None
+    return _pulled(weight, close, a, b, x) if needs[0] else None, of_y
 
 
-def _pulled(weight: Tensor, mine: Tensor, theirs: Tensor, like: Tensor) -> Tensor:
+def _pulled(weight: Tensor, close: Tensor, mine: Tensor, theirs: Tensor, like: Tensor) -> Tensor:
     """The sums of w_ij (x_i - y_j) over j."""
-    return (weight.sum(-1, keepdim=True) * mine - weight @ theirs).to(like.dtype)
+    found = pulled(weight, close, mine, theirs, math(weight.dtype))
+    return found[..., : like.shape[-1]].reshape(like.shape).to(like.dtype)
 
 
 kernel_rule(

@@ -72,6 +72,8 @@ _S, _ALL, _NONE = (True, False, False, False), (True,) * 4, (False,) * 4
 _EVERY = (*_ALL, False)
 _PROXIES = ((1000, 256), (500, 256), (1000, 200), (500, 200), None)
 _LONG = ((70, 65), (10_000, 65), (70, 33), (10_000, 33), None)
+_MANY = ((8192, 256), (1000, 256), (8192, 256), (1000, 256), None)
+_TERMS = ((1, (torch.bfloat16,)), (3, (torch.float32,)), (0, (torch.float64,)))
 _POSITIVES = ((1000, 128), (500, 128), None, None, (1000,))
 
 CASES = [
@@ -111,17 +113,21 @@ CASES = [
         for shape in ((512, 10), (512, 100), (512, 1000), (64, 50_257))
     ),
     *(
-        Case("edge_kl", (kind, 0.1, 1.0), _POSITIVES, (True, True, False, False, False), _WIDE, (4,))
+        Case("edge_kl", (kind, 0.1, 1.0, (terms, 0)), _POSITIVES, (True, True, False, False, False), dtypes, (4,))
         for kind in ("product", "euclidean")
+        for terms, dtypes in _TERMS
     ),
     *(
-        Case("edge_kl", (kind, 0.1, 1.0), shapes, _EVERY, _WIDE)
+        Case("edge_kl", (kind, 0.1, 1.0, (terms, terms)), shapes, _EVERY, dtypes)
         for kind in ("product", "euclidean", "squared_euclidean", "rbf")
         for shapes in (_PROXIES, _LONG)
+        for terms, dtypes in _TERMS
     ),
+    Case("edge_kl", ("product", 0.1, 1.0, (2, 2)), _PROXIES, _EVERY, (torch.float32,)),
+    Case("edge_kl", ("product", 0.1, 1.0, (2, 2)), _MANY, _EVERY, (torch.float32,)),
     *(Case("nearest", (k,), ((5000, 128),), (False,), (torch.float32,)) for k in (1, 10, 16, 32, 64)),
     *(
-        Case("rkd_distance", (), ((n, 128), (n, 96)), needs, _WIDE)
+        Case("rkd_distance", (), ((n, 128), (n, 96)), needs)
         for n in (65, 256, 8192)
         for needs in ((False, False), (True, False), (True, True))
     ),

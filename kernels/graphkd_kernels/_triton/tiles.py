@@ -12,19 +12,41 @@ their values. Of the others, Triton compiles anew for a 1 and for multiples of 1
 
 
 @triton.jit
-def dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """total + a @ b. UPCAST: Triton's interpreter has no arithmetic for bfloat16 (its products are silently wrong)."""
+def _nearest(x):
+    """float32 rounded to bfloat16's digits, as a GPU does. Triton's interpreter cuts the others off, and has no
+    arithmetic for bfloat16 (its products are silently wrong)."""
+    bits = x.to(tl.float32).to(tl.int32, bitcast=True)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _two_terms(x, UPCAST: tl.constexpr):
+    """float32 as a sum of two numbers of bfloat16, right to 2^-17. UPCAST: in the interpreter, of their values."""
     if UPCAST:
-        a, b = a.to(tl.float32), b.to(tl.float32)
+        high = _nearest(x)
+        return high, _nearest(x - high)
+    high = x.to(tl.bfloat16)
+    return high, (x - high.to(tl.float32)).to(tl.bfloat16)
+
+
+@triton.jit
+def dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    """total + a @ b. ``"bf16x3"``: float32 factors in two terms of bfloat16 each, without the product of both rests;
+    exact for factors that are bfloat16 or float16 themselves."""
+    if PRECISION == "bf16x3":
+        a, a_rest = _two_terms(a, UPCAST)
+        b, b_rest = _two_terms(b, UPCAST)
+        total = tl.dot(a_rest, b, total, input_precision="ieee", out_dtype=total.dtype)
+        total = tl.dot(a, b_rest, total, input_precision="ieee", out_dtype=total.dtype)
+        return tl.dot(a, b, total, input_precision="ieee", out_dtype=total.dtype)
     return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)
 
 
 @triton.jit
 def narrow(x, TYPE: tl.constexpr, UPCAST: tl.constexpr):
-    """x in the operands' type. UPCAST: the interpreter cuts bfloat16 off, a GPU rounds to nearest, so round here."""
-    if UPCAST:
-        bits = x.to(tl.float32).to(tl.int32, bitcast=True)
-        x = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
+    """x in a type. UPCAST: in the interpreter, which cuts bfloat16 off, a GPU rounds to nearest."""
+    if UPCAST and tl.bfloat16 == TYPE:
+        x = _nearest(x)
     return x.to(TYPE)
 
 
@@ -69,6 +91,34 @@ def load(base, row, col, rows, cols, stride):
     keep = (row < rows)[:, None] & (col < cols)[None, :]
     # int64: rows * stride may pass 2**31
     return tl.load(base + row.to(tl.int64)[:, None] * stride + col[None, :], mask=keep, other=0.0)
+
+
+@triton.jit
+def _column(base, row, rows, k, cols, stride, TYPE: tl.constexpr):
+    """Column k of some rows; 0 outside."""
+    return tl.load(base + row.to(tl.int64) * stride + k, mask=(row < rows) & (row * 0 + k < cols), other=0.0).to(TYPE)
+
+
+@triton.jit
+def apart(a, b, row, col, n, m, width, a_row, b_row, SUMS: tl.constexpr):
+    """Squared distances of some rows of a from some rows of b by their differences: no digit is lost, and no product
+    is made, so that it takes a device two or three times as long."""
+    total = tl.zeros([row.shape[0], col.shape[0]], SUMS)
+    for k in range(width):
+        gap = _column(a, row, n, k, width, a_row, SUMS)[:, None] - _column(b, col, m, k, width, b_row, SUMS)[None, :]
+        total += gap * gap
+    return total
+
+
+@triton.jit
+def pull(weight, a, b, row, col, n, m, start, width, a_row, b_row, COLUMNS: tl.constexpr, SUMS: tl.constexpr):
+    """Sums of weight_ij (a_i - b_j) over a tile, by differences; of the columns from start on."""
+    total = tl.zeros([row.shape[0], COLUMNS], SUMS)
+    here = tl.arange(0, COLUMNS)[None, :]
+    for k in range(COLUMNS):
+        x, y = _column(a, row, n, start + k, width, a_row, SUMS), _column(b, col, m, start + k, width, b_row, SUMS)
+        total = tl.where(here == k, tl.sum(weight * (x[:, None] - y[None, :]), 1)[:, None], total)
+    return total
 
 
 @triton.jit

@@ -110,3 +110,16 @@ def test_a_large_logit_overflows_nothing(device):
 @pytest.mark.parametrize("m", [None, 130])
 def test_the_wide_matrix(relation, dtype, m, device):
     check(graphs(97, m, 65, 70, dtype, b=(2,)), relation, ALL if m else BOTH, device)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("relation", ["cosine", "gram", "euclidean"])
+def test_16_bits_lose_little_but_their_own_rounding(dtype, relation, device):
+    """Against float64 of the rounded inputs; the gradient is rounded to 16 bits once more."""
+    options, nodes = (relation, TEMPERATURES[relation], 0.05), [x.to(device) for x in graphs(40, 70, 20, 17, dtype)]
+    value, *gradients = testing.errors(
+        lambda *nodes: OPERATIONS["edge_kl"](*nodes, *options),
+        lambda *nodes: reference.edge_kl(*nodes, *options), nodes, ALL,
+    )  # fmt: skip
+    assert value < 2e-5
+    assert max(gradients) < 4e-3

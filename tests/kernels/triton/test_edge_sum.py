@@ -7,7 +7,7 @@ from graphkd_kernels._triton.table import OPERATIONS
 
 from tests.kernels import testing
 
-TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12, torch.bfloat16: 6e-3, torch.float16: 6e-3}
+TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12, torch.bfloat16: 3e-3, torch.float16: 4e-4}
 STUDENT, BOTH, ALL = (True, False, False, False), (True, False, True, False), (True,) * 4
 PRODUCTS, DISTANCES = ("gram", "cosine", "pearson"), ("euclidean", "squared_euclidean", "rbf")
 GAMMA = 0.02
@@ -89,11 +89,14 @@ def test_equal_networks(n, relation, device):
 @pytest.mark.parametrize("n", [50, 130], ids=["tiles", "columns"])
 @pytest.mark.parametrize(
     ("dtype", "bounds"),
-    [(torch.float32, {1e-1: 3e-6, 1e-2: 1e-5, 1e-3: 2e-4}), (torch.bfloat16, {1e-1: 6e-3, 1e-2: 1.2e-2, 1e-3: 1.2e-2})],
+    [
+        (torch.float32, {1e-1: 3e-6, 1e-2: 1e-5, 1e-3: 2e-4}),
+        (torch.bfloat16, dict.fromkeys((1e-1, 1e-2, 1e-3), 2.5e-3)),
+    ],
     ids=["float32", "bfloat16"],
 )
 def test_near_convergence_no_digits_are_lost(n, dtype, bounds, device):
-    """The table of kernels/README.md: rows within a noise of the teacher's; 16-bit kernels round U and V, not S and T."""
+    """The table of kernels/README.md: rows within a noise of the teacher's; of bfloat16, the gradient's last rounding is left."""
     teacher = torch.nn.functional.normalize(testing.rows(n, 32, dtype=torch.float64), dim=-1)
     for noise, bound in bounds.items():
         student = testing.near(teacher, noise / 32**0.5)

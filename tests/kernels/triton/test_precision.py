@@ -44,3 +44,27 @@ def test_compiled_a_small_gradient_is_multiplied_before_it_is_rounded(device):
 
     compiled = torch.compile(scaled(OPERATIONS["row_kl"]), fullgraph=True, backend="aot_eager")
     testing.check(compiled, scaled(reference.row_kl), inputs, (True, False), device, 2e-3)
+
+
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3])
+def test_distances_of_close_rows_keep_their_digits(gap, device):
+    """As exact as blocked: two tight tiles beside each other, one set with itself or two sets, far from the origin."""
+    x = testing.rows(70, 9) + 10
+    x[35:] = (x[:35].double() + gap / 3 * testing.rows(35, 9, seed=1, dtype=torch.float64)).float()
+    nearby = (x.double() + gap / 3 * testing.rows(70, 9, seed=2, dtype=torch.float64)).float()
+
+    def distances(x, y=None):
+        return lambda table: table["similarity"](x, y, "euclidean").diagonal(35 if y is None else 0)
+
+    def edges(x, y=None):
+        """A Huber penalty against a teacher whose nodes are far apart: its slope is that of the distance."""
+        far = torch.arange(70, device=x.device, dtype=x.dtype).unsqueeze(1) * 9
+        return lambda table: table["edge_sum"](x, y, far, None if y is None else far + 700, "euclidean", "huber")
+
+    for of_table in (distances, edges) if gap == 1e-3 else (distances,):
+        for inputs in ([x], [x, nearby]):
+            testing.check(
+                lambda *nodes, of_table=of_table: of_table(*nodes)(OPERATIONS),
+                lambda *nodes, of_table=of_table: of_table(*nodes)(vars(reference)),
+                inputs, (True,) * len(inputs), device, 6e-7,
+            )  # fmt: skip

@@ -94,3 +94,25 @@ def test_angles_at_some_vertices(first, last, device):
 @pytest.mark.parametrize("n", [63, 97, 130])
 def test_the_wide_matrix(operation, dtype, n, device):
     check(operation, pair(n, 65, 70, dtype), device)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("noise", [1e-1, 1e-2, 1e-3])
+def test_16_bits_lose_nothing_but_their_own_rounding(dtype, noise, device):
+    """Against float64 of the rounded inputs; the gradient is rounded to 16 bits once more (float16's is too small)."""
+    t = testing.rows(33, 32)
+    inputs = [testing.near(t, noise).to(dtype).to(device), t.to(dtype).to(device)]
+    value, gradient = testing.errors(OPERATIONS["rkd_distance"], reference.rkd_distance, inputs, (True, False))
+    assert value < 2e-5
+    assert gradient < 4e-3 or dtype == torch.float16
+
+
+def test_networks_of_different_types(device):
+    for types in ((torch.bfloat16, torch.float32), (torch.float16, torch.float64)):
+        s, t = (x.to(dtype) for x, dtype in zip(pair(), types, strict=True))
+        check("rkd_distance", [s, t], device, tolerance=1e-2)
+
+
+def test_equal_rows_of_16_bits_are_at_distance_0(device):
+    s, t = (testing.with_duplicates(x).bfloat16() + 2 for x in pair(17))
+    check("rkd_distance", [s, t], device)

@@ -1,0 +1,1 @@
+"""What ``graphkd tune`` does: verifies every backend against float64, times it, and makes the plan of a machine."""

@@ -1,0 +1,175 @@
+"""The run of ``graphkd tune``: what is done in which order, within a budget, and kept whatever ends it."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphkd_kernels import _triton, machine_plan
+from graphkd_kernels.tuning import problems, work
+from graphkd_kernels.tuning.found import Found
+from graphkd_kernels.tuning.workers import rows_of
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+BUDGET = 180.0
+"""Seconds, by default."""
+_SILENT = 10.0, 60.0  # seconds without a row that are a hang: at least, at most
+_POINT = 0.5  # seconds at one size, if the budget has them
+_SPENT = "the budget of {:.0f} s was used up"
+_TIMED = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
+
+
+class LostError(RuntimeError):
+    """The device does not answer any more."""
+
+
+def tune(
+    budget: float = BUDGET,
+    operations: Sequence[str] = (),
+    out: Path | None = None,
+    say: Say = print,
+) -> tuple[Found, Path]:
+    """Verify every backend on this machine, time it, and write the plan; returns what was found, and the plan's path.
+
+    First every operation is verified, then they are timed, the most used ones first. A run that is interrupted, or
+    whose device disappears, keeps what it has measured.
+
+    Args:
+        budget: seconds; a process under way may take a little longer.
+        operations: some of them; by default all. Of the others an earlier plan of this machine is kept.
+        out: folder that gets each row as it comes (``rows.jsonl``) and a copy of the plan.
+        say: one line on the way.
+
+    Raises: OSError where the plan cannot be written, and an older one is intact; ValueError for an unknown operation
+        and where ``GRAPHKD_PLAN`` is ``none``; KeyboardInterrupt once the plan is written.
+    """
+    unknown = sorted(set(operations) - set(problems.OPERATIONS))
+    if unknown:
+        raise ValueError(f"unknown operation {unknown[0]!r}: choose among {', '.join(problems.OPERATIONS)}")
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    machine_plan.machine(device)  # remembered: a device that disappears tells its name no more
+    path = machine_plan.place(device)
+    if path is None:
+        raise ValueError(f"{machine_plan.VARIABLE} is 'none', so the plan has no place: unset it, or name a file")
+    run = _Run(
+        Found(device), budget, [each for each in problems.OPERATIONS if not operations or each in operations], say
+    )
+    with ExitStack() as stack:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            run.rows = stack.enter_context((out / "rows.jsonl").open("a", encoding="utf-8"))
+        try:
+            run.all()
+        finally:
+            if run.found.verdicts:
+                plan = run.found.plan(_earlier(path, device))
+                machine_plan.write(path, plan)
+                if out is not None:
+                    machine_plan.write(out / "plan.json", plan)
+                machine_plan.put(device, None)
+    return run.found, path
+
+
+def _earlier(path: Path, device: str) -> dict[str, Any]:
+    """The plan that is there, if it is of this machine."""
+    try:
+        data = machine_plan.read(path)
+    except (OSError, ValueError):
+        return {}
+    return {} if machine_plan.unlike(data, device) else data
+
+
+class _Run:
+    """Work and time left.
+
+    Attributes:
+        rows: file that gets each row.
+    """
+
+    def __init__(self, found: Found, budget: float, operations: list[str], say: Say) -> None:
+        self.found, self.budget, self.operations, self.say = found, budget, operations, say
+        self.silent = min(max(_SILENT[0], budget / 6), _SILENT[1])
+        self.rows: Any = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the budget."""
+        return self.budget - self.found.seconds
+
+    def all(self) -> None:
+        """Everything that fits the budget; what does not is named."""
+        todo: list[tuple[Say, str]] = [(self._verify, each) for each in self.operations]
+        todo += [(self._time, each) for each in self.operations if any(p.grid for p in problems.of(each))]
+        if self.found.device != "cpu" and len(self.operations) == len(problems.OPERATIONS):
+            from graphkd_kernels.tuning import tiles  # with triton
+
+            todo += [(self._tiles, each) for each in tiles.KERNELS]
+        for number, (what, operation) in enumerate(todo):
+            try:
+                if self.seconds_left <= 0:
+                    raise TimeoutError(_SPENT.format(self.budget))
+                what(operation)
+            except (TimeoutError, LostError, KeyboardInterrupt) as why:
+                self.found.ended(operation, None)
+                reason = "interrupted" if isinstance(why, KeyboardInterrupt) else str(why)
+                for verb, which in ((self._verify, "verified"), (self._time, "timed"), (self._tiles, "tuned")):
+                    names = [name for each, name in todo[number:] if each == verb]
+                    self.found.left += [f"not {which}: {', '.join(names)} ({reason})"] if names else []
+                if isinstance(why, KeyboardInterrupt):
+                    raise
+                break
+        for line in self.found.left:
+            self.say(line)
+
+    def _verify(self, operation: str) -> None:
+        before = self.found.checks
+        self.found.ended(operation, self._rows(work.verified, operation))
+        wrong = [line for line in self.found.failures if line.startswith(f"{operation},")]
+        for line in wrong:
+            self.say(f"FAILED {line}")
+        if not wrong:
+            self.say(f"{operation}: {self.found.checks - before} checks")
+
+    def _time(self, operation: str) -> None:
+        if operation not in self.found.verdicts:
+            return
+        kernels = not _triton.interpreting()  # the interpreter's times are nobody's
+        names = {
+            dtype: [each for each in self.found.allowed(operation, dtype) if kernels or each != "triton"]
+            for dtype in _TIMED[self.found.device.partition(":")[0]]
+        }
+        points = sum(len(each.grid) * len(names) for name in self._untimed() for each in problems.of(name))
+        seconds = min(_POINT, 0.8 * self.seconds_left / max(points, 1))
+        why = self._rows(work.timed, operation, names, seconds)
+        if why is not None:
+            self.found.left.append(f"not timed to the end: {operation} ({why})")
+
+    def _tiles(self, kernel: str) -> None:
+        from graphkd_kernels.tuning import tiles
+
+        why = self._rows(tiles.timed, kernel, _POINT / 2)
+        if why is not None:
+            self.found.left.append(f"not tuned to the end: {kernel} ({why})")
+
+    def _untimed(self) -> list[str]:
+        return [each for each in self.operations if each not in self.found.operations.values()]
+
+    def _rows(self, what: Any, operation: str, *others: Any) -> str | None:
+        """Take the rows of a process; returns what it died of, if it did. Raises: LostError."""
+        arguments = operation, self.found.device, torch.get_num_threads(), *others
+        for row in rows_of(what, arguments, self.silent, self.seconds_left):
+            if self.rows is not None:
+                self.rows.write(json.dumps({"operation": operation} | row) + "\n")
+                self.rows.flush()
+            if "died" in row:
+                return str(row["died"])
+            if "cut" in row:
+                raise TimeoutError(_SPENT.format(self.budget))
+            if row.get("lost"):
+                raise LostError(f"the device does not answer: {row['lost']}")
+            self.found.take(row)
+        return None

@@ -1,0 +1,89 @@
+"""A process for each piece of work, with a time limit: what crashes or hangs there costs that piece alone.
+
+A server process loads torch once and forks the others, before any of them has touched a GPU.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from multiprocessing.connection import Connection
+from time import monotonic
+from typing import Any
+
+Row = dict[str, Any]
+Work = Callable[..., Iterator[Row]]
+_PRELOADED = ["torch", "torch._dynamo", "torch._functorch.aot_autograd", "graphkd_kernels.tuning.work"]
+_START = 120.0  # seconds until the first row: the server loads torch before
+
+
+def rows_of(work: Work, arguments: tuple[Any, ...], silent: float, seconds: float) -> Iterator[Row]:
+    """The rows that a function yields in a process of its own.
+
+    After them one with ``"died"`` if the process crashed or hung, or one with ``"cut"`` if its time was up.
+
+    Args:
+        work: of a module, importable by name; it yields its first row at once.
+        silent: seconds without a row that are a hang.
+        seconds: after the first row.
+    """
+    mine, theirs = _context().Pipe(duplex=False)
+    process = _context().Process(target=_serve, args=(theirs, work, arguments), daemon=True)
+    _start(process)
+    theirs.close()
+    patience, end = _START, monotonic() + _START + seconds
+    try:
+        while mine.poll(max(0.0, min(patience, end - monotonic()))):
+            row = mine.recv()
+            if row is None:
+                process.join(1)
+                return
+            yield row
+            if patience == _START:
+                patience, end = silent, monotonic() + seconds
+        yield {"cut": True} if monotonic() >= end else {"died": f"it hung for {silent:.0f} s"}
+    except EOFError:
+        process.join()
+        yield {"died": _ending(process.exitcode)}
+    finally:
+        process.kill()
+        process.join()
+        mine.close()
+
+
+@cache
+def _context() -> Any:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def _start(process: Any) -> None:
+    """Without the program's own main module, which the new process has no use for."""
+    main = sys.modules.pop("__main__")
+    sys.modules["__main__"] = type(sys)("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _serve(answers: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process answers it, and ends this one
+    os.environ["GRAPHKD_PLAN"] = "none"  # backends are asked for by name, whatever an earlier plan says of them
+    try:
+        for row in work(*arguments):
+            answers.send(row)
+        answers.send(None)
+    except Exception as error:
+        answers.send({"died": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with code {code}"

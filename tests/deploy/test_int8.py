@@ -1,0 +1,133 @@
+"""8-bit integers: what is written, what is compared, which way is taken."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from graphkd.data.views import Batch
+from graphkd.deploy.classifier import Portion
+from graphkd.deploy.int8 import WAYS, best_int8, compare, quantise
+from graphkd.deploy.sessions import latency, onnx_scores
+from graphkd.errors import DataError, FileError
+
+for name in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(name, reason=f"{name} is not installed: pip install 'graphkd[export]'")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, images):
+    """A small network in floating point; classes lie at different brightness."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 64, 3),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    ).eval()
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    batch = torch.export.Dim("batch")
+    made = torch.onnx.export(
+        net,
+        (images[:2],),
+        dynamo=True,
+        dynamic_shapes=({0: batch},),
+        input_names=["images"],
+        output_names=["scores"],
+        verbose=False,
+    )
+    made.save(str(path))
+    return path
+
+
+def types(path):
+    import onnx
+
+    graph = onnx.load(path).graph
+    weights = [each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 4]
+    scales = {each.name: list(each.dims) for each in graph.initializer if "scale" in each.name}
+    return weights, scales
+
+
+def test_weights_have_a_scale_a_channel_and_scores_stay_near(model, images, tmp_path):
+    out = tmp_path / "int8.onnx"
+    quantise(model, out, images)
+    weights, scales = types(out)
+    assert [list(each.dims) for each in weights] == [[64, 3, 3, 3], [64, 64, 3, 3]]
+    assert sum(dims == [64] for dims in scales.values()) >= 2
+    exact, near = (onnx_scores(path)(images) for path in (model, out))
+    assert float((exact - near).abs().max()) < 0.05 * float(exact.std(0).max() + exact.abs().max())
+    assert os.listdir(tmp_path) == ["int8.onnx"]
+
+
+def test_the_layers_that_stay_in_floating_point():
+    layers = list("abcdefghijklm")
+    found = [WAYS[number].kept(layers) for number in range(3)]
+    assert found == [[], ["a", "m"], ["a", "b", "c", "m"]]  # a sixth of 13 is 2.2
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_every_way_writes_a_model_that_runs(model, images, tmp_path, way, capsys):
+    quantise(model, tmp_path / "int8.onnx", images[:20], way)  # a batch, and four that are left over
+    assert onnx_scores(tmp_path / "int8.onnx")(images).shape == (40, 3)
+    assert len(types(tmp_path / "int8.onnx")[0]) == (1 if way.first else 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_ways_are_tried_until_one_is_good_else_the_best_is_taken(model, images, tmp_path, monkeypatch):
+    out = tmp_path / "int8.onnx"
+    assert list(best_int8(model, out, images, images[:20])) == [WAYS[0].name]
+    shares = iter([0.25, 0.75, 0.5, 0.0, 0.1])
+
+    def answers(scores, images):
+        if not hasattr(answers, "expected"):
+            answers.expected = torch.zeros(100)
+            return answers.expected
+        return torch.cat([torch.zeros(right := int(100 * next(shares))), torch.ones(100 - right)])
+
+    monkeypatch.setattr("graphkd.deploy.int8._answers", answers)
+    tried = best_int8(model, out, images, images[:20])
+    assert set(tried) == {way.name for way in WAYS}
+    assert list(tried.items())[-1] == (WAYS[1].name, 0.75)
+    quantise(model, tmp_path / "second.onnx", images, WAYS[1])
+    assert torch.equal(onnx_scores(out)(images), onnx_scores(tmp_path / "second.onnx")(images))
+
+
+def test_what_is_compared_by_hand(model, images, tmp_path):
+    answer = onnx_scores(model)(images).argmax(1)
+    wrong = answer.clone()
+    wrong[0] = (answer[0] + 1) % 3
+    first = Batch(images[:30], images[:30], torch.arange(30), wrong[:30])
+    second = Portion(Batch(images[30:], images[30:], torch.arange(30, 40), wrong[30:]), [])
+    found = compare(model, model, [first, second, Portion(None, [])])
+    assert found.numbers() == {"agreement": 1.0, "top1_float": 39 / 40, "top1_int8": 39 / 40}
+    unlabelled = Batch(images, images, torch.arange(40))
+    assert compare(model, model, [unlabelled]).numbers() == {"agreement": 1.0, "top1_float": None, "top1_int8": None}
+    with pytest.raises(DataError, match="no image to compare on can be read"):
+        compare(model, model, [Portion(None, [])])
+
+
+def test_a_full_disk_leaves_nothing(model, images, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(FileError, match="No space left"):
+        best_int8(model, tmp_path / "int8.onnx", images, images)
+    assert os.listdir(tmp_path) == []
+
+
+def test_latency_has_quantiles_in_order(model, images):
+    found = latency({"float": model, "again": model}, images[:1], seconds=0.1)
+    assert set(found) == {"float", "again"}
+    assert 0 < found["float"]["p10"] <= found["float"]["median"] <= found["float"]["p90"]
+    assert found["float"]["calls"] == found["again"]["calls"] >= 1
