@@ -10,7 +10,7 @@ import torch
 from stand_in_teacher import TEMPLATES, train_stand_in
 
 from graphkd import Batch, CLIPTeacher, Features, Views, embed
-from graphkd.cli.networks import clip_files, templates_of
+from graphkd.cli.networks import templates_of
 from graphkd.cli.scoring import teacher_scores
 from graphkd.data.datasets import digits_source
 from graphkd.data.opening import ImageData
@@ -116,12 +116,10 @@ def user_teacher(args: argparse.Namespace, folder: Path, classes: Sequence[str],
     precision = "fp32" if device == "cpu" else "fp16"
     if args.teacher in LITE:
         return lite_teacher(args.teacher, classes, image_size=args.teacher_size, precision=precision, device=device)
-    model, pretrained = clip_files(args.teacher, args.pretrained)
-    if pretrained is None and not local_path(args.teacher).exists():
-        pretrained = "openai"
+    by_name = args.pretrained is None and not local_path(args.teacher).exists()
     return CLIPTeacher(
-        model,
-        pretrained=pretrained,
+        args.teacher,
+        pretrained="openai" if by_name else args.pretrained,
         classes=classes,
         templates=templates_of(args.templates or ("cifar" if args.data in ("cifar10", "cifar100") else "imagenet")),
         weight=args.prompt_weight,

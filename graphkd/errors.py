@@ -38,6 +38,10 @@ class BackendError(GraphKDError, RuntimeError):
     """A kernel backend that was asked for by name cannot run."""
 
 
+class HeadError(GraphKDError, ValueError):
+    """No loss term reaches the student's classifier, which would stay untrained."""
+
+
 class TapError(GraphKDError, ValueError):
     """A model cannot be tapped: no classifier, or several, were found."""
 

@@ -9,7 +9,7 @@ from torch import nn
 from graphkd import chunks
 from graphkd.distillers.base import Distiller
 from graphkd.distributed import mean_over_batch
-from graphkd.errors import DistributedError, GraphKDError, MissingFeatureError, OptionError
+from graphkd.errors import ArgumentTypeError, DistributedError, HeadError, MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.losses import Losses, cross_entropy
 from graphkd.typing import Float, Int, Tensor
@@ -42,7 +42,7 @@ class Step(nn.Module):
             larger than memory (:func:`graphkd.chunks.forward_in_chunks`). ``None`` (default): all at once.
 
     Shapes: images (b, 3, h, w) and teacher features of the same b samples -> named scalars.
-    Raises: GraphKDError if no term reaches the student's head, DistributedError under ``nn.DataParallel``.
+    Raises: HeadError if no term reaches the student's head, DistributedError under ``nn.DataParallel``.
     Example::
 
         step = DistributedDataParallel(Step(Tap(model), prg))
@@ -98,7 +98,11 @@ class Step(nn.Module):
     def _run_student(self, images: Tensor, teacher: Features | None, beside: dict[str, Any]) -> chunks.ChunkedForward:
         if self.chunk is not None:
             return chunks.forward_in_chunks(self.student, self._methods, images, teacher, beside, self.chunk)
-        features: Features = self.student(images)
+        features = self.student(images)
+        if not isinstance(features, Features):
+            raise ArgumentTypeError(
+                f"the student gave a {type(features).__name__}, and a Step compares Features: wrap it in Tap(...)"
+            )
         return chunks.ChunkedForward(features, features, {})
 
     def _compare(
@@ -130,7 +134,7 @@ class Step(nn.Module):
             with chunks.preserve_buffers(*again):  # the first chunk may run for this
                 grads = torch.autograd.grad(losses.total, head, retain_graph=True, allow_unused=True)
             if all(grad is None for grad in grads):
-                raise GraphKDError(
+                raise HeadError(
                     f"no term of {', '.join(losses)} reaches the student's classifier: it would stay untrained and "
                     "stall distributed training. Add a term on the logits (a KD or PRG distiller, or task=...) or "
                     "freeze the head"

@@ -36,7 +36,7 @@ from graphkd.files import local_path
 
 _HEADINGS = {  # of the overview; "store info" is the function info of commands/store.py
     "distil": ("embed", "distill"),
-    "look": ("evaluate", "inspect", "report"),
+    "look": ("evaluate", "inspect", "report", "compare"),
     "use": ("predict", "export"),
     "stores": ("store info", "store verify", "store repair", "store merge"),
     "know": ("methods", "conformance", "doctor", "tune", "completion"),
@@ -83,9 +83,15 @@ def parse(words: Sequence[str]) -> Asked | None:
         return Asked(run_of(command_of(words)), bound.arguments["config"], reader.given)
     run(*bound.args, **bound.kwargs)
     if run != app.version_print:
-        name = command_of(words)
-        print(f"\nexamples:\n{indent(doc_of(name)[1] if name else _START, '  ')}")
+        print(f"\nexamples:\n{indent(_examples(words), '  ')}")
     return None
+
+
+def _examples(words: Sequence[str]) -> str:
+    """Those of a command, of every command of a group, or of the program."""
+    group = [name for name in COMMANDS if name.partition(" ")[0] == (words or [""])[0]]
+    names = [command_of(words)] if command_of(words) else group
+    return "\n\n".join(doc_of(name)[1] for name in names) or _START
 
 
 @cache

@@ -2,12 +2,15 @@
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 import graphkd
+from graphkd.registry import unknown
 
 _PAPER = re.compile(
     r"(?:Paper: |The (?:paper|abstract) \()(.*?)"
@@ -27,12 +30,16 @@ class Method:
         line: what it does.
         paper: where it comes from.
         doc: its docstring.
+        options: that it takes, sorted.
+        presets: that it knows by name.
     """
 
     name: str
     line: str
     paper: str
     doc: str
+    options: tuple[str, ...] = ()
+    presets: tuple[str, ...] = ()
 
 
 @cache
@@ -40,10 +47,11 @@ def methods() -> dict[str, Method]:
     """Every method of the library by name, sorted; those registered elsewhere are not seen here."""
     found = {}
     for file in sorted((Path(graphkd.__file__).parent / "distillers").rglob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        for node in body:
             if isinstance(node, ast.ClassDef) and (name := _registered(node)):
                 doc = cleandoc(ast.get_docstring(node) or "")
-                found[name] = Method(name, doc.partition("\n")[0], _paper(doc), doc)
+                found[name] = Method(name, doc.partition("\n")[0], _paper(doc), doc, _options(node), _presets(body))
     return dict(sorted(found.items()))
 
 
@@ -56,6 +64,45 @@ def _registered(node: ast.ClassDef) -> str | None:
     return None
 
 
+def _options(node: ast.ClassDef) -> tuple[str, ...]:
+    """Names of all that its constructor, or its own ``between``, takes."""
+    functions = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+    lists = [each.args for each in functions if each.name in ("__init__", "between")]
+    found = {each.arg for listed in lists for each in (*listed.args, *listed.kwonlyargs)}
+    return tuple(sorted(found - {"self", "cls", "student", "teacher"}))
+
+
+def _presets(body: list[ast.stmt]) -> tuple[str, ...]:
+    """The names in the module's ``PRESETS = {...}``."""
+    tables = [node.value for node in body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS"]
+    keys = (key for table in tables if isinstance(table, ast.Dict) for key in table.keys if key is not None)
+    return tuple(str(ast.literal_eval(key)) for key in keys)
+
+
 def _paper(doc: str) -> str:
     found = _PAPER.search(doc)
     return " ".join(found.group(1).split()) if found else ""
+
+
+def require_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse what a method does not take: names of options, presets, and the parts of a combination.
+
+    Raises: UnknownNameError with the nearest name.
+    """
+    known = methods()
+    if name not in known:  # one that is registered elsewhere
+        return
+    for option in options:
+        if option not in known[name].options:
+            raise unknown(f"option of {name!r}", option, list(known[name].options))
+    _require_preset(known[name], options.get("preset"))
+    parts = options.get("parts")
+    for part, inside in parts.items() if name == "combined" and isinstance(parts, dict) else ():
+        if part not in known:
+            raise unknown("method", part, list(known))
+        require_options(part, inside if isinstance(inside, dict) else {})
+
+
+def _require_preset(method: Method, preset: object) -> None:
+    if isinstance(preset, str) and method.presets and preset not in method.presets:
+        raise unknown("preset", preset, sorted(method.presets))

@@ -12,7 +12,7 @@ from graphkd.files import write_file
 from graphkd.text import read_text, shown
 from graphkd.training.strict_yaml import load_yaml
 
-_NOT_SAVED = ("output", "resume", "progress")  # fields that say nothing of the result
+_NOT_SAVED = ("output", "resume", "dry_run", "progress")  # fields that say nothing of the result
 
 
 def read_config(path: Path) -> dict[str, Any]:

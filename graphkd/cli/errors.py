@@ -7,21 +7,27 @@ from difflib import get_close_matches
 from cyclopts import Argument, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from graphkd.errors import GraphKDError, OptionError, UnknownNameError
+from graphkd.training.config import LONGER
 
 _LISTED, _WIDTH = 8, 180  # names that a line lists where all of them would be wider than so many characters
 _VERBS = (
     "add|ask|build|call|change|check|choose|copy|delete|divide|download|embed|expected|free|get|give|install|launch|"
-    "let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|restore|resume|run|save|say|see|set|take|"
+    "leave|let|look|lower|make|name|open|pass|please|point|put|raise|remove|repair|restore|resume|run|save|say|see|set|start|take|"
     "train|try|unpack|use|wrap|write"
 )
 _REMEDY = re.compile(rf"(?<= )(\S+)(?:: |; |\. |\? )(?=(?:{_VERBS})\b|each line is|without network)", re.IGNORECASE)
 _ASIDE = re.compile(r" \(for some of its samples only:.*\)$")
 _LONG = re.compile(rf"\(([^()]{{{_WIDTH},}})\)")
-_CALL = re.compile(r"\buse CLIPTeacher\('[^']*', ([^()]*)\)")  # a call in Python, where options are meant
+_CALL = re.compile(r"\buse CLIPTeacher\('([^']*)', ([^()]*)\)")  # a call in Python, where options are meant
 _KEYWORD = re.compile(r"\b([a-z][a-z0-9_]*)=((?:'[^']*'|\"[^\"]*\"|[\w./-]+)?)")
 _PHRASES = {  # what the library says to programmers, and what it is here
     "fit(resume=True)": "--resume",
     "resume it, or choose another run folder": "add --resume to go on with it, or choose another --run",
+    "Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head": (
+        "add --labels task, or choose a --method with a term on the logits, such as prg or kd"
+    ),
+    LONGER: "start a new run with its weights: add --init RUN --run ANOTHER, and leave --resume out",
+    "use pretrained=False, or init= a file of weights": "leave --student-pretrained out, or give --init FILE",
     "ask for unreadable images to be skipped": "give --on-error skip",
 }
 _EXTRAS = {
@@ -153,7 +159,7 @@ def _as_flags(text: str, options: Mapping[str, Argument]) -> str:
 
     for phrase, spoken in _PHRASES.items():
         text = text.replace(phrase, spoken)
-    text = _CALL.sub(lambda found: "give " + found.group(1).replace(", ", " "), text)
+    text = _CALL.sub(lambda found: f"give --teacher {found.group(1)} " + found.group(2).replace(", ", " "), text)
     text = _KEYWORD.sub(flag, text)
     first, space, rest = text.partition(" ")
     return f"{flag_of(first)}{space}{rest}" if first in options and rest.startswith("must") else text

@@ -4,19 +4,14 @@ from collections.abc import Iterable
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Images, Running
+from graphkd.cli.first_look import image_data as image_data
+from graphkd.cli.option_groups import Running
 from graphkd.data.class_names import Classes
-from graphkd.data.opening import ImageData
 from graphkd.data.sources import ImageSource
 from graphkd.data.transforms import CenterView, RandomCropView, RandomResizedCropView, Transform
 from graphkd.data.views import Batch, Views
 
 _SMALL = 64  # pixels up to which images are cropped with a border, as CIFAR's are
-
-
-def image_data(images: Images, console: Console) -> ImageData:
-    """The images that the options name; what is left out of them is remarked."""
-    return ImageData(**vars(images), say=console.remark)
 
 
 def require_classes(source: ImageSource) -> Classes:

@@ -16,7 +16,7 @@ from graphkd.data.sources import ImageSource
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
 from graphkd.distillers.factory import create_distiller, distillers
-from graphkd.errors import GraphKDError, MissingFeatureError
+from graphkd.errors import GraphKDError, HeadError, MissingFeatureError
 from graphkd.features import Features
 from graphkd.models.tap import Tap
 from graphkd.step import Step, labelled_cross_entropy
@@ -24,6 +24,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.training.agreement import of_method, of_source, of_teacher
 from graphkd.training.devices import prepared
 from graphkd.training.metrics import evaluating
+from graphkd.training.start import start_from
 
 _TRIED = 4  # images of a rehearsal
 
@@ -74,6 +75,8 @@ def prepare_step(
     if teacher is not None:
         methods = [make_distiller(config, student, teacher, train, device)]
     step = Step(student, *methods, task=labelled_cross_entropy if config.labels == "task" else None)
+    if chosen.init is not None and chosen.init.is_dir() and (fresh := start_from(step, chosen.init)):
+        console.remark(f"{chosen.init} does not have all of it: {', '.join(fresh)} start fresh")
     rehearse(step, teacher, config, train, device)
     return teacher, names, step
 
@@ -87,8 +90,8 @@ def identity(config: Distill, step: Step, train: ImageSource, teacher: Teacher |
 def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageSource, device: torch.device) -> None:
     """One forward pass of a copy on a few images: what is missing is found before an hour of work.
 
-    Raises: OptionError for layers to freeze that are not there; UsageError that says how to give maps or tokens. Other
-        errors may come from the small batch, and pass.
+    Raises: OptionError for layers to freeze that are not there; UsageError that says how to give maps or tokens;
+        HeadError where nothing trains the classifier. Other errors may come from the small batch, and pass.
     """
     chosen, tried = config.student, prepared(deepcopy(step), replace(config.train, compile=False))
     if teacher is None:
@@ -111,6 +114,8 @@ def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageS
             f"{config.method} compares {part}, and none are named",
             f"give --student-{part} and --teacher-{part} (module paths), and a classifier as --teacher (timm:resnet50)",
         ) from error
+    except HeadError:
+        raise
     except (GraphKDError, RuntimeError, ValueError):
         return
 

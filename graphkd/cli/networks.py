@@ -13,41 +13,27 @@ from torch import nn
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError, require
+from graphkd.cli.first_look import described_run, require_texts
+from graphkd.cli.first_look import run_classes as run_classes
 from graphkd.cli.images import require_classes
 from graphkd.cli.option_groups import STUDENT, TeacherOptions
 from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource
 from graphkd.data.transforms import Transform, network_view
-from graphkd.errors import CheckpointError, TapError, TeacherError
+from graphkd.errors import TapError, TeacherError
 from graphkd.files import local_path
-from graphkd.models.huggingface import PREFIX, hf_config, is_clip
+from graphkd.models.huggingface import PREFIX, is_clip
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
-from graphkd.registry import unknown
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.teachers.lite import LITE, lite_teacher
-from graphkd.text import read_json, read_text
+from graphkd.text import read_text
 from graphkd.training.checkpoint import check_weights, student_weights
-
-_CONFIGS = ("open_clip_config.json", "config.json")
-
-
-def device_of(name: str) -> torch.device:
-    """The device asked for. Raises: UsageError where it is absent."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    require(
-        (device.index or 0) < present[device.type],
-        f"there is no device {name!r}: torch finds {present['cuda']} GPUs",
-        "give --device auto, or see graphkd doctor",
-    )
-    return device
+from graphkd.training.devices import device_of as device_of
 
 
 def open_teacher(
@@ -95,17 +81,14 @@ def classifier_teacher(
 ) -> ClassifierTeacher:
     """A timm or torchvision classifier with the library's weights or those of a file."""
     full = name if kind == "timm" else f"torchvision/{name}"
-    require_network("teacher", full)
     if teaching.pretrained == "default":
         own = _own_classes(kind, name)
         same = own == len(classes or ()) or classes is None
         try:
             tap = create_student(full, own, pretrained=True)
         except TapError as error:
-            raise UsageError(
-                f"the weights of {name} are not on this machine and could not be downloaded",
-                "give --pretrained PATH of a checkpoint, or run it once where there is a network",
-            ) from error
+            remedy = "give --pretrained PATH of a checkpoint, or run it once where there is a network"
+            raise UsageError(str(error).partition(": use")[0], remedy) from error
         if not same:  # its class scores are of other classes: its embedding is all that is of use
             return _teacher_of(tap, teaching, device, maps, tokens, headless=True)
     else:
@@ -146,24 +129,6 @@ def _teacher_of(
     )
 
 
-def require_network(kind: str, name: str) -> None:
-    """Raises: UsageError for a name that neither timm nor torchvision has; TapError for one that transformers has not.
-
-    Args:
-        kind: ``"student"`` or ``"teacher"``, for the message.
-        name: of timm, ``"torchvision/NAME"``, or ``"hf:NAME"``.
-    """
-    if name.startswith(PREFIX):
-        hf_config(name)
-        return
-    import timm
-    from torchvision.models import list_models
-
-    bare = name.removeprefix("torchvision/")
-    if bare not in list_models() and (bare != name or not timm.is_model(name)):
-        raise unknown(kind, bare, list_models() if bare != name else timm.list_models())
-
-
 def _own_classes(kind: str, name: str) -> int:
     if kind == "torchvision":
         return 1000
@@ -196,7 +161,7 @@ def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, c
         maps=chosen.student_maps,
         tokens=chosen.student_tokens,
     )
-    if chosen.init is not None and (fresh := load_weights(tap, chosen.init)):
+    if chosen.init is not None and chosen.init.is_file() and (fresh := load_weights(tap, chosen.init)):
         console.remark(f"{chosen.init} has a head of other classes: {', '.join(fresh)} start fresh")
     return tap, names
 
@@ -211,7 +176,7 @@ def open_student(run: Path, model_from: str | None = None) -> tuple[Any, dict[st
     Raises: CheckpointError for a run without a checkpoint, or with a damaged description; UsageError for a network of
         the user's own without ``model_from``.
     """
-    about, weights = _about(run), student_weights(run)
+    about, weights = described_run(run), student_weights(run)
     if about["student"] is None:
         network = _own_network(run, model_from)
         if not isinstance(network, Tap) and all(name.startswith("model.") for name in weights):
@@ -242,33 +207,12 @@ def _own_network(run: Path, model_from: str | None) -> nn.Module:
     return network
 
 
-def run_classes(teaching: TeacherOptions) -> Classes | None:
-    """The classes of a run folder that teaches; ``None`` for any other teacher."""
-    if teaching.teacher is None or not (local_path(teaching.teacher) / STUDENT).is_file():
-        return None
-    return Classes(_about(local_path(teaching.teacher))["classes"])
-
-
-def _about(run: Path) -> dict[str, Any]:
-    """What is known of a run's student: its classes are a mapping from id to name, or names in older files."""
-    try:
-        about: dict[str, Any] = {"mean": None, "std": None} | read_json(run / STUDENT)
-        named = isinstance(about["student"], str) and len(about["classes"]) == about["num_classes"]
-        if not named and about["student"] is not None:
-            raise ValueError("it does not name a student and each of its classes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{run / STUDENT} is damaged ({error}): train again, or restore the file") from error
-    return about
-
-
 def _clip(asked: str, teaching: TeacherOptions, classes: Sequence[str] | None, device: torch.device) -> CLIPTeacher:
-    what = f"--teacher {asked} tells classes apart by their names, and these images have none"
-    require(classes is not None, what, "give --classes names.txt, one name a line")
-    model, pretrained = clip_files(asked, teaching.pretrained)
+    require_texts(asked, classes)
     cache = teaching.text_cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "graphkd" / "text"
     return CLIPTeacher(
-        model,
-        pretrained=pretrained,
+        asked,
+        pretrained=teaching.pretrained,
         classes=classes or (),
         templates=templates_of(teaching.templates),
         weight=teaching.prompt_weight,
@@ -284,29 +228,3 @@ def templates_of(asked: str) -> str | list[str]:
     """A set of prompts by its name, or those of a text file."""
     path = local_path(asked)
     return [line.strip() for line in read_text(path).splitlines() if line.strip()] if path.is_file() else asked
-
-
-def clip_files(asked: str, pretrained: str | None) -> tuple[str | Path, str | None]:
-    """Model and weights of a CLIP; a checkpoint brings its configuration in a file beside it, and the reverse.
-
-    Raises: UsageError for a folder, and for a checkpoint without a configuration.
-    """
-    path = local_path(asked)
-    require(
-        not path.is_dir(),
-        f"--teacher {asked} is a folder, and no run folder of graphkd distill",
-        "give the checkpoint file in it, or a run folder with student.json",
-    )
-    if path.suffix == ".json" and pretrained is None:
-        weights = [each for suffix in ("safetensors", "pt", "bin") for each in path.parent.glob(f"*.{suffix}")]
-        if len(weights) == 1:
-            return path, str(weights[0])
-    if not path.is_file() or path.suffix == ".json":
-        return asked, pretrained
-    for name in _CONFIGS:
-        if (path.parent / name).is_file():
-            return path.parent / name, str(path)
-    raise UsageError(
-        f"--teacher {asked} is a checkpoint, and there is no {' or '.join(_CONFIGS)} beside it",
-        f"say what model it is: --teacher ViT-B-32 --pretrained {asked}, or --teacher timm:NAME --pretrained {asked}",
-    )

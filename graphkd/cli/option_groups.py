@@ -10,6 +10,8 @@ from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, Positive
 from graphkd.cli.catalogue import DATA_SETS
 from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
+from graphkd.models.installed import TORCHVISION, require_network
+from graphkd.teachers.clip_files import require_clip
 from graphkd.text import read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is
@@ -61,6 +63,7 @@ class Images:
         classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
+        download: let torchvision fetch the data set into --root where it is not there.
         split: of a torchvision data set, such as unlabeled of stl10; default: train, and test to score on.
         on_error: for an image that cannot be read; skip leaves out at most 1 % of the images, or one, and says which.
         max_megapixels: most pixels of an image that is read, in millions; a larger one cannot be read.
@@ -70,6 +73,7 @@ class Images:
     classes: ExistingFile | None = None
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
+    download: bool = False
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
     max_megapixels: PositiveFloat = 64.0
@@ -87,6 +91,11 @@ class Images:
         is_name = len(path.parts) == 1 and path.suffix == ""
         hint = nearest(self.data, [_SHIPPED, *DATA_SETS]) if is_name else ""
         require(is_name and self.data in DATA_SETS, f"there is no folder --data {self.data}{hint}", _FOLDER)
+        require(
+            self.download or self.data == "imagenet" or local_path(self.root).is_dir(),
+            f"there is no folder --root {self.root}, where torchvision would keep {self.data}",
+            "add --download where there is a network, or give --root FOLDER of a copy",
+        )
 
 
 _FOLDER = "give a folder with one folder of images a class, loose images with --classes, or the word digits"
@@ -144,6 +153,19 @@ class TeacherOptions:
             f"--teacher {asked} has no weights, and an untrained network teaches nothing",
             "give --pretrained default (downloads the library's) or --pretrained PATH of a checkpoint",
         )
+        if asked and asked not in LITE:
+            self._check_teacher(asked)
+
+    def _check_teacher(self, asked: str) -> None:
+        """Its name and its weights, as the installed libraries and the disk know them."""
+        kind, colon, name = asked.partition(":")
+        if colon and kind in ("timm", "torchvision"):
+            require_network("teacher", name if kind == "timm" else TORCHVISION + name)
+            there = self.pretrained == "default" or local_path(str(self.pretrained)).is_file()
+            what = f"there is no file {self.pretrained}, which --pretrained names"
+            require(there, what, "give the path of a checkpoint, or the word default for the library's weights")
+        elif not asked.startswith(("hf:", "hf-hub:", "local-dir:")) and not (local_path(asked) / STUDENT).is_file():
+            require_clip(asked, self.pretrained)
 
     def _check_prompts(self) -> None:
         path = local_path(self.templates)
@@ -232,7 +254,7 @@ def require_classifier(model: Path | None, teacher: str | None, both: bool = Fal
     if model.suffix == ".onnx":
         whole = model.is_file() and model.with_name("export.json").is_file()
         what = f"there is no {model} with an export.json beside it"
-        require(whole, what, "give a model.onnx that graphkd export wrote")
+        require(whole, what, "give a model.onnx that graphkd export wrote; after an interruption export it again")
     else:
         require_run(model, STUDENT)
 

@@ -12,7 +12,7 @@ from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.files import local_path
 from graphkd.registry import unknown
-from graphkd.teachers.texts import imagenet_names
+from graphkd.teachers.imagenet import imagenet_names
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -74,19 +74,17 @@ def torchvision_source(
     try:
         data = getattr(datasets, kind)(str(local_path(root)), **options)
     except (RuntimeError, OSError) as error:
-        remedy = (
-            "get ILSVRC2012's archives from image-net.org and put them there; once unpacked, it opens as a folder too"
-            if name == "imagenet"
-            else f'where there is a network, run python -c "{_download(kind, root, options)}", then copy the folder'
-        )
-        raise DataError(f"{name} ({split}) is not complete in {root}: {remedy}. torchvision says: {error}") from error
+        raise DataError(f"{name} ({split}) is not complete in {root} ({error}): {_remedy(name, download)}") from error
     return _from_arrays(data) if hasattr(data, "data") else _from_files(data, max_megapixels)
 
 
-def _download(kind: str, root: str | Path, options: Mapping[str, Any]) -> str:
-    """A line of Python that fetches a data set."""
-    each = ", ".join(f"{key}={value!r}" for key, value in {**options, "download": True}.items())
-    return f"from torchvision.datasets import {kind}; {kind}({str(root)!r}, {each})"
+def _remedy(name: str, download: bool) -> str:
+    """How the files of a data set are had."""
+    if name == "imagenet":
+        return "get ILSVRC2012's archives from image-net.org and put them there; unpacked, it opens as a folder too"
+    if download:
+        return "run it again where there is a network, or copy the folder from a machine that has it"
+    return "give download=True where there is a network, or copy the folder from a machine that has it"
 
 
 def _from_arrays(data: Any) -> ArraySource:

@@ -2,14 +2,29 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphkd.data.sources import ImageSource, Named
-from graphkd.data.transforms import Transform
 from graphkd.errors import DataError, StoreError
 
+if TYPE_CHECKING:  # it loads torch, and a folder is read without
+    from graphkd.data.transforms import Transform
+
 _SAMPLED = 1024  # samples whose content is read
+_DIGEST, _DIGEST_OR_NONE = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}|None|absent")
+_MEANT = {  # what the digests of a fingerprint stand for
+    "prompts": "prompts",
+    "tokens": "tokens of the class names",
+    "weights": "weights of the teacher",
+    "structure": "layers of the teacher",
+    "names": "names or sizes of the images",
+    "order": "orders of the images",
+    "content": "contents of the images",
+    "classes": "class names",
+    "labels": "labels",
+}
 _SHOWN = 60  # characters of a text that a message shows
 
 
@@ -78,7 +93,7 @@ def _readable(ask: Callable[[int], Any], index: int) -> Any:
         return None
 
 
-def transform_fingerprint(transform: Transform) -> str:
+def transform_fingerprint(transform: "Transform") -> str:
     """The transform's specification as canonical JSON."""
     return canonical(transform.spec)
 
@@ -102,9 +117,24 @@ def differences(made: Mapping[str, str], asked: Mapping[str, str]) -> list[str]:
     for key in sorted({*made, *asked}):
         old, new = made.get(key), asked.get(key)
         if old != new:
+            if other := spoken(key, old, new):
+                found.append(f"the {other} differ from those of the store")
+                continue
             start = _first_difference(old or "", new or "")
             found.append(f"the store was made with {key} {_shown(old, start)}, this run asks {_shown(new, start)}")
     return found
+
+
+def spoken(key: str, *values: object) -> str:
+    """What digests of that name stand for, in words; nothing for values that can be shown themselves.
+
+    Example: ``spoken("teacher_fingerprint/prompts", digest("a"), digest("b"))`` is ``"prompts"``
+    """
+    texts = [str(value) for value in values]
+    if not any(map(_DIGEST.fullmatch, texts)) or not all(map(_DIGEST_OR_NONE.fullmatch, texts)):
+        return ""
+    name = key.rpartition("/")[2]
+    return _MEANT.get(name, f"{name} (by their digests)")
 
 
 def _first_difference(a: str, b: str) -> int:

@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
 from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
-from graphkd.data.seeds import derived_seed
 from graphkd.data.sources import ImageSource, SourceSubset, readable, source_subset
 from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path
@@ -51,6 +48,7 @@ class ImageData:
         classes: file of class names, see :func:`graphkd.data.class_names.read_class_names`.
         layout: of a folder.
         root: where torchvision keeps its data sets.
+        download: let torchvision fetch the data set where it is not there.
         split: of a torchvision data set; default: ``"train"``, and ``"test"`` to score on.
         on_error: ``"skip"`` leaves out the images that cannot be read, at most 1 % of them or one.
         max_megapixels: most pixels of an image that is decoded, in millions.
@@ -65,6 +63,7 @@ class ImageData:
     classes: Path | None = None
     layout: Literal["auto", "classes", "flat", "shards"] = "auto"
     root: Path = Path("data")
+    download: bool = False
     split: str | None = None
     on_error: Literal["stop", "skip"] = "stop"
     max_megapixels: float = MAX_MEGAPIXELS
@@ -111,6 +110,8 @@ class ImageData:
         kept = int(len(whole) * (_SHARE if held_out is None else held_out))
         if whole.target(0) is None or kept == 0:
             return Parts(whole, whole, None)
+        import torch  # here: a folder is read, and refused, without it
+
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0)).tolist()
         return Parts(whole, source_subset(whole, sorted(order[kept:])), source_subset(whole, sorted(order[:kept])))
 
@@ -168,7 +169,7 @@ class ImageData:
         if name not in SPLITS:
             raise unknown("folder or data set", name, ["digits", *SPLITS])
         split = self.split or (part if part in SPLITS[name] else None)
-        return torchvision_source(name, self.root, split, max_megapixels=self.max_megapixels)
+        return torchvision_source(name, self.root, split, self.download, self.max_megapixels)
 
     def _has_test(self) -> bool:
         test = self._folder("test")
@@ -197,6 +198,8 @@ def hold_out(source: ImageSource, share: float | None = None, seed: int = 0) -> 
 
     Example: ``whole, train, held_out = hold_out(open_folder("photos", layout="flat"))``
     """
+    from graphkd.data.seeds import derived_seed  # with torch
+
     kept = int(len(source) * _SHARE) if share is None else int(len(source) * share)
     kept = min(kept, _ENOUGH) if share is None else kept
     if kept == 0:

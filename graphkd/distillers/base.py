@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import Parameter, signature
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
@@ -10,13 +11,13 @@ from torch import nn
 
 from graphkd import distributed
 from graphkd.checks import full_precision, ready_features
-from graphkd.distillers.sizes import Sizes, measure
+from graphkd.distillers.sizes import Sizes, measure, refuse_plain
 from graphkd.distributed import mean_over_batch as mean_over_batch
 from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError, TeacherError
 from graphkd.features import Features, ordinary
 from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
-from graphkd.registry import Registry, Renamed, warn_renamed
+from graphkd.registry import Registry, Renamed, unknown, warn_renamed
 from graphkd.typing import Int, Side, Tensor
 
 T = TypeVar("T")
@@ -137,10 +138,30 @@ class Distiller(nn.Module, ABC):
             teacher: a Teacher, a store, or Features.
             options: as of the constructor; a size given here is not asked for.
 
-        Raises: MissingFeatureError for a size that neither tells.
+        Raises: MissingFeatureError for a size that neither tells; UnknownNameError for an option that it does not have.
         """
+        cls.check_options(options)
         asked = [name for name in cls.sized_by if name not in options]
         return cls(**measure(student, teacher, asked, cls.__name__, options), **options)
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Names of everything that its constructor, or its own ``between``, takes."""
+        functions: list[Any] = [cls.__init__]
+        if "between" in cls.__dict__:
+            functions.append(cls.__dict__["between"].__func__)
+        parameters = [each for function in functions for each in signature(function).parameters.values()]
+        found = {each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD}
+        return sorted(found - {"self", "cls", "student", "teacher"})
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raises: UnknownNameError for an option that it does not have, with the nearest one."""
+        known = cls.option_names()
+        takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in signature(cls.__init__).parameters.values())
+        for option in options:
+            if option not in known and not takes_any:
+                raise unknown(f"option of {cls.__name__}", option, known)
 
     @abstractmethod
     def build(self, features: Features, side: Side) -> Graph:
@@ -222,8 +243,8 @@ class Distiller(nn.Module, ABC):
             if not isinstance(found, Features):
                 raise ArgumentTypeError(
                     f"{type(self).__name__} takes Features of both networks, found {_kind(found)} of the {side}: "
-                    "Tap(model), a Teacher and a store give Features; make your own by Features(embedding=..., "
-                    "logits=...)"
+                    f"wrap it in {'Tap' if side == 'student' else 'ClassifierTeacher'}(...); a store gives Features "
+                    "too, and Features(embedding=..., logits=...) makes your own"
                 )
         student, teacher = ready_features(student, teacher)
         for name in sorted(self.active_inputs):
@@ -275,6 +296,8 @@ def widths(method: str, student: Sized | Features, teacher: Sized | Features) ->
     Raises: TeacherError for a teacher without classes; ShapeError for a student without, or with another number.
     """
     s, t = Sizes.of(student), Sizes.of(teacher)
+    if s.num_classes is None or t.num_classes is None:
+        refuse_plain(student, teacher)
     if s.num_classes is None:
         raise ShapeError(f"{method} needs the student's class scores, and this student has no classifier: give it one")
     if t.num_classes is None:

@@ -53,7 +53,10 @@ class CombinedDistiller(Distiller):
         Args:
             student, teacher: as of ``create_distiller``.
             options: ``parts``, name of a method -> its options (or a distiller), and ``weights``.
+
+        Raises: UnknownNameError for any other.
         """
+        cls.check_options(options)
         parts = {
             name: part if isinstance(part, Distiller) else create_distiller(name, student, teacher, **part)
             for name, part in options.pop("parts", {}).items()

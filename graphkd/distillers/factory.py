@@ -1,7 +1,6 @@
 """Distillers by name."""
 
 from importlib import import_module
-from inspect import Parameter, signature
 from pkgutil import iter_modules
 from typing import Any
 
@@ -30,16 +29,8 @@ def create_distiller(name: str, student: Any, teacher: Any, **options: Any) -> D
     Example: ``create_distiller("rkd", student, teacher, angle_weight=0)``
     """
     method = distillers().get(name)
-    known = option_names(method)
+    known = method.option_names()
     for option in options:
         if option not in known:
             raise unknown(f"option of {name!r}", option, known)
     return method.between(student, teacher, **options)
-
-
-def option_names(method: type[Distiller]) -> list[str]:
-    """Names of everything that its constructor, or its own ``between``, takes."""
-    functions = [method.__init__, *([method.__dict__["between"].__func__] if "between" in method.__dict__ else [])]
-    parameters = [each for function in functions for each in signature(function).parameters.values()]
-    found = {each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD}
-    return sorted(found - {"self", "cls", "student", "teacher"})

@@ -49,7 +49,8 @@ class MimicDistiller(Distiller):
 
     @classmethod
     def between(cls, student: Sized, teacher: Sized, **options: Any) -> "MimicDistiller":
-        """A distiller of the right size. Raises: TeacherError, ShapeError."""
+        """A distiller of the right size. Raises: TeacherError, ShapeError, UnknownNameError."""
+        cls.check_options(options)
         return cls(*widths("mimicking", student, teacher)[:2], **options)
 
     def build(self, features: Features, side: Side) -> Graph:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphkd.errors import MissingFeatureError, OptionError, ShapeError
+from torch import nn
+
+from graphkd.errors import ArgumentTypeError, MissingFeatureError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.registry import unknown
 
@@ -51,7 +53,7 @@ def measure(
         reader: who asks, for the message.
         options: other arguments; ``maps`` or ``pairs`` say which of them are compared.
 
-    Raises: MissingFeatureError for a size that neither tells.
+    Raises: MissingFeatureError for a size that neither tells; ArgumentTypeError where one is a plain network.
     """
     s, t = Sizes.of(student), Sizes.of(teacher)
     found: dict[str, Any] = {
@@ -69,11 +71,21 @@ def measure(
             found[name] = [(widths[0][a], widths[1][b]) for a, b in pairs]
     for name in names:
         if found.get(name) is None:
+            refuse_plain(student, teacher)
             raise MissingFeatureError(
                 f"{reader} needs {name}, which neither {type(student).__name__} nor {type(teacher).__name__} tells: "
                 f"give {name}=..., or Features of one batch: between(student(images), teacher(images))"
             )
     return {name: found[name] for name in names}
+
+
+def refuse_plain(student: Any, teacher: Any) -> None:
+    """Say what to do with a network that gives no Features. Raises: ArgumentTypeError."""
+    for side, source, remedy in (("student", student, "Tap(...)"), ("teacher", teacher, "ClassifierTeacher(...)")):
+        if isinstance(source, nn.Module) and not hasattr(source, "embedding_dim"):
+            raise ArgumentTypeError(
+                f"the {side} is a plain {type(source).__name__}, which gives no Features: wrap it in {remedy}"
+            )
 
 
 def pair_names(

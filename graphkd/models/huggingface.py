@@ -11,6 +11,7 @@ from torch import nn
 
 from graphkd.errors import CheckpointError, GraphKDError, TapError, TeacherError
 from graphkd.files import local_path
+from graphkd.models.hub import no_retries, not_had
 from graphkd.models.weights import check_archive, check_size
 from graphkd.text import LIMIT, read_json, regular_size
 from graphkd.typing import Float, Int, Tensor
@@ -289,8 +290,12 @@ def _transformers() -> Any:
 
 def _asked(name: str, what: str, load: Any) -> Any:
     """The result of a call of transformers; its many errors become one that says what to do."""
+    local, found = local_path(name.removeprefix(PREFIX)).is_dir(), True
     try:
-        return load()
+        if local:
+            return load()
+        with no_retries() as found:
+            return load()
     except GraphKDError:
         raise
     except UnpicklingError as error:  # torch's own message tells how to run it
@@ -299,9 +304,11 @@ def _asked(name: str, what: str, load: Any) -> Any:
             "loaded; give a model.safetensors of the same weights"
         ) from error
     except Exception as error:  # transformers fails in many ways
-        reason = " ".join(str(error).split())[:300]
+        why = f"cannot be had ({type(error).__name__}: {' '.join(str(error).split())})"
+        if not found:
+            why = f"cannot be had: {not_had(found, error)}"
         raise TapError(
-            f"the {what} of {name!r} cannot be had ({type(error).__name__}: {reason}). Give a folder with the files "
-            "that save_pretrained wrote (config.json, model.safetensors, preprocessor_config.json), or, where there is "
-            "network, a repository of image models on the hub"
+            f"the {what} of {name!r} {why}. Give a folder with the files that save_pretrained wrote (config.json, "
+            "model.safetensors, preprocessor_config.json), or, where there is network, a repository of image models "
+            "on the hub"
         ) from error

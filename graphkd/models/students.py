@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from graphkd.errors import TapError, UnknownNameError
+from graphkd.models.hub import no_retries, not_had
 from graphkd.models.huggingface import PREFIX, hf_model
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
@@ -61,14 +62,15 @@ def _listed(name: str, num_classes: int, pretrained: bool) -> nn.Module:
             f"unknown student {name!r}{hint} See timm.list_models(), torchvision.models.list_models()"
         )
     build: Callable[..., nn.Module] = timm.create_model if from_timm else _torchvision
-    try:
-        return build(name if from_timm else bare, pretrained=pretrained, num_classes=num_classes)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise TapError(
-            f"the weights of {name} could not be had ({error}): without network use pretrained=False"
-        ) from None
+    if not pretrained:
+        return build(name if from_timm else bare, num_classes=num_classes)
+    with no_retries() as found:
+        try:
+            return build(name if from_timm else bare, pretrained=True, num_classes=num_classes)
+        except (OSError, RuntimeError) as error:
+            raise TapError(
+                f"the weights of {name} are {not_had(found, error)}: use pretrained=False, or init= a file of weights"
+            ) from None
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:

@@ -175,8 +175,19 @@ def load_weights(network: Tap, path: str | Path, *, other_classes: bool = True) 
     Raises: CheckpointError that lists what is missing, unexpected and of another shape.
     Example: ``load_weights(create_student("resnet18", 10), "resnet18.safetensors")`` is ``["fc.weight", "fc.bias"]``
     """
+    return fit_weights(network, read_weights(path), str(path), other_classes=other_classes)
+
+
+def fit_weights(network: Tap, found: Mapping[str, Tensor], where: str, *, other_classes: bool = True) -> list[str]:
+    """Fill a network from tensors, as :func:`load_weights` does from a file.
+
+    Args:
+        network, other_classes: as there.
+        found: the tensors by name.
+        where: they come from, for messages.
+    """
     own = network.model.state_dict()
-    found = named_as(own, read_weights(path))
+    found = named_as(own, found)
     head = [name for name in own if name.startswith(f"{network.classifier_path}.")]
     differing = [name for name in own if name in found and found[name].shape != own[name].shape]
     fresh = head if other_classes and any(name in differing for name in head) else []
@@ -191,7 +202,7 @@ def load_weights(network: Tap, path: str | Path, *, other_classes: bool = True) 
     }
     if parts := [f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names]:
         raise CheckpointError(
-            f"{path} does not fit {type(network.model).__name__}: of {len(own)} tensors {'; '.join(parts)}. "
+            f"{where} does not fit {type(network.model).__name__}: of {len(own)} tensors {'; '.join(parts)}. "
             f"Give the weights of the same architecture{'' if other_classes else f' and {network.num_classes} classes'}"
         )
     network.model.load_state_dict({**own, **{name: found[name] for name in own if name not in fresh}})

@@ -43,23 +43,13 @@ def write_html_report(
     Raises: CheckpointError for damaged files, or where the report cannot be written.
     Example: ``write_html_report("runs/photos-1")``
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     run = local_path(run)
     path = run / REPORT if path is None else local_path(path)
     sections = gallery(run) if sections is None else sections
     facts, watched = Facts.read(run), Watched.read(run)
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, finalize=_safe
-    )
-    environment.filters["inlined"] = lambda figure: b64encode(picture_bytes(figure)).decode()
-    style = (_PAGE / "report.css").read_text(encoding="utf-8")
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    page = environment.get_template("report.html").render(
+    page = render(
+        "report.html",
         title=f"{facts.options.get('method', 'run')}: {run.resolve().name}",
-        version=graphkd.__version__,
-        style=style,
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         summary=_summary(facts, watched),
         scores=_scores(facts),
         quality=_quality(facts),
@@ -70,6 +60,21 @@ def write_html_report(
     )
     write_file(path, page)
     return path
+
+
+def render(template: str, **values: Any) -> str:
+    """A self-contained page of that template, whose policy lets a browser run no script; names are escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, finalize=_safe
+    )
+    environment.filters["inlined"] = lambda figure: b64encode(picture_bytes(figure)).decode()
+    style = (_PAGE / "report.css").read_text(encoding="utf-8")
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    page = environment.get_template(template)
+    return page.render(version=graphkd.__version__, style=style, policy=policy, **values)
 
 
 def _safe(value: Any) -> Any:

@@ -38,9 +38,11 @@ class CLIPTeacher(NetworkTeacher):
     and prompts, so it changes no softmax, argmax or correlation, but would make the maxima in the weights negative.
 
     Args:
-        model: open_clip name, JSON configuration (dictionary or path), or a built open_clip model (with ``tokenizer``);
+        model: open_clip name, JSON configuration (dictionary or path), checkpoint with its configuration beside it, or
+            a built open_clip model (with ``tokenizer``);
             ``hf-hub:org/model`` or ``local-dir:folder`` (open_clip's files), ``hf:org/model`` (transformers').
-        pretrained: tag, or path of a checkpoint; not with a built model or a name that brings its weights.
+        pretrained: tag, or path of a checkpoint; default: the one checkpoint beside a configuration. Not with a built
+            model or a name that brings its weights.
         classes: class names, or a mapping from id to name.
         templates: ``"imagenet"`` (80), ``"cifar"`` (18), ``"photo"`` (1), or your own texts with one ``{}``.
         weight, score, tau: prompt weighting, see ``prompt_logits``.

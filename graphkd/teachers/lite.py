@@ -14,7 +14,8 @@ from graphkd.errors import CheckpointError, DataError, TeacherError
 from graphkd.registry import unknown
 from graphkd.teachers.base import Precision
 from graphkd.teachers.classifier import ClassifierTeacher
-from graphkd.teachers.texts import imagenet_names, resolve_classes
+from graphkd.teachers.imagenet import imagenet_names
+from graphkd.teachers.texts import resolve_classes
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,11 @@ from torch import nn
 
 from graphkd.errors import CheckpointError, TeacherError
 from graphkd.files import local_path
+from graphkd.models.hub import no_retries, not_had
 from graphkd.models.huggingface import PREFIX, Tokenizer, hf_clip
 from graphkd.models.weights import check_size, named_as, read_file, weights_in
 from graphkd.registry import unknown
+from graphkd.teachers.clip_files import clip_files, no_weights, require_weights
 from graphkd.teachers.preprocess import Preprocess
 from graphkd.text import read_json
 
@@ -62,10 +64,12 @@ def load_clip(
     """Build an open_clip model and load its weights.
 
     Args:
-        model: a name that open_clip knows, or a configuration in its JSON format: a dictionary or the path of a file;
+        model: a name that open_clip knows; a configuration in its JSON format, a dictionary or the path of a file; a
+            checkpoint with its configuration beside it;
             ``hf-hub:org/model`` or ``local-dir:folder`` (open_clip's), ``hf:org/model`` or ``hf:folder``
             (transformers'); or a built open_clip model, which is taken as it is.
-        pretrained: a tag of that name, or the path of a checkpoint (safetensors, or a torch file of plain tensors).
+        pretrained: a tag of that name, or the path of a checkpoint (safetensors, or a torch file of plain tensors);
+            not needed where the one checkpoint beside a configuration is meant.
         quick_gelu: activation x * sigmoid(1.702 x); ``None`` takes it from the tag, else from the configuration.
         tokenizer: prompts -> token ids; ``None`` takes the model's own.
 
@@ -80,15 +84,14 @@ def load_clip(
             towers, own, preprocess = hf_clip(model)
             return LoadedCLIP(towers, tokenizer or own, preprocess)
         model, pretrained = _local_files(model) if model.startswith(FOLDER) else _hub_files(model)
+    if isinstance(model, str | Path):
+        model, pretrained = clip_files(model, pretrained)
     if isinstance(model, str) and not model.endswith(".json"):
         model = model.replace("/", "-")  # OpenAI writes ViT-B/32
     config, preprocess, source = _config(model)
     label, tags = ("the given configuration", {}) if source else (repr(model), _tags(str(model)))
     if pretrained is None:
-        raise TeacherError(
-            f"{label} has no weights yet: give pretrained= a tag ({', '.join(tags) or 'it has none'}) or the path of a "
-            "checkpoint; for random weights build the model with open_clip and give the model itself"
-        )
+        raise TeacherError(no_weights(label, tags))
     path = _weights(model, pretrained, tags, config, preprocess, quick_gelu)
     try:
         check_size(lambda: _build(config, label), path)
@@ -139,14 +142,15 @@ def _local_files(name: str) -> tuple[Path, Path]:
 def _hub_files(name: str) -> tuple[Path, Path]:
     """Configuration and weights of ``"hf-hub:org/model"``."""
     repository = name.removeprefix(HUB)
-    try:
-        config, weights = (download_pretrained_from_hf(repository, file) for file in (_CONFIG, None))
-    except Exception as error:  # the network fails in many ways
-        raise TeacherError(
-            f"{name} is not on this machine and could not be downloaded: "
-            f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {_CONFIG} and "
-            f"{_WEIGHTS[0]} of https://huggingface.co/{repository} into one folder and give {FOLDER}folder"
-        ) from error
+    with no_retries() as found:
+        try:
+            config, weights = (download_pretrained_from_hf(repository, file) for file in (_CONFIG, None))
+        except Exception as error:  # the network fails in many ways
+            raise TeacherError(
+                f"the files of {name} are {not_had(found, error)}: download {_CONFIG} and {_WEIGHTS[0]} of "
+                f"https://huggingface.co/{repository} into one folder where there is a network, and give "
+                f"{FOLDER}folder"
+            ) from error
     return Path(config), Path(weights)
 
 
@@ -196,7 +200,7 @@ def _weights(
         preprocess |= {key: value for key, value in tag.items() if key in preprocess}
         config["quick_gelu"] = bool(tag.get("quick_gelu", False))
     else:
-        path = _file(model, pretrained, tags)
+        path = require_weights(model, pretrained, tags)
         # what all tags of a model agree on (SigLIP's mean and std, say), for a file of unknown origin
         for key in preprocess:
             first, *others = [each.get(key) for each in tags.values()] or [None]
@@ -218,34 +222,20 @@ def _tags(model: str) -> dict[str, dict[str, Any]]:
     return {tag: open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)}
 
 
-def _file(model: object, pretrained: str | Path, tags: Mapping[str, Any]) -> Path:
-    """A local checkpoint, or the error that fits."""
-    path = local_path(pretrained)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise TeacherError(f"pretrained={str(pretrained)!r} is a folder: give the checkpoint file in it")
-    if not tags or isinstance(pretrained, Path) or path.suffix or len(path.parts) > 1:
-        raise TeacherError(
-            f"there is no file {str(pretrained)!r}: pretrained= takes the path of a checkpoint"
-            + (f" or a tag of {model!r} ({', '.join(tags)})" if tags else "")
-        )
-    raise unknown(f"pretrained tag of {model}", str(pretrained), list(tags))
-
-
 def _download(model: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
-    try:
-        return Path(open_clip.download_pretrained(tag))
-    except Exception as error:  # the network fails in many ways, and open_clip passes them all on
-        repository, _, file = str(tag.get("hf_hub", "")).rpartition("/")
-        hub = f"https://huggingface.co/{repository}/resolve/main/{file or HF_SAFE_WEIGHTS_NAME}"
-        place = hub if repository else tag.get("url")  # OpenAI's own files are TorchScript: the hub first
-        flag = ", quick_gelu=True" if tag.get("quick_gelu") else ""
-        raise TeacherError(
-            f"the weights {pretrained!r} of {model!r} are not on this machine and could not be downloaded: "
-            f"{type(error).__name__}: {str(error)[:200]}. Where there is network, download {place}; "
-            f"put the file anywhere on this machine and use CLIPTeacher({model!r}, pretrained='/path/to/file'{flag})"
-        ) from error
+    with no_retries() as found:
+        try:
+            return Path(open_clip.download_pretrained(tag))
+        except Exception as error:  # the network fails in many ways, and open_clip passes them all on
+            repository, _, file = str(tag.get("hf_hub", "")).rpartition("/")
+            hub = f"https://huggingface.co/{repository}/resolve/main/{file or HF_SAFE_WEIGHTS_NAME}"
+            place = hub if repository else tag.get("url")  # OpenAI's own files are TorchScript: the hub first
+            flag = ", quick_gelu=True" if tag.get("quick_gelu") else ""
+            raise TeacherError(
+                f"the weights {pretrained!r} of {model!r} are {not_had(found, error)}: download {place} where there "
+                f"is a network, put the file anywhere on this machine and use CLIPTeacher({model!r}, "
+                f"pretrained='/path/to/file'{flag})"
+            ) from error
 
 
 def _build(config: dict[str, Any], label: str) -> nn.Module:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path, write_file
 from graphkd.registry import Registry
 from graphkd.teachers.base import json_digest, tensor_digest
+from graphkd.teachers.imagenet import imagenet_names as imagenet_names
 from graphkd.typing import Float, Tensor
 
 log = logging.getLogger("graphkd")
@@ -86,15 +86,6 @@ def resolve_classes(classes: Sequence[str] | Mapping[str, str]) -> tuple[str, ..
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"class name {index} is {name!r}: every class needs a name, as prompts are made of it")
     return names
-
-
-def imagenet_names() -> dict[str, str]:
-    """ImageNet-1k's WordNet ids, sorted, and the class names that OpenAI curated for CLIP."""
-    from open_clip import IMAGENET_CLASSNAMES
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info: Any = ImageNetInfo("imagenet-1k")
-    return dict(zip(info.label_names(), IMAGENET_CLASSNAMES, strict=True))
 
 
 class TextCache:

@@ -9,9 +9,11 @@ from graphkd.errors import CheckpointError, OptionError
 from graphkd.registry import unknown
 
 _MOST = 12  # differences that a message lists
+LONGER = "start a new run with its weights (graphkd.training.start.start_from)"
 PRECISIONS = ("no", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 POLICIES = ("stop", "skip", "lower_scale")
-LOCAL = {"timeout", "workers", "progress", "trackers"}  # of each process alone
+LOCAL = {"timeout", "workers", "progress", "trackers", "device"}  # of each process alone
 _WATCHING = {"evaluate_every", "log_every", "log_gradient_shares", "checkpoint_every"}
 _AT_LEAST = {
     **dict.fromkeys(("epochs", "accumulate", "evaluate_every", "log_every"), 1),
@@ -54,6 +56,8 @@ class TrainConfig:
         log_gradient_shares: updates between two readings of each term's share of the gradient, 0 for none. A reading
             costs one more backward pass per term; see :func:`graphkd.training.gradient_shares.gradient_shares`.
         checkpoint_every: updates between two checkpoints inside an epoch, 0 for none; each epoch ends with one.
+        device: ``"auto"`` takes a GPU where there is one; or ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Of several
+            processes each takes its own, and this stays ``"auto"``.
         seed: of mixing and dropout; the order of samples and their augmentation have the views' own.
         workers: processes that load images.
         sync_batchnorm: over several GPUs, BatchNorm of student and distillers normalises by the batch of all of them.
@@ -92,6 +96,7 @@ class TrainConfig:
     log_every: int = 50
     log_gradient_shares: int = 0
     checkpoint_every: int = 0
+    device: str = "auto"
     seed: int = 0
     workers: int = 0
     sync_batchnorm: bool = True
@@ -122,6 +127,9 @@ class TrainConfig:
         for name, known in (("precision", PRECISIONS), ("nonfinite", POLICIES)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), list(known))
+        kind, _, number = self.device.partition(":")
+        if kind not in DEVICES or (number and not number.isdigit()):
+            raise unknown("device", self.device, [*DEVICES, "cuda:1"])
         if self.nonfinite == "lower_scale" and self.precision != "fp16":
             raise OptionError(f"nonfinite='lower_scale' needs precision='fp16', found {self.precision!r}: use 'skip'")
         if self.compile and self.log_gradient_shares:
@@ -157,13 +165,17 @@ class TrainConfig:
 
         Raises: CheckpointError that names each difference.
         """
+        from graphkd.data.fingerprint import spoken
         from graphkd.training.checkpoint import differing  # with torch, which the command line reads options without
 
         names = [name for name in now if name in earlier and name not in _FREE]
         found = differing([{name: each[name] for name in names} for each in (earlier, now)])
         if found:
-            changes = ", ".join(f"{name} was {was}, now {value}" for name, (was, value) in [*found.items()][:_MOST])
-            raise CheckpointError(
-                f"the run in {run} was started with other options: {changes}. "
-                "Resume with the same ones, or choose another run folder"
+            changes = ", ".join(
+                f"the {other} differ" if (other := spoken(name, was, value)) else f"{name} was {was}, now {value}"
+                for name, (was, value) in [*found.items()][:_MOST]
             )
+            remedy = ". Resume with the same ones, or choose another run folder"
+            if "epochs" in found:  # a longer run has had another learning rate from its first update on
+                remedy = f", for which its learning rate was planned: {LONGER}"
+            raise CheckpointError(f"the run in {run} was started with other options: {changes}{remedy}")

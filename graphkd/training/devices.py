@@ -102,7 +102,8 @@ def prepared(step: Step, config: TrainConfig) -> Any:
 def make_accelerator(config: TrainConfig, run: Path) -> Any:
     """An ``accelerate.Accelerator`` for these options; its trackers write below the run folder.
 
-    Raises: OptionError for fp16 without a GPU, and for a tracker that is not installed; DistributedError where each of
+    Raises: OptionError for fp16 without a GPU, for a tracker that is not installed, and for a device that is not there
+        or is asked for with several processes; DistributedError where each of
         several processes sees only itself.
     """
     from accelerate import Accelerator
@@ -112,6 +113,7 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise OptionError("precision 'fp16' needs a GPU, and there is none: choose 'bf16' or 'no'")
     check_trackers(config.trackers)
+    device = None if config.device == "auto" else device_of(config.device)
     # accelerate keeps the first precision of a process and refuses another; two runs of one script may differ in it
     AcceleratorState._reset_state()
     accelerator = Accelerator(
@@ -120,7 +122,33 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout))],
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tensorboard")),
     )
+    if device is not None:
+        _place(accelerator, device)
     return require_all(accelerator)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; ``"auto"`` takes a GPU where there is one. Raises: OptionError where it is absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= present[device.type]:
+        found = f"there is no device {name!r}: torch finds {present['cuda']} GPUs"
+        raise OptionError(f"{found}: give device='auto', or see graphkd doctor")
+    return device
+
+
+def _place(accelerator: Any, device: torch.device) -> None:
+    """Let a run of one process use a device that was asked for; accelerate forgets it with the accelerator.
+
+    Raises: OptionError with several processes, each of which takes its own.
+    """
+    if accelerator.num_processes > 1:
+        raise OptionError(f"each of several processes takes a device of its own: leave device={str(device)!r} out")
+    accelerator.state.device = device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what Triton launches on
 
 
 def require_all(accelerator: Any) -> Any:

@@ -184,6 +184,7 @@ class Trainer:
         self._warned = False  # of a collapse
         self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
+        self.used_up = False  # by a forecast
 
     @property
     def model(self) -> nn.Module:
@@ -202,9 +203,12 @@ class Trainer:
 
         Raises: NonFiniteError if a loss or gradient becomes NaN or infinite and ``nonfinite`` says so; CheckpointError
             if the run folder holds another run, or one and ``resume`` is false; FileError if it cannot be written;
-            LockedError while another process, or another Trainer of this one, trains; DataError for an image that
-            cannot be read and for a dead loader worker; DistributedError for a lost process.
+            LockedError while another process, or another Trainer of this one, trains; OptionError after a forecast;
+            DataError for an image that cannot be read and for a dead loader worker; DistributedError for a lost
+            process.
         """
+        if self.used_up:
+            raise OptionError("this Trainer made a forecast, and its student has moved: make another one to train")
         with (
             _alone(),
             self.signals,
@@ -259,7 +263,8 @@ class Trainer:
             size = min(config.accumulate, self.per_epoch - first)  # the epoch's last update may be made of fewer
             last = number + 1 == first + size
             with nullcontext() if last else self.accelerator.no_sync(wrapped):
-                self._backward(wrapped, batch, number, size)
+                batch = batch.to(self.device)
+                self.backward(wrapped, batch, self.inputs(batch, number), number, size)
             if not last:
                 continue
             self.updater.update(at.update, self.meter, self.ranks.everywhere)
@@ -277,10 +282,11 @@ class Trainer:
         self._tick()
         self._end_epoch()
 
-    def _backward(self, wrapped: Any, batch: Batch, number: int, size: int) -> None:
-        """Gradient of one batch, as a ``size``-th part of the update."""
-        batch = batch.to(self.device)
-        images, teacher = self._inputs(batch, number)
+    def backward(
+        self, wrapped: Any, batch: Batch, inputs: tuple[Tensor, Features | None], number: int, size: int
+    ) -> None:
+        """Gradient of a batch on the device, whose :meth:`inputs` are known, as a ``size``-th part of the update."""
+        images, teacher = inputs
         with self.accelerator.autocast(), same_update(self.step, holds=number % self.config.accumulate > 0):
             losses = Losses(wrapped(images, teacher, target=batch.target, index=batch.index))
         self.meter.add(losses)
@@ -289,7 +295,7 @@ class Trainer:
             self._shares = shares_of_update(self.step, losses, self.updater.scaler)
         self.updater.backward(losses.total / size)
 
-    def _inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
+    def inputs(self, batch: Batch, number: int) -> tuple[Float[Tensor, "b 3 h w"], Features | None]:
         """The student's images and the teacher's features, both mixed where that is asked for."""
         if self.features is None:
             return batch.student, None
@@ -397,7 +403,7 @@ class Trainer:
                 f"this is {FORMAT}); its student can be evaluated and exported by this one too"
             )
         try:
-            if state.keys() != _STATE or self.options.keys() != state["options"].keys():
+            if state.keys() != _STATE or self.options.keys() - LOCAL != state["options"].keys() - LOCAL:
                 raise CheckpointError(f"it holds {sorted(state)} and the options {sorted(state['options'])}")
             config.check_resume(state["options"], self.options, str(self.run.path))
             Progress.of(state["progress"], update, config.epochs, self.per_epoch, config.accumulate)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from graphkd.cli import exported
 from graphkd.training.checkpoint import student_weights
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers ''"
@@ -46,6 +47,19 @@ def test_evaluate_a_teacher_zero_shot(graphkd, run_folder, teacher):
     found = graphkd.json(f"evaluate {teacher} --data {run_folder}/images --json --no-per-class")
     assert set(found) == {"teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"}
     assert all(scores["images"] == 60 and "per_class" not in scores for scores in found.values())
+
+
+def test_a_half_written_export_is_never_read(graphkd, run_folder, monkeypatch):
+    def stopped(*parts):
+        raise KeyboardInterrupt
+
+    graphkd(f"export {run_folder}/run --formats onnx --out exported")
+    monkeypatch.setitem(exported.WRITERS, "onnx", stopped)
+    graphkd(f"export {run_folder}/run --formats onnx --out exported", 130)
+    line = f"evaluate --model exported/model.onnx --data {run_folder}/images"
+    graphkd.refused(
+        line, "there is no exported/model.onnx with an export.json", "after an interruption export it again"
+    )
 
 
 def test_a_student_becomes_a_teacher(graphkd, run_folder):

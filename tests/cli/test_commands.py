@@ -58,8 +58,8 @@ REFUSED = {  # what a resumed run may not be given, and what the message says of
     "--set rho=0.7": "/rho was 0.5, now 0.7",
     "--held-out 0.5": "images was 48, now 30",
     "--student resnet18": " was 256, now 512",
-    "--templates cifar": "teacher_fingerprint/prompts was ",
-    "--classes other.txt": "data/classes was ",
+    "--templates cifar": "the prompts differ",
+    "--classes other.txt": "the class names differ",
 }
 
 

@@ -16,12 +16,13 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("methods prq", "Did you mean \"prg\"?", "--name: a method"),
     ("completion bsh", "Invalid value \"bsh\" for --shell. Choose from: \"bash\", \"zsh\", \"fish\". Did you mean \"bash\"?", "--shell: bash, zsh or fish"),
     ("completion", "graphkd completion needs a value of --shell", "--shell: bash, zsh or fish"),
-    ("conformance --golden nowhere", "no golden file (*.json) in --golden nowhere", "give tests/golden of a checkout"),
+    ("conformance --golden nowhere", "no golden file (*.json) in --golden nowhere", "leave --golden out for those of graphkd"),
     ("embed", "graphkd embed needs a value of --data", "--data: a folder with one folder a class"),
     ("embed --data photos", "graphkd embed needs a value of --out", "--out: folder of the store"),
     ("embed --data nowhere --out x", "there is no folder --data nowhere", "give a folder with one folder of images"),
     ("embed --data digts --out x", "there is no folder --data digts; did you mean 'digits'?", "give a folder"),
     ("embed --data cifar10O --out x", "no folder --data cifar10O; did you mean 'cifar10'?", "give a folder"),
+    ("embed --data cifar10 --out x", "there is no folder --root data, where torchvision would keep cifar10", "add --download where there is a network"),
     ("embed --data a.txt --out x", "--data a.txt is a file, not a folder", "give a folder of images"),
     ("embed --data photos --out x", "no teacher was given", "give --teacher ViT-B-32 --pretrained openai, or"),
     ("embed --data photos --out x --pretrained openai", "--pretrained says which weights, and --teacher", "give --teacher"),
@@ -121,6 +122,12 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("report made --out photos", "Only file is allowed, but \"photos\" is a directory", "--out: the page"),
     ("report made --pictures a.txt", "Only directory is allowed, but \"a.txt\" is a file", "--pictures: also write each picture"),
     ("report made --format pgn", "Did you mean \"png\"?", "--format: of those pictures"),
+    ("compare made", "expected two different runs or more, found made", "give their folders"),
+    ("compare made made", "expected two different runs or more, found made, made", "give their folders"),
+    ("compare made nowhere", "nowhere is no run folder: run.yaml and config.json are missing", "give the folder that graphkd distill named"),
+    ("compare made made2 --out photos", "Only file is allowed, but \"photos\" is a directory", "--out: the page"),
+    ("compare made made2 --fromat png", "Unknown option: --fromat", "graphkd compare --help lists"),
+    (f"distill --data photos {TEACHER} --init photos", "photos is no run folder: student.json is missing", "give the folder that graphkd distill named"),
     ("raport runs/photos-1", "Unknown command \"raport\". Did you mean \"report\"?", "graphkd --help lists every command"),
     ("export", "graphkd export needs a value of --run", "--run: run folder of graphkd distill"),
     ("export nowhere", "nowhere is no run folder: student.json is missing", "give the folder that graphkd distill named"),
@@ -146,7 +153,7 @@ def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
         "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n", "dashes.yaml": "batch-size: 8\nbatch_size: 9\n", "many.yaml": "k: 1\n#" * 12000, "big.yaml": f"epochs: {2**63}\n", "nines.yaml": "epochs: " + "9" * 5000, "aliases.yaml": "a: [&a 1, *a]\n",
-        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{",
+        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{", "made2/config.json": "{}",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip
     for name, text in texts.items():
@@ -181,8 +188,8 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("embed --data images --out x --teacher ViT-B-23 --pretrained openai", "unknown open_clip model 'ViT-B-23'; did you mean 'ViT-B-32'?", "choose one of ViT-B-32"),
     ("embed --data images --out x --teacher ViT-B-32", "'ViT-B-32' has no weights yet", "give --pretrained a tag (openai"),
     ("embed --data images --out x --teacher ViT-B-32 --pretrained opnai", "unknown pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'?", "choose one of openai"),
-    ("embed --data images --out x --teacher images", "--teacher images is a folder, and no run folder", "give the checkpoint file in it"),
-    ("embed --data images --out x --teacher alone.safetensors", "alone.safetensors is a checkpoint, and there is no open_clip_config.json", "say what model it is: --teacher ViT-B-32"),
+    ("embed --data images --out x --teacher images", "images is a folder, and no run folder", "give the checkpoint file in it"),
+    ("embed --data images --out x --teacher alone.safetensors", "alone.safetensors is a checkpoint, and there is no open_clip_config.json", "say what model it is, as in: give --teacher ViT-B-32 --pretrained alone.safetensors"),
     ("embed --data images --out x --teacher timm:resnet81 --pretrained default", "unknown teacher 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
     ("embed --data images --out x --teacher torchvision:resnet81 --pretrained default", "unknown teacher 'resnet81'; did you mean 'resnet18'?", "choose one of resnet18"),
     ("embed --data images --out x --teacher timm:test_resnet --pretrained nowhere.pt", "there is no file nowhere.pt", "give the path of a checkpoint"),
@@ -210,9 +217,35 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at --teacher-maps layer1", "is no classifier and exposes no maps", "use --teacher timm:NAME"),
+    ("compare broken damaged2", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("report broken", "broken/config.json is damaged", "remove it, or put a good copy back"),
     ("evaluate --data images --model damaged", "damaged/student.json is damaged", "train again, or restore the file"),
 ]  # fmt: skip
+
+
+AT_ONCE = [  # of these, what the images and the files of the installed libraries tell without torch
+    line
+    for line, what, _ in LATER
+    if any(part in what for part in (
+        "unknown", "have none", "holds no image", "look like codes", "one class is", "has no weights yet", "is a folder",
+        "is a checkpoint, and", "there is no file", "and class folders differ", "no uncompressed tar", "loose images",
+    )) and "--labels" not in line
+]  # fmt: skip
+
+
+def test_names_and_folders_are_refused_before_torch_is_loaded(folders, process, teacher, teacher_checkpoint, tmp_path):
+    (tmp_path / "alone.safetensors").write_bytes(teacher_checkpoint.read_bytes())
+    code = (
+        "import json, shlex, sys\nfrom graphkd.cli.main import main\n"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    code = main(shlex.split(line))\n"
+        "    heavy = [name for name in ('torch', 'timm', 'open_clip') if name in sys.modules]\n"
+        "    assert (code, heavy) == (2, []), (line, code, heavy)"
+    )
+    assert len(AT_ONCE) >= 20
+    run = process("-c", code, json.dumps([line.format(t=teacher) for line in AT_ONCE]))
+    assert run.returncode == 0, run.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.fixture
@@ -228,6 +261,8 @@ def folders(tmp_path, class_folders, digits):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "student.json").write_text("{")
     (tmp_path / "broken").mkdir()
+    (tmp_path / "damaged2").mkdir()
+    (tmp_path / "damaged2" / "config.json").write_text("{}")
     (tmp_path / "broken" / "config.json").write_text("{")
 
 
@@ -245,6 +280,30 @@ def test_an_image_that_cannot_be_read(graphkd, class_folders, teacher, tmp_path)
         "cannot read image images/one/zz.png",
         "repair or remove it, or give --on-error skip",
     )
+
+
+def test_a_refused_run_leaves_no_folder(graphkd, class_folders, teacher, tmp_path):
+    (class_folders / "one" / "zz.png").write_text("no image")
+    line = f"distill --data images {teacher} --student test_efficientnet --size 32 --store features"
+    graphkd.refused(line, "cannot read image images/one/zz.png")
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "mine").mkdir()
+    graphkd.refused(f"{line} --run mine", "cannot read image images/one/zz.png")
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_run_folder_that_holds_a_run(graphkd, class_folders, teacher, tmp_path):
+    (tmp_path / "held" / "checkpoints" / "update-00000001").mkdir(parents=True)
+    todo = "add --resume to go on with it, or choose another --run"
+    graphkd.refused(f"distill --data images {teacher} --run held", "held holds a run already", todo)
+
+
+def test_a_head_that_nothing_trains(graphkd, class_folders, teacher, tmp_path):
+    line = f"distill --data images {teacher} --student test_efficientnet --size 32 --method rkd"
+    graphkd.refused(
+        line, "it would stay untrained", "add --labels task, or choose a --method with a term on the logits"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_image_of_too_many_pixels(graphkd, class_folders, teacher, tmp_path):

@@ -29,7 +29,7 @@ def test_a_call_in_python_becomes_options():
         "anywhere on this machine and use CLIPTeacher('ViT-B-32', pretrained='/path/to/file', quick_gelu=True)"
     )
     assert explained(error, options_of("distill"), "distill")[1] == (
-        "put the file anywhere on this machine and give --pretrained /path/to/file --quick-gelu"
+        "put the file anywhere on this machine and give --teacher ViT-B-32 --pretrained /path/to/file --quick-gelu"
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def test_help_lists_every_command(graphkd):
             assert f"{first} " in answer.out
             if not second:
                 assert doc_of(name)[0][:30] in answer.out
+
+
+def test_a_group_of_commands_ends_with_its_own_examples(graphkd):
+    answer = graphkd("store --help").out
+    assert "graphkd store merge machine0 machine1 --out features" in answer
+    assert "graphkd doctor" not in answer
 
 
 def test_help_loads_nothing_heavy(process):
@@ -108,6 +115,14 @@ def test_a_reader_that_leaves_is_no_error(process):
     line = f"set -o pipefail; {sys.executable} -m graphkd.cli methods | head -1"
     shell = process("-c", f"import subprocess, sys\nsys.exit(subprocess.run(['bash', '-c', {line!r}]).returncode)")
     assert (shell.returncode, shell.stderr) == (0, "")
+
+
+def test_golden_files_come_with_graphkd(graphkd):
+    found = graphkd.json("conformance")
+    assert found["good"]
+    assert len({row["source"] for row in found["rows"]}) > 1
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"tests/golden": "graphkd/conformance/values"}
 
 
 def test_conformance_has_the_exit_code_of_its_answer(graphkd, monkeypatch):

@@ -47,7 +47,8 @@ def test_an_image_that_changed_is_named(graphkd, store, class_folders):
 def test_another_teacher_mends_nothing(graphkd, store, teacher):
     damage(store)
     graphkd.refused(
-        f"store repair features --data images {teacher} --prompt-weight uniform", "the store was made with prompts"
+        f"store repair features --data images {teacher} --prompt-weight uniform",
+        "the prompts differ from those of the store",
     )
 
 

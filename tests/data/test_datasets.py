@@ -40,7 +40,7 @@ def test_a_set_keeps_its_own_names_as_ids(tmp_path, monkeypatch):
     assert imagenet.ids == ["val/n01440764/a.JPEG", "val/n01443537/a.JPEG"]
 
 
-REMEDY = "is not complete in .*where there is a network, run python -c .*download=True"
+REMEDY = "is not complete in .*: give download=True where there is a network, or copy the folder"
 WRONG = [
     *((name, "train", rf"{name} \(train\) {REMEDY}") for name in TORCHVISION if name not in ("caltech101", "imagenet")),
     ("imagenet", "train", r"archives from image-net\.org"),

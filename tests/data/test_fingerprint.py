@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphkd.data.fingerprint import canonical, data_fingerprint, differences, order_fingerprint
+from graphkd.data.fingerprint import canonical, data_fingerprint, differences, digest, order_fingerprint, spoken
 from graphkd.errors import StoreError
 from tests.data.store.fakes import Squares, squares
 
@@ -37,6 +37,13 @@ def test_differences_by_key():
         "the store was made with prompts 'x', this run asks 'y'",
         "the store was made with weighting 'mean', this run asks (none)",
     ]
+
+
+def test_digests_are_said_in_words():
+    made, asked = {"prompts": digest("a"), "precision": "fp32"}, {"prompts": digest("b"), "precision": "fp16"}
+    assert differences(made, asked)[1] == "the prompts differ from those of the store"
+    assert spoken("teacher_fingerprint/weights", digest("a"), "absent") == "weights of the teacher"
+    assert spoken("lr", "None", "0.5") == spoken("store", "None", "absent") == ""
 
 
 def test_long_texts_show_where_they_part():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from graphkd.data.opening import Parts
 from graphkd.data.sources import FileSource
-from graphkd.errors import CheckpointError, DataError, OptionError, StoreError, UnknownNameError
+from graphkd.errors import CheckpointError, DataError, StoreError, TeacherError, UnknownNameError
 from graphkd.teachers.texts import imagenet_names
 
 
@@ -112,7 +112,7 @@ def test_wrong_names_are_answered(run_job, class_folders, teacher_checkpoint, tm
     lonely = tmp_path / "lonely" / teacher_checkpoint.name
     lonely.parent.mkdir()
     lonely.write_bytes(teacher_checkpoint.read_bytes())
-    with pytest.raises(OptionError, match="no open_clip_config.json or config.json beside it"):
+    with pytest.raises(TeacherError, match="no open_clip_config.json or config.json beside it"):
         run_job("--data", class_folders, "--teacher", lonely)
 
 

@@ -167,7 +167,10 @@ def test_mean_and_deviation_are_those_of_pixels_in_0_to_1(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nobody/nothing", "the configuration of 'hf:nobody/nothing' cannot be had .* Give a folder with the files"),
+        (
+            "nobody/nothing",
+            "the configuration of 'hf:nobody/nothing' cannot be had: not on this machine, .* Give a folder",
+        ),
         ("{}", "the configuration of .* cannot be had"),
         ("{}/bert", r"the architecture of .* cannot be had \(ValueError"),
     ],

@@ -89,13 +89,13 @@ def test_a_file_for_a_listed_model(listed, checkpoint, classes, caplog):
     [
         (
             "openai",
-            r"OSError: no route\. Where there is network, download https://huggingface.co/org/tiny/resolve/main/",
+            r"not on this machine, and huggingface.co cannot be reached: download https://huggingface.co/org/tiny/",
         ),
         (
             "openai",
-            r"/open_clip_model.safetensors; put .* CLIPTeacher\('tiny', pretrained='/path/to/file', quick_gelu=True",
+            r"/open_clip_model.safetensors where there is a network, put .* CLIPTeacher\('tiny', pretrained='/path/to/file', quick_gelu=True",
         ),
-        ("laion", r"download https://example.org/tiny.pt; .*pretrained='/path/to/file'\)"),
+        ("laion", r"download https://example.org/tiny.pt where .*pretrained='/path/to/file'\)"),
     ],
 )
 def test_no_network(listed, monkeypatch, classes, tag, message):
@@ -103,6 +103,7 @@ def test_no_network(listed, monkeypatch, classes, tag, message):
         raise OSError("no route")
 
     monkeypatch.setattr("open_clip.download_pretrained", fail)
+    monkeypatch.setattr("graphkd.models.hub.reachable", lambda: False)
     with pytest.raises(TeacherError, match=message):
         CLIPTeacher("tiny", pretrained=tag, classes=classes)
 
@@ -151,8 +152,8 @@ def written(checkpoint, text):
         ),
         (lambda c, w: c, None, "the given configuration has no weights yet: .* the path of a checkpoint"),
         (lambda c, w: "RN101", None, r"'RN101' has no weights yet: give pretrained= a tag \(openai, yfcc15m\)"),
-        (lambda c, w: "RN101", "a/none.pt", r"there is no file 'a/none.pt'.* or a tag of 'RN101' \(openai, yfcc15m\)"),
-        (lambda c, w: c, "openai", "there is no file 'openai': pretrained= takes the path of a checkpoint$"),
+        (lambda c, w: "RN101", "a/none.pt", r"there is no file 'a/none.pt': .* or a tag of RN101 \(openai, yfcc15m\)"),
+        (lambda c, w: c, "openai", "there is no file 'openai': give pretrained= the path of a checkpoint$"),
         (lambda c, w: c, Path, "is a folder: give the checkpoint file in it"),
         (lambda c, w: w.with_name("none.json"), "x", r"cannot read the model configuration \S+none.json"),
         (lambda c, w: written(w, "[1]"), "x", "expected a JSON object in .*, found list"),
@@ -221,7 +222,11 @@ def test_a_folder_or_a_repository(local, teacher_checkpoint, monkeypatch, name):
     [
         ("local-dir:{}", None, r"needs open_clip_config.json and .* in one folder, found open_clip_config.json"),
         ("local-dir:{}", "openai", "brings its own weights: leave pretrained= out"),
-        ("hf-hub:nobody/{}", None, r"is not on this machine and could not be downloaded: .* give local-dir:folder"),
+        (
+            "hf-hub:nobody/{}",
+            None,
+            r"are not on this machine, and huggingface.co cannot be reached: .* give local-dir:folder",
+        ),
     ],
 )
 def test_what_is_missing_is_named(local, monkeypatch, model, pretrained, message):

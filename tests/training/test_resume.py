@@ -135,12 +135,12 @@ OTHERS = (
         {"views": lambda: Views(source(), student=RandomCropView(8), labels=True)},
         "views/student/padding was absent, now",
     ),
-    ({"views": lambda: labelled(classes=("green", "red", "blue"))}, "data/classes was [0-9a-f]{64}, now"),
+    ({"views": lambda: labelled(classes=("green", "red", "blue"))}, "the class names differ"),
     (
         {"views": lambda: labelled(classes={"a": "red", "b": "green", "c": "blue"})},
-        "data/classes was [0-9a-f]{64}, now",
+        "the class names differ",
     ),
-    ({"views": lambda: labelled(targets=(1, 0, 2, 1))}, "data/labels was [0-9a-f]{64}, now"),
+    ({"views": lambda: labelled(targets=(1, 0, 2, 1))}, "the labels differ"),
 )
 
 
@@ -198,7 +198,7 @@ def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, keep_time
     files(tmp_path / "images")
     stopped(over(tmp_path / "images", tmp_path / "run"), 4)
     repaint(tmp_path / "images" / "3.bmp", keep_time)
-    with pytest.raises(CheckpointError, match=r"started with other options: data/content was [0-9a-f]{64}, now"):
+    with pytest.raises(CheckpointError, match=r"started with other options: the contents of the images differ"):
         over(tmp_path / "images", tmp_path / "run").fit(resume=True)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cyclopts.types import File
 
+import graphkd
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Command
@@ -15,7 +16,7 @@ class Conformance(Command):
     """Compare our losses with values that the official implementations computed; exit code 1 if one differs.
 
     Args:
-        golden: folder of golden files, or one file; they are in tests/golden of a checkout.
+        golden: folder of golden files, or one file; default: those that come with graphkd.
         markdown: also write the table to this file.
 
     Example::
@@ -24,15 +25,22 @@ class Conformance(Command):
         graphkd conformance --golden tests/golden/ega.json
     """
 
-    golden: Path = Path("tests/golden")
+    golden: Path | None = None
     markdown: File | None = None
+
+
+def shipped() -> Path:
+    """The golden files of an installed graphkd, or of a checkout."""
+    package = Path(graphkd.__file__).parent
+    inside = package / "conformance" / "values"
+    return inside if inside.is_dir() else package.parent / "tests" / "golden"
 
 
 def run(config: Conformance = Conformance(), *, console: Console) -> int:
     """Our losses against golden files."""
-    files = [config.golden] if config.golden.is_file() else sorted(config.golden.glob("*.json"))
-    what = f"no golden file (*.json) in --golden {config.golden}"
-    require(bool(files), what, "give tests/golden of a checkout of graphkd")
+    golden = config.golden or shipped()
+    files = [golden] if golden.is_file() else sorted(golden.glob("*.json"))
+    require(bool(files), f"no golden file (*.json) in --golden {golden}", "leave --golden out for those of graphkd")
     from graphkd.conformance import table
     from graphkd.files import write_file
 

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.types import Directory, ExistingDirectory, ExistingFile, NonNegativeInt, PositiveInt
+from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
-from graphkd.cli.catalogue import methods
+from graphkd.cli.catalogue import methods, require_options
 from graphkd.cli.commands import report
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Images, TeacherOptions
+from graphkd.cli.option_groups import STUDENT, Command, Images, TeacherOptions, require_run
 from graphkd.files import local_path
+from graphkd.models.installed import optimizers, require_network, trackers
 from graphkd.registry import unknown
 from graphkd.training.config import TrainConfig
 
@@ -39,8 +39,9 @@ class Student:
         student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
             transformers.
         student_pretrained: start from the library's weights, which are downloaded.
-        init: start from the weights in this file (safetensors, or a torch state dict); each must fit but a head of
-            other classes, which stays fresh.
+        init: start from the weights in this file (safetensors, or a torch state dict), or from what the run of this
+            folder trained, its method's own parameters too; each must fit but a head of other classes, which stays
+            fresh.
         size: side of its images, pixels.
         augment: auto crops at random with a border up to 64 pixels, and resizes random crops above; none shows the
             centre only.
@@ -53,7 +54,7 @@ class Student:
 
     student: str = "resnet18"
     student_pretrained: bool = False
-    init: ExistingFile | None = None
+    init: ExistingPath | None = None
     size: PositiveInt = 224
     augment: Literal["auto", "crop", "resized", "none"] = "auto"
     flip: bool = True
@@ -65,6 +66,10 @@ class Student:
     def __post_init__(self) -> None:
         both = self.init is not None and self.student_pretrained
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
+        if self.init is not None and self.init.is_dir():
+            require_run(self.init, STUDENT)
+        if not self.student.startswith("hf:"):
+            require_network("student", self.student)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,7 @@ class Distill(Command):
         report: write report.html at the end; default where pip install 'graphkd[report]' was.
         run: run folder; default runs/NAME-NUMBER.
         resume: go on where the run stopped.
+        dry_run: make a few updates, tell what the run would read, hold and take, and leave nothing on the disk.
 
     Example::
 
@@ -103,6 +109,9 @@ class Distill(Command):
         # the same again from the file of an earlier run, one thing changed; and a run that was interrupted
         graphkd distill --config runs/photos-1/run.yaml --lr 3e-4 --run runs/photos-slow
         graphkd distill --config runs/photos-1/run.yaml --resume
+
+        # a run that is done, trained longer: a new one from its weights
+        graphkd distill --config runs/photos-1/run.yaml --init runs/photos-1 --epochs 50 --lr 3e-4 --run runs/photos-longer
     """  # noqa: E501
 
     images: Images
@@ -120,6 +129,7 @@ class Distill(Command):
     report: bool | None = None
     run: Directory | None = None
     resume: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -134,23 +144,33 @@ class Distill(Command):
         )
         if self.method != "none":
             _ = self.teaching.asked
+            require_options(self.method, self.set)
+        known = {"optimizer": optimizers(), "tracker": trackers()}
+        for kind, name in (("optimizer", self.train.optimizer), *(("tracker", each) for each in self.train.trackers)):
+            if known[kind] and name not in known[kind]:
+                raise unknown(kind, name, list(known[kind]))
         keeps = self.store is None or not (self.student.teacher_maps or self.student.teacher_tokens)
         require(keeps, "a store keeps no maps and no tokens", "leave --store out for a method that needs them")
 
 
 def run(config: Distill, *, console: Console) -> int:
     """Images and a teacher to a student. All that can be wrong is found before the teacher sees the images."""
-    from graphkd.cli import config_file, images, method, networks, scoring, teacher_features
+    from graphkd.cli import first_look
+
+    path = config.run or next_folder(config.images.data, config.resume)
+    parts = first_look.parts_of(config, path, console)
+    from graphkd.cli import config_file, method, scoring, teacher_features
     from graphkd.data.fingerprint import some
     from graphkd.files import one_writer
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    path = config.run or next_folder(config.images.data, config.resume)
-    folder, data = RunFolder(path), images.image_data(config.images, console)
-    trained = networks.run_classes(config.teaching)
-    parts = data.parts_of_run(config.val, config.held_out, trained, config.train.seed)
+    folder = RunFolder(path)
     config = _fitting(replace(config, run=path), parts, console)
+    if config.dry_run:
+        from graphkd.cli.dry_run import dry_run
+
+        return dry_run(config, path, parts, console)
     accelerator = make_accelerator(config.train, path)
     ranks, device = Ranks(accelerator), accelerator.device
     if not accelerator.is_main_process:
@@ -161,7 +181,7 @@ def run(config: Distill, *, console: Console) -> int:
         config_file.save(path, "distill", config)
         folder.write_student(describe_student(step.student, names, config.student.size))
 
-    with ExitStack() as held:
+    with first_look.no_litter(path), ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))
         folder.check(method.identity(config, step, parts.train, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
@@ -194,16 +214,15 @@ def next_folder(data: str, resume: bool) -> Path:
 
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
-    from graphkd.cli import images, networks
+    from graphkd.cli import images
+    from graphkd.models.huggingface import hf_config
     from graphkd.training.devices import check_trackers
 
     train, count = config.train, len(parts.train)
     if config.labels != "no":
         images.require_labels(parts.train, f"--labels {config.labels}")
-    networks.require_network("student", config.student.student)
-    optimizers: list[str] = import_module("timm.optim").list_optimizers()
-    if train.optimizer not in optimizers:
-        raise unknown("optimizer", train.optimizer, optimizers)
+    if config.student.student.startswith("hf:"):
+        hf_config(config.student.student)
     check_trackers(train.trackers)
     if train.batch_size > count:
         require(
@@ -213,7 +232,11 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
         )
         console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
         train = replace(train, batch_size=count)
-    return replace(config, report=report.require_report(config.report), train=replace(train, progress=console.progress))
+    return replace(
+        config,
+        report=report.require_report(config.report, ", or add --no-report"),
+        train=replace(train, progress=console.progress),
+    )
 
 
 def _finish(

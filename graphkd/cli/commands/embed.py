@@ -65,11 +65,15 @@ class Embed(Command):
 
 def run(config: Embed, *, console: Console) -> int:
     """Images to a store."""
+    from graphkd.cli import first_look
+
+    source = first_look.image_data(config.images, console).open()
+    first_look.require_names(config.teaching, source.classes)
     from graphkd.cli import config_file, images, networks
     from graphkd.data.store.embed import embed
     from graphkd.teachers.base import count_batches
 
-    source, device = images.image_data(config.images, console).open(), networks.device_of(config.running.device)
+    device = networks.device_of(config.running.device)
     teacher = networks.open_teacher(config.teaching, source.classes, device)
     view = networks.teacher_view(teacher, config.teaching.teacher_size)
     if config.augment != "none":

@@ -81,6 +81,7 @@ def run(config: Export, *, console: Console) -> int:
     images = exported.images_to_compare(config.check, view)
     with torch.no_grad():
         expected = model(images)
+    (out / "export.json").unlink(missing_ok=True)  # written last: what an interrupted export leaves is not read
     (out / int8.FILE).unlink(missing_ok=True)  # an earlier one may be of other weights
     checks = {}
     for name in config.formats:

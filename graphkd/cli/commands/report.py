@@ -67,8 +67,12 @@ def run(config: Report, *, console: Console) -> int:
     return 0
 
 
-def require_report(asked: bool | None) -> bool:
+def require_report(asked: bool | None, otherwise: str = "") -> bool:
     """Whether to write a report: as asked, else where it can be written.
+
+    Args:
+        asked: for one, or for none, or for nothing.
+        otherwise: what else can be done where a package is missing.
 
     Raises: UsageError where it was asked for and a package is missing.
     """
@@ -78,6 +82,6 @@ def require_report(asked: bool | None) -> bool:
     require(
         not (asked and lacking),
         f"a report needs the packages {', '.join(lacking)}, which are not installed",
-        "install them: pip install 'graphkd[report]', or add --no-report",
+        f"install them: pip install 'graphkd[report]'{otherwise}",
     )
     return not lacking if asked is None else asked

@@ -126,8 +126,10 @@ class PRGDistiller(Distiller):
             teacher: a Teacher or a store.
             options: as of the constructor.
 
-        Raises: TeacherError for a teacher without classes, ShapeError for different numbers of classes.
+        Raises: TeacherError for a teacher without classes, ShapeError for different numbers of classes,
+            UnknownNameError for an option that it does not have.
         """
+        cls.check_options(options)
         return cls(*widths("PRG", student, teacher), **options)  # type: ignore[arg-type]
 
     def build(self, features: Features, side: Side) -> Graph:
