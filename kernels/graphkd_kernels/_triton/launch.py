@@ -148,7 +148,7 @@ def launch(kernel: Any, grid: tuple[int, ...], config: Config, math: Math, **arg
     """
     settled = {
         "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth, "SUMS": _TYPES[math.sums],
-        "PRECISION": math.precision, "UPCAST": interpreting() and math.precision == "bf16x3",
+        "PRECISION": math.precision, "UPCAST": interpreting() and math.name.startswith("bf16"),
     }  # fmt: skip
     constants = {name: value for name, value in settled.items() if name in kernel.arg_names}
     constants |= {name: value for name, value in arguments.items() if name.isupper()}

@@ -39,6 +39,8 @@ def dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
         total = tl.dot(a_rest, b, total, input_precision="ieee", out_dtype=total.dtype)
         total = tl.dot(a, b_rest, total, input_precision="ieee", out_dtype=total.dtype)
         return tl.dot(a, b, total, input_precision="ieee", out_dtype=total.dtype)
+    if UPCAST:
+        a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)
 
 
