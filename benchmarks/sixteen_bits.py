@@ -31,6 +31,8 @@ CALLS: dict[str, Call] = {
     "edge_sum, pearson": _edges("pearson"),
     "edge_sum, huber": _edges("pearson", "huber"),
     "edge_sum, euclidean": _edges("euclidean"),
+    "similarity, cosine": lambda s, t: dispatch.run("similarity", s, t, "cosine"),
+    "similarity, pearson": lambda s, t: dispatch.run("similarity", s, t, "pearson"),
     "ega_sums": lambda s, t: dispatch.run("ega_sums", s, t, "pearson")[0],
     "edge_kl": lambda s, t: dispatch.run("edge_kl", s, None, t, None, "cosine", 0.1, 1.0),
     "rkd_distance": lambda s, t: dispatch.run("rkd_distance", s, t),
@@ -50,7 +52,7 @@ def derived(call: Call, s: Tensor, t: Tensor, name: str) -> tuple[Tensor, Tensor
     leaf = s.detach().clone().requires_grad_()
     with backend(name):
         value = call(leaf, t)
-    return value.detach().double(), torch.autograd.grad(value, leaf)[0].double()
+    return value.detach().double(), torch.autograd.grad(value.sum(), leaf)[0].double()
 
 
 def errors(call: Call, name: str, s: Tensor, t: Tensor) -> tuple[float, float]:

@@ -134,19 +134,27 @@ def _check_features(name: str, features: Tensor) -> None:
         )
 
 
-def ready_features(student: Features, teacher: Features) -> tuple[Features, Features]:
+def ready_features(
+    student: Features, teacher: Features, keep: Callable[[torch.device], bool] | None = None
+) -> tuple[Features, Features]:
     """Both records, checked, in the precision that losses are computed in; the teacher's without gradient.
 
-    That precision is float32, or float64 where the student is in float64.
+    That precision is float32, or float64 where the student is in float64; ``keep``: whether
+    16-bit tensors on a device stay as they are; default nowhere.
 
     Raises: ArgumentTypeError, ShapeError as of :func:`check_tensors`; ShapeError for other samples or devices.
     """
-    if not _usual(student, teacher):
+    if not _usual(student, teacher, keep):
         for side, features in zip(_SIDES, (student, teacher), strict=True):
             _check_record(side, features)
-        student, teacher = student.as_float32(), teacher.detach().as_float32()
-        if any(each.dtype != student.dtype for each in teacher.tensors()):
-            teacher = teacher.map_tensors(lambda value: value.to(student.dtype))
+        teacher = teacher.detach()
+        double = any(each.dtype == torch.float64 for side in (student, teacher) for each in side.tensors())
+        if keep is not None and keep(student.device) and not double:
+            student, teacher = student.map_tensors(ordinary), teacher.map_tensors(ordinary)
+        else:
+            student, teacher = student.as_float32(), teacher.as_float32()
+            if any(each.dtype != student.dtype for each in teacher.tensors()):
+                teacher = teacher.map_tensors(lambda value: value.to(student.dtype))
     if len(student) != len(teacher):
         raise ShapeError(
             f"student features of {len(student)} samples and teacher features of {len(teacher)}: "
@@ -160,7 +168,7 @@ def ready_features(student: Features, teacher: Features) -> tuple[Features, Feat
     return student, teacher
 
 
-def _usual(student: Features, teacher: Features) -> bool:
+def _usual(student: Features, teacher: Features, keep: Callable[[torch.device], bool] | None) -> bool:
     """Whether there is nothing to refuse and nothing to convert, as in nearly every batch."""
     if torch.compiler.is_compiling():
         return False
@@ -178,6 +186,8 @@ def _usual(student: Features, teacher: Features) -> bool:
                     return False
                 if features is teacher and each.requires_grad:
                     return False
+    if keep is not None and device is not None and dtype in (torch.float16, torch.bfloat16):
+        return keep(device)
     return dtype in COMPUTE
 
 

@@ -169,7 +169,11 @@ class Features:
         """Embedding and logits of the blended images, exact where logits are linear in the embedding."""
         if self.mixture is None:
             return self
-        mix = self.mixture.blend
+        blend = self.mixture.blend
+
+        def mix(values: Tensor) -> Tensor:
+            return blend(as_compute(values))
+
         return replace(
             self,
             embedding=None if self.embedding is None else mix(self.embedding),

@@ -2,8 +2,9 @@
 
 ``with graphkd.backend("eager"):`` asks for one by name (it runs or raises); by default ``"auto"`` picks.
 
-Tensors go in and tensors come out. Node sets are checked here and trusted below. A set of targets of ``None`` is the
-set of sources. Results are sums over the rows at hand: counts, means and roots are the alignments'.
+Tensors go in and tensors come out: of 16-bit tensors results are float32, and their gradients have 16 bits again. Node
+sets are checked here and trusted below. A set of targets of ``None`` is the set of sources. Results are sums over the
+rows at hand: counts, means and roots are the alignments'.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from graphkd_kernels.grams import split
 from graphkd_kernels.machine_plan import Table as Table
 from graphkd_kernels.machine_plan import in_force as in_force
 from graphkd_kernels.machine_plan import using as using
+from graphkd_kernels.precision import widen
 from graphkd_kernels.reference.rows import expectation as expectation
 
 from graphkd.errors import BackendError, OptionError, ShapeError
@@ -36,14 +38,22 @@ _Sources = Float[Tensor, "*b n d"]
 _Targets = Float[Tensor, "*b m d"]
 
 
+def tune(*args: Any, **options: Any) -> Any:
+    """Verify and time the kernels on this machine: ``graphkd_kernels.tuning.run.tune``, loaded when asked for."""
+    from graphkd_kernels.tuning.run import tune as run
+
+    return run(*args, **options)
+
+
 @contextmanager
 def backend(name: str, precision: str = "high") -> Iterator[None]:
     """Use one kernel backend inside the ``with`` block.
 
     Args:
         name: ``"auto"``, ``"eager"``, ``"blocked"``, or another name of ``graphkd_kernels.available()``.
-        precision: ``"high"`` (default: float32 with the sums and differences that keep its digits; float64 stays
-            float64) or ``"exact"`` (float64 inside, for tests and debugging).
+        precision: ``"high"`` (default: float32 with the sums and differences that keep its digits, 16-bit features by
+            tensor cores where there are kernels; float64 stays float64), ``"float32"`` (16-bit features are made
+            float32 before anything else) or ``"exact"`` (float64 inside, for tests and debugging).
 
     Raises: BackendError for a backend that cannot run here, or another precision.
     """
@@ -53,6 +63,11 @@ def backend(name: str, precision: str = "high") -> Iterator[None]:
         except dispatch.BackendUnavailableError as error:
             raise BackendError(str(error)) from None
         yield
+
+
+def kernels_read_16_bits(device: torch.device) -> bool:
+    """Whether 16-bit features are worth keeping. Elsewhere each term would round its gradient, and nothing be won."""
+    return device.type == "cuda" or dispatch.asked() == "triton"
 
 
 def safe_sqrt(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -90,8 +105,8 @@ def same_width(x: _Sources, y: _Targets) -> _Targets:
 
 
 def row_map(x: _Sources, relation: str) -> _Sources:
-    """Rows whose inner products are the relation "gram", "cosine" or "pearson"."""
-    return x if relation == "gram" else _run("unit_rows" if relation == "cosine" else "center_normalize", x)
+    """Rows whose inner products are the relation "gram", "cosine" or "pearson"; float32 at least."""
+    return widen(x) if relation == "gram" else _run("unit_rows" if relation == "cosine" else "center_normalize", x)
 
 
 def similarity(

@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from graphkd.cli import method, teacher_features
 from graphkd.cli.commands.distill import Distill
 from graphkd.cli.console import Console, listed
@@ -15,6 +17,7 @@ from graphkd.data.store import tools
 from graphkd.data.store.format import MANIFEST
 from graphkd.training.devices import Ranks, make_accelerator
 from graphkd.training.forecast import Forecast, forecast
+from graphkd.training.quality import Answers
 from graphkd.training.run_folder import RunFolder
 
 _MIB, _GIB = 2**20, 2**30
@@ -33,12 +36,18 @@ def dry_run(config: Distill, run: Path, parts: Parts, console: Console) -> int:
         stored = _is_complete(config.store)
         seen = config if stored else replace(config, store=None)  # a store that is not there yet is not begun
         features = teacher_features.features_of(seen, parts, teacher, accelerator.device, console)
-        found = forecast(teacher_features.make_trainer(seen, parts, step, teacher, features, None, accelerator))
+        answers = None if parts.scored is None or teacher is None else _blank(len(parts.scored), len(names))
+        found = forecast(teacher_features.make_trainer(seen, parts, step, teacher, features, answers, accelerator))
     done = folder.checkpoints.updates()[-1:] if config.resume else []
     facts = _facts(config, run, parts, found, found.updates - sum(done), stored)
     facts["classes"], facts["terms"] = len(names), sorted(found.terms)
     console.result(facts, "\n".join(listed(_told(facts))))
     return 0
+
+
+def _blank(images: int, classes: int) -> Answers:
+    """In place of the teacher's answers, which a dry run does not wait for."""
+    return Answers(torch.zeros(images, dtype=torch.long), torch.ones(images), torch.zeros(images), classes)
 
 
 def _is_complete(store: Path | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 import torch
 from torch import nn
 
-from graphkd import distributed
+from graphkd import distributed, ops
 from graphkd.checks import full_precision, ready_features
 from graphkd.distillers.sizes import Sizes, measure, refuse_plain
 from graphkd.distributed import mean_over_batch as mean_over_batch
@@ -102,6 +102,8 @@ class Distiller(nn.Module, ABC):
         global_batch: ``"exact"`` (W ranks equal one process), ``"per_image"`` (no relation between samples), or
             ``"undefined: reason"``.
         relates_maps: whether terms relate maps or tokens of several images, so that chunks of a batch must keep them.
+        reads_16_bits: whether ``build`` and the terms hand features to ``ops`` as they are, and compute nothing of
+            their own: then 16-bit features on a GPU stay so for its kernels. Others, and a CPU, get float32.
         zero_at_teacher: names of the terms that are 0 when the student equals the teacher.
         required_inputs: which of ``target``, ``index``, ``boxes`` must be given.
         sized_by: arguments of the constructor that :meth:`between` finds out: ``student_dim``, ``teacher_dim``,
@@ -112,6 +114,7 @@ class Distiller(nn.Module, ABC):
     terms: Mapping[str, tuple[float, Term]]
     global_batch: ClassVar[str] = "exact"
     relates_maps: bool = False
+    reads_16_bits: ClassVar[bool] = False
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset()
     required_inputs: ClassVar[frozenset[str]] = frozenset()
     sized_by: ClassVar[tuple[str, ...]] = ()
@@ -246,7 +249,7 @@ class Distiller(nn.Module, ABC):
                     f"wrap it in {'Tap' if side == 'student' else 'ClassifierTeacher'}(...); a store gives Features "
                     "too, and Features(embedding=..., logits=...) makes your own"
                 )
-        student, teacher = ready_features(student, teacher)
+        student, teacher = ready_features(student, teacher, ops.kernels_read_16_bits if self.reads_16_bits else None)
         for name in sorted(self.active_inputs):
             if given[name] is None:
                 raise MissingFeatureError(f"{type(self).__name__} needs {name}=...: give it beside the features")

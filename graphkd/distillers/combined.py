@@ -1,7 +1,7 @@
 """Several methods at once: their terms, weighted."""
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -30,6 +30,8 @@ class CombinedDistiller(Distiller):
     Example: ``CombinedDistiller({"kd": KDDistiller(), "rkd": RKDDistiller()}, weights={"rkd": 0.5})``, or
         ``create_distiller("combined", student, teacher, parts={"kd": {}, "rkd": {"angle_weight": 0}})``
     """
+
+    reads_16_bits: ClassVar[bool] = True  # each part makes of them what it needs
 
     def __init__(self, parts: Mapping[str, Distiller], *, weights: Mapping[str, float] | None = None) -> None:
         super().__init__()

@@ -53,6 +53,7 @@ class KDDistiller(Distiller):
     @b84f547).
     """
 
+    reads_16_bits: ClassVar[bool] = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"kl"})
 
     def __init__(self, *, weight: float = 0.9, temperature: float = 4.0) -> None:

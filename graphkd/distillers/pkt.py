@@ -76,6 +76,7 @@ class PKTDistiller(Distiller):
     NaN), and a NaN that comes in goes out (there it becomes 0).
     """
 
+    reads_16_bits: ClassVar[bool] = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"divergence"})
 
     def __init__(self, *, weight: float = 30000.0) -> None:

@@ -83,6 +83,7 @@ class RKDDistiller(Distiller):
     their angles are 0 without gradient (there up to 1.2e7).
     """
 
+    reads_16_bits: ClassVar[bool] = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"distance", "angle"})
 
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0) -> None:

@@ -53,6 +53,7 @@ class SPDistiller(Distiller):
     sample has edges 0 and no gradient (there 2.7e9).
     """
 
+    reads_16_bits: ClassVar[bool] = True
     zero_at_teacher: ClassVar[frozenset[str]] = frozenset({"similarity"})
 
     def __init__(self, *, weight: float = 3000.0, on: str = "maps", maps: MapPairs = None) -> None:

@@ -44,7 +44,8 @@ class TrainConfig:
             ``layer[12]``; see :func:`graphkd.models.freezing.freeze`.
         compile: let ``torch.compile`` make one program of student and losses; the first update then takes long.
         ema: decay of the student's moving average in (0, 1), by default none; it is warmed up, and is what is scored.
-        precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Graphs run in float32 whatever it says.
+        precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` (GPU only). Losses and sums are float32 whatever it
+            says; ``graphkd.backend("auto", precision="float32")`` makes 16-bit features float32 first as well.
         nonfinite: what follows an update whose loss or gradient is NaN or infinite. It is never made; then ``"stop"``
             names the term and ends the run, ``"skip"`` goes on, ``"lower_scale"`` (fp16) goes on with half the loss
             scale. An overflow of fp16 gradients alone always lowers the scale.

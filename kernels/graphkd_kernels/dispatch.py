@@ -16,7 +16,7 @@ from graphkd_kernels import _blocked, _triton, machine_plan, reference
 from graphkd_kernels.autograd import OLD_COMPILER
 from graphkd_kernels.errors import BackendUnavailableError as BackendUnavailableError
 from graphkd_kernels.plans import PLANNERS, Plan, Shape, Signature, Where
-from graphkd_kernels.precision import in_float64, rounds
+from graphkd_kernels.precision import in_float64, rounds, widen, widened
 
 Operation = Callable[..., Any]
 
@@ -28,6 +28,7 @@ _EVERYWHERE = ("gram", "joint_gram", "safe_sqrt", "squared_distances")
 """What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
 
 _REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}
+_EAGER = {name: widened(function) for name, function in _REFERENCE.items()}
 _SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
 _BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
@@ -52,12 +53,13 @@ def backend(name: str, precision: str = "high") -> Iterator[None]:
 
     Args:
         name: ``"auto"`` or one of :func:`available`.
-        precision: ``"high"`` (float32 with float32 sums) or ``"exact"`` (float64 inside every operation).
+        precision: ``"high"`` (16-bit tensors are read as they are, everything else is float32), ``"float32"`` (they are
+            widened first), or ``"exact"`` (float64 inside every operation).
 
     Raises: BackendUnavailableError for a backend that is not there, or another precision.
     """
-    if precision not in ("high", "exact"):
-        raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, high")
+    if precision not in ("high", "float32", "exact"):
+        raise BackendUnavailableError(f"unknown precision {precision!r}; known: exact, float32, high")
     if name not in available():
         why = _triton.missing() if name == "triton" else "no such backend is known"
         raise BackendUnavailableError.because(name, f"{why}; available here: {', '.join(available())}")
@@ -87,8 +89,11 @@ def run(operation: str, *args: Any) -> Any:
 
     Raises: BackendUnavailableError for a backend asked for by name that does not have the operation.
     """
-    if _precision() == "exact":
+    precision = _precision()
+    if precision == "exact":
         return in_float64(_run, operation, *args)
+    if precision == "float32":
+        return _run(operation, *[widen(each) for each in args])
     return _run(operation, *args)
 
 
@@ -133,7 +138,7 @@ def _of(operation: str, name: str) -> Operation:
     if implementation is None:
         have = ", ".join(each for each in available() if each != "auto" and operation in _table(each))
         raise BackendUnavailableError(f"backend {name!r} has no {operation!r}; those that have it: {have}, or 'auto'")
-    return implementation
+    return _EAGER[operation] if implementation is _REFERENCE.get(operation) else implementation
 
 
 def find(operation: str) -> Operation | None:
@@ -145,7 +150,7 @@ def find(operation: str) -> Operation | None:
 def choose(operation: str, signature: Signature, dtype: torch.dtype, device: str) -> Plan:
     """The plan of an operation for arguments with their tensors replaced by shapes. Raises: KeyError if unknown."""
     plan = _plan(operation, signature, dtype, device)
-    if plan.backend == "eager" and rounds(device) and operation in _blocked.OPERATIONS:
+    if plan.backend == "eager" and rounds(device.partition(":")[0]) and operation in _blocked.OPERATIONS:
         plan = replace(plan, backend="blocked", why="eager products would be rounded: set_float32_matmul_precision")
     if not torch.compiler.is_compiling():
         log.debug("%s%s: %s, %s (%s)", operation, signature, plan.backend, plan.path, plan.why)
@@ -158,7 +163,10 @@ def _plan(operation: str, signature: Signature, dtype: torch.dtype, device: str)
         if operation not in _table("eager"):
             raise KeyError(f"no backend has an operation {operation!r}; known: {', '.join(sorted(_table('eager')))}")
         return Plan("eager", "dense", float("nan"), float("nan"), "no other backend has it")
-    return planner(signature, Where(dtype, device, _backends_of(operation, device)))
+    names = [
+        each for each in _backends_of(operation, device) if not machine_plan.failure(operation, each, dtype, device)
+    ]
+    return planner(signature, Where(dtype, device, frozenset(names)))
 
 
 def _table(name: str) -> dict[str, Operation]:

@@ -47,7 +47,7 @@ class Table:
         choices: curve (an operation, or one of its kinds) -> name of a dtype -> steps.
         verified: operation -> name of a dtype -> backend -> verdict.
         measured: curves that this machine measured itself; the others are the shipped table's.
-        tiles: kernel and arithmetic (``"gram bf16"``) -> configuration, where another than ours is the fastest.
+        tiles: kernel and arithmetic (``"gram bf16x3"``) -> configuration, where another than ours is the fastest.
     """
 
     source: str
@@ -218,9 +218,12 @@ def shipped() -> Table:
 def load(device: str) -> Table:
     """The table for a device: its machine's plan, and what that lacks from the shipped one (CPU) or not at all."""
     default = Table(shipped().source, shipped().choices) if device == "cpu" else Table("no plan")
-    path = place(device) if device.startswith(("cpu", "cuda")) else None
-    if path is None or not path.exists():
-        if device.startswith("cuda"):
+    here = device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())
+    path = place(device) if here else None
+    if path is None:
+        return default
+    if not path.exists():
+        if device != "cpu":
             log.warning("%s", _advice(device))
         return default
     try:
@@ -245,7 +248,9 @@ def _advice(device: str) -> str:
 
 _IN_FORCE: dict[str, Table] = {}  # by device
 PICKED: dict[Any, Any] = {}
-"""What dispatch remembers of these tables; forgotten when one changes."""
+"""What dispatch remembers of these tables."""
+REMEMBERED: list[dict[Any, Any]] = [PICKED]
+"""All that is remembered of these tables; forgotten when one changes."""
 
 
 def in_force(device: str) -> Table:
@@ -258,7 +263,7 @@ def in_force(device: str) -> Table:
 
 
 def _numbered(device: str) -> str:
-    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" and torch.cuda.is_available() else device
 
 
 def put(device: str, table: Table | None) -> None:
@@ -267,7 +272,13 @@ def put(device: str, table: Table | None) -> None:
         _IN_FORCE.pop(_numbered(device), None)
     else:
         _IN_FORCE[_numbered(device)] = table
-    PICKED.clear()
+    forget()
+
+
+def forget() -> None:
+    """Remember nothing of these tables."""
+    for each in REMEMBERED:
+        each.clear()
 
 
 @contextmanager

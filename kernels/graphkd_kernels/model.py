@@ -172,7 +172,30 @@ def _vendor(name: str, inputs: Sequence[Tensor], output: Tensor, moved: float) -
 # the work of our launches
 
 
-_LOOPS: dict[str, Callable[[dict[str, Any]], tuple[float, ...]]] = {
+def insertions(columns: float, rows: int, k: int, of: int) -> float:
+    """Passes of a search over a tile: what the row that takes most takes, of random distances, on average over tiles.
+
+    A row takes k numbers from its first tile, and from the i-th as many as are among its k nearest so far: binomially
+    distributed, with the chance 1 / i.
+    """
+    tiles = max(1, ceil(of / columns))
+    total = float(min(k, columns))
+    for index in range(2, tiles + 1):
+        below, term, step = 0.0, (1 - 1 / index) ** k, 0
+        while below < 1 - 1e-9 and step < columns:
+            below += term
+            total += 1 - min(below, 1.0) ** rows
+            step += 1
+            term *= (k - step + 1) / step / (index - 1)
+    return total / tiles
+
+
+def _neighbours(a: dict[str, Any]) -> tuple[Any, ...]:
+    searches = insertions(a["COLUMNS"], a["ROWS"], a["k"], min(a["part"], a["n"]))
+    return ceil(min(a["part"], a["n"]) / a["COLUMNS"]), (a["d"] / a["BK"], searches)
+
+
+_LOOPS: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
     "angle_arms_kernel": lambda a: (a["n"],),
     "angle_pairs_kernel": lambda a: (a["last"] - a["first"],),
     "angle_squares_kernel": lambda a: (ceil(a["n"] / a["COLUMNS"]),),
@@ -180,7 +203,7 @@ _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[float, ...]]] = {
     "edges_bwd_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]), a["width"] / a["BK"]),
     "edges_fwd_kernel": lambda a: (a["width"] / a["BK"],),
     "gram_kernel": lambda a: (a["n"] / a["splits"] / a["BK"],),
-    "knn_kernel": lambda a: (ceil(a["n"] / a["COLUMNS"]), a["d"] / a["BK"]),
+    "knn_kernel": _neighbours,
     "pearson_merge_kernel": lambda a: (a["blocks"],),
     "pearson_rows_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
     "product_kernel": lambda a: (a["k"] / a["BK"],),
@@ -194,7 +217,8 @@ _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[float, ...]]] = {
     "split_kernel": lambda a: (ceil(a["width"] / a["COLUMNS"]),),
     "terms_product_kernel": lambda a: (ceil(min(a["part"], a["a_depth"]) / a["BK"]),),
 }
-"""How often a kernel's loops run, outermost first, from its arguments and constants."""
+"""How often a kernel's loops run, outermost first, from its arguments and constants; of a pair, those with products and
+those without."""
 _COMPILED: dict[str, Any] = {}
 
 
@@ -206,18 +230,21 @@ def _ours(launch: Any, recorder: _Recorder) -> Work:
     if key not in _COMPILED:
         _COMPILED[key] = resources.of(launch)
     compiled, name, programs = _COMPILED[key], launch.kernel.__name__, prod(launch.grid)
-    if len(compiled.depths) > 1 and name not in _LOOPS:
+    if compiled.loops and name not in _LOOPS:
         raise KeyError(f"{name} has loops: say in graphkd_kernels.model how often they run")
-    loops = _LOOPS[name](launch.args | launch.constants) if len(compiled.depths) > 1 else ()
-    warp, runs = compiled.depths[0], 1.0
-    for count, times in zip(compiled.depths[1:], loops, strict=True):
-        runs *= times
-        warp += count.times(runs)
+    times = _LOOPS[name](launch.args | launch.constants) if compiled.loops else ()
+    warp = compiled.once
+    for depth, count in compiled.loops:
+        warp += count.times(prod(_of_pair(each, count.products > 0) for each in times[:depth]))
     every = warp.times(programs * compiled.warps)
     tensors = list(_tensors(launch.args.values()))
     places = {each.untyped_storage()._cdata: _bytes(each) for each in tensors}
     reads = min(every.loaded + every.copied, sum(places.values()))
     return _shaped(name, compiled, warp, programs, recorder.moved(tensors, reads + every.stored))
+
+
+def _of_pair(times: Any, products: bool) -> float:
+    return float(times[0 if products else 1] if isinstance(times, tuple) else times)
 
 
 def _shaped(name: str, compiled: Any, warp: Any, programs: int, moved: float) -> Work:

@@ -54,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The type of the first tensor, its device, and the backends that have the operation there."""
+    """The type of the first tensor, its device, and the backends that have the operation there and are right."""
 
     dtype: torch.dtype
     device: str
@@ -154,7 +154,7 @@ def _backend(where: Where, curve: str, size: int, entries: int) -> tuple[str, st
                 break
             chosen, since = name, start
         why = f"from size {since} on, by {source}"
-    return (chosen, why) if chosen in where.backends else ("eager", "no other backend has it here")
+    return (chosen, why) if chosen in where.backends else ("eager", "no other backend has it here, or is right")
 
 
 def _plan(

@@ -11,18 +11,18 @@ from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_HALF = (torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
 _SWITCHES = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}  # type: ignore[attr-defined]
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The type of values: float32 for 16-bit inputs."""
-    return torch.float32 if dtype in _HALF else dtype
+    return torch.float32 if dtype in HALF else dtype
 
 
 def widen(value: Any) -> Any:
     """A 16-bit tensor in float32, anything else as it is. The gradient of a cast comes back in the input's type."""
-    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
 
 
 def no_autocast(device: torch.device) -> torch.autocast | None:

@@ -160,7 +160,7 @@ def test_exact_precision_computes_in_float64(name):
 
 def test_a_precision_that_is_not_there():
     with (
-        pytest.raises(graphkd.errors.BackendError, match="unknown precision 'low'; known: exact, high"),
+        pytest.raises(graphkd.errors.BackendError, match="unknown precision 'low'; known: exact, float32, high"),
         graphkd.backend("auto", "low"),
     ):
         pass

@@ -145,7 +145,16 @@ def test_what_failed_is_refused_by_name_and_says_what_failed(user):
         dispatch.run("rkd_distance", x, x)
 
 
-def test_a_graphics_card_without_a_plan_runs_no_kernel_and_says_so_once(monkeypatch, caplog):
+def test_what_failed_is_not_chosen_by_a_table_that_was_made_elsewhere(user):
+    machine_plan.write(user, plan())  # it has a verdict on rkd_distance, and no times
+    shapes = [(512, 8), (512, 8)]
+    assert machine_plan.shipped().choices["rkd_distance"]["float32"][-1][1] == "blocked"
+    assert explain("rkd_distance", shapes).plan.backend == "eager"
+    assert explain("rkd_distance", shapes, dtype=torch.float64).plan.backend == "blocked"
+
+
+def test_a_graphics_card_without_a_plan_runs_no_kernel_and_says_so_once(user, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(dispatch, "_backends_of", lambda *_: frozenset({"eager", "blocked", "triton"}))
@@ -157,6 +166,13 @@ def test_a_graphics_card_without_a_plan_runs_no_kernel_and_says_so_once(monkeypa
     assert len(caplog.records) == 1
     assert "no plan of A card is here" in caplog.text
     assert "graphkd tune compares every kernel with float64" in caplog.text
+
+
+def test_what_would_run_on_a_card_can_be_asked_where_there_is_none(user, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = [explain("edge_pkt", [(n, 8), None] * 2, device="cuda").plan.backend for n in (2048, 2049)]
+    assert found == ["eager", "blocked"]
+    assert not caplog.records
 
 
 def test_a_plan_is_asked_by_a_compiler_and_sizes_stay_symbols(user, caplog):

@@ -67,6 +67,13 @@ def test_every_curve_of_a_planner_is_timed_and_shipped():
     assert {each.operation for each in problems.PROBLEMS if each.grid} == set(plans.PLANNERS)
 
 
+def test_the_shipped_choices_follow_from_the_shipped_times():
+    data = machine_plan.read(KERNELS / "shipped_plan.json")
+    for curve, times in data["times"].items():
+        points = [(row["size"], {name: row[name] for name in row if name != "size"}) for row in times["float32"]]
+        assert steps(points, ("eager", "blocked")) == machine_plan.shipped().choices[curve]["float32"], curve
+
+
 def test_every_operation_is_verified():
     assert set(problems.OPERATIONS) == set(dispatch._BACKENDS["eager"])
 
@@ -247,15 +254,15 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 def test_a_kernel_takes_the_tile_that_was_the_fastest_here():
     from graphkd_kernels._triton import configs, launch
 
-    own, card = launch.Config(128, 128, 64, 8, 3), torch.device("meta")
+    own, card = launch.Config(128, 128, 32, 8, 3), torch.device("meta")
     with launch.recording(90):
-        before = configs.pick("gram", configs.MATHS["bf16"], card)
-        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={"gram bf16": (64, 128, 64, 4, 3, 0)})):
-            assert configs.pick("gram", configs.MATHS["bf16"], card) == launch.Config(64, 128, 64, 4, 3)
+        before = configs.pick("gram", configs.MATHS["bf16x3"], card)
+        with machine_plan.using("meta", machine_plan.Table("a plan", tiles={"gram bf16x3": (64, 128, 64, 4, 3, 0)})):
+            assert configs.pick("gram", configs.MATHS["bf16x3"], card) == launch.Config(64, 128, 64, 4, 3)
             assert configs.pick("gram", configs.MATHS["tf32x3"], card) == configs.pick(
                 "product", configs.MATHS["tf32x3"], card
             )
-        assert configs.pick("gram", configs.MATHS["bf16"], card) == before == own
+        assert configs.pick("gram", configs.MATHS["bf16x3"], card) == before == own
 
 
 @needs_triton
@@ -265,9 +272,9 @@ def test_tiles_that_are_tried_are_at_most_eight_and_compile():
 
     found = tiles.near(launch.Config(64, 64, 32, 8, 3))
     assert len(set(found)) == len(found) <= 8
-    assert tiles.faults("gram", "bf16", found[0], 90) == []
-    assert "shared memory" in tiles.faults("gram", "bf16", launch.Config(256, 256, 128, 8, 4), 90)[-1]
-    assert tiles.faults("knn", "bf16", found[0], 90) == ["no operation uses it"]
+    assert tiles.faults("gram", "bf16x3", found[0], 90) == []
+    assert "shared memory" in tiles.faults("gram", "bf16x3", launch.Config(256, 256, 128, 8, 4), 90)[-1]
+    assert tiles.faults("knn", "bf16x3", found[0], 90) == ["no operation uses it"]
 
 
 def test_a_tile_is_kept_where_it_is_clearly_faster():
@@ -344,3 +351,32 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     plan = machine_plan.read(tmp_path / "plan.json")
     assert plan["verified"]["row_kl"]["float32"]["blocked"] is True
     assert plan["left"][0].startswith("not verified: rkd_angle")
+
+
+def test_the_process_that_forks_the_others_touches_no_gpu():
+    """A process forked from one that has counted its GPUs can use none."""
+    from graphkd_kernels.tuning.workers import _PRELOADED
+
+    ask = "import torch\nfor name in ('_cuda_getDeviceCount', '_cuda_init'):\n    setattr(torch._C, name, None)\n"
+    ask += "\n".join(f"import {name}" for name in _PRELOADED) + "\nassert not torch.cuda._is_in_bad_fork()"
+    done = subprocess.run([sys.executable, "-c", ask], env=os.environ | {"PYTHONPATH": str(KERNELS.parent)})
+    assert done.returncode == 0
+
+
+def test_several_are_verified_at_a_time_where_that_pays_and_one_is_timed(scripted, monkeypatch):
+    running, most = {"verified": 0, "timed": 0}, {"verified": 0, "timed": 0}
+
+    def rows_of(what, arguments, silent, seconds):
+        name = what.__name__
+        running[name] += 1
+        most[name] = max(most[name], running[name])
+        time.sleep(0.1)
+        running[name] -= 1
+        yield {"kind": "device"}
+        yield from default(what, arguments[0])
+
+    monkeypatch.setattr(run, "rows_of", rows_of)
+    made = run._Run(Found("cuda:0"), 180.0, ["row_kl", "unit_rows", "edge_pkt"], lambda line: None)
+    made.all()
+    assert most == {"verified": 3, "timed": 1}
+    assert made.found.left == []

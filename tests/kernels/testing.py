@@ -1,15 +1,14 @@
 """What tests of kernels share: awkward inputs, a float64 oracle with gradients, an error metric, poison and guards."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from graphkd_kernels.tuning import measure
+from graphkd_kernels.tuning.measure import GUARD as GUARD
+from graphkd_kernels.tuning.measure import error as error
+from graphkd_kernels.tuning.measure import poisoned as poisoned
 from torch import Tensor
-
-GUARD = 256
-"""Bytes on either side of an output that no kernel may touch."""
-_MARK = 0x5A
 
 Function = Callable[..., Any]
 
@@ -63,29 +62,10 @@ def with_duplicates(x: Tensor) -> Tensor:
     return x
 
 
-def error(found: Tensor, expected: Tensor, floor: float = 1e-30) -> float:
-    """|found - expected| / |expected| in float64; infinite where either is not finite, or the shapes differ."""
-    if found.shape != expected.shape:
-        return float("inf")
-    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
-    if not (found.isfinite().all() and expected.isfinite().all()):
-        return float("inf")
-    difference, size = (each.square().sum().sqrt() for each in (found - expected, expected))
-    return float(difference / (size + floor)) if difference > floor else 0.0
-
-
 def derive(function: Function, inputs: Sequence[Any], needs: Sequence[bool], seed: int = 7) -> list[Tensor]:
     """Value and gradients of a function, under a random upstream gradient. Inputs that are not tensors pass through."""
-    leaves = [
-        each.detach().requires_grad_(need) if isinstance(each, Tensor) and each.is_floating_point() else each
-        for each, need in zip(inputs, needs, strict=True)
-    ]
-    value = function(*leaves)
-    if not any(needs):
-        return [value.detach()]
-    upstream = rows(*value.shape, seed=seed, dtype=torch.float64).add(2).to(value)
-    wanted = [leaf for leaf, need in zip(leaves, needs, strict=True) if need]
-    return [value.detach(), *torch.autograd.grad(value, wanted, upstream)]
+    upstream: Function = lambda value: rows(*value.shape, seed=seed, dtype=torch.float64).add(2).to(value)  # noqa: E731
+    return measure.derive(function, inputs, needs, upstream)
 
 
 def exact(inputs: Sequence[Any]) -> list[Any]:
@@ -127,27 +107,3 @@ def second(function: Function, inputs: Sequence[Tensor], seed: int = 3) -> tuple
     gradients = torch.autograd.grad(function(*leaves).square().sum(), leaves, create_graph=True)
     mixed = torch.stack([(g * rows(*g.shape, seed=seed, dtype=g.dtype).to(g)).sum() for g in gradients]).sum()
     return torch.autograd.grad(mixed, leaves)
-
-
-@contextmanager
-def poisoned() -> Iterator[list[Tensor]]:
-    """Kernels' outputs start as NaN between guard bands; on leaving, the guards must be whole.
-
-    An element that a kernel forgot is NaN and shows in the result; a write outside shows here.
-    """
-    from graphkd_kernels._triton.launch import allocating  # the only part that needs triton
-
-    buffers: list[Tensor] = []
-
-    def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        size = torch.Size(shape).numel() * dtype.itemsize
-        buffer = torch.full((size + 2 * GUARD,), _MARK, dtype=torch.uint8, device=device)
-        buffers.append(buffer)
-        inner = buffer[GUARD : GUARD + size].view(dtype).view(shape)
-        return inner.fill_(float("nan") if dtype.is_floating_point else -1)
-
-    with allocating(allocate):
-        yield buffers
-    for buffer in buffers:
-        ends = torch.cat([buffer[:GUARD], buffer[len(buffer) - GUARD :]])
-        assert bool((ends == _MARK).all()), f"a kernel wrote outside its output of {len(buffer) - 2 * GUARD} bytes"

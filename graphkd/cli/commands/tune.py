@@ -36,11 +36,11 @@ class Tune(Command):
 
 def run(config: Tune = Tune(), *, console: Console) -> int:  # it is frozen
     """The kernels on this machine."""
-    from graphkd_kernels.tuning.run import tune
+    from graphkd import ops
 
     console.go_on = ("what was measured is kept and used", "run it again for the rest")
     try:
-        found, path = tune(config.budget, config.operations, config.out, console.remark)
+        found, path = ops.tune(config.budget, config.operations, config.out, console.remark)
     except ValueError as error:
         what, _, todo = str(error).partition(": ")
         raise UsageError(what, todo) from None

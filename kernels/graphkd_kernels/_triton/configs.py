@@ -34,17 +34,18 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("edges_bwd", "bf16x3"): {80: Config(32, 32, 16, 4, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
     ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
+    ("inner", "bf16"): {80: Config(128, 128, 64, 8, 3)},
+    ("inner", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
     ("gram", "bf16x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("product", "bf16x3"): {80: Config(128, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
+    ("product", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("distances", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
     ("distances", "fp64"): {80: Config(64, 64, 16, 8, 3)},
     ("pull", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},  # as many rows as a tile of distances
     ("pull", "fp64"): {80: Config(64, 32, 16, 8, 2)},
-    ("knn", "tf32x3"): {80: Config(32, 64, 32, 8, 2), 90: Config(64, 64, 32, 8, 2)},
 }
 
 
@@ -61,13 +62,26 @@ def pick(kernel: str, math: Math, device: torch.device) -> Config:
 
 
 def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
-    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few."""
+    """Of products of so many terms on both sides: two programs a multiprocessor; smaller tiles where there are few.
+
+    Args:
+        entries: of the result, times the parts in which its sums may be taken.
+    """
     if arch(device) == 0:
         return Config(64, 64, 64, 4, 1)
     if arch(device) < 90:  # whose assembler spills larger ones
         return Config(64, 64, 32, 8, 2)
     few = entries < 132 * 128 * 128
     return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
+
+
+def knn_tile(terms: int, k: int, device: torch.device) -> Config:
+    """Of distances, of which a program keeps k for each of its rows."""
+    if arch(device) == 0:
+        return Config(64, 64, 64, 4, 1)
+    if arch(device) < 90:
+        return Config(64 if k <= 16 else 32, 64, 32, 4, 2)
+    return Config(64, 64, 32, 4 if k <= 32 else 8, 3 if terms == 1 else 2)
 
 
 def power(number: int, most: int) -> int:

@@ -58,7 +58,7 @@ def _gradients(needs: Needs, *arguments: Any) -> Found:
         launch(
             row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=student, t_ptr=teacher,
             positive_ptr=None if positives is None else positives[row], row_s_ptr=sizes[0], column_s_ptr=sizes[1],
-            row_t_ptr=sizes[-2], column_t_ptr=sizes[-1], up_ptr=None, value_ptr=value, norm_s_ptr=norm_s,
+            row_t_ptr=sizes[-2], column_t_ptr=sizes[-1], up_ptr=None, up_step=0, value_ptr=value, norm_s_ptr=norm_s,
             norm_t_ptr=norm_t, ws_ptr=weights[0], wt_ptr=weights[-1], n=n, m=m, tiles=tiles,
             s_batch=student.stride(0), t_batch=0 if teacher is None else teacher.stride(0), w_batch=some.stride(1),
             s_row=student.stride(1), t_row=0 if teacher is None else teacher.stride(1), w_row=some.stride(2),

@@ -16,7 +16,7 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Math
 from graphkd_kernels._triton.node_blocks import common, flat
 from graphkd_kernels._triton.rows import Rows, normalise, normalise_backward, padded
-from graphkd_kernels.autograd import Found, Maybe, Needs, apply
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
 from graphkd_kernels.precision import wide
 
@@ -28,21 +28,45 @@ def columns_pay(n: int, m: int, d: int) -> bool:
     return n * m > d * (n + m)
 
 
+def _by_columns(xs: Tensor, ys: Maybe, xt: Tensor, relation: str, penalty: str) -> bool:
+    m = (xs if ys is None else ys).shape[-2]
+    return (
+        relation in INNER and penalty == "square" and columns_pay(xs.shape[-2], m, (xs.shape[-1] + xt.shape[-1]) // 2)
+    )
+
+
 def _gradients(
     needs: Needs, xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, penalty: str, gamma: float
 ) -> Found:
-    nodes, dtype = (xs, ys, xt, yt), common(xs, ys, xt, yt)
-    targets = [None if each is None else flat(each) for each in (ys, yt)]
+    """The value; of each set the gradient in its mapped rows, not yet multiplied, then the statistics of these rows."""
+    dtype, targets = common(xs, ys, xt, yt), [None if each is None else flat(each) for each in (ys, yt)]
     work = _Products(flat(xs), targets[0], flat(xt), targets[1], relation, penalty, math(dtype))
     if relation not in INNER:
         # Not 16-bit operands: rounding the two sides apart loses what their difference is made of.
         value, grads = work.distances(needs, gamma, math(wide(dtype)))
-    else:
-        m = (xs if ys is None else ys).shape[-2]
-        columns = penalty == "square" and columns_pay(xs.shape[-2], m, (xs.shape[-1] + xt.shape[-1]) // 2)
-        value, grads = work.columns(needs) if columns else work.tiles(needs)
-    shaped = (None if g is None or x is None else g.view(x.shape) for g, x in zip(grads, nodes, strict=True))
-    return value.to(wide(dtype)), tuple(shaped)
+        return value, (*grads, None, None)
+    value, grads, ends = (work.columns if _by_columns(xs, ys, xt, relation, penalty) else work.tiles)(needs)
+    return value, (*grads, ends[0].statistics, None if ys is None else ends[1].statistics)
+
+
+def _finish(
+    needs: Needs, upstream: Tensor, tensors: Kept, kept: Kept, relation: str, penalty: str, gamma: float
+) -> Kept:
+    """Gradients of the loss."""
+    xs, ys, xt, _ = tensors
+    assert xs is not None
+    assert xt is not None
+    columns = _by_columns(xs, ys, xt, relation, penalty)
+    found: list[Maybe] = [None] * 4
+    for which, (x, g) in enumerate(zip(tensors, kept[:4], strict=True)):
+        if x is not None and g is not None:
+            factor = 1.0 if columns or ys is not None else 2.0
+            if which >= 2 and relation in INNER and not columns:
+                factor = -factor
+            statistics, side = kept[4 + which % 2], slice(which // 2 * 2, which // 2 * 2 + 2)
+            own = None if statistics is None else statistics[side]
+            found[which] = normalise_backward(g, x, own, relation, upstream, factor)
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -67,15 +91,11 @@ class _Products:
         x = (self.xs, self.ys, self.xt, self.yt)[which]
         return self.node(which - 1) if x is None else x
 
-    def rows(self, y: bool, layout: str, sign: float = 1.0) -> Rows:
+    def rows(self, y: bool, layout: str, sign: float = 1.0, right: bool = False) -> Rows:
         """Mapped rows of the sources, or of the targets."""
-        return normalise(self.node(y), self.node(2 + y), self.relation, self.math, layout, sign)
+        return normalise(self.node(y), self.node(2 + y), self.relation, self.math, layout, sign, right=right)
 
-    def back(self, g: Tensor, which: int, rows: Rows) -> Tensor:
-        """Gradient of the nodes from that of their mapped rows."""
-        return normalise_backward(g, self.node(which), rows.statistics[which // 2], self.relation, g.dtype)
-
-    def columns(self, needs: Needs) -> Found:
+    def columns(self, needs: Needs) -> tuple[Tensor, Kept, tuple[Rows, Rows]]:
         """Through Grams of columns of Z = [U V], or [Xs Xt] where the widths differ."""
         d, uv, same = padded(self.xs.shape[2]), bool(self.layout), self.ys is None
         x = self.rows(False, self.layout)
@@ -89,37 +109,38 @@ class _Products:
             if value is not None and not (student or teacher):
                 continue
             width = (x.z.shape[2] if teacher else d) if student or teacher else 0
-            total, m = combine(*grams, d, uv, self.math, width, 4.0 if same else 2.0)
-            value = total.clamp_min(0) if value is None else value
+            total, m = combine(*grams, d, uv, self.math, x.count, width, 4.0 if same else 2.0)
+            value = total if value is None else value
             if m is not None:
                 g = product(own.z, m, self.math)
-                found[which] = self.back(g[..., :d], which, own) if student else None
-                found[which + 2] = self.back(g[..., d:], which + 2, own) if teacher else None
+                found[which] = g[..., :d] if student else None
+                found[which + 2] = g[..., d:] if teacher else None
         assert value is not None
-        return value, tuple(found)
+        return value, tuple(found), (x, y)
 
-    def tiles(self, needs: Needs) -> Found:
+    def tiles(self, needs: Needs) -> tuple[Tensor, Kept, tuple[Rows, Rows]]:
         """Through tiles of the edges."""
         d, same, layout = padded(self.xs.shape[2]), self.ys is None, "uvu" if self.layout else ""
-        x = self.rows(False, layout)
-        y = x if same else self.rows(True, layout)
+        x = self.rows(False, layout, right=needs[0] if same else needs[1])
+        y = x if same else self.rows(True, layout, right=needs[0])
         first, last = (slice(0, 2 * d), slice(d, None)) if layout else (slice(None), slice(None))
         x_minus, y_minus = x, y
         if not layout:  # E = [Xs Xt] [Ys -Yt]'
             x_minus = self.rows(False, layout, sign=-1.0)
             y_minus = x_minus if same else self.rows(True, layout, sign=-1.0)
-        ends = [Operands(a.z[..., first], b.z[..., last]) for a, b in ((x, y_minus), (y, x_minus))]
+        pairs = ((x, y_minus), (y, x_minus))
+        ends = [Operands(a.z[..., first], b.z[..., last], count=a.count) for a, b in pairs]
         work = [Difference(each, None, "product", self.penalty, self.math) for each in ends]
         found: list[Maybe] = [None] * 4
         value = None
         for which in (k for k, need in enumerate(needs) if need):
-            right = normalise(self.node(which ^ 1), None, self.relation, self.math).z
-            factor = (2.0 if same else 1.0) * (-1.0 if which >= 2 else 1.0)
-            value, g = walk(work[which % 2], right, factor=factor)
-            found[which] = self.back(g, which, y if which % 2 else x)
+            other = (x if which % 2 else y).right
+            if which >= 2:
+                other = normalise(self.node(which ^ 1), None, self.relation, self.math).z
+            value, found[which] = walk(work[which % 2], other)
         if value is None:
             value = work[0].value(symmetric=same)[0]
-        return value, tuple(found)
+        return value, tuple(found), (x, y)
 
     def distances(self, needs: Needs, gamma: float, math: Math) -> Found:
         """Through Gram tiles of each side, both centred: edges are functions of distances."""
@@ -131,16 +152,14 @@ class _Products:
             one, other = sides if which < 2 else sides[::-1]
             if which % 2:
                 one, other = one.turned(), other.turned()
-            work = Difference(one, other, self.relation, self.penalty, math, own)
-            value, g = walk(work, one.b, 2.0 if same else 1.0)
-            found[which] = normalise_backward(g, self.node(which), (None, None), "shift", g.dtype)
+            value, found[which] = walk(Difference(one, other, self.relation, self.penalty, math, own), one.b)
         if value is None:
             work = Difference(sides[0], sides[1], self.relation, self.penalty, math, own)
             value = work.value(symmetric=same)[0]
         return value, tuple(found)
 
 
-kernel_rule("triton/edge_sum", _gradients, _blocked.OPERATIONS["edge_sum"])
+kernel_rule("triton/edge_sum", _gradients, _blocked.OPERATIONS["edge_sum"], finish=_finish)
 
 
 def edge_sum(xs: Tensor, ys: Maybe, xt: Tensor, yt: Maybe, relation: str, penalty: str, gamma: float = 1.0) -> Tensor:

@@ -4,7 +4,7 @@ Products (gram, and cosine and Pearson after ``rows``): E = A B' with A = [U V],
 Distances: two products, one for each side, and the squared sizes of the rows. Derivations: kernels/README.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from graphkd_kernels._triton.launch import Math, empty, launch
 from graphkd_kernels._triton.rows import normalise, padded
 from graphkd_kernels._triton.tiles import (
     COUNTS,
+    add_up,
     apart,
     block_of,
     dot,
@@ -128,21 +129,22 @@ def _penalty(gap, row, col, n, m, HUBER: tl.constexpr):
 
 @triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_fwd_kernel(
-    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr, out_ptr, panel_ptr, close_ptr,
+    a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
+    out_ptr, count_ptr, value_ptr, panel_ptr, close_ptr,
     n, m, own, width, width2, tiles_n, tiles_m, per_batch, panel_row,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
     RELATION: tl.constexpr, HUBER: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
     TINY: tl.constexpr, CLOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """One partial sum of penalties for each tile; where PANEL the tile of weights goes to panel (b, n, panel_row), and
-    to close, for distances, how many pairs of each tile are.
+    """The sum of penalties, by way of one for each tile; where PANEL weights go to panel (b, n, panel_row), and to
+    close, for distances, how many pairs of each tile are.
 
     SYMMETRIC: tiles above the diagonal count twice, those below are not made (``tiles.upper_tile``).
     """
     pid = tl.program_id(0)
     batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
-    fresh, count = True, 1.0
+    fresh, count, part = True, 1.0, tl.cast(0.0, tl.float64)
     if SYMMETRIC:
         i, j, fresh = upper_tile(index, tiles_n)
         count = tl.where(i == j, 1.0, 2.0)
@@ -161,21 +163,20 @@ def edges_fwd_kernel(
             RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
         penalty, weight = _penalty(gap, row, col, n, m, HUBER)
-        tl.store(out_ptr + pid, tl.sum(penalty).to(tl.float64) * count)
+        part = tl.sum(penalty).to(tl.float64) * count
         if PANEL:
             keep = (row < n)[:, None] & (col < panel_row)[None, :]
             place = (batch * n + row)[:, None] * panel_row + col[None, :]
             tl.store(panel_ptr + place, narrow(weight * slope, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
             if RELATION != 0:
                 tl.store(close_ptr + pid, close)
-    else:
-        tl.store(out_ptr + pid, 0.0)
+    add_up(out_ptr, count_ptr, value_ptr, pid, part, tl.num_programs(0))
 
 
 @triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_bwd_kernel(
-    a_ptr, b_ptr, right_ptr, out_ptr, grad_ptr,
-    n, m, d, width, tiles_n, right_batch, right_row, a_batch, b_batch, a_row, b_row, factor, HUBER: tl.constexpr,
+    a_ptr, b_ptr, right_ptr, out_ptr, count_ptr, value_ptr, grad_ptr,
+    n, m, d, width, tiles_n, right_batch, right_row, a_batch, b_batch, a_row, b_row, HUBER: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -197,18 +198,18 @@ def edges_bwd_kernel(
         weight = narrow(weight, right_ptr.dtype.element_ty, UPCAST)
         total = dot(weight, load(right_ptr, col, k, m, d, right_row), total, PRECISION, UPCAST)
     place = (batch * n + row)[:, None] * d + k[None, :]
-    tl.store(grad_ptr + place, total * factor, mask=(row < n)[:, None] & (k < d)[None, :])
+    tl.store(grad_ptr + place, total, mask=(row < n)[:, None] & (k < d)[None, :])
     if chunk == 0:
-        tl.store(out_ptr + tl.program_id(0), tl.sum(value))
+        add_up(out_ptr, count_ptr, value_ptr, tl.program_id(0), tl.sum(value), tl.num_programs(0))
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def pull_kernel(
     w_ptr, close_ptr, a_ptr, b_ptr, out_ptr, n, m, d, tiles_n, tiles_m, w_batch, w_row, a_batch, b_batch, a_row, b_row,
-    factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Sums of weight_ij (a_i - b_j) over j, times factor, to out (b, n, d), from a panel of weights.
+    """Sums of weight_ij (a_i - b_j) over j to out (b, n, d), from a panel of weights.
 
     ``close`` (b, tiles_n, tiles_m): how many pairs of each tile of ROWS x ROWS weights are. Such a tile is summed by
     differences, the others are (row sums of the weights) * a - weights @ b.
@@ -233,7 +234,7 @@ def pull_kernel(
             weight = load(w_ptr, row, col, n, m, w_row)
             total += pull(weight, a_ptr + d, b_ptr + d, row, col, n, m, chunk * COLUMNS, d, a_row, b_row, COLUMNS, SUMS)
     place = (batch * n + row)[:, None] * d + k[None, :]
-    tl.store(out_ptr + place, total * factor, mask=(row < n)[:, None] & (k < d)[None, :])
+    tl.store(out_ptr + place, total, mask=(row < n)[:, None] & (k < d)[None, :])
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -262,15 +263,16 @@ class Operands:
     size_a: Tensor | None = None
     size_b: Tensor | None = None
     gamma: float = 1.0
+    count: Tensor | None = None
 
     def part(self, rows: slice) -> "Operands":
         """The same with some of the rows."""
         size = None if self.size_a is None else self.size_a[:, rows].contiguous()
-        return Operands(self.a[:, rows], self.b, size, self.size_b, self.gamma)
+        return replace(self, a=self.a[:, rows], size_a=size)
 
     def turned(self) -> "Operands":
         """The same edges seen from the other end."""
-        return Operands(self.b, self.a, self.size_b, self.size_a, self.gamma)
+        return replace(self, a=self.b, b=self.a, size_a=self.size_b, size_b=self.size_a)
 
 
 @dataclass(frozen=True)
@@ -292,23 +294,25 @@ class Difference:
     def part(self, rows: slice) -> "Difference":
         """The same with some of the rows."""
         second = None if self.second is None else self.second.part(rows)
-        own = self.own + rows.start
-        return Difference(self.first.part(rows), second, self.relation, self.penalty, self.math, own)
+        return replace(self, first=self.first.part(rows), second=second, own=self.own + rows.start)
 
     def value(
-        self, symmetric: bool = False, panel: torch.dtype | None = None
+        self, symmetric: bool = False, panel: torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Sum of the penalties () in float64, and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
+        """Sum of the penalties (), and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
 
-        For distances, with a panel, also how many pairs of each tile are close (b, tiles, tiles). ``symmetric``: both
-        node sets are the same, so half the tiles suffice (without a panel).
+        For distances, with a panel, also how many pairs of each tile are close (b, tiles, tiles).
+
+        Args:
+            symmetric: both node sets are the same, so half the tiles suffice (without a panel).
+            dtype: of the sum, by default that of the products' sums.
         """
         (b, n, _), m, device = self.first.a.shape, self.first.b.shape[1], self.first.a.device
         config = pick("edges" if self.second is None else "distances", self.math, device)
         square = symmetric and panel is None and config.rows == config.columns
         tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         per_batch = triangle(tiles_n) if square else tiles_n * tiles_m
-        out = empty((b * per_batch,), torch.float64, device)
+        out, value = empty((b * per_batch,), torch.float64, device), empty((), dtype or self.math.sums, device)
         weights = None if panel is None else empty((b, n, padded(m)), panel, device)
         close = None if panel is None or self.second is None else empty((b, tiles_n, tiles_m), torch.int32, device)
         first, second, other = self.first, self.second, self.second or self.first
@@ -316,8 +320,8 @@ class Difference:
             edges_fwd_kernel, (b * per_batch,), config, self.math, a_ptr=first.a, b_ptr=first.b,
             a2_ptr=second.a if second else None, b2_ptr=second.b if second else None,
             size_a_ptr=first.size_a, size_b_ptr=first.size_b, size_a2_ptr=second.size_a if second else None,
-            size_b2_ptr=second.size_b if second else None, out_ptr=out, panel_ptr=weights, close_ptr=close,
-            n=n, m=m, own=self.own, width=first.a.shape[2], width2=other.a.shape[2],
+            size_b2_ptr=second.size_b if second else None, out_ptr=out, count_ptr=first.count, value_ptr=value,
+            panel_ptr=weights, close_ptr=close, n=n, m=m, own=self.own, width=first.a.shape[2], width2=other.a.shape[2],
             tiles_n=tiles_n, tiles_m=tiles_m, per_batch=per_batch, panel_row=padded(m),
             a_batch=first.a.stride(0), b_batch=first.b.stride(0), a2_batch=other.a.stride(0),
             b2_batch=other.b.stride(0), a_row=first.a.stride(1), b_row=first.b.stride(1), a2_row=other.a.stride(1),
@@ -325,10 +329,12 @@ class Difference:
             HUBER=self.penalty == "huber", SYMMETRIC=square, PANEL=panel is not None, TINY=self.math.tiny,
             CLOSE=self.math.close,
         )  # fmt: skip
-        return out.sum(), weights, close
+        if not len(out):  # no launch
+            value.zero_()
+        return value, weights, close
 
-    def gradient(self, right: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        """Sum of the penalties () in float64, and factor * its gradient (b, n, d) in the rows of products.
+    def gradient(self, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the penalties (), and its gradient (b, n, d) in the rows of products.
 
         ``right``: the other end of the edges, (b, m, d).
         """
@@ -336,20 +342,22 @@ class Difference:
         config = pick("edges_bwd", self.math, right.device)
         block = power(d, config.chunk)
         tiles_n, chunks = triton.cdiv(n, config.rows), triton.cdiv(d, block)
-        out = empty((b * tiles_n,), torch.float64, right.device)
+        out, value = empty((b * tiles_n,), torch.float64, right.device), empty((), self.math.sums, right.device)
         grad = empty((b, n, d), self.math.sums, right.device)
         a, other = self.first.a, self.first.b
         launch(
             edges_bwd_kernel, (b * tiles_n, chunks), config, self.math, a_ptr=a, b_ptr=other, right_ptr=right,
-            out_ptr=out, grad_ptr=grad, n=n, m=m, d=d, width=a.shape[2], tiles_n=tiles_n, right_batch=right.stride(0),
-            right_row=right.stride(1), a_batch=a.stride(0), b_batch=other.stride(0), a_row=a.stride(1),
-            b_row=other.stride(1), factor=factor, HUBER=self.penalty == "huber", BD=block,
+            out_ptr=out, count_ptr=self.first.count, value_ptr=value, grad_ptr=grad, n=n, m=m, d=d, width=a.shape[2],
+            tiles_n=tiles_n, right_batch=right.stride(0), right_row=right.stride(1), a_batch=a.stride(0),
+            b_batch=other.stride(0), a_row=a.stride(1), b_row=other.stride(1), HUBER=self.penalty == "huber", BD=block,
         )  # fmt: skip
-        return out.sum(), grad
+        if not len(out):
+            value.zero_()
+        return value, grad
 
 
-def walk(difference: Difference, right: Tensor, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Value and factor * gradient from tiles; ``right``: the other end of the edges, for distances ``first.b``.
+def walk(difference: Difference, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient from tiles; ``right``: the other end of the edges, for distances ``first.b``.
 
     Distances, and products of wide rows, for which making each tile again for every chunk of columns would cost more
     than writing it, go by panels of rows: weights (rows, m), then one product. A panel is twice as large as the
@@ -357,24 +365,27 @@ def walk(difference: Difference, right: Tensor, factor: float = 1.0) -> tuple[Te
     """
     (d, math), apart = (right.shape[2], difference.math), difference.second is not None
     if not apart and d <= 2 * pick("edges_bwd", math, right.device).chunk:
-        return difference.gradient(right, factor)
+        return difference.gradient(right)
     n, m = difference.first.a.shape[1], right.shape[1]
     rows = max(256, min(n, max(2 * d * max(n, m), PANEL) // max(m, 1)))
+    sums = math.sums if rows >= n else torch.float64
     values, grads = [], []
     for start in range(0, n, rows):
         part = difference.part(slice(start, start + rows))
-        value, weights, close = part.value(panel=math.storage)
+        value, weights, close = part.value(panel=math.storage, dtype=sums)
         assert weights is not None
         if close is None:
-            grads.append(product(weights[..., :m], right, math).mul_(factor))
+            grads.append(product(weights[..., :m], right, math))
         else:
-            grads.append(pulled(weights, close, part.first.a, right, math, factor))
+            grads.append(pulled(weights, close, part.first.a, right, math))
         values.append(value)
-    return torch.stack(values).sum(), grads[0] if len(grads) == 1 else torch.cat(grads, 1)
+    if len(grads) == 1:
+        return values[0], grads[0]
+    return torch.stack(values).sum().to(math.sums), torch.cat(grads, 1)
 
 
-def pulled(weights: Tensor, close: Tensor, a: Tensor, b: Tensor, math: Math, factor: float = 1.0) -> Tensor:
-    """factor * the sums of w_ij (a_i - b_j) over j, which keep their digits where pairs are close.
+def pulled(weights: Tensor, close: Tensor, a: Tensor, b: Tensor, math: Math) -> Tensor:
+    """The sums of w_ij (a_i - b_j) over j, which keep their digits where pairs are close.
 
     Shapes: weights (b, n, >= m) with columns of stride 1; close (b, tiles, tiles), as :meth:`Difference.value` has it;
     a (b, n, d) and b (b, m, d) as :func:`centred` has them -> (b, n, d).
@@ -385,7 +396,7 @@ def pulled(weights: Tensor, close: Tensor, a: Tensor, b: Tensor, math: Math, fac
         pull_kernel, (graphs * close.shape[1], triton.cdiv(d, config.columns)), config, math, w_ptr=weights,
         close_ptr=close, a_ptr=a, b_ptr=b, out_ptr=out, n=n, m=m, d=d, tiles_n=close.shape[1], tiles_m=close.shape[2],
         w_batch=weights.stride(0), w_row=weights.stride(1), a_batch=a.stride(0), b_batch=b.stride(0),
-        a_row=a.stride(1), b_row=b.stride(1), factor=factor,
+        a_row=a.stride(1), b_row=b.stride(1),
     )  # fmt: skip
     return out
 
@@ -394,10 +405,11 @@ def centred(x: Tensor, y: Tensor | None, gamma: float, math: Math) -> Operands:
     """Operands of distances, which do not change when both sets (b, n, d) are shifted; y ``None`` for x itself."""
     shift = (x if y is None else y).mean(dim=1, dtype=math.sums)
     width = padded(x.shape[2])
-    a = normalise(x, x, "shift", math, shift=shift).z[..., :width]
+    rows = normalise(x, x, "shift", math, shift=shift)
+    a = rows.z[..., :width]
     b = a if y is None else normalise(y, y, "shift", math, shift=shift).z[..., :width]
     size = sizes(a, math)
-    return Operands(a, b, size, size if y is None else sizes(b, math), gamma)
+    return Operands(a, b, size, size if y is None else sizes(b, math), gamma, rows.count)
 
 
 def split(name: str, value: float) -> dict[str, float]:

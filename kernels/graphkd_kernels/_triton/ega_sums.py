@@ -5,51 +5,101 @@ r"""``ega_sums``: EGA's two sums from one set of mapped rows and one set of Gram
     L_{node} = \lVert T S^\top - I \rVert^2 = \langle T^\top T, S^\top S \rangle - 2 \sum_i \langle t_i, s_i \rangle + N
 
 With Z = [U V], U = (S + T) / sqrt(2), V = (S - T) / sqrt(2), and G = Z'Z: S = Z C and T = Z D with
-C = [I; I] / sqrt(2), D = [I; -I] / sqrt(2). L_edge = <G, J G J> (``grams.combine_kernel``). G holds the node sum too:
+C = [I; I] / sqrt(2), D = [I; -I] / sqrt(2). L_edge = <G, J G J>. G holds the node sum too:
 S'S = C'GC, T'T = D'GD, sum <t_i, s_i> = (tr P - tr Q) / 2, and its gradient in S is Z (2 C T'T - 2 D).
 
-The kernels, in their order: ``rows.rows_fwd_kernel`` (S, T to Z), ``grams.gram_kernel`` (G), ``grams.combine_kernel``,
+The kernels, in their order: ``rows.rows_fwd_kernel`` (S, T to Z), ``grams.gram_kernel`` (G), ``ega_kernel`` (sums, M),
 ``grams.product_kernel`` (Z M, both gradients), ``rows.rows_bwd_kernel``.
 """
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels import _blocked
-from graphkd_kernels._triton.configs import math
+from graphkd_kernels._triton.configs import math, square
 from graphkd_kernels._triton.edge_sum import columns_pay, edge_sum
-from graphkd_kernels._triton.grams import combine, gram, product, whole
+from graphkd_kernels._triton.grams import entry, gram, product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
+from graphkd_kernels._triton.launch import Math, empty, launch
 from graphkd_kernels._triton.node_blocks import common
 from graphkd_kernels._triton.rows import normalise, normalise_backward, padded
+from graphkd_kernels._triton.tiles import COUNTS, added, last, narrow
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
-from graphkd_kernels.precision import wide
 
 __all__ = ["ega_sums"]
+FEW = 2**32
+"""Operations that cost less than the launches of the other way."""
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def ega_kernel(
+    g_ptr, m_ptr, out_ptr, count_ptr, value_ptr, n, d, width, tiles, splits,
+    STUDENT: tl.constexpr, TEACHER: tl.constexpr, ROWS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Both sums, and M (2 d, width) with which Z M are their gradients, from the Gram matrix [P W; W' Q] of [U V].
+
+    Of M, d columns each: edges and nodes in S where STUDENT, then edges and nodes in T where TEACHER.
+    """
+    pid, programs = tl.program_id(0), tl.num_programs(0)
+    a = ((pid // tiles) * ROWS + tl.arange(0, ROWS))[:, None]
+    b = ((pid % tiles) * ROWS + tl.arange(0, ROWS))[None, :]
+    keep, same = (a < d) & (b < d), a == b
+    p, q = entry(g_ptr, splits, 2 * d, a, b, keep), entry(g_ptr, splits, 2 * d, a + d, b + d, keep)
+    w, v = entry(g_ptr, splits, 2 * d, a, b + d, keep), entry(g_ptr, splits, 2 * d, a + d, b, keep)
+    of_s, of_t = 0.5 * (p + q + (w + v)), 0.5 * (p + q - (w + v))
+    nodes = tl.sum(of_s * of_t) - tl.sum(tl.where(same, p - q, 0.0))
+    tl.store(out_ptr + pid, 2.0 * tl.sum(p * q + w * v))
+    tl.store(out_ptr + programs + pid, nodes + tl.where(pid == 0, n, 0))
+    if last(count_ptr, programs):
+        tl.store(value_ptr, added(out_ptr, programs))
+        tl.store(value_ptr + 1, added(out_ptr + programs, programs))
+    kind = m_ptr.dtype.element_ty
+    one = tl.where(same, 1.0, 0.0)
+    top = m_ptr + a.to(tl.int64) * width + b
+    low = top + tl.cast(d, tl.int64) * width
+    if STUDENT:
+        tl.store(top, narrow(((q + v) * 2.8284271247461903).to(SUMS), kind, UPCAST), mask=keep)
+        tl.store(low, narrow(((p + w) * 2.8284271247461903).to(SUMS), kind, UPCAST), mask=keep)
+        tl.store(top + d, narrow(((of_t - one) * 1.4142135623730951).to(SUMS), kind, UPCAST), mask=keep)
+        tl.store(low + d, narrow(((of_t + one) * 1.4142135623730951).to(SUMS), kind, UPCAST), mask=keep)
+    if TEACHER:
+        top, low = top + (width - 2 * d), low + (width - 2 * d)
+        tl.store(top, narrow(((q - v) * 2.8284271247461903).to(SUMS), kind, UPCAST), mask=keep)
+        tl.store(low, narrow(((w - p) * 2.8284271247461903).to(SUMS), kind, UPCAST), mask=keep)
+        tl.store(top + d, narrow(((of_s - one) * 1.4142135623730951).to(SUMS), kind, UPCAST), mask=keep)
+        tl.store(low + d, narrow(((of_s + one) * -1.4142135623730951).to(SUMS), kind, UPCAST), mask=keep)
+
+
+def _sums(grams: Tensor, n: int, d: int, needs: Needs, count: Tensor, math: Math) -> tuple[Tensor, Tensor]:
+    """Both sums (2,) and M (1, 2 d, width)."""
+    config, device, width = square(32), grams.device, 2 * d * sum(needs)
+    tiles = triton.cdiv(d, config.rows)
+    out, value = empty((2, tiles * tiles), torch.float64, device), empty((2,), math.sums, device)
+    m = empty((1, 2 * d, width), math.storage, device)
+    launch(
+        ega_kernel, (tiles * tiles,), config, math, g_ptr=grams, m_ptr=m, out_ptr=out, count_ptr=count,
+        value_ptr=value, n=n, d=d, width=width, tiles=tiles, splits=grams.shape[1], STUDENT=needs[0], TEACHER=needs[1],
+    )  # fmt: skip
+    return value, m
 
 
 def _gradients(needs: Needs, student: Tensor, teacher: Tensor, relation: str) -> Found:
     """Both sums, and for each of student and teacher the gradients of both in its mapped rows."""
-    dtype, d = common(student, teacher), padded(student.shape[1])
-    how = math(dtype)
+    how, d = math(common(student, teacher)), padded(student.shape[1])
     x = normalise(student[None], teacher[None], relation, how, "uv")
-    grams = gram(x.z, how)
-    edges, factor = combine(grams, grams, d, True, how, 2 * d if needs[1] else d if needs[0] else 0, 4.0)
-    g = whole(grams)
-    p, q, w = g[:, :d, :d], g[:, d:, d:], g[:, :d, d:]
-    of_s, of_t = (p + q + w + w.mT) / 2, (p + q - w - w.mT) / 2
-    along = (p - q).diagonal(dim1=1, dim2=2).sum()
-    nodes = (of_s * of_t).sum() - along + len(student)
+    value, m = _sums(gram(x.z, how), len(student), d, needs, x.count, how)
     kept: list[Maybe] = [None] * 4
-    eye = torch.eye(d, dtype=torch.float64, device=student.device).expand_as(p)
-    for which, other, sign in ((0, of_t, 1), (1, of_s, -1)):
-        if needs[which] and factor is not None:
-            node = torch.cat([other - eye, sign * (other + eye)], 1).mul_(2**0.5).to(how.storage)
-            both = product(x.z, torch.cat([factor[..., which * d : (which + 1) * d], node], 2), how)
-            kept[2 * which : 2 * which + 2] = both[..., :d], both[..., d:]
-    value = torch.stack([edges, nodes]).clamp_min(0).to(wide(dtype))
-    return value, (*kept, *x.statistics[0], *x.statistics[1])
+    if True in needs:
+        both = product(x.z, m, how)
+        for place, which in enumerate(k for k, need in enumerate(needs) if need):
+            kept[2 * which : 2 * which + 2] = (
+                both[..., 2 * place * d :][..., :d],
+                both[..., (2 * place + 1) * d :][..., :d],
+            )
+    return value, (*kept, x.statistics)
 
 
 def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: Kept, relation: str) -> Kept:
@@ -57,8 +107,8 @@ def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept
     for k, x in enumerate(tensors):
         edges, nodes = kept[2 * k : 2 * k + 2]
         if edges is not None and nodes is not None:
-            g = upstream[0] * edges + upstream[1] * nodes
-            found[k] = normalise_backward(g, x[None], (kept[4 + 2 * k], kept[5 + 2 * k]), relation, x.dtype)[0]
+            own = None if kept[4] is None else kept[4][2 * k : 2 * k + 2]
+            found[k] = normalise_backward(edges, x, own, relation, upstream, second=nodes)
     return tuple(found)
 
 
@@ -69,7 +119,8 @@ def ega_sums(student: Tensor, teacher: Tensor, relation: str) -> Tensor:
     """EGA's sum of the edges and of the nodes against the identity, (2,): ``reference.ega_sums``."""
     fit(student, teacher)
     n, d = student.shape
-    if relation in INNER and columns_pay(n, n, d) and not torch.compiler.is_compiling():
+    columns = columns_pay(n, n, d) or 8 * n * d * d < FEW
+    if relation in INNER and columns and not torch.compiler.is_compiling():
         return apply("triton/ega_sums", (relation,), student, teacher)
     edges = edge_sum(student, None, teacher, None, relation, "square")
     return torch.stack([edges, _blocked.OPERATIONS["node_sum"](student, teacher, relation, "identity")])

@@ -10,11 +10,12 @@ import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels._triton.configs import pick, square
-from graphkd_kernels._triton.launch import Math, empty, launch
-from graphkd_kernels._triton.tiles import COUNTS, dot, load, narrow, triangle, upper_tile
-from graphkd_kernels.grams import symmetric
+from graphkd_kernels._triton.launch import Config, Math, empty, launch
+from graphkd_kernels._triton.tiles import COUNTS, add_up, dot, load, narrow, triangle, upper_tile
 
 SPLIT = 4096  # rows summed in float32; what is above is summed in float64
+PARTIALS = 2**28
+"""Bytes of partial sums that are there together."""
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -41,7 +42,7 @@ def gram_kernel(
 
 
 @triton.jit
-def _entry(g_ptr, splits, k, a, b, keep):
+def entry(g_ptr, splits, k, a, b, keep):
     """Entries (a, b) of a symmetric matrix known in its upper half, summed over the splits in order in float64."""
     at = tl.minimum(a, b).to(tl.int64) * k + tl.maximum(a, b)
     total = tl.zeros(keep.shape, tl.float64)
@@ -53,10 +54,10 @@ def _entry(g_ptr, splits, k, a, b, keep):
 
 @triton.jit(do_not_specialize=COUNTS)
 def combine_kernel(
-    x_ptr, y_ptr, m_ptr, out_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
+    x_ptr, y_ptr, m_ptr, out_ptr, count_ptr, value_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
     UV: tl.constexpr, SAME: tl.constexpr, ROWS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """<Gx, J Gy J> in partial sums, and M with which Z_x M is a gradient, both from Gram matrices (b, splits, k, k).
+    """<Gx, J Gy J>, and M with which Z_x M is a gradient, both from Gram matrices (b, splits, k, k).
 
     UV: Z = [U V], J swaps the halves, columns of M are S = (U + V) / sqrt(2), then T = (U - V) / sqrt(2).
     Otherwise Z = [S T] with ``half`` columns of S, J changes the sign of those of T, and M = J Gy.
@@ -69,20 +70,20 @@ def combine_kernel(
     keep = (a < k) & (b < k)
     x_ptr += batch * splits_x * k * k
     y_ptr += batch * splits_y * k * k
-    gx = _entry(x_ptr, splits_x, k, a, b, keep)
+    gx = entry(x_ptr, splits_x, k, a, b, keep)
     if UV:
         swap_a, swap_b = tl.where(a < half, a + half, a - half), tl.where(b < half, b + half, b - half)
-        gy = _entry(y_ptr, splits_y, k, swap_a, swap_b, keep)
+        gy = entry(y_ptr, splits_y, k, swap_a, swap_b, keep)
     else:
         swap_a, swap_b = a, b
-        gy = gx if SAME else _entry(y_ptr, splits_y, k, a, b, keep)
+        gy = gx if SAME else entry(y_ptr, splits_y, k, a, b, keep)
         gy = tl.where((a < half) == (b < half), gy, -gy)
-    tl.store(out_ptr + pid, tl.sum(gx * gy))
+    add_up(out_ptr, count_ptr, value_ptr, pid, tl.sum(gx * gy), tl.num_programs(0))
     if m_ptr is not None:
         keep &= b < out_width
         if UV:
-            left = _entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b, b - half), keep)
-            right = _entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b + half, b), keep)
+            left = entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b, b - half), keep)
+            right = entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b + half, b), keep)
             value = tl.where(b < half, left + right, right - left) * 0.7071067811865476
         else:
             value = gy
@@ -110,17 +111,45 @@ def product_kernel(
     tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
 
 
+def split_rows(n: int, programs: int, depth: int) -> int:
+    """Rows that a program sums, where each part of the rows takes so many programs.
+
+    As many waves of 132 programs take least, each of them its steps and 4 more to begin and end; parts of at most SPLIT
+    rows. A function of the shape alone, so results repeat.
+    """
+
+    def time(parts: int) -> int:
+        return -(-programs * parts // 132) * (-(-n // (parts * depth)) + 4)
+
+    least = max(1, -(-n // SPLIT))
+    most = max(least, min(n // (4 * depth), least + 4 * 132 // programs))
+    parts = min(range(least, most + 1), key=time)
+    return max(1, -(-n // (parts * depth))) * depth
+
+
 def gram(z: Tensor, math: Math) -> Tensor:
     """Z'Z in blocks of rows.
 
-    Shapes: (b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written.
+    Shapes: (b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written. Large ones
+    come as one sum in float64, so that what reads them reads them once.
     """
     (b, n, k), config = z.shape, pick("gram", math, z.device)
     tiles = triton.cdiv(k, config.rows)
-    per_batch = triangle(tiles)
-    # Enough programs to fill a device where the matrix has few tiles; a function of the shape alone, so results repeat.
-    wanted = max(triton.cdiv(n, SPLIT), min(triton.cdiv(n, 4 * config.depth), triton.cdiv(132, b * per_batch)))
-    rows = max(1, triton.cdiv(triton.cdiv(n, wanted), config.depth)) * config.depth if n else config.depth
+    per_batch, rows = triangle(tiles), split_rows(n, b * triangle(tiles), config.depth)
+    size = b * k * k * math.sums.itemsize
+    if triton.cdiv(n, rows) * size <= PARTIALS // 16:
+        return _partial(z, rows, tiles, per_batch, config, math)
+    step, total = rows * max(1, PARTIALS // size), None
+    for start in range(0, n, step):
+        part = _partial(z[:, start : start + step], rows, tiles, per_batch, config, math)
+        found = part.sum(1, keepdim=True, dtype=torch.float64) if part.shape[1] > 1 or step < n else part
+        total = found if total is None else total.add_(found)
+    assert total is not None
+    return total
+
+
+def _partial(z: Tensor, rows: int, tiles: int, per_batch: int, config: Config, math: Math) -> Tensor:
+    b, n, k = z.shape
     splits = triton.cdiv(n, rows)
     out = empty((b, splits, k, k), math.sums, z.device)
     launch(
@@ -130,25 +159,22 @@ def gram(z: Tensor, math: Math) -> Tensor:
     return out
 
 
-def whole(gram: Tensor) -> Tensor:
-    """The symmetric matrix (b, k, k) in float64 of which the splits' upper halves are there (b, splits, k, k)."""
-    return symmetric(gram.sum(1, dtype=torch.float64))
-
-
 def combine(
-    x: Tensor, y: Tensor, half: int, uv: bool, math: Math, width: int = 0, factor: float = 1.0
+    x: Tensor, y: Tensor, half: int, uv: bool, math: Math, count: Tensor, width: int = 0, factor: float = 1.0
 ) -> tuple[Tensor, Tensor | None]:
-    """The sum <Gx, J Gy J> () in float64, and M (b, k, width) unless width is 0; see the kernel."""
+    """The sum <Gx, J Gy J> (), and M (b, k, width) unless width is 0; see the kernel, and ``tiles.last``."""
     (b, splits_x, k, _), config = x.shape, square(32)
     tiles = triton.cdiv(k, config.rows)
-    out = empty((b * tiles * tiles,), torch.float64, x.device)
+    out, value = empty((b * tiles * tiles,), torch.float64, x.device), empty((), math.sums, x.device)
     m = empty((b, k, width), math.storage, x.device) if width else None
     launch(
-        combine_kernel, (b * tiles * tiles,), config, math, x_ptr=x, y_ptr=y, m_ptr=m, out_ptr=out, k=k,
-        out_width=width, half=half, tiles=tiles, splits_x=splits_x, splits_y=y.shape[1], factor=factor, UV=uv,
-        SAME=x is y,
+        combine_kernel, (b * tiles * tiles,), config, math, x_ptr=x, y_ptr=y, m_ptr=m, out_ptr=out,
+        count_ptr=count, value_ptr=value, k=k, out_width=width, half=half, tiles=tiles, splits_x=splits_x,
+        splits_y=y.shape[1], factor=factor, UV=uv, SAME=x is y,
     )  # fmt: skip
-    return out.sum(), m
+    if not len(out):  # no launch
+        value.zero_()
+    return value, m
 
 
 def product(z: Tensor, m: Tensor, math: Math) -> Tensor:

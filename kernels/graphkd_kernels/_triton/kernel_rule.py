@@ -11,7 +11,8 @@ from torch import Tensor
 
 from graphkd_kernels._triton import unfit
 from graphkd_kernels._triton.launch import recorded
-from graphkd_kernels.autograd import Found, Maybe, Rule, register
+from graphkd_kernels._triton.replay import repeated
+from graphkd_kernels.autograd import Found, Kept, Maybe, Rule, register
 from graphkd_kernels.errors import BackendUnavailableError
 
 
@@ -20,14 +21,17 @@ def kernel_rule(
     gradients: Callable[..., Found],
     formula: Callable[..., Tensor],
     compiled: Literal["operator", "formula"] = "operator",
+    finish: Callable[..., Kept] | None = None,
     **others: Any,
 ) -> None:
     """Register a rule of kernels. They read 16-bit tensors as they are; compiled, they are one operator.
 
     Args:
-        gradients, formula, compiled, others: as of :class:`~graphkd_kernels.autograd.Rule`. Gradients are contiguous.
+        gradients, formula, compiled, finish, others: as of :class:`~graphkd_kernels.autograd.Rule`. Gradients are
+            contiguous.
     """
-    register(name, Rule(gradients, formula, compiled=compiled, widens=False, **others))
+    again = repeated(finish) if finish is not None else None
+    register(name, Rule(repeated(gradients), formula, finish=again, compiled=compiled, widens=False, **others))
 
 
 def fit(*tensors: Maybe) -> None:

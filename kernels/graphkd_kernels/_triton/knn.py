@@ -1,4 +1,9 @@
-"""``knn``: tiles of distances formed on chip, and the k nearest of each row kept there."""
+"""``knn``: tiles of distances formed on chip, and the k nearest of each row kept there.
+
+Keys are the bits of float32 distances: they are not negative, so their bits sort as they do, and NaN comes last. A row
+takes from a tile only what is nearer than its farthest so far, one number in a pass over the tile; most tiles have
+nothing for any of their rows and are left at once.
+"""
 
 import torch
 import triton
@@ -6,69 +11,102 @@ import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels import _blocked
-from graphkd_kernels._triton import edge_tiles
-from graphkd_kernels._triton.configs import math, pick
+from graphkd_kernels._triton import interpreting
+from graphkd_kernels._triton.configs import MATHS, knn_tile, math
 from graphkd_kernels._triton.kernel_rule import fit
 from graphkd_kernels._triton.launch import empty, launch
-from graphkd_kernels._triton.tiles import COUNTS, products
+from graphkd_kernels._triton.node_blocks import prepared
+from graphkd_kernels._triton.terms import split, terms_dot, terms_of
+from graphkd_kernels._triton.tiles import COUNTS
 from graphkd_kernels.autograd import transformed
-from graphkd_kernels.precision import widened
+from graphkd_kernels.precision import wide, widen
 
 __all__ = ["knn"]
 MOST = 64
-"""Neighbours that one tile of columns holds. More of them, or float64, go by blocks of vendor products."""
+"""Neighbours that a program holds. More of them, or float64, go by blocks of vendor products."""
+NONE = tl.constexpr(0x7FFFFFFF)  # above every distance, and above NaN
 
 
 @triton.jit
-def _nearest(keys, K: tl.constexpr):
-    """The K smallest of each row, smallest first."""
-    return -tl.topk(-keys, K, 1)
+def _keys(product, row, column, row_size, column_size, n, last, TINY: tl.constexpr):
+    """Keys of a tile: the bits of squared distances; NONE for a row itself and from ``last`` on."""
+    sizes = row_size[:, None] + column_size[None, :]
+    square = sizes - 2.0 * product
+    square = tl.where(square <= TINY * sizes, 0.0, square)
+    bits = tl.where(square == square, square.to(tl.int32, bitcast=True), 0x7FC00000)
+    return tl.where((row[:, None] == column[None, :]) | (column >= last)[None, :] | (row >= n)[:, None], NONE, bits)
+
+
+@triton.jit
+def _take(keys, low, column, best, index):
+    """Each row's least key and the lowest of its columns in the place of the row's farthest, if it is nearer."""
+    worst = tl.max(best, 1)
+    at = tl.min(tl.where(keys == low[:, None], column[None, :], NONE), 1)
+    farthest = tl.max(tl.where(best == worst[:, None], index, -1), 1)
+    put = (best == worst[:, None]) & (index == farthest[:, None]) & (low < worst)[:, None]
+    best, index = tl.where(put, low[:, None], best), tl.where(put, at[:, None], index)
+    return tl.where((column[None, :] == at[:, None]) & (low < worst)[:, None], NONE, keys), best, index
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def knn_kernel(
-    x_ptr, size_ptr, index_ptr, value_ptr, n, d, k,
-    TINY: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    x_ptr, size_ptr, out_ptr, n, d, k, part, x_step,
+    TERMS: tl.constexpr, TINY: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """The k nearest other rows of each row of x (n, d), nearest first; of equal distances the lower index.
+    """The k nearest other rows of each row of x (TERMS, n, d) in each part of the rows, to out (n, parts, k).
 
-    A key is the distance's bits above the index: distances are not negative, so keys sort as they do. NaN comes last.
+    Nearest first, of equal distances the lower index: the bits of the squared distance above the index.
     """
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row, slot, x_step = (
+        tl.program_id(0) * ROWS + tl.arange(0, ROWS),
+        tl.arange(0, K)[None, :],
+        tl.cast(x_step, tl.int64),
+    )
     row_size = tl.load(size_ptr + row, mask=row < n, other=0.0)
-    none = 0x7FFFFFFFFFFFFFFF
-    best = tl.full([ROWS, K], none, tl.int64)
-    for start in range(0, n, COLUMNS):
+    best = tl.zeros([ROWS, K], tl.int32) + tl.where(slot < k, NONE, -1)  # what is -1 is never the farthest
+    index = tl.zeros([ROWS, K], tl.int32) + (NONE - slot)  # no two alike
+    first = tl.program_id(1) * part
+    last = tl.minimum(first + part, n)
+    for start in range(first, last, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
-        product = products(x_ptr, x_ptr, row, column, n, n, d, d, d, BK, PRECISION, UPCAST, SUMS)
-        sizes = row_size[:, None] + tl.load(size_ptr + column, mask=column < n, other=0.0)[None, :]
-        square = sizes - 2.0 * product
-        square = tl.where(square <= TINY * sizes, 0.0, square)
-        bits = tl.where(square == square, square.to(tl.int32, bitcast=True), 0x7FC00000)
-        keys = (bits.to(tl.int64) << 32) | column[None, :].to(tl.int64)
-        keys = tl.where((row[:, None] == column[None, :]) | (column >= n)[None, :], none, keys)
-        both = tl.join(best, _nearest(keys, K))
-        best = _nearest(tl.reshape(both, [ROWS, 2 * K]), K)
-    rank = tl.arange(0, K)
-    place = row.to(tl.int64)[:, None] * k + rank[None, :]
-    keep = (row < n)[:, None] & (rank < k)[None, :]
-    tl.store(index_ptr + place, best & 0xFFFFFFFF, mask=keep)
-    tl.store(value_ptr + place, (best >> 32).to(tl.int32).to(tl.float32, bitcast=True), mask=keep)
+        product = tl.zeros([ROWS, COLUMNS], tl.float32)
+        for depth in range(0, d, BK):
+            at = depth + tl.arange(0, BK)
+            product = terms_dot(
+                x_ptr, x_ptr, row, at, column, n, n, d, d, x_step, x_step, d, 1, 1, d, product, TERMS, TERMS, PRECISION,
+                UPCAST,
+            )  # fmt: skip
+        column_size = tl.load(size_ptr + column, mask=column < n, other=0.0)
+        keys = _keys(product, row, column, row_size, column_size, n, last, TINY)
+        low = tl.min(keys, 1)
+        while tl.max(tl.where(low < tl.max(best, 1), 1, 0), 0) > 0:
+            keys, best, index = _take(keys, low, column, best, index)
+            low = tl.min(keys, 1)
+    best = tl.where(slot < k, best, NONE)
+    found = tl.sort((best.to(tl.int64) << 32) | index.to(tl.int64), dim=1)
+    place = (row.to(tl.int64)[:, None] * tl.num_programs(1) + tl.program_id(1)) * k + slot
+    tl.store(out_ptr + place, found, mask=(row < n)[:, None] & (slot < k))
 
 
 def search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k), without gradient."""
-    n, d = x.shape
-    x, how = (x - x.mean(0, keepdim=True)).contiguous(), math(x.dtype)
-    config = pick("knn", how, x.device)
-    indices, values = empty((n, k), torch.int64, x.device), empty((n, k), x.dtype, x.device)
+    rows = prepared(x, None, "euclidean")[0].contiguous()
+    sizes, planes = rows.to(wide(x.dtype)).square().sum(-1), split(rows.unsqueeze(0), terms_of(x.dtype)).planes
+    (terms, _, n, d), how = planes.shape, math(torch.float32)
+    config = knn_tile(terms, k, x.device)
+    tiles = triton.cdiv(n, config.rows)
+    # Parts of the columns where there are few tiles of rows, each of 4 tiles at least; of the shape alone.
+    parts = max(1, min(132 // max(tiles, 1), n // (4 * config.columns)))
+    part = triton.cdiv(triton.cdiv(n, parts), config.columns) * config.columns
+    found = empty((n, parts, k), torch.int64, x.device)
     launch(
-        knn_kernel, (triton.cdiv(n, config.rows),), config, how, x_ptr=x,
-        size_ptr=edge_tiles.sizes(x.unsqueeze(0), how), index_ptr=indices, value_ptr=values, n=n, d=d, k=k,
-        TINY=how.tiny, K=max(triton.next_power_of_2(k), 2),
+        knn_kernel, (tiles, parts), config, MATHS["bf16"], x_ptr=planes, size_ptr=sizes, out_ptr=found, n=n, d=d, k=k,
+        part=part, x_step=planes.stride(0), TERMS=terms, TINY=how.tiny, K=max(triton.next_power_of_2(k), 2),
+        UPCAST=interpreting(),
     )  # fmt: skip
-    return indices, values
+    keys = found.view(n, k) if parts == 1 else found.view(n, parts * k).sort(1).values[:, :k]
+    return keys & 0xFFFFFFFF, (keys >> 32).to(torch.int32).view(torch.float32)
 
 
 nearest = torch.library.custom_op("graphkd::nearest_on_chip", search, mutates_args=())
@@ -77,10 +115,9 @@ nearest = torch.library.custom_op("graphkd::nearest_on_chip", search, mutates_ar
 @nearest.register_fake
 def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     shape = len(x), k
-    return x.new_empty(shape, dtype=torch.int64), x.new_empty(shape)
+    return x.new_empty(shape, dtype=torch.int64), x.new_empty(shape, dtype=torch.float32)
 
 
-@widened
 def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and squared distances (n, k) of each row's k nearest other rows: ``reference.knn``."""
     fit(x)
@@ -90,5 +127,6 @@ def knn(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     find = nearest if torch.compiler.is_compiling() else search
     indices, squares = find(x.detach(), k)
     if x.requires_grad and torch.is_grad_enabled():
+        x = widen(x)
         squares = torch.where(squares == 0, 0.0, (x.unsqueeze(1) - x[indices]).square().sum(-1))
     return indices, squares

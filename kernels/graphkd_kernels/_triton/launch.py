@@ -1,10 +1,10 @@
 """The one place where kernels are launched and their outputs allocated: tests poison, the check records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import triton.language as tl
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from graphkd_kernels._triton import interpreting
 
+T = TypeVar("T")
+Watcher = Callable[["Launch"], Any]
 Allocator = Callable[[tuple[int, ...], torch.dtype, torch.device], Tensor]
 _TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -66,23 +68,29 @@ class Launch:
     config: Config
     math: str = ""  # kind of its products, see configs.MATHS; "" where it has none
 
-    def __call__(self) -> None:
-        """Launch on the tensors' device and its current stream; left alone, Triton takes the current device."""
-        index = next(each.device.index for each in self.args.values() if isinstance(each, Tensor))
-        if index is None or index == torch.cuda.current_device():  # a CPU's, in the interpreter, has none
-            return self._launch()
-        with torch.cuda.device(index):
-            return self._launch()
-
-    def _launch(self) -> None:
+    def __call__(self, args: Mapping[str, Tensor] | None = None) -> Any:
+        """Make it, on other tensors where given. Returns the compiled kernel, ``None`` in the interpreter."""
+        given = {**self.args, **(args or {})}
+        device = next(each.device for each in given.values() if isinstance(each, Tensor))
         # Fusing a*b+c is stated: its default changes with Triton 3.10.
-        self.kernel[self.grid](
-            **self.args,
-            **self.constants,
-            num_warps=self.config.warps,
-            num_stages=self.config.stages,
-            enable_fp_fusion=True,
+        return on(
+            device,
+            lambda: self.kernel[self.grid](
+                **given,
+                **self.constants,
+                num_warps=self.config.warps,
+                num_stages=self.config.stages,
+                enable_fp_fusion=True,
+            ),
         )
+
+
+def on(device: torch.device, make: Callable[[], T]) -> T:
+    """Make launches on a device: left alone, Triton takes the current one, whatever tensors it is given."""
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return make()
+    with torch.cuda.device(device):
+        return make()
 
 
 @dataclass
@@ -95,6 +103,7 @@ class Record:
 
 _RECORD: ContextVar[Record | None] = ContextVar("graphkd_triton_record", default=None)
 _ALLOCATE: ContextVar[Allocator | None] = ContextVar("graphkd_triton_allocate", default=None)
+_WATCH: ContextVar[Watcher | None] = ContextVar("graphkd_triton_watch", default=None)
 
 
 @contextmanager
@@ -120,6 +129,21 @@ def allocating(allocate: Allocator) -> Iterator[None]:
         yield
     finally:
         _ALLOCATE.reset(token)
+
+
+@contextmanager
+def watching(watch: Watcher) -> Iterator[None]:
+    """Hand each launch to somebody, who makes it."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def observed() -> bool:
+    """Whether somebody records, allocates or watches."""
+    return _RECORD.get() is not None or _ALLOCATE.get() is not None or _WATCH.get() is not None
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -158,4 +182,5 @@ def launch(kernel: Any, grid: tuple[int, ...], config: Config, math: Math, **arg
     if record is not None:
         record.launches.append(call)
     elif 0 not in grid:
-        call()
+        watch = _WATCH.get()
+        call() if watch is None else watch(call)

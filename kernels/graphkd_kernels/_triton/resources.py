@@ -81,12 +81,17 @@ def _tensor_cycles(name: str) -> float:
 
 @dataclass(frozen=True)
 class Resources:
-    """A compiled kernel: registers of a thread, bytes of shared memory, counts by depth of loops, outermost first."""
+    """A compiled kernel: registers of a thread, bytes of shared memory, counts outside of loops, and loops in order.
+
+    Args:
+        loops: the depth of each, 1 for the outermost, and what is in it and in none of the loops inside it.
+    """
 
     registers: int
     shared: int
     warps: int
-    depths: tuple[Counts, ...]
+    once: Counts
+    loops: tuple[tuple[int, Counts], ...]
 
     @property
     def together(self) -> int:
@@ -98,14 +103,15 @@ class Resources:
     @property
     def serial(self) -> bool:
         """Whether a loop waits for each of its products before it goes on."""
-        return any(each.products and each.waits for each in self.depths[1:])
+        return any(each.products and each.waits for _, each in self.loops)
 
 
 def of(launch: Launch) -> Resources:
     """Compile a recorded launch for sm_90 and read what it needs."""
     options = {"num_warps": launch.config.warps, "num_stages": launch.config.stages, "enable_fp_fusion": True}
     built = triton.compile(source(launch), target=GPUTarget("cuda", 90, 32), options=options)
-    return Resources(_registers(built), built.metadata.shared, launch.config.warps, depths(built.asm["sass"]))
+    once, loops = counts(built.asm["sass"])
+    return Resources(_registers(built), built.metadata.shared, launch.config.warps, once, loops)
 
 
 def _registers(built: Any) -> int:
@@ -117,8 +123,8 @@ def _registers(built: Any) -> int:
     return int(re.findall(r"REG:(\d+)", usage)[-1])
 
 
-def depths(sass: str) -> tuple[Counts, ...]:
-    """Counts by depth of loops. A loop is what lies between a label and a later branch back to it."""
+def counts(sass: str) -> tuple[Counts, tuple[tuple[int, Counts], ...]]:
+    """Counts outside of loops, and of each loop: what lies between a label and a later branch back to it."""
     lines: list[str] = []
     labels: dict[str, int] = {}
     for line in sass.splitlines()[1:]:
@@ -128,10 +134,10 @@ def depths(sass: str) -> tuple[Counts, ...]:
         elif line.strip():
             lines.append(line.split("\t")[-1])
     found = ((labels.get(back[1]), end) for end, text in enumerate(lines) if (back := _BRANCH.search(text)))
-    loops = [(start, end) for start, end in found if start is not None and start < end]
-    counts: list[Counts] = []
+    loops = sorted((start, end) for start, end in found if start is not None and start < end)
+    once, own = Counts(), [Counts() for _ in loops]
     for index, text in enumerate(lines):
-        depth = sum(start <= index <= end for start, end in loops)
-        counts += [Counts() for _ in range(depth + 1 - len(counts))]
-        counts[depth].add(text)
-    return tuple(counts)
+        inside = [i for i, (start, end) in enumerate(loops) if start <= index <= end]
+        (own[inside[-1]] if inside else once).add(text)
+    depth = [sum(first <= start and end <= last for first, last in loops) for start, end in loops]
+    return once, tuple(zip(depth, own, strict=True))

@@ -107,7 +107,7 @@ def _logits(
 def row_kl_kernel(
     s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
     value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,
-    n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row, w_step,
+    n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row, w_step, up_step,
     scale: tl.float64, temperature: tl.float64, gamma: tl.float64,
     TEACHER: tl.constexpr, STATISTICS: tl.constexpr, WS: tl.constexpr, WT: tl.constexpr,
     TERMS_S: tl.constexpr, TERMS_T: tl.constexpr, RELATION: tl.constexpr, TINY: tl.constexpr,
@@ -169,7 +169,7 @@ def row_kl_kernel(
     if WS or WT:
         up = tl.full([ROWS], 1.0, SUMS)
         if up_ptr is not None:
-            up = tl.load(up_ptr + place, mask=keep, other=0.0).to(SUMS)
+            up = tl.load(up_ptr + place * up_step, mask=keep, other=0.0).to(SUMS)
         up = (up / exact(temperature, SUMS))[:, None]
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
@@ -205,6 +205,11 @@ def matrices(*tensors: Tensor) -> list[Tensor]:
     return [each if each.stride(-1) == 1 else each.contiguous() for each in found]
 
 
+def stepped(upstream: Tensor) -> tuple[Tensor, int]:
+    """An upstream gradient, and the step between its numbers: 0 where it is one number expanded, as a sum's is."""
+    return (upstream.contiguous(), 1) if any(upstream.stride()) else (upstream, 0)
+
+
 def one_per_row(student: Tensor, teacher: Tensor, *options: Any) -> Tensor:
     """An empty value for each row, as the compiler sees it."""
     return student.new_empty(student.shape[:-1], dtype=wide(common(student, teacher)))
@@ -217,14 +222,16 @@ def gradients_like(x: Tensor, y: Tensor, needs: Needs) -> list[Maybe]:
     ]
 
 
-def _launch(temperature: float, s: Tensor, t: Tensor, kept: Kept, up: Maybe, out: list[Maybe]) -> None:
-    (b, n, m), dtype = s.shape, wide(common(s, t))
+def _launch(
+    temperature: float, s: Tensor, t: Tensor, value: Tensor, norms: Tensor, up: Maybe, up_step: int, out: list[Maybe]
+) -> None:
+    (b, n, m), dtype, (norm_s, norm_t) = s.shape, wide(common(s, t)), norms.unbind()
     config = long_rows(m, dtype, s.device)
     tiles = triton.cdiv(n, config.rows)
     launch(
         row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=s, t_ptr=t, positive_ptr=None, row_s_ptr=None,
-        column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=kept[0], norm_s_ptr=kept[1],
-        norm_t_ptr=kept[2], ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
+        column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=value, norm_s_ptr=norm_s,
+        norm_t_ptr=norm_t, up_step=up_step, ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
         t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1), w_row=m, w_step=0,
         scale=LOG2E / temperature, temperature=float(temperature), gamma=1.0, TEACHER=True, STATISTICS=up is None,
         WS=out[0] is not None, WT=out[1] is not None, TERMS_S=0, TERMS_T=0, RELATION=0, TINY=0.0, UPCAST=False,
@@ -232,17 +239,19 @@ def _launch(temperature: float, s: Tensor, t: Tensor, kept: Kept, up: Maybe, out
 
 
 def _gradients(needs: Needs, student: Tensor, teacher: Tensor, temperature: float) -> Found:
-    s, t = matrices(student, teacher)
-    kept = tuple(empty((*extra, *s.shape[:2]), wide(common(s, t)), s.device) for extra in ((), (2,), (2,)))
-    _launch(temperature, s, t, kept, None, [None, None])
-    return kept[0].view(student.shape[:-1]), kept
+    (s, t), dtype = matrices(student, teacher), wide(common(student, teacher))
+    value, norms = empty(student.shape[:-1], dtype, s.device), empty((2, 2, *s.shape[:2]), dtype, s.device)
+    _launch(temperature, s, t, value, norms, None, 0, [None, None])
+    return value, (value, norms)
 
 
-def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: Kept, temperature: float) -> Kept:
+def _finish(
+    needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor], temperature: float
+) -> Kept:
     s, t = matrices(*tensors)
-    out = gradients_like(s, t, needs)
-    _launch(temperature, s, t, kept, upstream.contiguous(), out)
-    return tuple(None if each is None else each.view(tensors[0].shape) for each in out)
+    out, (value, norms) = gradients_like(*tensors, needs), kept
+    _launch(temperature, s, t, value, norms, *stepped(upstream), out)
+    return tuple(out)
 
 
 kernel_rule("triton/row_kl", _gradients, widened(reference.row_kl), finish=_finish, empty=one_per_row)

@@ -22,7 +22,7 @@ from graphkd_kernels._triton.configs import long_rows, math, power, short_tile
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Config, arch, empty, launch
 from graphkd_kernels._triton.node_blocks import common
-from graphkd_kernels._triton.row_kl import gradients_like, matrices, one_per_row
+from graphkd_kernels._triton.row_kl import gradients_like, matrices, one_per_row, stepped
 from graphkd_kernels._triton.tiles import COUNTS, block_of, exact, load
 from graphkd_kernels.autograd import Found, Kept, Needs, apply
 from graphkd_kernels.precision import wide, widened
@@ -148,7 +148,7 @@ def pearson_merge_kernel(
 
 @triton.jit(do_not_specialize=COUNTS)
 def pearson_bwd_kernel(
-    x_ptr, y_ptr, stat_ptr, up_ptr, dx_ptr, dy_ptr, n, m, blocks, tiles, x_batch, y_batch, x_row, y_row,
+    x_ptr, y_ptr, stat_ptr, up_ptr, dx_ptr, dy_ptr, n, m, blocks, tiles, x_batch, y_batch, x_row, y_row, up_step,
     OF_ROWS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of x and y (b, n, m) from the statistics of rows (OF_ROWS) or columns and their upstream gradient."""
@@ -162,7 +162,7 @@ def pearson_bwd_kernel(
     else:
         place, keep = (graph * m + column)[None, :], (column < m)[None, :]
         x_first, y_first = x_ptr + column[None, :], y_ptr + column[None, :]
-    up = tl.load(up_ptr + place, mask=keep, other=0.0).to(SUMS)
+    up = tl.load(up_ptr + place * up_step, mask=keep, other=0.0).to(SUMS)
     step = (tl.num_programs(0) // (blocks * tiles)).to(tl.int64) * (n if OF_ROWS else m)
     mean_x = tl.load(stat_ptr + step + place, mask=keep, other=0.0)
     mean_y = tl.load(stat_ptr + 2 * step + place, mask=keep, other=0.0)
@@ -226,15 +226,15 @@ def _finish(
     of_rows: bool, needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Tensor], kept: tuple[Tensor], eps: float
 ) -> Kept:
     (s, t), (found,) = matrices(*tensors), kept
-    (b, n, m), out = s.shape, gradients_like(s, t, needs)
-    config = short_tile(m, found.dtype, s.device)
+    (b, n, m), out = s.shape, gradients_like(*tensors, needs)
+    config, (up, up_step) = short_tile(m, found.dtype, s.device), stepped(upstream)
     blocks, tiles = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     launch(
         pearson_bwd_kernel, (b * blocks * tiles,), config, math(found.dtype), **_strides(s, t), x_row=s.stride(1),
-        y_row=t.stride(1), stat_ptr=found, up_ptr=upstream.contiguous(), dx_ptr=out[0], dy_ptr=out[1], blocks=blocks,
+        y_row=t.stride(1), stat_ptr=found, up_ptr=up, up_step=up_step, dx_ptr=out[0], dy_ptr=out[1], blocks=blocks,
         tiles=tiles, OF_ROWS=of_rows,
     )  # fmt: skip
-    return tuple(None if each is None else each.view(tensors[0].shape) for each in out)
+    return tuple(out)
 
 
 def one_per_column(student: Tensor, teacher: Tensor, *options: Any) -> Tensor:

@@ -69,7 +69,7 @@ def _mapped(
 
 @triton.jit(do_not_specialize=COUNTS)
 def rows_fwd_kernel(
-    x_ptr, t_ptr, z_ptr, shift_ptr, mean_x_ptr, scale_x_ptr, mean_t_ptr, scale_t_ptr,
+    x_ptr, t_ptr, z_ptr, right_ptr, count_ptr, shift_ptr, stat_ptr,
     n, dx, dt, padded_x, padded_t, tiles, width,
     x_batch, x_row, x_col, t_batch, t_row, t_col, sign,
     KIND: tl.constexpr, UV: tl.constexpr, PAIR: tl.constexpr, TINY: tl.constexpr,
@@ -77,26 +77,29 @@ def rows_fwd_kernel(
 ):  # fmt: skip
     """Mapped rows of x (b, n, dx), and of t (b, n, dt) where PAIR, to z (b, n, width), each padded with columns of 0.
 
-    z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows.
+    z is [x], [x, sign * t], or where UV [u v u] or [u v], as its width allows; then right, if there, is [x]. stat
+    (4, b, n) holds mean and scale of x, then of t. The count is that of the kernels that come after (``tiles.last``).
     """
+    if tl.program_id(0) == 0:
+        tl.store(count_ptr, 0)
     batch, row = block_of(tiles, ROWS)
     row_ok = row < n
     row = row.to(tl.int64)  # n * width may pass 2**31
-    place = batch * n + row
+    place, step = batch * n + row, (tl.num_programs(0) // tiles).to(tl.int64) * n
     base_x = batch * x_batch + row * x_row
     mean_x, scale_x = tl.zeros([ROWS], SUMS), tl.full([ROWS], 1.0, SUMS)
     mean_t, scale_t = mean_x, scale_x
     if KIND == 1 or KIND == 2:
         mean_x, scale_x = _statistics(x_ptr, base_x, x_col, dx, row_ok, KIND, TINY, COLUMNS, SUMS)
-        tl.store(mean_x_ptr + place, mean_x, mask=row_ok)
-        tl.store(scale_x_ptr + place, scale_x, mask=row_ok)
+        tl.store(stat_ptr + place, mean_x, mask=row_ok)
+        tl.store(stat_ptr + step + place, scale_x, mask=row_ok)
     base_t = base_x
     if PAIR:
         base_t = batch * t_batch + row * t_row
         if KIND == 1 or KIND == 2:
             mean_t, scale_t = _statistics(t_ptr, base_t, t_col, dt, row_ok, KIND, TINY, COLUMNS, SUMS)
-            tl.store(mean_t_ptr + place, mean_t, mask=row_ok)
-            tl.store(scale_t_ptr + place, scale_t, mask=row_ok)
+            tl.store(stat_ptr + 2 * step + place, mean_t, mask=row_ok)
+            tl.store(stat_ptr + 3 * step + place, scale_t, mask=row_ok)
     z_row = z_ptr + (place * width)[:, None]
     kind = z_ptr.dtype.element_ty
     shift_ptr += batch * dx
@@ -112,6 +115,8 @@ def rows_fwd_kernel(
             tl.store(z_row + padded_x + col, v, mask=keep)
             if width > 2 * padded_x:
                 tl.store(z_row + 2 * padded_x + col, u, mask=keep)
+            if right_ptr is not None:
+                tl.store(right_ptr + (place * padded_x)[:, None] + col, narrow(x, kind, UPCAST), mask=keep)
         else:
             tl.store(z_row + col, narrow(x, kind, UPCAST), mask=keep)
     if PAIR and not UV:
@@ -123,42 +128,70 @@ def rows_fwd_kernel(
             tl.store(z_row + padded_x + col, narrow(t * sign, kind, UPCAST), mask=keep)
 
 
+@triton.jit
+def _upstream(g_ptr, h_ptr, base, start, d, row_ok, up_g, up_h, COLUMNS: tl.constexpr, SUMS: tl.constexpr):
+    """Columns start.. of the gradient of some mapped rows, in terms of the loss."""
+    g, keep = _load(g_ptr, base, 1, start, d, row_ok, COLUMNS, SUMS)
+    g *= up_g
+    if h_ptr is not None:
+        h, _ = _load(h_ptr, base, 1, start, d, row_ok, COLUMNS, SUMS)
+        g += h * up_h
+    return g, keep
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def rows_bwd_kernel(
-    g_ptr, x_ptr, mean_ptr, scale_ptr, out_ptr,
-    n, d, tiles, g_batch, g_row, x_batch, x_row, x_col,
-    CENTER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    g_ptr, h_ptr, up_ptr, x_ptr, mean_ptr, scale_ptr, out_ptr,
+    n, d, tiles, up_step, g_batch, g_row, x_batch, x_row, x_col, factor,
+    SCALED: tl.constexpr, CENTER: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient g (b, n, d) of the scaled rows to out (b, n, d), that of x: (g - y <g, y> - mean g) / |c|."""
+    """Gradient g (b, n, d) of the mapped rows to out (b, n, d), that of x: (g - y <g, y> - mean g) / |c| where SCALED.
+
+    g is multiplied by factor and the upstream gradient, and h, if there, of a second value, by the second of those.
+    """
     batch, row = block_of(tiles, ROWS)
     row_ok = row < n
     row = row.to(tl.int64)
     place = batch * n + row
-    mean = tl.load(mean_ptr + place, mask=row_ok, other=0.0)
-    scale = tl.load(scale_ptr + place, mask=row_ok, other=0.0)
     base_g, base_x = batch * g_batch + row * g_row, batch * x_batch + row * x_row
+    up_g, up_h = tl.cast(factor, SUMS), tl.cast(factor, SUMS)
+    if up_ptr is not None:
+        up_g, up_h = up_g * tl.load(up_ptr).to(SUMS), up_h * tl.load(up_ptr + up_step).to(SUMS)
+    mean, scale = tl.zeros([ROWS], SUMS), tl.full([ROWS], 1.0, SUMS)
     along, total = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
-    for start in range(0, d, COLUMNS):
-        g, keep = _load(g_ptr, base_g, 1, start, d, row_ok, COLUMNS, SUMS)
-        x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, COLUMNS, SUMS)
-        along += tl.sum(g * tl.where(keep, (x - mean[:, None]) * scale[:, None], 0.0), 1)
-        total += tl.sum(g, 1)
+    if SCALED:
+        mean = tl.load(mean_ptr + place, mask=row_ok, other=0.0)
+        scale = tl.load(scale_ptr + place, mask=row_ok, other=0.0)
+        for start in range(0, d, COLUMNS):
+            g, keep = _upstream(g_ptr, h_ptr, base_g, start, d, row_ok, up_g, up_h, COLUMNS, SUMS)
+            x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, COLUMNS, SUMS)
+            along += tl.sum(g * tl.where(keep, (x - mean[:, None]) * scale[:, None], 0.0), 1)
+            total += tl.sum(g, 1)
     shift = total / d if CENTER else tl.zeros([ROWS], SUMS)
     for start in range(0, d, COLUMNS):
         col = start + tl.arange(0, COLUMNS)[None, :]
-        g, keep = _load(g_ptr, base_g, 1, start, d, row_ok, COLUMNS, SUMS)
-        x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, COLUMNS, SUMS)
-        y = (x - mean[:, None]) * scale[:, None]
-        g = (g - y * along[:, None] - shift[:, None]) * scale[:, None]
+        g, keep = _upstream(g_ptr, h_ptr, base_g, start, d, row_ok, up_g, up_h, COLUMNS, SUMS)
+        if SCALED:
+            x, _ = _load(x_ptr, base_x, x_col, start, d, row_ok, COLUMNS, SUMS)
+            y = (x - mean[:, None]) * scale[:, None]
+            g = (g - y * along[:, None] - shift[:, None]) * scale[:, None]
         tl.store(out_ptr + (place * d)[:, None] + col, narrow(g, out_ptr.dtype.element_ty, UPCAST), mask=keep)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Mapped rows as products want them, z (b, n, width); of student and teacher, the mean and scale (b, n)."""
+    """Mapped rows as products want them, z (b, n, width).
+
+    Args:
+        statistics: (4, b, n), the student's means and scales, then the teacher's, where the relation has them.
+        right: the student's rows alone, (b, n, padded), where z mixes them. count: 0, of the kernels after (``last``).
+    """
 
     z: Tensor
-    statistics: tuple[tuple[Tensor | None, Tensor | None], tuple[Tensor | None, Tensor | None]]
+    right: Tensor
+    count: Tensor
+    statistics: Tensor | None
 
 
 def padded(d: int) -> int:
@@ -167,7 +200,14 @@ def padded(d: int) -> int:
 
 
 def normalise(
-    x: Tensor, t: Tensor | None, kind: str, math: Math, layout: str = "", sign: float = 1.0, shift: Tensor | None = None
+    x: Tensor,
+    t: Tensor | None,
+    kind: str,
+    math: Math,
+    layout: str = "",
+    sign: float = 1.0,
+    shift: Tensor | None = None,
+    right: bool = False,
 ) -> Rows:
     """Rows of x (b, n, dx), and of t (b, n, dt), any strides, mapped.
 
@@ -175,47 +215,56 @@ def normalise(
         kind: ``"gram"`` (as they are), ``"cosine"``, ``"pearson"``, or ``"shift"``: x less ``shift`` (b, dx),
             contiguous, and t as it is.
         layout: of z: ``"uvu"`` and ``"uv"`` need equal widths; otherwise x beside sign * t.
+        right: whether x alone is asked for too.
     """
     (b, n, dx), dt = x.shape, 0 if t is None else t.shape[2]
     width = len(layout) * padded(dx) if layout else padded(dx) + padded(dt)
 
-    def statistic(there: Tensor | None) -> Tensor | None:
-        return None if there is None or kind not in ("cosine", "pearson") else empty((b, n), math.sums, x.device)
-
-    of_x, of_t = (statistic(x), statistic(x)), (statistic(t), statistic(t))
+    mapped = kind in ("cosine", "pearson")
+    statistics = empty((4 if t is not None else 2, b, n), math.sums, x.device) if mapped else None
     z, config, other = empty((b, n, width), math.storage, x.device), map_tile(max(dx, dt), math.sums, x.device), t
     if other is None:
         other = x
     tiles = triton.cdiv(n, config.rows)
+    alone = empty((b, n, padded(dx)), math.storage, x.device) if right and layout else None
+    count = empty((1,), torch.int32, x.device) if b * n else torch.zeros(1, dtype=torch.int32, device=x.device)
     launch(
-        rows_fwd_kernel, (b * tiles,), config, math, x_ptr=x, t_ptr=other, z_ptr=z,
-        shift_ptr=x if shift is None else shift, mean_x_ptr=of_x[0], scale_x_ptr=of_x[1], mean_t_ptr=of_t[0],
-        scale_t_ptr=of_t[1], n=n, dx=dx, dt=dt, padded_x=padded(dx), padded_t=padded(dt), tiles=tiles, width=width,
-        x_batch=x.stride(0), x_row=x.stride(1), x_col=x.stride(2), t_batch=other.stride(0), t_row=other.stride(1),
-        t_col=other.stride(2), sign=sign, KIND=KINDS[kind], UV=bool(layout), PAIR=t is not None,
+        rows_fwd_kernel, (b * tiles,), config, math, x_ptr=x, t_ptr=other, z_ptr=z, right_ptr=alone, count_ptr=count,
+        shift_ptr=x if shift is None else shift, stat_ptr=statistics, n=n, dx=dx, dt=dt, padded_x=padded(dx),
+        padded_t=padded(dt), tiles=tiles, width=width, x_batch=x.stride(0), x_row=x.stride(1), x_col=x.stride(2),
+        t_batch=other.stride(0), t_row=other.stride(1), t_col=other.stride(2), sign=sign, KIND=KINDS[kind],
+        UV=bool(layout), PAIR=t is not None,
         # A centred row this short, relative to the row itself, is constant up to rounding.
         TINY=4 * torch.finfo(math.sums).eps if kind == "pearson" else 0.0,
     )  # fmt: skip
-    return Rows(z, (of_x, of_t))
+    return Rows(z, z.narrow(2, 0, padded(dx)) if alone is None else alone, count, statistics)
 
 
 def normalise_backward(
-    g: Tensor, x: Tensor, statistics: tuple[Tensor | None, Tensor | None], kind: str, dtype: torch.dtype
+    g: Tensor,
+    x: Tensor,
+    statistics: Tensor | None,
+    kind: str,
+    upstream: Tensor | None,
+    factor: float = 1.0,
+    second: Tensor | None = None,
 ) -> Tensor:
-    """Gradient of x (b, n, d), contiguous, from that of its mapped rows (b, n, >= d).
+    """Gradient of the loss in x (*b, n, d), in its dtype and contiguous.
 
     Args:
-        dtype: of the result. Not 16 bits before the upstream gradient: that of a sum overflows.
+        g: of a value in the mapped rows (b, n, >= d), columns of stride 1. second: likewise, of a second value.
+        statistics: (2, b, n), where the relation has them.
+        upstream: of the value () or of both (2,); ``None`` where g holds it. factor: of all of it.
     """
-    (b, n, d), (mean, scale) = x.shape, statistics
-    if scale is None:
-        return g[..., :d].to(dtype, memory_format=torch.contiguous_format)
-    config, out = map_tile(d, g.dtype, x.device), empty((b, n, d), dtype, x.device)
+    out, x = empty(x.shape, x.dtype, x.device), x.unsqueeze(0) if x.ndim == 2 else x.flatten(0, -3)
+    (b, n, d), config = x.shape, map_tile(x.shape[2], g.dtype, x.device)
+    mean, scale = (None, None) if statistics is None else statistics
     tiles = triton.cdiv(n, config.rows)
     launch(
-        rows_bwd_kernel, (b * tiles,), config, math(g.dtype), g_ptr=g, x_ptr=x, mean_ptr=mean, scale_ptr=scale,
-        out_ptr=out, n=n, d=d, tiles=tiles, g_batch=g.stride(0), g_row=g.stride(1), x_batch=x.stride(0),
-        x_row=x.stride(1), x_col=x.stride(2), CENTER=kind == "pearson",
-        UPCAST=interpreting() and dtype == torch.bfloat16,
+        rows_bwd_kernel, (b * tiles,), config, math(g.dtype), g_ptr=g, h_ptr=second, up_ptr=upstream, x_ptr=x,
+        mean_ptr=mean, scale_ptr=scale, out_ptr=out, n=n, d=d, tiles=tiles,
+        up_step=0 if second is None or upstream is None else upstream.stride(0), g_batch=g.stride(0), g_row=g.stride(1),
+        x_batch=x.stride(0), x_row=x.stride(1), x_col=x.stride(2), factor=factor, SCALED=scale is not None,
+        CENTER=kind == "pearson", UPCAST=interpreting() and x.dtype == torch.bfloat16,
     )  # fmt: skip
     return out

@@ -1,6 +1,8 @@
-"""``similarity``: matrices that the caller wants whole; relations of distances from the product's tiles.
+"""``similarity``: matrices that the caller wants whole; the relation is the epilogue of the product's tiles.
 
-Inner products of mapped rows are left to the vendor's matrix product: as fast as ours, gradients free.
+Distances of all types, and inner products of 16-bit rows: of the rows as they are for "gram" and "cosine", exact, with
+both lengths applied afterwards; of centred rows in two terms for "pearson". Inner products of float32 rows are left to
+the vendor's matrix product: as fast as ours, gradients free.
 """
 
 import torch
@@ -9,14 +11,17 @@ import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels import _blocked, reference
-from graphkd_kernels._triton.configs import math, pick
+from graphkd_kernels._triton.configs import MATHS, math, pick
 from graphkd_kernels._triton.edge_tiles import OTHERS, RELATIONS, centred, distances, pulled, split
+from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common, flat
-from graphkd_kernels._triton.tiles import COUNTS
+from graphkd_kernels._triton.rows import normalise, normalise_backward
+from graphkd_kernels._triton.tiles import COUNTS, products
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
-from graphkd_kernels.precision import wide, widened
+from graphkd_kernels.plans import INNER
+from graphkd_kernels.precision import HALF, wide, widened
 
 __all__ = ["similarity"]
 
@@ -97,9 +102,74 @@ kernel_rule(
 )
 
 
+@triton.jit
+def inner_kernel(
+    a_ptr, b_ptr, scale_a_ptr, scale_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m, a_batch, b_batch, a_row, b_row,
+    SCALED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Inner products of rows a (b, n, width) and b (b, m, width) to out (b, n, m).
+
+    SCALED: each times the numbers of its two rows.
+    """
+    pid = tl.program_id(0)
+    batch, index = (pid // (tiles_n * tiles_m)).to(tl.int64), pid % (tiles_n * tiles_m)
+    row, col = (index // tiles_m) * ROWS + tl.arange(0, ROWS), (index % tiles_m) * COLUMNS + tl.arange(0, COLUMNS)
+    a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
+    value = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
+    if SCALED:
+        scale_a = tl.load(scale_a_ptr + batch * n + row, mask=row < n, other=0.0)
+        scale_b = tl.load(scale_b_ptr + batch * m + col, mask=col < m, other=0.0)
+        value = value * scale_a[:, None] * scale_b[None, :]
+    keep = (row < n)[:, None] & (col < m)[None, :]
+    tl.store(out_ptr + (batch * n + row)[:, None] * m + col[None, :], value, mask=keep)
+
+
+def _inner_gradients(needs: Needs, x: Tensor, y: Maybe, relation: str) -> Found:
+    """The value; for the gradient mapped rows of both sets, and their statistics."""
+    how = math(x.dtype)
+    nodes = [flat(each) for each in (x, y) if each is not None]
+    rows = [normalise(each, None, relation, how) for each in nodes]
+    raw = relation != "pearson"
+    kind = MATHS["bf16"] if raw else how
+    operands = nodes if raw else [each.z for each in rows]
+    a, b = (each if each.stride(-1) == 1 else each.contiguous() for each in (operands[0], operands[-1]))
+    (count, n, width), m, config = a.shape, b.shape[1], pick("inner", kind, x.device)
+    tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
+    out = empty((count, n, m), torch.float32, x.device)
+    scales = [None if each.statistics is None else each.statistics[1] for each in rows]
+    launch(
+        inner_kernel, (count * tiles_n * tiles_m,), config, kind, a_ptr=a, b_ptr=b,
+        scale_a_ptr=scales[0], scale_b_ptr=scales[-1], out_ptr=out, n=n, m=m,
+        width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_batch=a.stride(0), b_batch=b.stride(0), a_row=a.stride(1),
+        b_row=b.stride(1), SCALED=relation == "cosine",
+    )  # fmt: skip
+    kept = [each for row in rows for each in (row.z, row.statistics)]
+    return out.view(*x.shape[:-1], m), tuple(kept)
+
+
+def _inner_finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: Kept, relation: str) -> Kept:
+    (x, y), weight, how = tensors, flat(upstream).contiguous(), math(tensors[0].dtype)
+
+    def of(x: Tensor, weight: Tensor, others: Maybe, statistics: Maybe) -> Tensor:
+        assert others is not None
+        return normalise_backward(product(weight, others, how), x, statistics, relation, None)
+
+    if y is None:
+        return of(x, weight + weight.mT, *kept), None
+    of_y = of(y, weight.mT.contiguous(), kept[0], kept[3]) if needs[1] else None
+    return of(x, weight, kept[2], kept[1]) if needs[0] else None, of_y
+
+
+_truth = widened(reference.similarity)
+kernel_rule("triton/inner", _inner_gradients, _truth, finish=_inner_finish, compiled="formula", empty=_empty)
+
+
 def similarity(x: Tensor, y: Maybe, relation: str, gamma: float = 1.0) -> Tensor:
     """A relation of all pairs: ``reference.similarity``. float32 for 16-bit inputs."""
     fit(x, y)
+    if relation in INNER and x.dtype in HALF and (y is None or y.dtype == x.dtype):
+        return apply("triton/inner", (relation,), x, y)
     if relation not in RELATIONS:
         return _blocked.OPERATIONS["similarity"](x, y, relation)  # type: ignore[no-any-return]
     return apply("triton/similarity", (relation, gamma), x, y)

@@ -106,6 +106,11 @@ CASES = [
         for relation in ("euclidean", "rbf")
         for y in (None, (1000, 256))
     ),
+    *(
+        Case("inner", (relation,), ((2048, 256), y), (True, y is not None), (torch.bfloat16, torch.float16))
+        for relation in ("gram", "cosine", "pearson")
+        for y in (None, (1000, 256))
+    ),
     Case("ega_sums", ("pearson",), ((8192, 512), (8192, 512)), (True, False)),
     *(
         Case(rule, (1e-8,), (shape, shape), (True, True))
@@ -125,7 +130,7 @@ CASES = [
     ),
     Case("edge_kl", ("product", 0.1, 1.0, (2, 2)), _PROXIES, _EVERY, (torch.float32,)),
     Case("edge_kl", ("product", 0.1, 1.0, (2, 2)), _MANY, _EVERY, (torch.float32,)),
-    *(Case("nearest", (k,), ((5000, 128),), (False,), (torch.float32,)) for k in (1, 10, 16, 32, 64)),
+    *(Case("nearest", (k,), ((5000, 128),), (False,), (torch.bfloat16, torch.float32)) for k in (1, 10, 16, 32, 64)),
     *(
         Case("rkd_distance", (), ((n, 128), (n, 96)), needs)
         for n in (65, 256, 8192)

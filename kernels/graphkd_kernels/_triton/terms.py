@@ -13,10 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import MATHS, map_tile, terms_tile
-from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.launch import Config, empty, launch
 from graphkd_kernels._triton.rows import padded
-from graphkd_kernels._triton.tiles import COUNTS, block_of, dot, load, narrow
+from graphkd_kernels._triton.tiles import COUNTS, block_of, load, narrow
 
 
 @triton.jit
@@ -57,6 +58,14 @@ def _tile(base, row, column, rows, columns, row_step, column_step):
 
 
 @triton.jit
+def _dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    """total + a @ b. UPCAST: Triton's interpreter has no arithmetic for bfloat16 (its products are silently wrong)."""
+    if UPCAST:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=tl.float32)
+
+
+@triton.jit
 def terms_dot(
     a_ptr, b_ptr, row, k, column, n, m, a_depth, b_depth, a_step, b_step, a_row, a_k, b_k, b_column, total,
     A_TERMS: tl.constexpr, B_TERMS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
@@ -69,16 +78,16 @@ def terms_dot(
     if B_TERMS > 1:
         b1 = _tile(b_ptr + b_step, k, column, b_depth, m, b_k, b_column)
     if A_TERMS == 3:
-        total = dot(_tile(a_ptr + 2 * a_step, row, k, n, a_depth, a_row, a_k), b0, total, PRECISION, UPCAST)
+        total = _dot(_tile(a_ptr + 2 * a_step, row, k, n, a_depth, a_row, a_k), b0, total, PRECISION, UPCAST)
     if B_TERMS == 3:
-        total = dot(a0, _tile(b_ptr + 2 * b_step, k, column, b_depth, m, b_k, b_column), total, PRECISION, UPCAST)
+        total = _dot(a0, _tile(b_ptr + 2 * b_step, k, column, b_depth, m, b_k, b_column), total, PRECISION, UPCAST)
     if A_TERMS == 3 and B_TERMS == 3:
-        total = dot(a1, b1, total, PRECISION, UPCAST)
+        total = _dot(a1, b1, total, PRECISION, UPCAST)
     if A_TERMS > 1:
-        total = dot(a1, b0, total, PRECISION, UPCAST)
+        total = _dot(a1, b0, total, PRECISION, UPCAST)
     if B_TERMS > 1:
-        total = dot(a0, b1, total, PRECISION, UPCAST)
-    return dot(a0, b0, total, PRECISION, UPCAST)
+        total = _dot(a0, b1, total, PRECISION, UPCAST)
+    return _dot(a0, b0, total, PRECISION, UPCAST)
 
 
 @triton.jit(do_not_specialize=["tiles_n", "tiles_m"])
@@ -131,7 +140,8 @@ class Terms:
         """Inner products of rows. Shapes: (b, n, d), (b, m, d) -> (b, n, m), rows apart by a multiple of 16."""
         (_, b, n, _), m = self.planes.shape, other.planes.shape[2]
         out = empty((b, n, padded(m)), torch.float32, self.planes.device)[..., :m]
-        _product(self.planes, other.planes.transpose(2, 3), out.unsqueeze(0))
+        config = terms_tile(len(self.planes) + len(other.planes), out.numel(), out.device)
+        _product(self.planes, other.planes.transpose(2, 3), out.unsqueeze(0), config)
         return out
 
     def times(self, other: "Terms") -> Tensor:
@@ -145,18 +155,18 @@ class Terms:
 
 def _summed(a: Tensor, other: Terms, rows: int) -> Tensor:
     """A product whose sums are long: in parts where its tiles are few, which are added in order."""
-    (_, b, _, depth), config = a.shape, terms_tile(len(a) + len(other.planes), a.shape[1] * rows * other.d, a.device)
+    b, longest = a.shape[1], max(1, a.shape[3] // 1024)
+    config = terms_tile(len(a) + len(other.planes), b * rows * other.d * longest, a.device)
     tiles = b * triton.cdiv(rows, config.rows) * triton.cdiv(other.d, config.columns)
-    parts = max(1, min(132 // max(tiles, 1), depth // 1024))  # of the shape alone, so results repeat
+    parts = max(1, min(132 // max(tiles, 1), longest))  # of the shape alone, so results repeat
     out = empty((parts, b, rows, other.d), torch.float32, a.device)
-    _product(a, other.planes, out)
+    _product(a, other.planes, out, config)
     return out[0] if parts == 1 else out.sum(0)
 
 
-def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
+def _product(a: Tensor, b: Tensor, out: Tensor, config: Config) -> None:
     """out (parts, b, n, m) = a b, from terms (terms, b, n, depth) and (terms, b, depth, m)."""
     parts, graphs, n, m = out.shape
-    config = terms_tile(len(a) + len(b), graphs * n * m, a.device)
     tiles_n, tiles_m, depth = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns), a.shape[3]
     launch(
         terms_product_kernel, (graphs * tiles_n * tiles_m, parts), config, MATHS["bf16"], a_ptr=a, b_ptr=b, out_ptr=out,
@@ -164,19 +174,20 @@ def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
         part=triton.cdiv(triton.cdiv(depth, parts), config.depth) * config.depth, b_step=b.stride(0),
         a_batch=a.stride(1), b_batch=b.stride(1), out_batch=out.stride(1), out_part=out.stride(0), a_row=a.stride(2),
         a_k=a.stride(3), b_k=b.stride(2), b_column=b.stride(3), out_row=out.stride(2), A_TERMS=len(a), B_TERMS=len(b),
+        UPCAST=interpreting(),
     )  # fmt: skip
 
 
 def split(x: Tensor, terms: int) -> Terms:
     """A batch of matrices (b, n, d), columns of stride 1, as terms; bfloat16 of a fitting width is one as it is."""
     (b, n, d), width = x.shape, padded(x.shape[2])
-    if terms == 1 and d == width and x.is_contiguous():
+    if terms == 1 and x.dtype == torch.bfloat16 and d == width and x.is_contiguous():
         return Terms(x.unsqueeze(0), d)
     planes = empty((terms, b, n, width), torch.bfloat16, x.device)
     config = map_tile(width, torch.float32, x.device)
     tiles = triton.cdiv(n, config.rows)
     launch(
         split_kernel, (b * tiles,), config, MATHS["bf16"], x_ptr=x, out_ptr=planes, n=n, d=d, width=width, tiles=tiles,
-        x_batch=x.stride(0), x_row=x.stride(1), step=planes.stride(0), TERMS=terms,
+        x_batch=x.stride(0), x_row=x.stride(1), step=planes.stride(0), TERMS=terms, UPCAST=interpreting(),
     )  # fmt: skip
     return Terms(planes, d)

@@ -134,3 +134,34 @@ def products(
         k = start + tl.arange(0, BK)
         total = dot(load(a, row, k, n, width, a_row), load(b, col, k, m, width, b_row).T, total, PRECISION, UPCAST)
     return total
+
+
+@triton.jit
+def last(count_ptr, programs):
+    """Whether this program is the last of so many to arrive: it then sees what the others stored before. It sets the
+    count back to 0, for the next launch; a launch before the first has cleared it (``rows.rows_fwd_kernel``)."""
+    arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu") == programs - 1
+    if arrived:
+        tl.store(count_ptr, 0)
+    return arrived
+
+
+@triton.jit
+def added(part_ptr, parts):
+    """The float64 sum of what programs stored, in the order of their numbers, whoever arrived when. Sums of squares
+    are not negative: what rounding made of one is 0."""
+    at = tl.arange(0, 1024)
+    found = tl.zeros([1024], tl.float64)
+    for start in range(0, parts, 1024):
+        # From the L2 cache, where other programs' stores are.
+        found += tl.load(part_ptr + start + at, mask=start + at < parts, other=0.0, cache_modifier=".cg")
+    found = tl.sum(found, 0)
+    return tl.where(found < 0, 0.0, found)  # a NaN is not, and passes
+
+
+@triton.jit
+def add_up(part_ptr, count_ptr, value_ptr, index, part, programs):
+    """Store a program's part of a sum; the last of the programs stores the sum."""
+    tl.store(part_ptr + index, part)
+    if last(count_ptr, programs):
+        tl.store(value_ptr, added(part_ptr, programs))

@@ -1,7 +1,9 @@
 """The run of ``graphkd tune``: what is done in which order, within a budget, and kept whatever ends it."""
 
 import json
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from graphkd_kernels import _triton, machine_plan
 from graphkd_kernels.tuning import problems, work
 from graphkd_kernels.tuning.found import Found
-from graphkd_kernels.tuning.workers import rows_of
+from graphkd_kernels.tuning.workers import rows_of, stop
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -19,6 +21,7 @@ BUDGET = 180.0
 """Seconds, by default."""
 _SILENT = 10.0, 60.0  # seconds without a row that are a hang: at least, at most
 _POINT = 0.5  # seconds at one size, if the budget has them
+_AT_ONCE = 6  # processes that verify on a GPU, each with a context of half a GiB there
 _SPENT = "the budget of {:.0f} s was used up"
 _TIMED = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
 
@@ -28,10 +31,7 @@ class LostError(RuntimeError):
 
 
 def tune(
-    budget: float = BUDGET,
-    operations: Sequence[str] = (),
-    out: Path | None = None,
-    say: Say = print,
+    budget: float = BUDGET, operations: Sequence[str] = (), out: Path | None = None, say: Say = print
 ) -> tuple[Found, Path]:
     """Verify every backend on this machine, time it, and write the plan; returns what was found, and the plan's path.
 
@@ -55,9 +55,8 @@ def tune(
     path = machine_plan.place(device)
     if path is None:
         raise ValueError(f"{machine_plan.VARIABLE} is 'none', so the plan has no place: unset it, or name a file")
-    run = _Run(
-        Found(device), budget, [each for each in problems.OPERATIONS if not operations or each in operations], say
-    )
+    chosen = [each for each in problems.OPERATIONS if not operations or each in operations]
+    run = _Run(Found(device), budget, chosen, say)
     with ExitStack() as stack:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
@@ -88,12 +87,17 @@ class _Run:
 
     Attributes:
         rows: file that gets each row.
+        done: what was verified, timed and tuned to its end.
+        stopped: why no more work begins.
     """
 
     def __init__(self, found: Found, budget: float, operations: list[str], say: Say) -> None:
         self.found, self.budget, self.operations, self.say = found, budget, operations, say
         self.silent = min(max(_SILENT[0], budget / 6), _SILENT[1])
         self.rows: Any = None
+        self.done: set[tuple[str, str]] = set()
+        self.stopped: BaseException | None = None
+        self.lock = threading.Lock()
 
     @property
     def seconds_left(self) -> float:
@@ -102,37 +106,70 @@ class _Run:
 
     def all(self) -> None:
         """Everything that fits the budget; what does not is named."""
-        todo: list[tuple[Say, str]] = [(self._verify, each) for each in self.operations]
-        todo += [(self._time, each) for each in self.operations if any(p.grid for p in problems.of(each))]
-        if self.found.device != "cpu" and len(self.operations) == len(problems.OPERATIONS):
+        gpu = self.found.device != "cpu"
+        timed = [each for each in self.operations if any(p.grid for p in problems.of(each))]
+        phases: list[tuple[str, Say, list[str]]] = [
+            ("verified", self._verify, self.operations),
+            ("timed", self._time, timed),
+        ]
+        if gpu and len(self.operations) == len(problems.OPERATIONS):
             from graphkd_kernels.tuning import tiles  # with triton
 
-            todo += [(self._tiles, each) for each in tiles.KERNELS]
-        for number, (what, operation) in enumerate(todo):
+            phases.append(("tuned", self._tiles, list(tiles.KERNELS)))
+        reason = ""
+        try:
+            for verb, what, names in phases:
+                self._phase(verb, what, names, _AT_ONCE if gpu and verb == "verified" else 1)
+        except (TimeoutError, LostError, KeyboardInterrupt) as why:
+            reason = str(why) or "interrupted"
+            if isinstance(why, KeyboardInterrupt):
+                raise
+        finally:
+            for verb, _, names in phases:
+                rest = [each for each in names if (verb, each) not in self.done]
+                if rest and reason:
+                    self.found.left.append(f"not {verb}: {', '.join(rest)} ({reason})")
+            for line in self.found.left:
+                self.say(line)
+
+    def _phase(self, verb: str, what: Say, names: list[str], at_once: int) -> None:
+        """Some work at a time: a GPU's kernels are verified in several processes, for compiling is most of it."""
+
+        def one(name: str) -> None:
             try:
-                if self.seconds_left <= 0:
+                if self.seconds_left <= 0 or self.stopped:
                     raise TimeoutError(_SPENT.format(self.budget))
-                what(operation)
-            except (TimeoutError, LostError, KeyboardInterrupt) as why:
-                self.found.ended(operation, None)
-                reason = "interrupted" if isinstance(why, KeyboardInterrupt) else str(why)
-                for verb, which in ((self._verify, "verified"), (self._time, "timed"), (self._tiles, "tuned")):
-                    names = [name for each, name in todo[number:] if each == verb]
-                    self.found.left += [f"not {which}: {', '.join(names)} ({reason})"] if names else []
-                if isinstance(why, KeyboardInterrupt):
-                    raise
-                break
-        for line in self.found.left:
-            self.say(line)
+                what(name)
+                self.done.add((verb, name))
+            except BaseException as why:
+                self.stopped = self.stopped or why  # the first one is the reason
+                raise
+
+        with ThreadPoolExecutor(at_once) as pool:
+            work = [pool.submit(one, name) for name in names]
+            try:
+                for each in work:
+                    each.result()
+            except BaseException as why:
+                self.stopped = self.stopped or why
+                stop()
+                pool.shutdown(cancel_futures=True)
+                raise self.stopped from None
 
     def _verify(self, operation: str) -> None:
-        before = self.found.checks
-        self.found.ended(operation, self._rows(work.verified, operation))
+        why: str | None = None
+        try:
+            why = self._rows(work.verified, operation)
+        finally:
+            with self.lock:
+                self.found.ended(operation, None if self.stopped else why)
+        if self.stopped:
+            raise self.stopped
         wrong = [line for line in self.found.failures if line.startswith(f"{operation},")]
         for line in wrong:
             self.say(f"FAILED {line}")
         if not wrong:
-            self.say(f"{operation}: {self.found.checks - before} checks")
+            self.say(f"{operation}: verified")
 
     def _time(self, operation: str) -> None:
         if operation not in self.found.verdicts:
@@ -162,14 +199,19 @@ class _Run:
         """Take the rows of a process; returns what it died of, if it did. Raises: LostError."""
         arguments = operation, self.found.device, torch.get_num_threads(), *others
         for row in rows_of(what, arguments, self.silent, self.seconds_left):
-            if self.rows is not None:
-                self.rows.write(json.dumps({"operation": operation} | row) + "\n")
-                self.rows.flush()
+            self._write({"operation": operation} | row)
             if "died" in row:
                 return str(row["died"])
             if "cut" in row:
                 raise TimeoutError(_SPENT.format(self.budget))
             if row.get("lost"):
                 raise LostError(f"the device does not answer: {row['lost']}")
-            self.found.take(row)
+            with self.lock:
+                self.found.take(row)
         return None
+
+    def _write(self, row: Row) -> None:
+        if self.rows is not None:
+            with self.lock:
+                self.rows.write(json.dumps(row) + "\n")
+                self.rows.flush()

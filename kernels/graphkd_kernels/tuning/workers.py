@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from multiprocessing.connection import Connection
@@ -16,6 +17,8 @@ from typing import Any
 Row = dict[str, Any]
 Work = Callable[..., Iterator[Row]]
 _PRELOADED = ["torch", "torch._dynamo", "torch._functorch.aot_autograd", "graphkd_kernels.tuning.work"]
+_LIVE: set[Any] = set()
+_LOCK = threading.Lock()  # of the main module, which a start hides
 _START = 120.0  # seconds until the first row: the server loads torch before
 
 
@@ -32,6 +35,7 @@ def rows_of(work: Work, arguments: tuple[Any, ...], silent: float, seconds: floa
     mine, theirs = _context().Pipe(duplex=False)
     process = _context().Process(target=_serve, args=(theirs, work, arguments), daemon=True)
     _start(process)
+    _LIVE.add(process)
     theirs.close()
     patience, end = _START, monotonic() + _START + seconds
     try:
@@ -48,9 +52,16 @@ def rows_of(work: Work, arguments: tuple[Any, ...], silent: float, seconds: floa
         process.join()
         yield {"died": _ending(process.exitcode)}
     finally:
+        _LIVE.discard(process)
         process.kill()
         process.join()
         mine.close()
+
+
+def stop() -> None:
+    """End every process, whichever thread waits for it."""
+    for process in list(_LIVE):
+        process.kill()
 
 
 @cache
@@ -64,12 +75,13 @@ def _context() -> Any:
 
 def _start(process: Any) -> None:
     """Without the program's own main module, which the new process has no use for."""
-    main = sys.modules.pop("__main__")
-    sys.modules["__main__"] = type(sys)("__main__")
-    try:
-        process.start()
-    finally:
-        sys.modules["__main__"] = main
+    with _LOCK:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = type(sys)("__main__")
+        try:
+            process.start()
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _serve(answers: Connection, work: Work, arguments: tuple[Any, ...]) -> None:

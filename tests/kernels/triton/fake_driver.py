@@ -20,10 +20,13 @@ from typing import Any
 from unittest import mock
 
 import torch
+from graphkd_kernels import machine_plan
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver as triton_driver
 
+ALLOCATIONS = ("empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
 REGISTERS, THREADS, SHARED = 128, 1024, 227 * 1024  # of one program, as the driver reports them
 
 
@@ -120,14 +123,33 @@ def fake_cuda(count: int = 2, arch: int = 90) -> Iterator[FakeDriver]:
             yield driver
     finally:
         triton_driver._active = before
+        machine_plan.forget()
         for kernel in driver.kernels:
             kernel.device_caches.clear()  # handles of a driver that is gone
+
+
+class Count(TorchDispatchMode):
+    """PyTorch's own operations that would launch on a GPU (not views, not allocations), and allocations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
+        self.allocations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name in ALLOCATIONS:
+            self.allocations += 1
+        elif not func.is_view and name not in ("detach", "lift_fresh"):
+            self.operations.append(name)
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
     """Tensors of any device without numbers; every address is 0. They cannot be indexed: that asks CUDA itself."""
-    with FakeTensorMode(), warnings.catch_warnings():
+    start = mock.patch("torch._subclasses.fake_tensor.init_gpu_context")  # which would start a real device
+    with start, FakeTensorMode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
 
@@ -135,5 +157,9 @@ def fake_tensors() -> Iterator[None]:
 @contextmanager
 def host_tensors() -> Iterator[None]:
     """The kernels take CPU tensors, which stand for those of the current device: for counts, and for host time."""
-    with mock.patch("graphkd_kernels._triton.kernel_rule.unfit", return_value=None):
+    with mock.patch("graphkd_kernels._triton.kernel_rule.unfit", _fit):
         yield
+
+
+def _fit(tensor: torch.Tensor) -> None:
+    """No reason against any tensor (a mock would take longer than what is measured)."""

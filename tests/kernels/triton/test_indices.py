@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 from graphkd_kernels import reference
-from graphkd_kernels._triton.grams import _entry
+from graphkd_kernels._triton.grams import entry
 from graphkd_kernels._triton.table import OPERATIONS
 from graphkd_kernels._triton.tiles import load
 
@@ -32,7 +32,7 @@ def test_the_last_of_65536_squared_entries(device):
 @triton.jit
 def one_entry_kernel(g_ptr, out_ptr, splits, k, BLOCK: tl.constexpr):
     at = tl.arange(0, BLOCK)
-    tl.store(out_ptr + at, _entry(g_ptr, splits, k, at, at, at < BLOCK))
+    tl.store(out_ptr + at, entry(g_ptr, splits, k, at, at, at < BLOCK))
 
 
 def test_the_second_of_two_gram_matrices_of_50000_columns(device):

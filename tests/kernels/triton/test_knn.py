@@ -59,6 +59,29 @@ def test_a_nan_goes_out(device):
     assert (indices != torch.arange(20, device=device)[:, None]).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits(dtype, device):
+    check(testing.rows(70, 33, dtype=dtype), 5, device, 4e-3)  # of the gradient's rounding
+
+
+def test_rows_that_come_nearer_all_the_time(device):
+    """Every tile replaces all that was found before; of equal distances the lower index stays."""
+    x = torch.arange(150.0, 0.0, -1.0, device=device).repeat_interleave(2)[:, None]
+    x = torch.cat([torch.zeros(1, 1, device=device), x])
+    indices, squares = OPERATIONS["knn"](x, 3)
+    assert indices[0].tolist() == [299, 300, 297]
+    assert squares[0].tolist() == pytest.approx([1, 1, 4], rel=1e-2)  # of rows 150 apart
+
+
+def test_parts_of_the_columns_are_merged_in_order(device):
+    """520 rows are two parts of the columns, with equal distances in both."""
+    x = testing.rows(20, 8).repeat(26, 1).to(device)
+    indices, squares = OPERATIONS["knn"](x, 20)
+    assert torch.equal(indices[0], 20 * torch.arange(1, 21, device=device))
+    assert (squares == 0).all()
+    assert (indices[:, 1:] > indices[:, :-1]).all()
+
+
 def test_k_out_of_range(device):
     with pytest.raises(RuntimeError):
         OPERATIONS["knn"](testing.rows(5, 3).to(device), 6)

@@ -35,8 +35,9 @@ def test_times_that_others_measured(published):
 
 
 def test_loops_of_machine_code():
-    outer, first, second = resources.depths(LOOP)
-    assert (outer.instructions, first.instructions, second.instructions) == (3, 3, 3)
+    once, ((depth, first), (deeper, second)) = resources.counts(LOOP)
+    assert (depth, deeper) == (1, 2)
+    assert (once.instructions, first.instructions, second.instructions) == (3, 3, 3)
     assert (first.special, first.loaded) == (1, 512)
     assert (second.tensor, second.products, second.waits) == (16, 1, 1)
 
@@ -45,7 +46,8 @@ def test_the_tensor_cycles_of_a_compiled_product():
     """A tile of 128 x 128 over 64 columns: 2 x 128 x 128 x 64 operations, 4,096 of them a cycle."""
     gram = next(each for each in launches(CASES[6], 90, [torch.bfloat16]) if each.kernel.__name__ == "gram_kernel")
     compiled = resources.of(gram)
-    assert compiled.warps * compiled.depths[1].tensor == 2 * 128 * 128 * 64 / 4096
+    ((_, loop),) = compiled.loops
+    assert compiled.warps * loop.tensor == 2 * 128 * 128 * 64 / 4096
     assert not compiled.serial
 
 
@@ -60,6 +62,20 @@ def test_an_even_grid_and_an_uneven_one():
     even, uneven = (model.product("", model.H200, 1e12, "bf16", 0, programs) for programs in (264, 265))
     assert uneven.bound == even.bound
     assert uneven.expected == pytest.approx(even.expected * 3 * 132 / 265)
+
+
+def test_searches_of_a_tile():
+    """Random distances: a simulation takes as often, to a tenth."""
+    keys = torch.rand(64, 4096, generator=torch.Generator().manual_seed(0))
+    best, passes = torch.full((64, 10), torch.inf), 0
+    for tile in keys.split(64, 1):
+        nearer = tile.clone()
+        while (low := nearer.min(1)).values.lt(best.max(1).values).any():
+            take = low.values < best.max(1).values
+            best[take, best.max(1).indices[take]] = low.values[take]
+            nearer[take, low.indices[take]] = torch.inf
+            passes += 1
+    assert model.insertions(64, 64, 10, 4096) == pytest.approx(passes / 64, rel=0.1)
 
 
 @pytest.mark.slow

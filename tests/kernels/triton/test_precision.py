@@ -46,6 +46,24 @@ def test_compiled_a_small_gradient_is_multiplied_before_it_is_rounded(device):
     testing.check(compiled, scaled(reference.row_kl), inputs, (True, False), device, 2e-3)
 
 
+@pytest.mark.parametrize("relation", ["gram", "cosine", "pearson"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("m", [None, 40])
+def test_matrices_of_16_bit_rows(relation, dtype, m, device):
+    """Values to float32's digits; gradients but for their last rounding."""
+    x = testing.with_zero_row(testing.rows(2, 70, 33, dtype=dtype))
+    inputs = [x] if m is None else [testing.transposed(x), testing.rows(2, m, 33, seed=1, dtype=dtype)]
+
+    def call(table):
+        return lambda x, y=None: table["similarity"](x, y, relation)
+
+    oracle = call(vars(reference))
+    testing.check(call(OPERATIONS), oracle, inputs, (True,) * len(inputs), device, 2.5e-3)
+    testing.check(
+        call(OPERATIONS), oracle, inputs, (False,) * len(inputs), device, 2e-7 if relation == "gram" else 5e-6
+    )
+
+
 @pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3])
 def test_distances_of_close_rows_keep_their_digits(gap, device):
     """As exact as blocked: two tight tiles beside each other, one set with itself or two sets, far from the origin."""

@@ -111,6 +111,20 @@ def test_a_nan_goes_out(operation, device):
     assert found.isnan().nonzero().flatten().tolist() == [6 if "column" in operation else 4]
 
 
+@operations
+def test_the_upstream_gradient_of_a_sum_is_one_number(operation, device):
+    inputs = pair(20, 30)
+    testing.check(
+        lambda *matrices: OPERATIONS[operation](*matrices, *OPTIONS[operation]).sum(),
+        lambda *matrices: getattr(reference, operation)(*matrices, *OPTIONS[operation]).sum(),
+        inputs,
+        (True, True),
+        device,
+        1e-5,
+        beside_oracle=True,
+    )
+
+
 def test_programs_hold_what_their_registers_do():
     gpu = torch.device("meta")
     with recording(90):
