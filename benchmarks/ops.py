@@ -5,7 +5,7 @@ A comment before each case says what is measured and what its shapes mean.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax, normalize, smooth_l1_loss, softmax
+from torch.nn.functional import kl_div, log_softmax, normalize, smooth_l1_loss, softmax, softplus
 
 from benchmarks.case import Case, Function, op, pair, random
 from benchmarks.official.logits import correlation, dist
@@ -21,9 +21,12 @@ from benchmarks.official.samples import (
     unit_gram,
 )
 from benchmarks.peers import (
+    flashlib_nearest,
     keops_nearest,
     liger_kl,
+    memeff_info_nce,
     metric_squared,
+    siglip_kernel,
     torchdistill_dist,
     torchdistill_pkt,
     torchdistill_rkd,
@@ -97,6 +100,12 @@ def _ega(student: Tensor, teacher: Tensor) -> Tensor:
 def _positives(n: int, d: int) -> tuple[Tensor, ...]:
     """Each row's positive is the teacher's row of the same sample."""
     return (*pair(n, d), torch.arange(n))
+
+
+def _sigmoid_pairs(cosines: Tensor) -> Tensor:
+    """Each pair says whether it is one sample, at SigLIP's first scale and bias."""
+    logits = 10.0 * cosines - 10.0
+    return softplus(logits).sum() - logits.trace()
 
 
 def _joined(student: Tensor, teacher: Tensor) -> Tensor:
@@ -272,6 +281,7 @@ CASES = [
         lambda x, y, positives: op("info_nce")(x, y, positives, "cosine", 0.1),
         lambda x, y, positives: info_nce(x, y, positives, 0.1),
         lambda n, d: (6 * n * n * d, 4 * n * d),
+        peers={"memeff": lambda: memeff_info_nce(0.1)},
     ),
     # The Gram matrix of both networks' joined rows, [S + T, S - T]'[S + T, S - T]: n x d.
     Case(
@@ -291,7 +301,7 @@ CASES = [
         lambda x: nearest(x, 10),
         lambda n, d: (2 * n * n * d, n * d + 20 * n),
         students=0,
-        peers={"pykeops": lambda: keops_nearest(10)},
+        peers={"pykeops": lambda: keops_nearest(10), "flashlib": lambda: flashlib_nearest(10)},
         sweeps={"N": tuple((n, 256) for n in (64, 256, 1024, 4096, 16384, 65536))},
     ),
     # EGA's node term: correlations of the teacher's nodes with the student's against the identity: n x d.
@@ -367,6 +377,17 @@ CASES = [
         lambda x, y: op("similarity")(x, y, "cosine"),
         lambda x, y: normalize(x, dim=1) @ normalize(y, dim=1).T,
         lambda n, m, d: (4 * n * m * d, 2 * n * m + 5 * n * d + 2 * m * d),
+    ),
+    # SigLIP's loss summed over pairs, from the matrix of cosines (no kernel of ours fuses it): n x d.
+    Case(
+        "similarity.siglip",
+        ((256, 512), (4096, 512)),
+        pair,
+        lambda x, y: _sigmoid_pairs(op("similarity")(x, y, "cosine")),
+        lambda x, y: _sigmoid_pairs(normalize(x, dim=1) @ normalize(y, dim=1).T),
+        lambda n, d: (6 * n * n * d, 4 * n * d),
+        students=2,
+        peers={"siglip-kernel": lambda: siglip_kernel(10.0, -10.0)},
     ),
     # Squared distances of n and m nodes of width d.
     Case(

@@ -73,6 +73,16 @@ def test_every_tool_of_the_gate_is_an_extra_with_a_tested_version():
     assert [tool for tool in tools if f"\n{tool.lower()}==" not in pinned] == []
 
 
+def test_the_oldest_environment_has_the_declared_minima():
+    pins = dict(
+        re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8"), re.M)
+    )
+    declared = dict(each.split(">=") for each in PROJECT["project"]["dependencies"])
+    for name, version in declared.items():
+        found = next(pin for other, pin in pins.items() if other.lower().replace("_", "-") == name.replace("_", "-"))
+        assert f"{found}.".startswith(f"{version}."), f"{name}: {version} is declared, {found} is tested"
+
+
 def test_the_hooks_run_what_lint_runs():
     (repository,) = read(".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local"

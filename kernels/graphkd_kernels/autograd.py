@@ -26,6 +26,10 @@ Maybe = Tensor | None
 Kept = tuple[Maybe, ...]
 Found = tuple[Tensor, Kept]
 
+OLD_COMPILER = torch.__version__ < "2.15"
+"""Whether torch's compiler is not trusted: that of 2.11 cannot read a ContextVar, and gives a custom function whose
+forward pass it traces a gradient of 0. Versions between were not tried."""
+
 
 def first_of(tensors: Sequence[Any]) -> Tensor:
     """The first argument that is a tensor."""
@@ -68,7 +72,7 @@ class Rule:
         compiled: what ``torch.compile`` sees. ``"traced"``: the functions themselves. ``"operator"``: one operator
             that returns value and gradients together; for loops that a compiler should not unroll, and for kernels.
             ``"formula"``: the formula, where the gradient is no factor of the upstream one. Where plain products would
-            be rounded (``precision.rounds``), all are operators.
+            be rounded (``precision.rounds``), and with an old compiler, all are operators.
         widens: 16-bit tensors arrive in float32; switch off for kernels that read them as they are.
     """
 
@@ -125,7 +129,7 @@ def _as_operator(rule: Rule, tensors: Kept) -> bool:
     """Whether a compiler sees one operator: where the rule says so, and where plain products would be rounded."""
     if not torch.compiler.is_compiling():
         return False
-    return rule.compiled == "operator" or rounds(first_of(tensors).device.type)
+    return rule.compiled == "operator" or OLD_COMPILER or rounds(first_of(tensors).device.type)
 
 
 def _gradients(name: str, options: Options, needs: Needs, tensors: Kept) -> Found:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from graphkd_kernels import _blocked, _triton, machine_plan, reference
+from graphkd_kernels.autograd import OLD_COMPILER
 from graphkd_kernels.errors import BackendUnavailableError as BackendUnavailableError
 from graphkd_kernels.plans import PLANNERS, Plan, Shape, Signature, Where
 from graphkd_kernels.precision import in_float64, rounds, widen, widened
@@ -75,12 +76,20 @@ def asked() -> str:
     return _ASKED.get()
 
 
+def _precision() -> str:
+    return _PRECISION.get()
+
+
+if OLD_COMPILER:  # a graph keeps what it was compiled with
+    asked._dynamo_marked_constant = _precision._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def run(operation: str, *args: Any) -> Any:
     """Call an operation on the backend asked for, or on the one that its plan picks.
 
     Raises: BackendUnavailableError for a backend asked for by name that does not have the operation.
     """
-    precision = _PRECISION.get()
+    precision = _precision()
     if precision == "exact":
         return in_float64(_run, operation, *args)
     if precision == "float32":
@@ -89,7 +98,7 @@ def run(operation: str, *args: Any) -> Any:
 
 
 def _run(operation: str, *args: Any) -> Any:
-    name = _ASKED.get()
+    name = asked()
     if name != "auto":
         _require_verified(operation, name, args[0])
         return _of(operation, name)(*args)
@@ -134,7 +143,7 @@ def _of(operation: str, name: str) -> Operation:
 
 def find(operation: str) -> Operation | None:
     """The implementation of the backend asked for (of ``eager`` where none is), or ``None``."""
-    name = _ASKED.get()
+    name = asked()
     return _table("eager" if name == "auto" else name).get(operation)
 
 

@@ -64,8 +64,8 @@ def source(launch: Launch) -> ASTSource:
     """The kernel specialised as the launcher would: types, 1 as a constant, divisibility by 16."""
     signature, constants, aligned = {}, dict(launch.constants), {}
     for index, name in enumerate(launch.kernel.arg_names):
-        value = launch.args.get(name)
-        if name in constants or value is None or (isinstance(value, int) and value == 1):
+        value, any_value = launch.args.get(name), launch.kernel.params[index].do_not_specialize
+        if name in constants or value is None or (isinstance(value, int) and value == 1 and not any_value):
             constants.setdefault(name, value)
             signature[name] = "constexpr"
         elif isinstance(value, float):
@@ -73,7 +73,7 @@ def source(launch: Launch) -> ASTSource:
         else:
             signature[name] = _TYPES[value.dtype] if isinstance(value, Tensor) else _integer(value)
             offset = value.storage_offset() * value.element_size() if isinstance(value, Tensor) else value
-            if offset % 16 == 0:
+            if offset % 16 == 0 and not any_value:
                 aligned[(index,)] = [["tt.divisibility", 16]]
     return ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=aligned)
 

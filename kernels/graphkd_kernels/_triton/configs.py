@@ -43,7 +43,7 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("distances", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
-    ("distances", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("distances", "fp64"): {80: Config(64, 64, 16, 8, 3)},
     ("pull", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},  # as many rows as a tile of distances
     ("pull", "fp64"): {80: Config(64, 32, 16, 8, 2)},
 }
@@ -98,7 +98,7 @@ def map_tile(width: int, dtype: torch.dtype, device: torch.device) -> Config:
     """1,024 elements in registers (half of them in float64), whatever the width; 64 rows in the interpreter."""
     elements = 512 if dtype == torch.float64 else 1024
     block = power(width, elements)
-    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4, 1)
+    return Config(64 if arch(device) == 0 else elements // block, block, 1, 4 if dtype == torch.float64 else 8, 1)
 
 
 def long_rows(columns: int, dtype: torch.dtype, device: torch.device, most: int = 8192) -> Config:

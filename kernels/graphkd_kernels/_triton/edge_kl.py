@@ -7,6 +7,7 @@ of the gradient; products again. No matrix of all edges exists.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 
@@ -50,7 +51,9 @@ def _gradients(needs: Needs, *arguments: Any) -> Found:
         (b, n, m), device, dtype = student.shape, student.device, student.dtype
         value, norm_s, norm_t = (empty((*extra, b, n), dtype, device) for extra in ((), (2,), (2,)))
         short = arch(device) < 90 and kind != "product"  # distances of longer rows spill there
-        config = long_rows(m, dtype, device, 1024 * dtype.itemsize if short else 8192)
+        # One row of float64 distances at a time, or two, spill with sm_90's assembler of Triton 3.6.
+        columns = min(m, 256) if kind != "product" and dtype == torch.float64 else m
+        config = long_rows(columns, dtype, device, 1024 * dtype.itemsize if short else 8192)
         tiles = triton.cdiv(n, config.rows)
         launch(
             row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=student, t_ptr=teacher,

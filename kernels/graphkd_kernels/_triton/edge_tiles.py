@@ -17,6 +17,7 @@ from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.launch import Math, empty, launch
 from graphkd_kernels._triton.rows import normalise, padded
 from graphkd_kernels._triton.tiles import (
+    COUNTS,
     add_up,
     apart,
     block_of,
@@ -126,7 +127,7 @@ def _penalty(gap, row, col, n, m, HUBER: tl.constexpr):
     return tl.where(inside, penalty, 0.0), tl.where(inside, weight, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
     out_ptr, count_ptr, value_ptr, panel_ptr, close_ptr,
@@ -172,7 +173,7 @@ def edges_fwd_kernel(
     add_up(out_ptr, count_ptr, value_ptr, pid, part, tl.num_programs(0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_bwd_kernel(
     a_ptr, b_ptr, right_ptr, out_ptr, count_ptr, value_ptr, grad_ptr,
     n, m, d, width, tiles_n, right_batch, right_row, a_batch, b_batch, a_row, b_row, HUBER: tl.constexpr,
@@ -202,7 +203,7 @@ def edges_bwd_kernel(
         add_up(out_ptr, count_ptr, value_ptr, tl.program_id(0), tl.sum(value), tl.num_programs(0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def pull_kernel(
     w_ptr, close_ptr, a_ptr, b_ptr, out_ptr, n, m, d, tiles_n, tiles_m, w_batch, w_row, a_batch, b_batch, a_row, b_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
@@ -236,7 +237,7 @@ def pull_kernel(
     tl.store(out_ptr + place, total, mask=(row < n)[:, None] & (k < d)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def sizes_kernel(
     x_ptr, out_ptr, n, width, tiles, x_batch, x_row,
     ROWS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,

@@ -25,7 +25,7 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Math, empty, launch
 from graphkd_kernels._triton.node_blocks import common
 from graphkd_kernels._triton.rows import normalise, normalise_backward, padded
-from graphkd_kernels._triton.tiles import added, last, narrow
+from graphkd_kernels._triton.tiles import COUNTS, added, last, narrow
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
 
@@ -34,7 +34,7 @@ FEW = 2**32
 """Operations that cost less than the launches of the other way."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def ega_kernel(
     g_ptr, m_ptr, out_ptr, count_ptr, value_ptr, n, d, width, tiles, splits,
     STUDENT: tl.constexpr, TEACHER: tl.constexpr, ROWS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,

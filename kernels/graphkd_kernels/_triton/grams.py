@@ -11,14 +11,14 @@ from torch import Tensor
 
 from graphkd_kernels._triton.configs import pick, square
 from graphkd_kernels._triton.launch import Config, Math, empty, launch
-from graphkd_kernels._triton.tiles import add_up, dot, load, narrow, triangle, upper_tile
+from graphkd_kernels._triton.tiles import COUNTS, add_up, dot, load, narrow, triangle, upper_tile
 
 SPLIT = 4096  # rows summed in float32; what is above is summed in float64
 PARTIALS = 2**28
 """Bytes of partial sums that are there together."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def gram_kernel(
     z_ptr, out_ptr, n, k, tiles, per_batch, split_rows, splits, z_batch, z_row,
     ROWS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
@@ -52,7 +52,7 @@ def entry(g_ptr, splits, k, a, b, keep):
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combine_kernel(
     x_ptr, y_ptr, m_ptr, out_ptr, count_ptr, value_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
     UV: tl.constexpr, SAME: tl.constexpr, ROWS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
@@ -92,7 +92,7 @@ def combine_kernel(
         tl.store(m_ptr + place, narrow(value, m_ptr.dtype.element_ty, UPCAST), mask=keep)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def product_kernel(
     z_ptr, m_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, m_batch, m_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,

@@ -18,6 +18,7 @@ from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import prepared
 from graphkd_kernels._triton.replay import repeated
 from graphkd_kernels._triton.terms import split, terms_dot, terms_of
+from graphkd_kernels._triton.tiles import COUNTS
 from graphkd_kernels.autograd import transformed
 from graphkd_kernels.precision import wide, widen
 
@@ -48,7 +49,7 @@ def _take(keys, low, column, best, index):
     return tl.where((column[None, :] == at[:, None]) & (low < worst)[:, None], NONE, keys), best, index
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def knn_kernel(
     x_ptr, size_ptr, out_ptr, n, d, k, part, x_step,
     TERMS: tl.constexpr, TINY: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,

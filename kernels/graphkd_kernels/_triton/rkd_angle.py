@@ -52,7 +52,7 @@ def _vector(ptr, row, index, n):
     return tl.load(ptr + tl.cast(row, tl.int64) * n + index, mask=index < n, other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "last", "tiles"])
 def angle_pairs_kernel(
     qs_ptr, rs_ptr, qt_ptr, rt_ptr, value_ptr, ds_ptr, dt_ptr, n, first, last, tiles,
     ROWS: tl.constexpr, SUMS: tl.constexpr,
@@ -90,7 +90,7 @@ def angle_pairs_kernel(
     tl.store(value_ptr + tl.program_id(0), tl.sum(total).to(tl.float64) * count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "last", "tiles"])
 def angle_arms_kernel(
     qs_ptr, rs_ptr, qt_ptr, rt_ptr, ds_ptr, dt_ptr, n, first, last, tiles,
     ROWS: tl.constexpr, SUMS: tl.constexpr,

@@ -17,7 +17,7 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import NodeProducts
 from graphkd_kernels._triton.terms import store_terms, terms_of
-from graphkd_kernels._triton.tiles import huber_slope, load
+from graphkd_kernels._triton.tiles import COUNTS, huber_slope, load
 from graphkd_kernels.autograd import Found, Maybe, Needs, apply
 from graphkd_kernels.precision import wide, widened
 
@@ -40,7 +40,7 @@ def _distance(ptr, row_size, size_ptr, row, column, first, n, m, p_row, LEAST: t
     return tl.where(none, 0.0, length), tl.where(flat, 0.0, 1.0 / length)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rkd_sum_kernel(
     p_ptr, row_ptr, size_ptr, sum_ptr, w_ptr, w_sum_ptr, first, n, m, p_row, w_row, w_step,
     WEIGHTS: tl.constexpr, TERMS: tl.constexpr, LEAST: tl.constexpr, TINY: tl.constexpr,
@@ -66,7 +66,7 @@ def rkd_sum_kernel(
         tl.store(w_sum_ptr + row, weights, mask=row < n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rkd_kernel(
     s_ptr, t_ptr, row_s_ptr, row_t_ptr, size_s_ptr, size_t_ptr, mean_s_ptr, mean_t_ptr,
     value_ptr, slope_s_ptr, slope_t_ptr, ws_ptr, wt_ptr, ws_sum_ptr, wt_sum_ptr,

@@ -18,7 +18,7 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common
 from graphkd_kernels._triton.terms import store_terms
-from graphkd_kernels._triton.tiles import block_of, exact, load
+from graphkd_kernels._triton.tiles import COUNTS, block_of, exact, load
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.precision import wide, widened
 
@@ -103,7 +103,7 @@ def _logits(
     return tl.where((column < m)[None, :], z * scale, float("-inf")), steep
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def row_kl_kernel(
     s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
     value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,

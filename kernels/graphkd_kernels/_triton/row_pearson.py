@@ -8,6 +8,7 @@ transposed: programs make mean and centred sums of a block of rows, which a seco
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Config, arch, empty, launch
 from graphkd_kernels._triton.node_blocks import common
 from graphkd_kernels._triton.row_kl import gradients_like, matrices, one_per_row, stepped
-from graphkd_kernels._triton.tiles import block_of, exact, load
+from graphkd_kernels._triton.tiles import COUNTS, block_of, exact, load
 from graphkd_kernels.autograd import Found, Kept, Needs, apply
 from graphkd_kernels.precision import wide, widened
 
@@ -58,7 +59,7 @@ def _store(base, step, place, keep, value, mean_x, mean_y, a, b_x, b_y):
     tl.store(base + 5 * step + place, b_y, mask=keep)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def pearson_rows_kernel(
     x_ptr, y_ptr, out_ptr, n, m, tiles, x_batch, y_batch, x_row, y_row, eps: tl.float64,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
@@ -90,7 +91,7 @@ def pearson_rows_kernel(
     _store(out_ptr, step, graph * n + row, keep, value, mean_x, mean_y, a, b_x, b_y)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def pearson_parts_kernel(
     x_ptr, y_ptr, part_ptr, n, m, blocks, tiles, x_batch, y_batch, x_row, y_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
@@ -115,7 +116,7 @@ def pearson_parts_kernel(
     tl.store(out + 4 * m, tl.sum(x * y, 0), mask=keep)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def pearson_merge_kernel(
     x_ptr, y_ptr, part_ptr, out_ptr, n, m, blocks, tiles, x_batch, y_batch, eps: tl.float64,
     TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
@@ -145,9 +146,9 @@ def pearson_merge_kernel(
     _store(out_ptr, step, graph * m + column, keep, value, mean_x, mean_y, a, b_x, b_y)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def pearson_bwd_kernel(
-    x_ptr, y_ptr, stat_ptr, up_ptr, dx_ptr, dy_ptr, n, m, blocks, tiles, x_batch, y_batch, x_row, y_row, step, up_step,
+    x_ptr, y_ptr, stat_ptr, up_ptr, dx_ptr, dy_ptr, n, m, blocks, tiles, x_batch, y_batch, x_row, y_row, up_step,
     OF_ROWS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of x and y (b, n, m) from the statistics of rows (OF_ROWS) or columns and their upstream gradient."""
@@ -162,7 +163,7 @@ def pearson_bwd_kernel(
         place, keep = (graph * m + column)[None, :], (column < m)[None, :]
         x_first, y_first = x_ptr + column[None, :], y_ptr + column[None, :]
     up = tl.load(up_ptr + place * up_step, mask=keep, other=0.0).to(SUMS)
-    step = tl.cast(step, tl.int64)  # 5 * step may pass 2**31
+    step = (tl.num_programs(0) // (blocks * tiles)).to(tl.int64) * (n if OF_ROWS else m)
     mean_x = tl.load(stat_ptr + step + place, mask=keep, other=0.0)
     mean_y = tl.load(stat_ptr + 2 * step + place, mask=keep, other=0.0)
     a = tl.load(stat_ptr + 3 * step + place, mask=keep, other=0.0) * up
@@ -190,6 +191,8 @@ def _of_rows(s: Tensor, t: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """Six numbers for each row, (6, b, n)."""
     b, n, m = s.shape
     config, out = long_rows(m, dtype, s.device), empty((6, b, n), dtype, s.device)
+    if dtype == torch.float64:  # of 8 warps, each spills with the assembler of Triton 3.6
+        config = replace(config, warps=4)
     tiles = triton.cdiv(n, config.rows)
     launch(
         pearson_rows_kernel, (b * tiles,), config, math(dtype), **_strides(s, t), x_row=s.stride(1), y_row=t.stride(1),
@@ -229,7 +232,7 @@ def _finish(
     launch(
         pearson_bwd_kernel, (b * blocks * tiles,), config, math(found.dtype), **_strides(s, t), x_row=s.stride(1),
         y_row=t.stride(1), stat_ptr=found, up_ptr=up, up_step=up_step, dx_ptr=out[0], dy_ptr=out[1], blocks=blocks,
-        tiles=tiles, step=found[0].numel(), OF_ROWS=of_rows,
+        tiles=tiles, OF_ROWS=of_rows,
     )  # fmt: skip
     return tuple(out)
 

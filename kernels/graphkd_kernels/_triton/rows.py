@@ -14,7 +14,7 @@ from torch import Tensor
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import map_tile, math
 from graphkd_kernels._triton.launch import Math, empty, launch
-from graphkd_kernels._triton.tiles import block_of, narrow
+from graphkd_kernels._triton.tiles import COUNTS, block_of, narrow
 
 KINDS = {"gram": 0, "cosine": 1, "pearson": 2, "shift": 3}
 """Relations that are inner products of mapped rows, and ``"shift"``: less the same for all rows."""
@@ -67,7 +67,7 @@ def _mapped(
     return tl.where(keep, x, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rows_fwd_kernel(
     x_ptr, t_ptr, z_ptr, right_ptr, count_ptr, shift_ptr, stat_ptr,
     n, dx, dt, padded_x, padded_t, tiles, width,
@@ -139,7 +139,7 @@ def _upstream(g_ptr, h_ptr, base, start, d, row_ok, up_g, up_h, COLUMNS: tl.cons
     return g, keep
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def rows_bwd_kernel(
     g_ptr, h_ptr, up_ptr, x_ptr, mean_ptr, scale_ptr, out_ptr,
     n, d, tiles, up_step, g_batch, g_row, x_batch, x_row, x_col, factor,

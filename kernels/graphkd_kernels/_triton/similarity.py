@@ -18,7 +18,7 @@ from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common, flat
 from graphkd_kernels._triton.rows import normalise, normalise_backward
-from graphkd_kernels._triton.tiles import products
+from graphkd_kernels._triton.tiles import COUNTS, products
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
 from graphkd_kernels.precision import HALF, wide, widened
@@ -26,7 +26,7 @@ from graphkd_kernels.precision import HALF, wide, widened
 __all__ = ["similarity"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def similarity_kernel(
     a_ptr, b_ptr, size_a_ptr, size_b_ptr, out_ptr, close_ptr,
     n, m, own, width, tiles_n, tiles_m, a_row, b_row, gamma, gamma_rest,

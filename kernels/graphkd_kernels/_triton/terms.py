@@ -17,7 +17,7 @@ from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import MATHS, map_tile, terms_tile
 from graphkd_kernels._triton.launch import Config, empty, launch
 from graphkd_kernels._triton.rows import padded
-from graphkd_kernels._triton.tiles import block_of, load, narrow
+from graphkd_kernels._triton.tiles import COUNTS, block_of, load, narrow
 
 
 @triton.jit
@@ -35,7 +35,7 @@ def store_terms(ptr, place, step, x, keep, TERMS: tl.constexpr, UPCAST: tl.const
     return x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def split_kernel(
     x_ptr, out_ptr, n, d, width, tiles, x_batch, x_row, step,
     TERMS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, UPCAST: tl.constexpr,
@@ -90,7 +90,7 @@ def terms_dot(
     return _dot(a0, b0, total, PRECISION, UPCAST)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles_n", "tiles_m"])
 def terms_product_kernel(
     a_ptr, b_ptr, out_ptr, n, m, a_depth, b_depth, part, tiles_n, tiles_m, a_step, b_step,
     a_batch, b_batch, out_batch, out_part, a_row, a_k, b_k, b_column, out_row,

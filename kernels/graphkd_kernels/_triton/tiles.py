@@ -3,6 +3,13 @@
 import triton
 import triton.language as tl
 
+COUNTS = [
+    "n", "blocks", "first", "per_batch", "split_rows", "splits", "splits_x", "splits_y",
+    "tiles", "tiles_d", "tiles_m", "tiles_n",
+]  # fmt: skip
+"""Arguments that say how many rows, blocks or tiles, and are no stride of an address: a kernel is compiled once for all
+their values. Of the others, Triton compiles anew for a 1 and for multiples of 16, which make loads wide."""
+
 
 @triton.jit
 def _nearest(x):

@@ -12,6 +12,7 @@ if _triton.interpreting():
     collect_ignore = [
         "test_in_interpreter.py",
         "test_aot_check.py",
+        "test_compilations.py",
         "test_launch.py",
         "test_offsets.py",
         "test_model.py",
