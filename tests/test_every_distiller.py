@@ -137,7 +137,9 @@ def test_classes_that_the_teacher_masks_give_finite_losses(name, of_student):
 def test_anything_else_than_features_is_refused(name, wrong, found):
     student, teacher = networks(4)
     distiller = between(name, student, teacher)
-    with pytest.raises(TypeError, match=f"takes Features of both networks, found {found} of the teacher: Tap"):
+    with pytest.raises(
+        TypeError, match=f"takes Features of both networks, found {found} of the teacher: wrap its network"
+    ):
         distiller(student, wrong(teacher), **beside(4))
 
 

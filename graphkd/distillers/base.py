@@ -246,8 +246,8 @@ class Distiller(nn.Module, ABC):
             if not isinstance(found, Features):
                 raise ArgumentTypeError(
                     f"{type(self).__name__} takes Features of both networks, found {_kind(found)} of the {side}: "
-                    f"wrap it in {'Tap' if side == 'student' else 'ClassifierTeacher'}(...); a store gives Features "
-                    "too, and Features(embedding=..., logits=...) makes your own"
+                    f"wrap its network in {'Tap' if side == 'student' else 'ClassifierTeacher'}(...); a store gives "
+                    "Features too, and Features(embedding=..., logits=...) makes your own"
                 )
         student, teacher = ready_features(student, teacher, ops.kernels_read_16_bits if self.reads_16_bits else None)
         for name in sorted(self.active_inputs):

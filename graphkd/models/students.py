@@ -73,7 +73,7 @@ def _listed(name: str, num_classes: int, pretrained: bool) -> nn.Module:
             ) from None
 
 
-def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+def _torchvision(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
     """The model, with all pretrained weights that do not belong to a head of another width."""
     from torchvision.models import get_model, get_model_weights
 

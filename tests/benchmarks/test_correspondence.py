@@ -13,7 +13,17 @@ from graphkd import ops
 from graphkd.distillers.factory import distillers
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"backend", "check_known", "check_nodes", "gram_blocks", "positive_temperature", "row_map", "same_width"}
+TOOLS = {
+    "backend",
+    "check_known",
+    "check_nodes",
+    "gram_blocks",
+    "kernels_read_16_bits",
+    "positive_temperature",
+    "row_map",
+    "same_width",
+    "tune",
+}
 ABOVE = {"align", "align_nodes"}  # measured beside the operations they choose among
 DOORS = {
     name

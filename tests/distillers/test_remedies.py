@@ -30,7 +30,7 @@ IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ],
 )
 def test_a_plain_network_is_to_be_wrapped(call, side, remedy):
-    with pytest.raises(ArgumentTypeError, match=rf"{side}.*: wrap it in {remedy}"):
+    with pytest.raises(ArgumentTypeError, match=rf"{side}.*: wrap it(s network)? in {remedy}"):
         call()
 
 

@@ -174,7 +174,7 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
 
         monkeypatch.setattr(torch.Tensor, name, spied)
 
-    watch(made, "_backward")
+    watch(made, "backward")
     watch(made.updater, "update")
     for name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__"):
         spy(name)

@@ -217,7 +217,7 @@ def pull_kernel(
     tile, chunk = tl.program_id(0) % tiles_n, tl.program_id(1)
     batch = (tl.program_id(0) // tiles_n).to(tl.int64)
     row, k = tile * ROWS + tl.arange(0, ROWS), chunk * COLUMNS + tl.arange(0, COLUMNS)
-    close_ptr += tl.program_id(0) * tiles_m
+    close_ptr += tl.program_id(0).to(tl.int64) * tiles_m
     w_ptr, a_ptr, b_ptr = w_ptr + batch * w_batch, a_ptr + batch * a_batch, b_ptr + batch * b_batch
     total = tl.zeros([ROWS, COLUMNS], SUMS)
     sums = tl.zeros([ROWS], SUMS)
