@@ -39,7 +39,7 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("gram", "bf16x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("product", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
+    ("product", "bf16x3"): {80: Config(64, 64, 32, 8, 2), 90: Config(128, 128, 32, 8, 3)},
     ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("distances", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
