@@ -167,7 +167,7 @@ def _gradients(needs: Needs, x: Tensor, y: Tensor) -> Found:
     n, student, teacher = len(x), _Distances(x, needs[0]), _Distances(y, needs[1])
     how = student.how
     value, slope_s, slope_t = (empty((n,), how.sums, x.device) for _ in range(3))
-    config = long_rows(n, how.sums, x.device)
+    config = long_rows(n, how.sums, x.device, 4096)  # larger tiles spill
     for index, (_, row) in enumerate(node_blocks.blocks(1, n, n)):
         s, t, count = student.products(index, row), teacher.products(index, row), row.stop - row.start
         (ws, s_sum), (wt, t_sum) = student.weights(s), teacher.weights(t)
