@@ -30,7 +30,7 @@ def math(dtype: torch.dtype) -> Math:
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
     ("edges", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
     ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
-    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2), 90: Config(64, 64, 16, 8, 3)},
     ("edges_bwd", "bf16x3"): {80: Config(32, 32, 16, 8, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
     ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},

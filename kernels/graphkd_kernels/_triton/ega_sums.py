@@ -12,6 +12,8 @@ The kernels, in their order: ``rows.rows_fwd_kernel`` (S, T to Z), ``grams.gram_
 ``grams.product_kernel`` (Z M, both gradients), ``rows.rows_bwd_kernel``.
 """
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
@@ -75,7 +77,8 @@ def ega_kernel(
 
 def _sums(grams: Tensor, n: int, d: int, needs: Needs, count: Tensor, math: Math) -> tuple[Tensor, Tensor]:
     """Both sums (2,) and M (1, 2 d, width)."""
-    config, device, width = square(32), grams.device, 2 * d * sum(needs)
+    # Four or eight warps spill with one or the other assembler.
+    config, device, width = replace(square(32), warps=2), grams.device, 2 * d * sum(needs)
     tiles = triton.cdiv(d, config.rows)
     out, value = empty((2, tiles * tiles), torch.float64, device), empty((2,), math.sums, device)
     m = empty((1, 2 * d, width), math.storage, device)

@@ -8,6 +8,7 @@ import torch
 if find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
+import triton
 from graphkd_kernels import model
 from graphkd_kernels._triton import resources, terms
 from graphkd_kernels._triton.launch import recording
@@ -50,7 +51,7 @@ def test_the_tensor_cycles_of_a_compiled_product():
     compiled = resources.of(record.launches[0])
     ((_, loop),) = compiled.loops
     assert compiled.warps * loop.tensor == 2 * 128 * 128 * 32 / 4096
-    assert not compiled.serial
+    assert compiled.serial == triton.__version__.startswith("3.6")  # which waits for each product
     assert compiled.together == 2
 
 
