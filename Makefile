@@ -23,7 +23,7 @@ demo-real: $(READY)  ## a teacher pretrained on ImageNet, 5,000 real images, no 
 	$(BIN)/python examples/real_teacher.py $(ARGS)
 
 test: $(READY)   ## all tests but the slow ones and those that need a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 oldest: $(OLDEST)/.ready  ## what depends on torch and Triton, on the oldest versions that pyproject.toml allows (Linux)
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not gpu and not faults" \

@@ -25,7 +25,7 @@ make bench                        # everything here again, on your machine
 make bench ARGS="-m quick"        # the short sizes
 make ratios                       # the promised ratios, side by side, in pairs
 python -m benchmarks.ratios --only light  # every distiller beside its plain form, and its host time
-python -m benchmarks.gpu          # on a GPU: tests, targets, suite, in 8 minutes
+python -m benchmarks.gpu --run 1  # on a GPU: graphkd tune, then the targets, in 5 minutes
 python -m benchmarks.compare REF  # another git revision beside this one
 ```"""
 SECTIONS = (

@@ -58,6 +58,7 @@ def test_small_batches_end_with_the_geometric_mean(monkeypatch, part, kind):
     assert {row["case"] for row in rows} == {name for name in forms if kind == "method" or "." not in name}
 
 
+@pytest.mark.slow
 def test_a_plain_form_that_holds_all_angles_ends_before_it_is_too_large(monkeypatch):
     monkeypatch.setattr(ratios, "speed", lambda *_: {"faster": 1.0})
     rows = {row["case"] for row in light(1024)}
