@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import tables
+from benchmarks.gpu import NAMED
 from benchmarks.machine import ROOT
 from benchmarks.results import FOLDER, latest
 from benchmarks.tables import Made
-from benchmarks.targets import NAMED
 
 PAGE = ROOT / "docs" / "performance.md"
 TOP = """<!-- made by `python -m benchmarks.report` from benchmarks/results: change those, not this page -->

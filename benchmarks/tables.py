@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from graphkd_kernels.targets import TARGETS
+
 from benchmarks.case import cases, label
-from benchmarks.gpu import reached
+from benchmarks.gpu import NAMED, reached
 from benchmarks.machine import floor_ms
 from benchmarks.results import Row, find
-from benchmarks.targets import NAMED, TARGETS
 
 Made = dict[str, Any]
 NONE = "-"

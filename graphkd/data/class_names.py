@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from graphkd.errors import DataError
 from graphkd.files import local_path
-from graphkd.teachers.imagenet import imagenet_names
+from graphkd.models.installed import imagenet_names
 from graphkd.text import look_alikes, read_text
 
 ClassNames: TypeAlias = Sequence[str] | Mapping[str, str]

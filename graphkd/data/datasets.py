@@ -11,8 +11,8 @@ from graphkd.data.decoding import MAX_MEGAPIXELS
 from graphkd.data.sources import ArraySource, FileSource
 from graphkd.errors import DataError
 from graphkd.files import local_path
+from graphkd.models.installed import imagenet_names
 from graphkd.registry import unknown
-from graphkd.teachers.imagenet import imagenet_names
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

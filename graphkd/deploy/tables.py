@@ -5,13 +5,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
-from graphkd.deploy.classifier import Prediction
 from graphkd.errors import OptionError
 from graphkd.registry import unknown
 
-Rows = Iterable[Prediction]
+if TYPE_CHECKING:  # it loads torch, and a command asks for the formats without
+    from graphkd.deploy.classifier import Prediction
+
+Rows: TypeAlias = "Iterable[Prediction]"
 _GROUP = 8192  # rows that Parquet keeps together
 
 
@@ -20,9 +22,9 @@ def table_format(out: Path, asked: str | None = None) -> str:
 
     Raises: UnknownNameError, OptionError where neither says it; ModuleNotFoundError for Parquet without pyarrow.
     """
-    found = asked or _SUFFIXES.get(out.suffix.lower())
+    found = asked or SUFFIXES.get(out.suffix.lower())
     if found is None:
-        endings = ", ".join(_SUFFIXES)
+        endings = ", ".join(SUFFIXES)
         raise OptionError(f"{out} does not say what format it has: give a name that ends in {endings}")
     if found not in FORMATS:
         raise unknown("format", found, list(FORMATS))
@@ -46,12 +48,12 @@ def columns(top: int) -> list[str]:
     return ["name", *pairs, "error"]
 
 
-def _cells(row: Prediction, top: int) -> list[Any]:
+def _cells(row: "Prediction", top: int) -> list[Any]:
     pairs = [each for pair in zip(row.classes, row.confidences, strict=True) for each in pair]
     return [row.name, *pairs, *[None] * (2 * top - len(pairs)), row.error]
 
 
-def facts(row: Prediction) -> dict[str, Any]:
+def facts(row: "Prediction") -> dict[str, Any]:
     """A prediction as JSON-ready data; of an image that cannot be read, its name and the error."""
     if row.error is not None:
         return {"name": row.name, "error": row.error}
@@ -82,7 +84,7 @@ def _parquet(rows: Rows, path: Path, classes: Sequence[str], top: int) -> None:
             writer.write_table(pyarrow.table(dict(zip(names, map(list, cells), strict=True)), schema=schema))
 
 
-def _groups(rows: Rows) -> Iterator[list[Prediction]]:
+def _groups(rows: Rows) -> "Iterator[list[Prediction]]":
     rows = iter(rows)
     while group := list(islice(rows, _GROUP)):
         yield group
@@ -117,4 +119,4 @@ FORMATS: Final[dict[str, Callable[[Rows, Path, Sequence[str], int], None]]] = {
     "parquet": _parquet,
     "fiftyone": _fiftyone,
 }
-_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".json": "fiftyone"}
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".json": "fiftyone"}

@@ -1,7 +1,8 @@
-"""What the installed timm, torchvision, open_clip and accelerate know by name, read in their files: none is imported.
+"""What the installed timm, torchvision, open_clip and accelerate know by name.
 
-Reading takes a tenth of a second, importing the libraries takes many. Where a later version keeps its names elsewhere,
-nothing is found, and nobody is refused: the library itself answers later.
+Names of models and options are read in their files: that takes a tenth of a second, importing the libraries takes many.
+Where a later version keeps its names elsewhere, nothing is found, and nobody is refused: the library itself answers
+later. Only :func:`imagenet_names` imports them, when it is called.
 """
 
 import ast
@@ -10,7 +11,7 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from graphkd.registry import unknown
 
@@ -97,6 +98,15 @@ def require_network(kind: str, name: str) -> None:
     ours, theirs = (() if bare != name else timm_models()), torchvision_models()
     if theirs and (bare != name or ours) and bare not in theirs and name.partition(".")[0] not in ours:
         raise unknown(kind, bare, list(ours or theirs))
+
+
+def imagenet_names() -> dict[str, str]:
+    """ImageNet-1k's WordNet ids, sorted, and the class names that OpenAI curated for CLIP."""
+    from open_clip import IMAGENET_CLASSNAMES
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info: Any = ImageNetInfo("imagenet-1k")
+    return dict(zip(info.label_names(), IMAGENET_CLASSNAMES, strict=True))
 
 
 def _files(package: str, pattern: str) -> list[Path]:

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from graphkd.errors import CheckpointError, DataError, TeacherError
+from graphkd.models.installed import imagenet_names
 from graphkd.registry import unknown
 from graphkd.teachers.base import Precision
 from graphkd.teachers.classifier import ClassifierTeacher
-from graphkd.teachers.imagenet import imagenet_names
 from graphkd.teachers.texts import resolve_classes
 
 

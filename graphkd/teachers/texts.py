@@ -8,9 +8,9 @@ import torch
 
 from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path, write_file
+from graphkd.models.installed import imagenet_names as imagenet_names
 from graphkd.registry import Registry
 from graphkd.teachers.base import json_digest, tensor_digest
-from graphkd.teachers.imagenet import imagenet_names as imagenet_names
 from graphkd.typing import Float, Tensor
 
 log = logging.getLogger("graphkd")

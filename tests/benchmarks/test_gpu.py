@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from graphkd_kernels.targets import TARGETS, Target
 
 from benchmarks import gpu
 from benchmarks.case import cases, random
 from benchmarks.gpu import judged, main, reached, small, targets
 from benchmarks.results import Results
-from benchmarks.targets import TARGETS, Target
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

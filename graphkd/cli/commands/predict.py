@@ -11,10 +11,9 @@ from cyclopts.validators import Number
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Command, Running, TeacherOptions, require_classifier
+from graphkd.deploy.tables import SUFFIXES
 from graphkd.files import local_path
 from graphkd.text import shown
-
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".json": "fiftyone"}
 
 
 @Parameter(name="*", group=Group("images", sort_key=1))
@@ -96,8 +95,8 @@ class Predict(Command):
             require(asked is None, f"{asked} needs a file that keeps the predictions", "give --out guesses.csv")
             return
         require(not self.out.is_dir(), f"--out {self.out} is a folder", "give a file, such as guesses.csv")
-        known = self.format is not None or self.out.suffix.lower() in FORMATS
-        todo = f"give a name that ends in {', '.join(FORMATS)}, or --format"
+        known = self.format is not None or self.out.suffix.lower() in SUFFIXES
+        todo = f"give a name that ends in {', '.join(SUFFIXES)}, or --format"
         require(known, f"--out {self.out} does not say what format it has", todo)
         self._check_folders()
 

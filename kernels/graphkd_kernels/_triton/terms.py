@@ -17,7 +17,7 @@ from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import MATHS, map_tile, terms_tile
 from graphkd_kernels._triton.launch import Config, empty, launch
 from graphkd_kernels._triton.rows import padded
-from graphkd_kernels._triton.tiles import COUNTS, block_of, load, narrow
+from graphkd_kernels._triton.tiles import COUNTS, block_of, dot, load, narrow
 
 
 @triton.jit
@@ -58,14 +58,6 @@ def _tile(base, row, column, rows, columns, row_step, column_step):
 
 
 @triton.jit
-def _dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """total + a @ b. UPCAST: Triton's interpreter has no arithmetic for bfloat16 (its products are silently wrong)."""
-    if UPCAST:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=tl.float32)
-
-
-@triton.jit
 def terms_dot(
     a_ptr, b_ptr, row, k, column, n, m, a_depth, b_depth, a_step, b_step, a_row, a_k, b_k, b_column, total,
     A_TERMS: tl.constexpr, B_TERMS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
@@ -78,16 +70,16 @@ def terms_dot(
     if B_TERMS > 1:
         b1 = _tile(b_ptr + b_step, k, column, b_depth, m, b_k, b_column)
     if A_TERMS == 3:
-        total = _dot(_tile(a_ptr + 2 * a_step, row, k, n, a_depth, a_row, a_k), b0, total, PRECISION, UPCAST)
+        total = dot(_tile(a_ptr + 2 * a_step, row, k, n, a_depth, a_row, a_k), b0, total, PRECISION, UPCAST)
     if B_TERMS == 3:
-        total = _dot(a0, _tile(b_ptr + 2 * b_step, k, column, b_depth, m, b_k, b_column), total, PRECISION, UPCAST)
+        total = dot(a0, _tile(b_ptr + 2 * b_step, k, column, b_depth, m, b_k, b_column), total, PRECISION, UPCAST)
     if A_TERMS == 3 and B_TERMS == 3:
-        total = _dot(a1, b1, total, PRECISION, UPCAST)
+        total = dot(a1, b1, total, PRECISION, UPCAST)
     if A_TERMS > 1:
-        total = _dot(a1, b0, total, PRECISION, UPCAST)
+        total = dot(a1, b0, total, PRECISION, UPCAST)
     if B_TERMS > 1:
-        total = _dot(a0, b1, total, PRECISION, UPCAST)
-    return _dot(a0, b0, total, PRECISION, UPCAST)
+        total = dot(a0, b1, total, PRECISION, UPCAST)
+    return dot(a0, b0, total, PRECISION, UPCAST)
 
 
 @triton.jit(do_not_specialize=["tiles_n", "tiles_m"])

@@ -21,7 +21,6 @@ _PLACES: dict[str, tuple[str, Shape]] = {  # a problem and a size at which the k
     "edges": ("edge_sum euclidean huber", (2048, 256)),
     "gram": ("edge_sum pearson square", (8192, 512)),
     "product": ("edge_sum pearson square", (8192, 512)),
-    "knn": ("knn 10", (4096, 128)),
 }
 KERNELS = tuple(_PLACES)
 _DTYPES = {math(dtype).name: dtype for dtype in (torch.bfloat16, torch.float32)}
@@ -48,7 +47,7 @@ def faults(kernel: str, name: str, config: Config, capability: int) -> list[str]
     from graphkd_kernels._triton.aot_check import compile
     from graphkd_kernels._triton.table import CASES, launches
 
-    rule = _problem(kernel).operation.replace("knn", "nearest")
+    rule = _problem(kernel).operation
     with machine_plan.using("meta", _table(kernel, name, config)):
         for case in (each for each in CASES if each.rule == rule and _DTYPES[name] in each.dtypes):
             for launch in launches(case, capability, [_DTYPES[name]]):
@@ -63,8 +62,6 @@ def timed(kernel: str, device: str, threads: int, seconds: float) -> Iterator[Ro
     yield {"kind": "device"}
     where, problem = torch.device(device), _problem(kernel)
     for name, dtype in _DTYPES.items():
-        if kernel == "knn" and dtype != torch.float32:
-            continue  # its keys are float32
         for config in near(pick(kernel, MATHS[name], where)):
             row: Row = {"kind": "tiles", "kernel": kernel, "math": name, "config": list(astuple(config))}
             with machine_plan.using(device, _table(kernel, name, config)):
