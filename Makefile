@@ -1,6 +1,6 @@
 # Each target makes what it needs: .venv from pyproject.toml and constraints.txt, once, and again when they change.
 PYTHON ?= python3
-EXTRAS := train,detection,report,export,integrations,real-teacher,test,bench,docs,dev
+EXTRAS := train,detection,report,export,integrations,parquet,real-teacher,test,bench,docs,dev
 BIN    := .venv/bin
 READY  := .venv/.ready
 OLDEST := .venv-oldest
