@@ -1,5 +1,6 @@
 """Groups of options that several commands share; they know no torch, and refuse what is wrong at first sight."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
 from graphkd.models.installed import TORCHVISION, require_network
 from graphkd.teachers.clip_files import require_clip
-from graphkd.text import read_text
+from graphkd.text import read_json, read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is
 _SHIPPED = "digits"
@@ -240,6 +241,14 @@ def require_run(path: Path, *files: str) -> None:
     missing = f"{' and '.join(files)} {'is' if len(files) == 1 else 'are'} missing"
     todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
+
+
+def is_backbone(model: Path) -> bool:
+    """Whether a run's or an export's student has no classes: its output is an embedding."""
+    for file in (model / STUDENT, model / "export.json", model.with_name("export.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(read_json(file).get("num_classes") == 0)
+    return False
 
 
 def require_classifier(model: Path | None, teacher: str | None, both: bool = False) -> None:
