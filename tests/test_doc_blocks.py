@@ -40,6 +40,8 @@ FILES_OF_THE_READER = {
     "teacher/model.safetensors": "",
     "teacher/templates.txt": "a photo of a {}.\n",
     "names.txt": "cat\n",
+    "imagenet.yaml": RUN,
+    "imagenet/train/cat/1.png": "",
     "shards/0.tar": "",
     "photos/cat/1.png": "",
     "more-photos/cat/1.png": "",
