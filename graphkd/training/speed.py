@@ -25,7 +25,7 @@ from graphkd.errors import DataError, MissingFeatureError, OptionError
 from graphkd.features import Features
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
-from graphkd.teachers.base import Teacher
+from graphkd.teachers.base import Precision, Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.typing import Tensor
 
@@ -232,7 +232,8 @@ def _rate(call: Callable[[], int], seconds: float, device: torch.device | None =
 
 
 def _teacher(name: str, device: torch.device) -> ClassifierTeacher:
-    tap, precision = create_student(name, _CLASSES), "fp32" if device.type == "cpu" else "fp16"
+    tap = create_student(name, _CLASSES)
+    precision: Precision = "fp32" if device.type == "cpu" else "fp16"
     mean, std = (None if each is None else each.flatten().tolist() for each in (tap.mean, tap.std))
     return ClassifierTeacher(tap.model, mean=mean, std=std, precision=precision, device=device)
 
@@ -247,8 +248,8 @@ class _Repeated(Teacher):
     def features(self, images: Tensor) -> Features:
         """The answer, once for each image."""
         embedding, logits = (self.answer.tensor(part, "a store") for part in ("embedding", "logits"))
-        repeated = {"embedding": embedding.expand(len(images), -1), "logits": logits.expand(len(images), -1)}
-        return replace(self.answer, **repeated)
+        count = len(images)
+        return replace(self.answer, embedding=embedding.expand(count, -1), logits=logits.expand(count, -1))
 
     def fingerprint(self) -> dict[str, str]:
         """It has no weights."""
@@ -262,8 +263,15 @@ class _Repeated(Teacher):
 def _store(folder: Path, answer: Features) -> EmbeddingStore:
     """A store of answers of a teacher's widths, on blank images."""
     blank = ArraySource(np.zeros((_STORED, 1, 1, 3), np.uint8))
-    beside = {"dtype": "float16", "batch_size": 512, "progress": False, "rank": 0, "world": 1}
-    return embed(_Repeated(answer), blank, folder, transform=CenterView(1), **beside)
+    return embed(
+        *(_Repeated(answer), blank, folder),
+        transform=CenterView(1),
+        batch_size=512,
+        dtype="float16",
+        progress=False,
+        rank=0,
+        world=1,
+    )
 
 
 def _update(student: Tap, method: str, store: EmbeddingStore, images: Tensor) -> Callable[[], int]:

@@ -116,7 +116,7 @@ def run(config: Doctor = Doctor(), *, console: Console) -> int:  # it is frozen
     for topic, rows in groupby(found, key=lambda each: each.topic):
         lines += [f"{topic}:", *(f"  {_MARKS[each.fine]} {each.name:{_WIDTH}}  {each.text}" for each in rows)]
     last = "everything that the core needs is here" if good else "something that the core needs is missing: see !!"
-    facts = {"good": good, "findings": [each._asdict() for each in found]}
+    facts: dict[str, Any] = {"good": good, "findings": [each._asdict() for each in found]}
     if config.speed and good:
         from graphkd.cli.speed import facts_of, lines_of
 
