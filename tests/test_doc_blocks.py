@@ -45,6 +45,8 @@ FILES_OF_THE_READER = {
     "texts.npy": "",
     "data/train.parquet": "",
     "features/manifest.json": "{}",
+    "imagenet.yaml": RUN,
+    "imagenet/train/cat/1.png": "",
     "shards/0.tar": "",
     "photos/cat/1.png": "",
     "more-photos/cat/1.png": "",

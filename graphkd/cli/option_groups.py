@@ -211,12 +211,7 @@ class Running:
     workers: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        kind, _, number = self.device.partition(":")
-        require(
-            kind in _DEVICES and (not number or number.isdigit()),
-            f"unknown device {self.device!r}{nearest(self.device, _DEVICES)}",
-            "give auto, cpu, cuda or cuda:1",
-        )
+        require_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +229,16 @@ class OfNetworks(Command):
     running: Running = field(default_factory=Running)
     model: Path | None = None
     model_from: str | None = None
+
+
+def require_device(name: str) -> None:
+    """Raises: UsageError for what is no device's name; whether it is here, torch knows."""
+    kind, _, number = name.partition(":")
+    require(
+        kind in _DEVICES and (not number or number.isdigit()),
+        f"unknown device {name!r}{nearest(name, _DEVICES)}",
+        "give auto, cpu, cuda or cuda:1",
+    )
 
 
 def require_run(path: Path, *files: str) -> None:

@@ -83,7 +83,7 @@ def _lines_of_embeddings(found: dict[str, Any]) -> list[str]:
 
 
 def teaching_of_run(model: Path) -> TeacherOptions | None:
-    """The teacher of a run, as its ``run.yaml`` tells; ``None`` where there is no such file or it tells of none.
+    """The teacher of a run, as its ``run.yaml`` tells; ``None`` where none does.
 
     Args:
         model: the run folder, its ``best/``, or a model that was exported from it.
@@ -93,7 +93,8 @@ def teaching_of_run(model: Path) -> TeacherOptions | None:
             found = read_config(folder / "run.yaml")
             options = {each.name: found[each.name] for each in fields(TeacherOptions) if each.name in found}
             options["text_cache"] = Path(options["text_cache"]) if options.get("text_cache") else None
-            return TeacherOptions(**options) if options.get("teacher") else None
+            if options.get("teacher"):  # an export has a run.yaml too, which tells of none
+                return TeacherOptions(**options)
     return None
 
 

@@ -90,7 +90,7 @@ def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
         "method": options.get("method"),
         "student": options.get("student"),
         "teacher": teacher,
-        "images": options.get("data", options.get("images")),
+        "images": options.get("data"),
         "epochs": f"{facts.epochs:g} of {options['epochs']}" if "epochs" in options else f"{facts.epochs:g}",
         "updates": last.get("update"),
         "seconds of training": None if seconds is None else f"{seconds:.1f}",

@@ -144,6 +144,17 @@ def test_evaluate_asks_the_teacher_of_the_run(graphkd, home, teacher):
     assert graphkd.json(f"{line} --model {home}/run --no-per-class")["quality"]["per_class"] is None
 
 
+def test_evaluate_asks_the_teacher_of_the_run_about_an_export(graphkd, home):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'graphkd[export]'")
+    shutil.copytree(home / "run", "mine")
+    graphkd("export mine --formats onnx --quiet")
+    own, exported = (
+        graphkd.json(f"evaluate --model {model} --data {home}/loose")["quality"]
+        for model in ("mine", "mine/export/model.onnx")
+    )
+    assert exported["agreement"] == own["agreement"]
+
+
 def test_evaluate_says_what_it_lacks(graphkd, home):
     shutil.copytree(home / "run", "alone")
     (Path("alone") / "run.yaml").unlink()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphkd.data.sources import ImageSource
     from graphkd.training.state import Result
 
+_UPDATES, _LEAST_BATCH = 8, 32  # of an epoch, and images of a batch, that a default batch is made smaller for
 _Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 _TRAINING = Parameter(name="*", group=Group("training", sort_key=4))
 _MAPPING = Parameter(metavar="OPTION=VALUE", accepts_keys=False, n_tokens=-1, consume_multiple=False)
@@ -230,7 +231,7 @@ def next_folder(data: str, resume: bool) -> Path:
 
 
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
-    """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
+    """Options of the loop that fit the images and exist; a default batch shrinks, so that an epoch has some updates."""
     from graphkd.cli import images
     from graphkd.models.huggingface import hf_config
     from graphkd.training.devices import check_trackers
@@ -241,14 +242,15 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     if config.student.student.startswith("hf:"):
         hf_config(config.student.student)
     check_trackers(train.trackers)
-    if train.batch_size > count:
+    if "batch_size" in console.given:
         require(
-            "batch_size" not in console.given,
+            train.batch_size <= count,
             f"--batch-size {train.batch_size} is more than the {count} images to train on",
             f"give --batch-size {count} or less, or more images",
         )
-        console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
-        train = replace(train, batch_size=count)
+    elif train.batch_size > (size := min(count, max(_LEAST_BATCH, count // _UPDATES))):
+        console.remark(f"batch size {train.batch_size} -> {size}: there are {count} images to train on")
+        train = replace(train, batch_size=size)
     return replace(
         config,
         report=report.require_report(config.report, ", or add --no-report"),
