@@ -206,7 +206,8 @@ def run(config: Distill, *, console: Console) -> int:
 
 def next_folder(data: str, resume: bool) -> Path:
     """The newest run on these images to resume, or a new one."""
-    name = local_path(data).resolve().name
+    path = local_path(data).resolve()
+    name = path.stem if path.is_file() else path.name
     numbers = [path.name.rpartition("-")[2] for path in Path("runs").glob(f"{name}-*")]
     newest = max((int(number) for number in numbers if number.isdigit()), default=0)
     return Path("runs") / f"{name}-{newest if resume and newest else newest + 1}"

@@ -9,10 +9,8 @@ from cyclopts.types import Directory, ExistingDirectory
 
 from graphkd.cli.console import Console, listed
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions
+from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions, require_store
 from graphkd.text import shown
-
-_EMBEDDED = "give the folder that graphkd embed --out wrote"
 
 
 @Parameter(name="*")
@@ -33,7 +31,7 @@ class StoreInfo:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        _require_store(self.path)
+        require_store(self.path)
 
 
 def info(config: StoreInfo, *, console: Console) -> int:
@@ -72,7 +70,7 @@ class StoreVerify:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        _require_store(self.path)
+        require_store(self.path)
 
 
 def verify(config: StoreVerify, *, console: Console) -> int:
@@ -174,7 +172,3 @@ def merge(config: StoreMerge, *, console: Console) -> int:
     text = f"{config.out}: " + (f"still missing: {', '.join(absent)}" if absent else "a complete store")
     console.result({"store": str(config.out), "absent": absent}, text)
     return 1 if absent else 0
-
-
-def _require_store(path: Path) -> None:
-    require((path / "manifest.json").is_file(), f"{path} is no store: manifest.json is missing", _EMBEDDED)
