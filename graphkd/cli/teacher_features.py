@@ -54,18 +54,26 @@ def features_of(
 
     if config.store is None:
         return TeacherFeatures(live, live, teacher)
-    made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
-    options: dict[str, Any] = {} if made is None else {"dtype": made.dtype, "views": made.views}
-    options["transform"] = stored_view(config.store) or teacher_view(teacher, config.teaching.teacher_size)
-    options |= {"workers": config.train.workers, "device": device, "progress": console.bars}
-    whole = embed(teacher, parts.whole, config.store, **options)
+    whole = whole_store(config, parts, teacher, device, console)
     store = whole.for_source(parts.train)
-    if made is not None and made.drawn:
+    if whole.manifest.drawn:
         return TeacherFeatures(lambda batch: store.read(batch.index, batch.view), live, store, store)
     if parts.scored is None or parts.train is parts.whole:
         return TeacherFeatures(lambda batch: store[batch.index], live, store)
     held_out = whole.for_source(parts.scored)
     return TeacherFeatures(lambda batch: store[batch.index], lambda batch: held_out[batch.index], store, stored=True)
+
+
+def whole_store(
+    config: Distill, parts: Parts, teacher: Teacher, device: torch.device, console: Console
+) -> EmbeddingStore:
+    """The store of all images, filled where it is not yet."""
+    assert config.store is not None
+    made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
+    options: dict[str, Any] = {} if made is None else {"dtype": made.dtype, "views": made.views}
+    options["transform"] = stored_view(config.store) or teacher_view(teacher, config.teaching.teacher_size)
+    options |= {"workers": config.train.workers, "device": device, "progress": console.bars}
+    return embed(teacher, parts.whole, config.store, **options)
 
 
 def stored_view(path: Path) -> Transform | None:
