@@ -34,6 +34,8 @@ FILES_OF_THE_READER = {
     "runs/photos-1/export/model.int8.onnx": "",
     "new-photos/1.png": "",
     "pool/1.png": "",
+    "list.txt": "pool/1.png\n",
+    "features/manifest.json": "{}",
     "sorted/cat/1.png": "",
     "cat.jpg": "",
     "teacher/config.json": "{}",

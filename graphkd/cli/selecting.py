@@ -40,7 +40,7 @@ def to_files(config: Select, console: Console) -> dict[str, Any]:
             write_folder(out, chosen, source, copy=config.copy)
         else:
             write_chosen(out, scores, chosen, source)
-        picture = draw(out.with_name(f"{out.stem}.png"), scores, chosen, source)
+        picture = draw(out.with_name(f"{out.stem}-selection.png"), scores, chosen, source)
         part.unlink(missing_ok=True)
     return {"out": str(out), **facts_of(scores, chosen), "picture": picture and str(picture)}
 

@@ -59,7 +59,7 @@ def test_a_pool_becomes_a_table_a_list_and_a_folder(graphkd, home, asking, asked
     assert (found["images"], found["taken"], found["left"]) == (len(rows), len(kept), 28) == (40, 12, 28)
     assert sum(found["classes_taken"].values()) == 12
     assert [float(min(row["score"] for row in rows if row["name"] in kept))] == [found["scores_taken"][0]]
-    assert is_png("all.png")
+    assert is_png("all-selection.png")
     assert not Path("all.csv.part").exists()
     del asked[:]
     graphkd(f"select --store {home}/features --data {home}/pool --number 0.3 --out list.txt")
@@ -179,9 +179,10 @@ LATER = [
     ("--store features --number 40 --band 0.99 1 --out a.csv", "samples, those of the pool that may be chosen, found 40", "choose fewer"),
     ("--store features --number 5 --score entropie --out a.csv", "Did you mean \"entropy\"?", "--score: what images are ranked by"),
     ("--store features --number 5 --out a.doc", "--out a.doc does not say what format it has", "give a name that ends in .txt, .csv"),
+    ("--store features --data pool --number 5 --out pool/a.csv", "--out pool/a.csv lies in --data pool", "give a place beside it"),
     ("--store features --number 5 --out pool", "--out pool is a folder", "add --link or --copy, or give a file"),
     ("--store features --number 5 --out few --link", "a store holds no images to put into a folder", "give --data FOLDER too"),
-    ("--store features --data pool --number 5 --out pool/few --link", "lies in --data pool", "give a folder beside it"),
+    ("--store features --data pool --number 5 --out pool/few --link", "--out pool/few lies in --data pool", "give a place beside it"),
     ("--store features --data pool --number 5 --out empty --link", "--out empty is there already", "choose another folder"),
     ("--store features --data pool --number 5 --out few --link --copy", "--link and --copy were both given", "give one of them"),
     ("--store features --data digits --number 5 --out few --link", "lacks", "choose another"),

@@ -104,6 +104,13 @@ class Select(Command):
         else:
             what = f"--teacher {self.teaching.teacher} is not asked where there is a --store"
             require(self.teaching.teacher is None, what, "leave one of them out")
+        self._check_out()
+
+    def _check_out(self) -> None:
+        data = local_path(self.pool.data or "")
+        inside = data.is_dir() and self.pool.data is not None and self.out.resolve().is_relative_to(data.resolve())
+        what = f"--out {self.out} lies in --data {self.pool.data}, and the next command would read its images"
+        require(not inside, what, "give a place beside it")
         require(not (self.link and self.copy), "--link and --copy were both given", "give one of them")
         if not (self.link or self.copy):
             require(not self.out.is_dir(), f"--out {self.out} is a folder", "add --link or --copy, or give a file")
@@ -112,10 +119,6 @@ class Select(Command):
             return
         require(self.pool.data is not None, "a store holds no images to put into a folder", "give --data FOLDER too")
         require(not self.out.exists(), f"--out {self.out} is there already", "choose another folder, or remove it")
-        if local_path(self.pool.data or "").is_dir():
-            inside = self.out.resolve().is_relative_to(local_path(self.pool.data or "").resolve())
-            what = f"{self.out} lies in --data {self.pool.data}, and the next command would read its images again"
-            require(not inside, what, "give a folder beside it")
 
 
 def run(config: Select, *, console: Console) -> int:
