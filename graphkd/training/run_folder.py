@@ -43,6 +43,10 @@ _WRITTEN = (
     KERNELS,
     "results.json",
     "report.md",
+    "selection.json",
+    "selection.safetensors",
+    "selection.part",
+    "selection.png",
 )
 _FOLDERS = ("checkpoints", FOLDER, "tensorboard", BEST)
 _LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
