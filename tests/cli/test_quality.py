@@ -201,5 +201,6 @@ def test_an_image_that_is_held_out_and_cannot_be_read(graphkd, home, images):
 def test_a_teacher_without_class_scores_cannot_be_compared(home, capsys):
     parts = hold_out(open_folder(home / "loose", layout="flat"), 0.25)
     mute, features = SimpleNamespace(num_classes=None), TeacherFeatures(scored=pytest.fail)
-    assert ask_before(None, parts, mute, features, torch.device("cpu"), Console(Output())) == ({}, None)
+    config = SimpleNamespace(student=SimpleNamespace(student_head="classes"))
+    assert ask_before(config, parts, mute, features, torch.device("cpu"), Console(Output())) == ({}, None)
     assert "10 held-out images: a teacher without class scores cannot be compared on them" in capsys.readouterr().err
