@@ -13,6 +13,7 @@ from graphkd.data.opening import Parts
 from graphkd.data.pool import score_pool
 from graphkd.data.selection import Selection, count_of, select
 from graphkd.data.sources import ImageSource, source_subset
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.teachers.base import Teacher
 from graphkd.training.devices import Ranks
 
@@ -47,7 +48,7 @@ def choose(
     config: Distill,
     parts: Parts,
     pool: ImageSource,
-    teacher: Teacher | None,
+    teacher: Teacher | EmbeddingStore | None,
     device: torch.device,
     ranks: Ranks,
     console: Console,
@@ -63,7 +64,7 @@ def choose(
     assert config.select is not None
     path, part = config.run, config.run / PART
     console.remark(f"choosing among {len(pool)} images")
-    if config.store is not None:
+    if config.store is not None or isinstance(teacher, EmbeddingStore):
         scores = score_pool(teacher_features.whole_store(config, parts, teacher, device, console), pool)
     else:
         require(
