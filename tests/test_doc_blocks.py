@@ -45,7 +45,6 @@ FILES_OF_THE_READER = {
     "embeddings.npy": "",
     "texts.npy": "",
     "data/train.parquet": "",
-    "features/manifest.json": "{}",
     "imagenet.yaml": RUN,
     "imagenet/train/cat/1.png": "",
     "shards/0.tar": "",

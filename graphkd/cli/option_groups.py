@@ -251,6 +251,14 @@ def require_run(path: Path, *files: str) -> None:
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
 
 
+def is_backbone(model: Path) -> bool:
+    """Whether a run's or an export's student has no classes: its output is an embedding."""
+    for file in (model / STUDENT, model / "export.json", model.with_name("export.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(read_json(file).get("num_classes") == 0)
+    return False
+
+
 def require_store(path: Path) -> None:
     """Raises: UsageError for a path that is no store."""
     there = (path / "manifest.json").is_file()
@@ -267,14 +275,6 @@ def require_size(flag: str, number: float, total: int) -> None:
     """Raises: UsageError for more images than there are, or none."""
     require(number <= total, f"{flag} {number:g} is more than the {total} images", f"give {total} or fewer")
     require(number >= 1 or number * total >= 1, f"{flag} {number:g} of {total} images is none", "give a larger share")
-
-
-def is_backbone(model: Path) -> bool:
-    """Whether a run's or an export's student has no classes: its output is an embedding."""
-    for file in (model / STUDENT, model / "export.json", model.with_name("export.json")):
-        with suppress(OSError, ValueError, AttributeError):
-            return bool(read_json(file).get("num_classes") == 0)
-    return False
 
 
 def require_classifier(model: Path | None, teacher: str | None, both: bool = False) -> None:

@@ -59,9 +59,9 @@ def choose(
         pool: to choose from.
         teacher: asked once about each; what it said so far is kept for ``--resume``, or in the store.
     """
-    assert teacher is not None
     assert config.run is not None
     assert config.select is not None
+    assert teacher is not None
     path, part = config.run, config.run / PART
     console.remark(f"choosing among {len(pool)} images")
     if config.store is not None or isinstance(teacher, EmbeddingStore):
@@ -72,6 +72,7 @@ def choose(
             "--select asks a teacher in one process, and these are several",
             "add --store FOLDER, which they fill together",
         )
+        assert isinstance(teacher, Teacher)  # a store in its place comes with --store
         scores = score_pool(
             teacher,
             pool,

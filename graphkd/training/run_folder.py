@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -211,20 +212,19 @@ class RunFolder:
         Args:
             here: those in force, for a run that kept none or the same.
 
-        Raises: CheckpointError if they are gone, and those in force are others.
+        Raises: CheckpointError if they are gone or were changed, and those in force are others.
         """
-        try:
-            return Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
-        except (OSError, LookupError, TypeError, ValueError, AttributeError):
-            pass
-        try:
+        kept = digest = None
+        with suppress(OSError, LookupError, TypeError, ValueError, AttributeError):
+            kept = Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
+        with suppress(OSError, LookupError, TypeError, ValueError):
             digest = read_json(self.path / "environment.json")["kernels"]
-        except (OSError, LookupError, TypeError, ValueError):
-            return here  # it began before choices were kept
-        if digest != here.digest:
+        if kept is not None and digest in (None, kept.digest):
+            return kept
+        if digest not in (None, here.digest):  # None: it began before choices were kept
             raise CheckpointError(
-                f"{self.path / KERNELS} is gone or damaged, and the kernels' plan {digest} that the run began with is "
-                f"not {here.digest} of this machine: put the file back, or choose another run folder"
+                f"{self.path / KERNELS} is gone, damaged or changed, and the kernels' plan {digest} that the run began "
+                f"with is not {here.digest} of this machine: put the file back, or choose another run folder"
             )
         return here
 
