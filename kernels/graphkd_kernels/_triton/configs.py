@@ -74,8 +74,8 @@ def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
     """
     if arch(device) == 0:
         return Config(64, 64, 64, 4, 1)
-    if arch(device) < 90:  # whose assembler spills larger ones
-        return Config(64, 64, 32, 8, 2)
+    if arch(device) < 90:  # whose assembler spills larger ones, and some of two terms on both sides in two stages
+        return Config(64, 64, 32, 8, 3 if terms == 4 else 2)
     few = entries < 132 * 128 * 128
     return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
 
