@@ -85,9 +85,10 @@ def write_folder(out: Path, chosen: "Selection", source: "ImageSource", *, copy:
 
 
 def _paths(chosen: "Selection", source: "ImageSource | None") -> Iterator[str]:
-    root = getattr(source, "root", None) if hasattr(source, "written") else None  # of files alone
+    from graphkd.data.sources import FileSource
+
     for name in chosen.ids:
-        path = name if root is None else os.path.normpath(os.path.join(root, name))
+        path = os.path.normpath(source.root / name) if isinstance(source, FileSource) else name
         if path.strip() != path or len(path.splitlines()) != 1:
             raise DataError(f"the name {path!r} does not fit on a line: rename the image, or write a table (.csv)")
         yield f"{path}\n"

@@ -77,6 +77,16 @@ class Table:
                         wrong.setdefault((operation, backend, str(verdict)), []).append(dtype)
         return [f"{operation}, {backend}, {', '.join(at)}: {why}" for (operation, backend, why), at in wrong.items()]
 
+    def without_failures_of(self, other: "Table") -> "Table":
+        """Itself, but what is wrong by another table is wrong."""
+        verified = {op: {dtype: dict(each) for dtype, each in own.items()} for op, own in self.verified.items()}
+        for operation, by_dtype in other.verified.items():
+            for dtype, by_backend in by_dtype.items():
+                wrong = {name: verdict for name, verdict in by_backend.items() if verdict is not True}
+                if wrong:
+                    verified.setdefault(operation, {}).setdefault(dtype, {}).update(wrong)
+        return replace(self, verified=verified)
+
     def to_json(self) -> dict[str, Any]:
         """Choices and verdicts as JSON-ready data; times are left out."""
         choices = {name: dict(each) for name, each in self.choices.items()}

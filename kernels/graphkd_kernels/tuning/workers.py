@@ -19,6 +19,7 @@ Work = Callable[..., Iterator[Row]]
 _PRELOADED = ["torch", "torch._dynamo", "torch._functorch.aot_autograd", "graphkd_kernels.tuning.work"]
 _LIVE: set[Any] = set()
 _LOCK = threading.Lock()  # of the main module, which a start hides, and of the live ones
+_mask: Any = getattr(signal, "pthread_sigmask", lambda how, signals: signals)  # Windows has none
 _START = 120.0  # seconds until the first row: the server loads torch before
 
 
@@ -74,14 +75,19 @@ def _context() -> Any:
 
 
 def _start(process: Any) -> None:
-    """Without the program's own main module, which the new process has no use for."""
+    """Without the program's own main module, which the new process has no use for, and out of reach of Ctrl-C.
+
+    A terminal sends that to every process: the server inherits what is blocked here, and so do those that it forks.
+    """
     with _LOCK:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = type(sys)("__main__")
+        before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
             _LIVE.add(process)
         finally:
+            _mask(signal.SIG_SETMASK, before)
             sys.modules["__main__"] = main
 
 
