@@ -36,7 +36,8 @@ def dry_run(config: Distill, run: Path, parts: Parts, console: Console) -> int:
         stored = _is_complete(config.store)
         seen = config if stored else replace(config, store=None)  # a store that is not there yet is not begun
         features = teacher_features.features_of(seen, parts, teacher, accelerator.device, console)
-        answers = None if parts.scored is None or teacher is None else _blank(len(parts.scored), len(names))
+        compared = parts.scored is not None and teacher is not None and names  # a backbone has no answers
+        answers = _blank(len(parts.scored or ()), len(names)) if compared else None
         found = forecast(teacher_features.make_trainer(seen, parts, step, teacher, features, answers, accelerator))
     done = folder.checkpoints.updates()[-1:] if config.resume else []
     facts = _facts(config, run, parts, found, found.updates - sum(done), stored)

@@ -1,5 +1,6 @@
 """Groups of options that several commands share; they know no torch, and refuse what is wrong at first sight."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
 from graphkd.models.installed import TORCHVISION, require_network
 from graphkd.teachers.clip_files import require_clip
-from graphkd.text import read_text
+from graphkd.text import read_json, read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is
 _SHIPPED = "digits"
@@ -210,12 +211,7 @@ class Running:
     workers: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        kind, _, number = self.device.partition(":")
-        require(
-            kind in _DEVICES and (not number or number.isdigit()),
-            f"unknown device {self.device!r}{nearest(self.device, _DEVICES)}",
-            "give auto, cpu, cuda or cuda:1",
-        )
+        require_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,11 +231,29 @@ class OfNetworks(Command):
     model_from: str | None = None
 
 
+def require_device(name: str) -> None:
+    """Raises: UsageError for what is no device's name; whether it is here, torch knows."""
+    kind, _, number = name.partition(":")
+    require(
+        kind in _DEVICES and (not number or number.isdigit()),
+        f"unknown device {name!r}{nearest(name, _DEVICES)}",
+        "give auto, cpu, cuda or cuda:1",
+    )
+
+
 def require_run(path: Path, *files: str) -> None:
     """Raises: UsageError for a path that is no run folder; one of the files shows that it is one."""
     missing = f"{' and '.join(files)} {'is' if len(files) == 1 else 'are'} missing"
     todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
+
+
+def is_backbone(model: Path) -> bool:
+    """Whether a run's or an export's student has no classes: its output is an embedding."""
+    for file in (model / STUDENT, model / "export.json", model.with_name("export.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(read_json(file).get("num_classes") == 0)
+    return False
 
 
 def require_classifier(model: Path | None, teacher: str | None, both: bool = False) -> None:

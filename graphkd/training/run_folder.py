@@ -22,7 +22,7 @@ from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
-from graphkd.training.quality import Quality
+from graphkd.training.quality import AnyQuality, Quality
 from graphkd.training.watch import FOLDER
 from graphkd.typing import Tensor
 
@@ -101,6 +101,7 @@ def describe_student(
         ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``view``, ``mean`` and ``std``.
     """
     count = getattr(student, "num_classes", None)
+    count = 0 if count is None and isinstance(student, Tap) else count  # a backbone without a classifier
     if isinstance(size, tuple) and len({*size}) == 1:
         size = size[0]
     names = Classes(classes or [str(label) for label in range(count or 0)])
@@ -126,7 +127,7 @@ def _timm_name(student: Tap) -> str | None:
         return None
     try:
         with torch.device("meta"):  # no memory, no random numbers
-            again = timm.create_model(name, num_classes=student.num_classes)
+            again = timm.create_model(name, num_classes=student.num_classes or 0)
     except Exception:  # some networks cannot be made without memory
         return None
     return str(name) if repr(again) == repr(student.model) and _normalises_as(student, known) else None
@@ -282,7 +283,7 @@ class RunFolder:
         line: Mapping[str, Any],
         scores: Scores | None = None,
         seconds: float = 0.0,
-        quality: Quality | None = None,
+        quality: AnyQuality | None = None,
     ) -> None:
         """Append one line of metrics, and keep the scoring it tells of.
 
@@ -301,7 +302,7 @@ class RunFolder:
             counts = [[row, column, int(scores.confusion[row, column])] for row, column in occurs]
             found = {**line, "seconds": seconds, "images": scores.images, "classes": len(scores.confusion)}
             write_json(self.path / "scores.json", {**found, "confusion": counts})
-        if quality is not None:
+        if isinstance(quality, Quality):
             found = {**line, "seconds": seconds, "images": quality.images, "classes": quality.teacher.classes}
             kept = {"confusion": quality.pairs, "reliability": quality.reliability.T.tolist()}
             write_json(self.path / QUALITY, {**found, **kept, "collapsed": quality.collapsed})

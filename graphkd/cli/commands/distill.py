@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphkd.data.sources import ImageSource
     from graphkd.training.state import Result
 
+_UPDATES, _LEAST_BATCH = 8, 32  # of an epoch, and images of a batch, that a default batch is made smaller for
 _Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 _TRAINING = Parameter(name="*", group=Group("training", sort_key=4))
 _MAPPING = Parameter(metavar="OPTION=VALUE", accepts_keys=False, n_tokens=-1, consume_multiple=False)
@@ -38,6 +39,8 @@ class Student:
     Args:
         student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
             transformers.
+        student_head: classes gives it a classifier of the images' classes; none leaves a backbone whose output is an
+            embedding: for methods that compare embeddings, and images without class names.
         student_pretrained: start from the library's weights, which are downloaded.
         init: start from the weights in this file (safetensors, or a torch state dict), or from what the run of this
             folder trained, its method's own parameters too; each must fit but a head of other classes, which stays
@@ -53,6 +56,7 @@ class Student:
     """
 
     student: str = "resnet18"
+    student_head: Literal["classes", "none"] = "classes"
     student_pretrained: bool = False
     init: ExistingPath | None = None
     size: PositiveInt = 224
@@ -68,6 +72,11 @@ class Student:
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
         if self.init is not None and self.init.is_dir():
             require_run(self.init, STUDENT)
+        require(
+            self.student_head == "classes" or not self.student.startswith("hf:"),
+            f"--student-head none: {self.student} without a classifier cannot be built again by its name",
+            "give a network of timm or torchvision/NAME",
+        )
         if not self.student.startswith("hf:"):
             require_network("student", self.student)
 
@@ -89,8 +98,8 @@ class Distill(Command):
         val: folder of images to score on; default: val/ in --data, else the part that is held out.
         held_out: share of the images that is kept for scoring where there is no other folder, 0 for none; default: a
             fifth, and without labels at most 2000 images.
-        store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
-            views the student sees the same crops.
+        store: keep the teacher's features of --data here, or take those that graphkd embed kept or graphkd store import
+            made, with or without the --teacher; of a store of random views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
         watch: images whose embeddings are kept at up to 11 epochs, for pictures; 0 for none.
         report: write report.html at the end; default where pip install 'graphkd[report]' was.
@@ -105,6 +114,9 @@ class Distill(Command):
 
         # another method with an option of its own, and a classifier as teacher
         graphkd distill --data photos --method rkd --set angle_weight=0.5 --labels task --teacher timm:resnet50 --pretrained default
+
+        # a backbone that arranges images as CLIP does; no label, no class name
+        graphkd distill --data photos --method rkd --student-head none --teacher ViT-B-32 --pretrained openai
 
         # the same again from the file of an earlier run, one thing changed; and a run that was interrupted
         graphkd distill --config runs/photos-1/run.yaml --lr 3e-4 --run runs/photos-slow
@@ -142,8 +154,14 @@ class Distill(Command):
             "--method none leaves nothing to learn from",
             "add --labels task, or choose a --method",
         )
+        require(
+            self.student.student_head == "classes" or self.labels != "task",
+            "--labels task trains a classifier, and --student-head none leaves none",
+            "leave one of the two out",
+        )
         if self.method != "none":
-            _ = self.teaching.asked
+            if self.store is None or not (self.store / "manifest.json").is_file():
+                _ = self.teaching.asked
             require_options(self.method, self.set)
         known = {"optimizer": optimizers(), "tracker": trackers()}
         for kind, name in (("optimizer", self.train.optimizer), *(("tracker", each) for each in self.train.trackers)):
@@ -192,7 +210,7 @@ def run(config: Distill, *, console: Console) -> int:
         before, answers = scoring.ask_before(config, parts, teacher, features, device, console)
         trainer = teacher_features.make_trainer(config, parts, step, teacher, features, answers, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
-        console.remark(f"classes: {some(list(names))}")
+        console.remark(f"classes: {some(list(names))}" if names else "no classes: the student is a backbone")
         console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {path}")
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
@@ -213,7 +231,7 @@ def next_folder(data: str, resume: bool) -> Path:
 
 
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
-    """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
+    """Options of the loop that fit the images and exist; a default batch shrinks, so that an epoch has some updates."""
     from graphkd.cli import images
     from graphkd.models.huggingface import hf_config
     from graphkd.training.devices import check_trackers
@@ -224,14 +242,15 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     if config.student.student.startswith("hf:"):
         hf_config(config.student.student)
     check_trackers(train.trackers)
-    if train.batch_size > count:
+    if "batch_size" in console.given:
         require(
-            "batch_size" not in console.given,
+            train.batch_size <= count,
             f"--batch-size {train.batch_size} is more than the {count} images to train on",
             f"give --batch-size {count} or less, or more images",
         )
-        console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
-        train = replace(train, batch_size=count)
+    elif train.batch_size > (size := min(count, max(_LEAST_BATCH, count // _UPDATES))):
+        console.remark(f"batch size {train.batch_size} -> {size}: there are {count} images to train on")
+        train = replace(train, batch_size=size)
     return replace(
         config,
         report=report.require_report(config.report, ", or add --no-report"),
