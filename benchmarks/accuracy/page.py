@@ -53,7 +53,8 @@ def section(name: str, results: Path, pictures: Path) -> str:
     if study.chosen_in and any("curve" in record["result"] for record in records):
         curves(records, pictures / f"{name}-time.svg", study.title)
         shown += f"![Learning curves of {study.title}](img/evidence/{name}-time.svg)\n\n"
-    return f"{shown}{words(study, scores, records)}; `python -m benchmarks.accuracy {name}`."
+    choosing = "choose " if name in {each.chosen_in for each in STUDIES.values()} else ""
+    return f"{shown}{words(study, scores, records)}; `python -m benchmarks.accuracy {choosing}{name}`."
 
 
 def verdict(names: Sequence[str], against: str, results: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.accuracy import caltech, data, students
-from benchmarks.accuracy.choice import trials
+from benchmarks.accuracy.choice import RESULTS, trials
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.observer import cpu_seconds
 from benchmarks.accuracy.study import Problem
@@ -121,11 +121,13 @@ MORE: list[Method] = [
 
 
 def main() -> None:
-    """Embed, and report."""
+    """Embed, and keep what that took and how good the teacher is beside the results."""
+    facts = {}
     for part in ("train", "val"):
-        known = teacher(part)
-        facts = json.loads((cache_folder() / f"tin100-{part}-lite2-{SIDE}.json").read_text())
-        print(part, len(known.features), facts, flush=True)
+        teacher(part)
+        facts[part] = json.loads((cache_folder() / f"tin100-{part}-lite2-{SIDE}.json").read_text())
+    write_file(RESULTS / "tin100-teacher.json", json.dumps(facts, indent=1) + "\n")
+    print(facts)
 
 
 if __name__ == "__main__":
