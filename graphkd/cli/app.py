@@ -36,7 +36,7 @@ from graphkd.errors import OptionError
 from graphkd.files import local_path
 
 _HEADINGS = {  # of the overview; "store info" is the function info of commands/store.py
-    "distil": ("embed", "distill"),
+    "distil": ("embed", "select", "distill"),
     "look": ("evaluate", "inspect", "report", "compare"),
     "use": ("predict", "export"),
     "stores": ("store info", "store verify", "store repair", "store merge", "store import", "store export"),
@@ -296,7 +296,7 @@ def _list(value: Any, kind: type) -> tuple[Any, ...]:
     """A list of a file or of several words, or one text with commas; a path may hold a comma."""
     if isinstance(value, dict):
         raise ValueError
-    read: Callable[[Any], Any] = _path if kind is Path else _text
+    read: Callable[[Any], Any] = {Path: _path, float: _number}.get(kind, _text)
     items = value if isinstance(value, list) else [value] if kind is Path else str(value).split(",")
     return tuple(read(item.strip() if isinstance(item, str) else item) for item in items if item != "")
 

@@ -52,7 +52,7 @@ def features_of(
     live = _asked(teacher, device) if isinstance(teacher, Teacher) else None
     if config.store is None:
         return TeacherFeatures(live, live, teacher)
-    whole = _kept(config, parts, teacher, device, console)
+    whole = whole_store(config, parts, teacher, device, console)
     store = whole.for_source(parts.train)
     if store.manifest.drawn:
         return TeacherFeatures(lambda batch: store.read(batch.index, batch.view), live, store, store)
@@ -66,7 +66,7 @@ def _asked(teacher: Teacher, device: torch.device) -> Callable[[Batch], Features
     return lambda batch: teacher(batch.teacher.to(device))
 
 
-def _kept(
+def whole_store(
     config: Distill, parts: Parts, teacher: Teacher | EmbeddingStore, device: torch.device, console: Console
 ) -> EmbeddingStore:
     """The store of all images, filled where there is a teacher to ask."""

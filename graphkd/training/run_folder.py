@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ _WRITTEN = (
     KERNELS,
     "results.json",
     "report.md",
+    "selection.json",
+    "selection.safetensors",
+    "selection.part",
+    "selection.png",
 )
 _FOLDERS = ("checkpoints", FOLDER, "tensorboard", BEST)
 _LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
@@ -204,23 +209,26 @@ class RunFolder:
     def plan(self, here: Table) -> Table:
         """The kernels' choices that the run began with, which a resumed run keeps: it would be another run with others.
 
+        But what has failed on this machine since then is not chosen any more, and the log says so.
+
         Args:
             here: those in force, for a run that kept none or the same.
 
-        Raises: CheckpointError if they are gone, and those in force are others.
+        Raises: CheckpointError if they are gone or were changed, and those in force are others.
         """
-        try:
-            return Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
-        except (OSError, LookupError, TypeError, ValueError, AttributeError):
-            pass
-        try:
+        kept = digest = None
+        with suppress(OSError, LookupError, TypeError, ValueError, AttributeError):
+            kept = Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
+        with suppress(OSError, LookupError, TypeError, ValueError):
             digest = read_json(self.path / "environment.json")["kernels"]
-        except (OSError, LookupError, TypeError, ValueError):
-            return here  # it began before choices were kept
-        if digest != here.digest:
+        if kept is not None and digest in (None, kept.digest):
+            for line in sorted(set(here.failures) - set(kept.failures)):
+                log.warning("%s goes on without what has failed here since it began: %s", self.path, line)
+            return kept.without_failures_of(here)
+        if digest not in (None, here.digest):  # None: it began before choices were kept
             raise CheckpointError(
-                f"{self.path / KERNELS} is gone or damaged, and the kernels' plan {digest} that the run began with is "
-                f"not {here.digest} of this machine: put the file back, or choose another run folder"
+                f"{self.path / KERNELS} is gone, damaged or changed, and the kernels' plan {digest} that the run began "
+                f"with is not {here.digest} of this machine: put the file back, or choose another run folder"
             )
         return here
 

@@ -10,10 +10,8 @@ from cyclopts.types import Directory, ExistingDirectory, ExistingFile, ExistingP
 
 from graphkd.cli.console import Console, listed
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions
+from graphkd.cli.option_groups import Images, Output, Running, TeacherOptions, require_store
 from graphkd.text import shown
-
-_EMBEDDED = "give the folder that graphkd embed --out wrote"
 
 
 @Parameter(name="*")
@@ -34,7 +32,7 @@ class StoreInfo:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        _require_store(self.path)
+        require_store(self.path)
 
 
 def info(config: StoreInfo, *, console: Console) -> int:
@@ -73,7 +71,7 @@ class StoreVerify:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        _require_store(self.path)
+        require_store(self.path)
 
 
 def verify(config: StoreVerify, *, console: Console) -> int:
@@ -271,7 +269,7 @@ class StoreExport:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        _require_store(self.path)
+        require_store(self.path)
 
 
 def export(config: StoreExport, *, console: Console) -> int:
@@ -283,7 +281,3 @@ def export(config: StoreExport, *, console: Console) -> int:
     size = sum(each.stat().st_size for each in files)
     console.result(facts | {"bytes": size}, f"{config.out}: {', '.join(facts['files'])}, {size / 2**20:.1f} MiB")
     return 0
-
-
-def _require_store(path: Path) -> None:
-    require((path / "manifest.json").is_file(), f"{path} is no store: manifest.json is missing", _EMBEDDED)
