@@ -35,6 +35,7 @@ FILES_OF_THE_READER = {
     "new-photos/1.png": "",
     "pool/1.png": "",
     "list.txt": "pool/1.png\n",
+    "features/manifest.json": "{}",
     "sorted/cat/1.png": "",
     "cat.jpg": "",
     "runs/digits-1/teacher/config.json": "{}",

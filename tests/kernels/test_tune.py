@@ -255,7 +255,7 @@ def test_where_nothing_was_verified_nothing_is_written(scripted, tmp_path, row):
 
 def test_a_plan_that_cannot_be_written_is_said_before_anything_is_measured(scripted, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    for name, why in (("", "it is a folder"), ("file/plan.json", "the plan was not written: File exists")):
+    for name, why in (("", "what is there is no file"), ("file/plan.json", "the plan was not written: File exists")):
         monkeypatch.setenv("GRAPHKD_PLAN", str(tmp_path / name))
         with pytest.raises(OSError, match=why):
             scripted({("verified", "row_kl"): [AssertionError("measured")]}, **TWO)
@@ -462,10 +462,10 @@ def test_ctrl_c_reaches_only_the_asking_process_and_a_kill_ends_all(tmp_path):
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         worker = int(process.stdout.readline())
         status = Path(f"/proc/{worker}/status").read_text()
-        server = re.search(r"PPid:\s*(\d+)", status)[1]
-        for each in (status, Path(f"/proc/{server}/status").read_text()):
-            assert int(re.search(r"SigBlk:\s*(\w+)", each)[1], 16) & 1 << signal.SIGINT - 1
+        server = Path(f"/proc/{re.search(r'PPid:.([0-9]+)', status)[1]}/status").read_text()
         process.kill()
+    for each in (status, server):
+        assert int(re.search(r"SigBlk:\s*(\w+)", each)[1], 16) & 1 << signal.SIGINT - 1
     end = time.monotonic() + 10
     while time.monotonic() < end and Path(f"/proc/{worker}").exists():
         time.sleep(0.1)
