@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from graphkd.data.tolerant import Portion
 from graphkd.data.views import Batch
-from graphkd.deploy.classifier import Portion
 from graphkd.deploy.sessions import onnx_scores
 from graphkd.errors import DataError
 from graphkd.files import write_file

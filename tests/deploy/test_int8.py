@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from graphkd.data.tolerant import Portion
 from graphkd.data.views import Batch
-from graphkd.deploy.classifier import Portion
 from graphkd.deploy.int8 import WAYS, best_int8, compare, quantise
 from graphkd.deploy.sessions import latency, onnx_scores
 from graphkd.errors import DataError, FileError

@@ -1,20 +1,24 @@
 """graphkd tune: choices from times, what is verified, and everything that may end a run early."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from graphkd_kernels import dispatch, machine_plan, plans, reference, tune
-from graphkd_kernels.tuning import problems, run, work
+from graphkd_kernels.tuning import problems, run, work, workers
 from graphkd_kernels.tuning.found import Found
 from graphkd_kernels.tuning.steps import steps
 from graphkd_kernels.tuning.verify import CASES, LIMIT, backends, verify
@@ -202,9 +206,76 @@ def test_a_device_that_disappears_is_said_and_the_rest_is_named(scripted):
 
 
 def test_a_budget_that_ends_in_the_middle_condemns_nothing(scripted):
-    found = scripted({("verified", "row_kl"): [*checked("row_kl")[:2], {"cut": True}]}, **TWO)
+    found = scripted({("verified", "unit_rows"): [*checked("unit_rows")[:2], {"cut": True}]}, **TWO)
     assert found.failures == []
-    assert found.left[0] == "not verified: row_kl, unit_rows (the budget of 180 s was used up)"
+    assert found.left[0] == "not verified: unit_rows (120 of 180 s were used up; a larger budget does the rest)"
+    assert set(scripted.plan()["choices"]) == {"row_kl"}, "verification leaves time to time what it reached"
+
+
+def test_a_verdict_is_kept_until_there_is_another(scripted):
+    scripted({("verified", "row_kl"): checked("row_kl", dtype="float16", verdict="value off by 1")}, **TWO)
+    scripted({("verified", "row_kl"): [*checked("row_kl"), {"cut": True}]}, **TWO)
+    verified = scripted.plan()["verified"]["row_kl"]
+    assert verified == {"float16": {"blocked": "value off by 1"}, "float32": {"blocked": True}}
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan")])
+def test_a_budget_that_is_none_is_an_error(scripted, budget):
+    with pytest.raises(ValueError, match="s is none: give seconds above 0, such as 180"):
+        scripted({}, budget=budget)
+
+
+@pytest.mark.parametrize("budget", [1e9, float("inf")])
+def test_a_budget_may_be_any_other_number(scripted, budget):
+    scripted({}, budget=budget, **TWO)
+
+
+@pytest.mark.parametrize("row", [{"cut": True}, {"kind": "device", "lost": "no device"}])
+def test_where_nothing_was_verified_nothing_is_written(scripted, tmp_path, row):
+    with pytest.raises(ValueError, match="nothing was verified: (120 of 180 s were used up; a|the device does not)"):
+        scripted({("verified", "row_kl"): [*checked("row_kl")[:2], row]}, operations=["row_kl"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_that_cannot_be_written_is_said_before_anything_is_measured(scripted, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    for name, why in (("", "it is a folder"), ("file/plan.json", "the plan was not written: File exists")):
+        monkeypatch.setenv("GRAPHKD_PLAN", str(tmp_path / name))
+        with pytest.raises(OSError, match=why):
+            scripted({("verified", "row_kl"): [AssertionError("measured")]}, **TWO)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_process_that_was_starting_ends_too(monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Process:
+        exitcode = -9
+
+        def __init__(self, target, args, daemon):
+            self.held = os.dup(args[0].fileno())  # its end of the pipe
+
+        def start(self):
+            begun.set()
+            go_on.wait(10)
+
+        def kill(self):
+            if self.held:
+                os.close(self.held)
+            self.held = 0
+
+        def join(self, *seconds):
+            pass
+
+    monkeypatch.setattr(workers, "_context", lambda: SimpleNamespace(Process=Process, Pipe=multiprocessing.Pipe))
+    with ThreadPoolExecutor(2) as pool:
+        rows = pool.submit(list, workers.rows_of(None, (), 1.0, 1.0))
+        assert begun.wait(10)
+        stopping = pool.submit(workers.stop)
+        time.sleep(0.1)
+        go_on.set()
+        stopping.result(10)
+        assert rows.result(10) == [{"died": "its process was ended by SIGKILL"}]
 
 
 def test_interrupted_it_keeps_and_uses_what_was_measured(scripted):
@@ -336,7 +407,8 @@ def test_planted_faults_are_found_named_and_left_out(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_measured(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_measured(tmp_path, number):
     environment = os.environ | {"GRAPHKD_PLAN": str(tmp_path / "plan.json"), "PYTHONPATH": str(KERNELS.parent)}
     command = [sys.executable, "-m", "graphkd_kernels.tune", "--operations", "row_kl,rkd_angle", "--out", str(tmp_path)]
     rows = tmp_path / "rows.jsonl"
@@ -344,13 +416,34 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
         end = time.monotonic() + 300
         while time.monotonic() < end and not (rows.exists() and "rkd_angle" in rows.read_text()):
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted: what was measured is kept and used" in said
     plan = machine_plan.read(tmp_path / "plan.json")
     assert plan["verified"]["row_kl"]["float32"]["blocked"] is True
     assert plan["left"][0].startswith("not verified: rkd_angle")
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_no_process_behind(tmp_path):
+    """``hang`` runs in a process of its own, which has the number that it wrote."""
+    (tmp_path / "hangs.py").write_text(
+        "import os, time\n\n\ndef hang():\n    yield {'process': os.getpid()}\n    time.sleep(1000)\n\n\n"
+        "if __name__ == '__main__':\n    import hangs\n    from graphkd_kernels.tuning.workers import rows_of\n"
+        "    for row in rows_of(hangs.hang, (), 999.0, 999.0):\n        print(row['process'], flush=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(KERNELS.parent), str(tmp_path)])}
+    command = [sys.executable, str(tmp_path / "hangs.py")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        worker = int(process.stdout.readline())
+        os.kill(worker, 0)
+        process.kill()
+    end = time.monotonic() + 10
+    while time.monotonic() < end and Path(f"/proc/{worker}").exists():
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def test_the_process_that_forks_the_others_touches_no_gpu():

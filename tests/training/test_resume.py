@@ -91,14 +91,14 @@ def test_a_resumed_run_keeps_the_plan_that_it_began_with(tmp_path):
         assert json.loads((tmp_path / name / "environment.json").read_text())["kernels"] == before.digest
 
 
-@pytest.mark.parametrize("damage", [None, "{", "{}"])
+@pytest.mark.parametrize("damage", [None, "{", "{}", '{"choices": {}, "verified": {}}'])
 def test_a_plan_that_is_gone_is_needed_where_another_is_in_force(tmp_path, damage):
     stopped(relational(tmp_path), 5)
     (tmp_path / "kernels.json").unlink() if damage is None else (tmp_path / "kernels.json").write_text(damage)
     with (
         ops.using("cpu", other_plan()),
         pytest.raises(
-            CheckpointError, match=r"kernels.json is gone or damaged, .*: put the file back, or choose another"
+            CheckpointError, match=r"kernels.json is gone, damaged or changed, .*: put the file back, or choose another"
         ),
     ):
         relational(tmp_path).fit(resume=True)

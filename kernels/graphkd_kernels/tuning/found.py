@@ -63,12 +63,11 @@ class Found:
 
     def ended(self, operation: str, why: str | None) -> None:
         """Its process is gone before its time: what it was at is wrong, or (``None``) simply not verified."""
-        for by_backend in self.verdicts.get(operation, {}).values():
-            for backend in [name for name, verdict in by_backend.items() if verdict == _CUT]:
-                if why is None:
-                    del by_backend[backend]
-                else:
-                    by_backend[backend] = why
+        for dtype, by_backend in self.verdicts.pop(operation, {}).items():
+            ends = {name: why if verdict == _CUT else verdict for name, verdict in by_backend.items()}
+            known = {name: verdict for name, verdict in ends.items() if verdict is not None}
+            if known:
+                self.verdicts.setdefault(operation, {})[dtype] = known
 
     @property
     def failures(self) -> list[str]:
@@ -96,7 +95,8 @@ class Found:
     def plan(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """The plan: what this run found, and from an earlier plan of the same machine what it did not ask."""
         choices = {curve: each for curve in self.points if (each := self.choices(curve))}
-        verified = earlier.get("verified", {}) | self.verdicts
+        verified = earlier.get("verified", {})
+        verified = verified | {name: _joined(verified.get(name, {}), each) for name, each in self.verdicts.items()}
         return {
             "format": machine_plan.FORMAT,
             "machine": machine_plan.machine(self.device),
@@ -110,6 +110,11 @@ class Found:
             "tiles": earlier.get("tiles", {}) | self.best_tiles(),
             "times": earlier.get("times", {}) | {curve: _listed(each) for curve, each in self.points.items()},
         }
+
+
+def _joined(earlier: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Verdicts on an operation by type and backend; what was not verified again keeps its own."""
+    return earlier | {dtype: earlier.get(dtype, {}) | each for dtype, each in own.items()}
 
 
 def _listed(times: dict[str, dict[int, dict[str, float]]]) -> dict[str, list[Row]]:
