@@ -135,6 +135,7 @@ PROGRAMS = {
     ".venv/bin/python": check_python,
     "torchrun": check_launch,
     "accelerate": check_launch,
+    "docker": lambda words: (ROOT / "Dockerfile").stat(),
     "source": lambda words: None,
     "cd": lambda words: None,
     ".ci/run": lambda words: (ROOT / ".ci" / "run").stat(),
