@@ -72,10 +72,12 @@ def prepare_step(
     chosen, methods = config.student, []
     backbone = chosen.student_head == "none"
     if backbone and config.method not in ("none", "combined"):
-        _require_embeddings_alone(config.method)
+        _require_embeddings_alone(config.method, "--student-head none leaves none")
     teacher: Teacher | EmbeddingStore | None = None
     if config.method != "none" and config.teaching.teacher is None:
         teacher = EmbeddingStore(str(config.store)).for_source(train)
+        if teacher.num_classes is None and config.method != "combined":
+            _require_embeddings_alone(config.method, f"the store {config.store} holds none")
     elif config.method != "none":
         exposed = chosen.teacher_maps, chosen.teacher_tokens
         teacher = open_teacher(config.teaching, None if backbone else train.classes, device, *exposed, backbone)
@@ -89,10 +91,10 @@ def prepare_step(
     return teacher, names, step
 
 
-def _require_embeddings_alone(method: str) -> None:
+def _require_embeddings_alone(method: str, why: str) -> None:
     """Raises: UsageError for a method that compares what a backbone does not have, and names the others."""
     known = methods_without_classes()
-    what = f"{method} compares class scores or proxies, and --student-head none leaves none"
+    what = f"{method} compares class scores or proxies, and {why}"
     require(method in known, what, f"give a --method of embeddings, maps or tokens alone: {', '.join(known)}")
 
 

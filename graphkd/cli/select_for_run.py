@@ -64,7 +64,7 @@ def choose(
     assert teacher is not None
     path, part = config.run, config.run / PART
     console.remark(f"choosing among {len(pool)} images")
-    if config.store is not None:
+    if config.store is not None or isinstance(teacher, EmbeddingStore):
         scores = score_pool(teacher_features.whole_store(config, parts, teacher, device, console), pool)
     else:
         require(

@@ -125,7 +125,8 @@ def score_pool(
     if batch_size < 1 or on_error not in ("stop", "skip"):
         raise OptionError(f"expected batch_size >= 1, on_error 'stop' or 'skip', found {batch_size}, {on_error!r}")
     if teacher.num_classes is None:
-        raise MissingFeatureError("selection needs the teacher's logits, and this teacher has no classes")
+        what = "selection needs the teacher's logits, and this teacher has no classes"
+        raise MissingFeatureError(f"{what}: use a CLIP-like one, or a classifier")
     ids: Sequence[str]
     if isinstance(teacher, EmbeddingStore):
         rows, ids = _of_store(teacher, source, transform, batch_size, progress)

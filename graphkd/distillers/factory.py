@@ -48,8 +48,9 @@ def methods_without_classes() -> list[str]:
     Example: ``"rkd" in methods_without_classes()`` is true, ``"kd" in methods_without_classes()`` is not
     """
     draw = torch.Generator().manual_seed(0)
-    embedding, maps, tokens = (torch.rand(shape, generator=draw) for shape in ((6, 8), (6, 8, 4, 4), (6, 16, 8)))
-    features = Features(embedding, maps={"map": maps}, tokens={"tokens": tokens})
+    shapes = (6, 8), (6, 16, 4, 4), (6, 16, 4, 4), (6, 16, 8)
+    embedding, first, second, tokens = (torch.rand(shape, generator=draw) for shape in shapes)
+    features = Features(embedding, maps={"first": first, "second": second}, tokens={"tokens": tokens})
     return [name for name in distillers() if _takes(name, features)]
 
 

@@ -11,7 +11,7 @@ _OTHERS = {"update", "epoch", "loss", "gradient", "skipped", "refused", "lr", "i
 _SCORES = {"top1": "top-1", "top5": "top-5", "agreement": "agreement with the teacher"}
 _DASHES = ("-", "--", ":", "-.")
 _LINE = 0.19  # inches of a line of a legend
-_WIDE = 50  # ratio of the largest to the smallest loss from which the axis is logarithmic
+_WIDE = 20  # ratio of the largest to the smallest loss from which the axis is logarithmic
 
 
 @drawn

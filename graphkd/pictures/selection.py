@@ -90,8 +90,8 @@ def _images(
             continue
         y, x = high * (place // _COLUMNS), wide * (place % _COLUMNS)
         paper[y : y + _SIDE, x : x + _SIDE] = picture
-        text = f"{label(names[scores.label[at]], 13)} {values[at]:.2f}"
-        axis.text(x + _SIDE / 2, y + _SIDE + 4, text, ha="center", va="top", fontsize=7)
+        text = f"{label(names[scores.label[at]], 11)} {values[at]:.2f}"
+        axis.text(x + _SIDE / 2, y + _SIDE + 4, text, ha="center", va="top", fontsize=6.5)
     axis.imshow(paper, interpolation="nearest")
 
 

@@ -65,7 +65,7 @@ def collapse_warning(student: float, teacher: float, images: float) -> str:
     """A sentence about a collapse, given the classes in effect of both networks."""
     return (
         f"the student uses {student:.1f} classes in effect and its teacher {teacher:.1f} on {images:g} images: it "
-        "collapses onto few classes. Try a lower lr, warmup_epochs, or a larger batch_size"
+        "collapses onto few classes. Try more epochs, a lower lr, or warmup_epochs"
     )
 
 

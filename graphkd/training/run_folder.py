@@ -209,6 +209,8 @@ class RunFolder:
     def plan(self, here: Table) -> Table:
         """The kernels' choices that the run began with, which a resumed run keeps: it would be another run with others.
 
+        But what has failed on this machine since then is not chosen any more, and the log says so.
+
         Args:
             here: those in force, for a run that kept none or the same.
 
@@ -220,7 +222,9 @@ class RunFolder:
         with suppress(OSError, LookupError, TypeError, ValueError):
             digest = read_json(self.path / "environment.json")["kernels"]
         if kept is not None and digest in (None, kept.digest):
-            return kept
+            for line in sorted(set(here.failures) - set(kept.failures)):
+                log.warning("%s goes on without what has failed here since it began: %s", self.path, line)
+            return kept.without_failures_of(here)
         if digest not in (None, here.digest):  # None: it began before choices were kept
             raise CheckpointError(
                 f"{self.path / KERNELS} is gone, damaged or changed, and the kernels' plan {digest} that the run began "

@@ -77,6 +77,16 @@ class Table:
                         wrong.setdefault((operation, backend, str(verdict)), []).append(dtype)
         return [f"{operation}, {backend}, {', '.join(at)}: {why}" for (operation, backend, why), at in wrong.items()]
 
+    def without_failures_of(self, other: "Table") -> "Table":
+        """Itself, but what is wrong by another table is wrong."""
+        verified = {op: {dtype: dict(each) for dtype, each in own.items()} for op, own in self.verified.items()}
+        for operation, by_dtype in other.verified.items():
+            for dtype, by_backend in by_dtype.items():
+                wrong = {name: verdict for name, verdict in by_backend.items() if verdict is not True}
+                if wrong:
+                    verified.setdefault(operation, {}).setdefault(dtype, {}).update(wrong)
+        return replace(self, verified=verified)
+
     def to_json(self) -> dict[str, Any]:
         """Choices and verdicts as JSON-ready data; times are left out."""
         choices = {name: dict(each) for name, each in self.choices.items()}
@@ -205,8 +215,8 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
 
 def require_room(path: Path) -> None:
     """Find out before anything is measured whether a plan can be written. Raises: OSError."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "the plan would not be written: it is a folder", str(path))
+    if path.exists() and not path.is_file():  # a device, say, which writing would replace
+        raise FileExistsError(errno.EEXIST, "the plan would not be written: what is there is no file", str(path))
     probe = path.with_name(f".{path.name}.room")
     try:
         write(probe, {"room": " " * _ROOM})
@@ -302,6 +312,9 @@ def in_force(device: str) -> Table:
 
 
 def _numbered(device: str) -> str:
+    """As a tensor names its device: of several processes on a CPU, each has a number beside it."""
+    if device.startswith("cpu:"):
+        return "cpu"
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" and torch.cuda.is_available() else device
 
 

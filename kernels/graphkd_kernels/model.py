@@ -206,7 +206,6 @@ _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
     "knn_kernel": _neighbours,
     "pearson_merge_kernel": lambda a: (a["blocks"],),
     "pearson_rows_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
-    "product_kernel": lambda a: (a["k"] / a["BK"],),
     "rkd_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
     "rkd_sum_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
     "row_kl_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),

@@ -53,7 +53,7 @@ def test_vectors_stand_in_for_a_teacher(graphkd, vectors):
     assert found["quality"] is None if "quality" in found else True
     assert "top1" in found
     line = f"distill --data images --store features {options} --run other"
-    graphkd.refused(f"{line} --method prg", "classes", "use a CLIP-like teacher")
+    graphkd.refused(f"{line} --method prg", "prg compares class scores or proxies, and the store features", "rkd")
 
 
 def test_images_without_a_vector_are_named(graphkd, vectors, class_folders):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from graphkd.distillers.factory import create_distiller, methods_without_classes
-from graphkd.errors import TapError, TeacherError
+from graphkd.errors import CheckpointError, TapError, TeacherError
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
@@ -75,6 +75,16 @@ def test_weights_of_a_backbone_fit_timm(tmp_path):
     assert load_weights(create_student("test_efficientnet", 0), tmp_path / "model.safetensors") == []
 
 
+def test_a_classifier_starts_from_a_backbone(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(create_student("test_efficientnet", 0).model.state_dict(), tmp_path / "model.safetensors")
+    student = create_student("test_efficientnet", 3)
+    assert load_weights(student, tmp_path / "model.safetensors") == ["classifier.weight", "classifier.bias"]
+    with pytest.raises(CheckpointError, match="2 missing"):
+        load_weights(student, tmp_path / "model.safetensors", other_classes=False)
+
+
 def test_transformers_are_refused():
     with pytest.raises(TapError, match="choose a network of timm"):
         create_student("hf:nowhere", 0)
@@ -82,7 +92,7 @@ def test_transformers_are_refused():
 
 def test_the_methods_that_need_no_classes_are_found():
     found = methods_without_classes()
-    assert {"mimic", "rkd", "sp", "ega", "cc", "pkt", "at", "fitnet"} <= {*found}
+    assert {"mimic", "rkd", "sp", "ega", "cc", "pkt", "at", "fitnet", "crg", "fsp"} <= {*found}
     assert not {"prg", "kd", "dkd", "dist", "eikd", "combined"} & {*found}
 
 

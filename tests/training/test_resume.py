@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,6 +90,20 @@ def test_a_resumed_run_keeps_the_plan_that_it_began_with(tmp_path):
     same(end_of(tmp_path / "whole"), end_of(tmp_path / "broken"))
     for name in ("whole", "broken"):
         assert json.loads((tmp_path / name / "environment.json").read_text())["kernels"] == before.digest
+
+
+def test_what_failed_since_a_run_began_is_not_used_when_it_goes_on(tmp_path, caplog):
+    with ops.using("cpu", other_plan()):
+        stopped(relational(tmp_path), 5)
+    failed = {"edge_pkt": {"float32": {"blocked": "value off by 0.1", "eager": True}}}
+    with ops.using("cpu", replace(other_plan(), verified=failed)):
+        made = relational(tmp_path)
+        made.fit(resume=True)
+    assert made.plan.choices == other_plan().choices
+    assert made.plan.failures == ["edge_pkt, blocked, float32: value off by 0.1"]
+    assert "goes on without what has failed here since it began: edge_pkt, blocked, float32" in caplog.text
+    with ops.using("cpu", made.plan):
+        assert ops.explain("edge_pkt", [(8, 8), None, (8, 8), None]).plan.backend == "eager"
 
 
 @pytest.mark.parametrize("damage", [None, "{", "{}", '{"choices": {}, "verified": {}}'])

@@ -26,11 +26,11 @@ class _Names:
     """Names of vectors; of the images behind them no size is known."""
 
     ids: Sequence[str]
+    sizes: Sequence[int]  # 0 for each: not known
 
-    @property
-    def sizes(self) -> Sequence[int]:
-        """0 for each: not known."""
-        return [0] * len(self.ids)
+
+def _named(vectors: Vectors) -> _Names:
+    return _Names(vectors.ids, [0] * len(vectors.ids))
 
 
 def import_vectors(
@@ -75,7 +75,7 @@ def import_vectors(
 def _plan(vectors: Vectors, dtype: str, logit_scale: float) -> Manifest:
     """What the store is made of: files by name and digest, wherever they lie."""
     check_dtype(dtype)
-    names = _Names(vectors.ids)
+    names = _named(vectors)
     longest = max(row_bytes(name, 0) for name in vectors.ids)
     files = canonical([[path.name, _digest(path)] for path in vectors.files])
     plan = Manifest(
@@ -102,7 +102,7 @@ def _digest(path: Path) -> str:
 
 def _fill(writer: StoreWriter, vectors: Vectors, logit_scale: float) -> None:
     """Write what is absent: shards, and what all vectors share."""
-    plan, todo, names = writer.plan, {*writer.todo()}, _Names(vectors.ids)
+    plan, todo, names = writer.plan, {*writer.todo()}, _named(vectors)
     if not todo and not writer.needs_shared():
         return
     shared = {name: torch.tensor(each, dtype=torch.float32) for name, each in vectors.shared.items()}

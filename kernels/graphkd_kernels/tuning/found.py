@@ -57,7 +57,8 @@ class Found:
                 own[row["backend"]] = row["verdict"]
         elif row["kind"] == "time":
             self.operations[row["curve"]] = row["operation"]
-            self.points.setdefault(row["curve"], {}).setdefault(row["dtype"], {})[row["size"]] = row["ms"]
+            ms = {name: float(f"{each:.4g}") for name, each in row["ms"].items()}  # the choices follow from the file's
+            self.points.setdefault(row["curve"], {}).setdefault(row["dtype"], {})[row["size"]] = ms
         elif row["kind"] == "tiles" and "ms" in row:
             self.tiles.setdefault(f"{row['kernel']} {row['math']}", []).append((row["config"], row["ms"]))
 
@@ -121,6 +122,5 @@ def _listed(times: dict[str, dict[int, dict[str, float]]]) -> dict[str, list[Row
     found: dict[str, list[Row]] = {}
     for dtype, by_size in times.items():
         for size, by_backend in sorted(by_size.items()):
-            ms = {name: float(f"{each:.4g}") for name, each in by_backend.items()}
-            found.setdefault(dtype, []).append({"size": size, **ms})
+            found.setdefault(dtype, []).append({"size": size, **by_backend})
     return found

@@ -9,7 +9,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from time import monotonic
 from typing import Any
@@ -74,8 +76,8 @@ def _context() -> Any:
 
 
 def _start(process: Any) -> None:
-    """Without the program's own main module, which the new process has no use for."""
-    with _LOCK:
+    """Without the program's own main module, which the new process has no use for, and out of reach of Ctrl-C."""
+    with _LOCK, _no_interrupts():
         main = sys.modules["__main__"]
         sys.modules["__main__"] = type(sys)("__main__")
         try:
@@ -83,6 +85,20 @@ def _start(process: Any) -> None:
             _LIVE.add(process)
         finally:
             sys.modules["__main__"] = main
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A terminal interrupts all processes: the server inherits what is blocked here, and so do those that it forks."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start, by the server's, would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(answers: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
