@@ -23,7 +23,14 @@ def key(case: Case, shape: Shape, form: str, device: str, dtype: str) -> dict[st
 
 
 def measure(
-    case: Case, shape: Shape, form: str, device: str, dtype: str, budget: float = 0.2, timer: Timer | None = None
+    case: Case,
+    shape: Shape,
+    form: str,
+    device: str,
+    dtype: str,
+    budget: float = 0.2,
+    timer: Timer | None = None,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Errors against float64, then times in ms, memory in MiB, and what share of the machine was used.
 
@@ -31,6 +38,7 @@ def measure(
         case, shape, form, device, dtype: the cell.
         budget: seconds for each mode.
         timer: times forward + gradient on the CPU; default :func:`benchmarks.timing.timed`.
+        brief: forward + gradient alone; not the forward pass by itself, and no teacher close to the student.
 
     Raises: WrongResultError instead of a time; UnavailableError.
     """
@@ -42,7 +50,7 @@ def measure(
     runner.tried()
     names = {"both": "ms", "forward": "forward_ms", "no_grad": "no_grad_ms"}
     with runner.scope():
-        for mode in runner.modes:
+        for mode in runner.modes[:1] if brief else runner.modes:
             name = "ms" if mode == runner.modes[0] else names[mode]
             if runner.device.type == "cuda":
                 found = on_gpu(runner, mode, budget)
@@ -58,7 +66,7 @@ def measure(
                 row["samples"] = timing.samples
         if form != "eager" and runner.device.type == "cpu" and row["ms"] < 1e3 * SLOW:
             row["over_eager"] = speedup(case, shape, runner, number, budget)
-    if case.near and runner.device.type == "cpu":
+    if case.near and runner.device.type == "cpu" and not brief:
         close = Runner(case, shape, form, device, number, near=True)
         with close.scope():
             row["near_ms"] = timed(close, budget / 3).ms

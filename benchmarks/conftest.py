@@ -1,8 +1,8 @@
 """What the benchmarks share: fixed threads, the file of results, and the measuring of one cell.
 
-``pytest benchmarks --benchmark-only`` measures every operation and every distiller; ``-m quick`` the short sizes in a
-quarter of the time each, ``-m slow`` the long ones. Every row is printed and kept as it comes. Forms of one (operation,
-shape, dtype, device) are a group; see ``benchmarks/case.py``.
+``pytest benchmarks --benchmark-only`` measures every operation and every distiller; ``-m quick`` the short sizes,
+forward and gradient together, in a quarter of the time each; ``-m slow`` the long ones. Every row is printed and kept
+as it comes. Forms of one (operation, shape, dtype, device) are a group; see ``benchmarks/case.py``.
 """
 
 import os
@@ -63,10 +63,15 @@ def save(request: pytest.FixtureRequest, device: str, fixed_threads: None) -> Ca
         if text := told(row):
             plugin = config.pluginmanager.get_plugin
             with plugin("capturemanager").global_and_fixture_disabled():
-                plugin("terminalreporter").ensure_newline()
-                plugin("terminalreporter").write_line(text)
+                plugin("terminalreporter").write(f"\n{text} ", flush=True)
 
     return keep
+
+
+@pytest.fixture(scope="session")
+def quick(request: pytest.FixtureRequest) -> bool:
+    """Whether only the short sizes were asked for, and a short look at them."""
+    return bool(request.config.getoption("-m") == "quick")
 
 
 @pytest.fixture(scope="session")
@@ -77,16 +82,20 @@ def eager_ms() -> dict[tuple[str, str], float]:
 
 @pytest.fixture
 def fill(
-    request: pytest.FixtureRequest, benchmark: Any, device: str, save: Any, eager_ms: dict[tuple[str, str], float]
+    request: pytest.FixtureRequest,
+    benchmark: Any,
+    device: str,
+    save: Any,
+    eager_ms: dict[tuple[str, str], float],
+    quick: bool,
 ) -> Callable[[Case, Shape, str], None]:
     """Measure one cell; a form that cannot run, or a foreign one that is wrong, is skipped with its reason."""
-    dtype, quick = request.config.getoption("--dtype"), request.config.getoption("-m") == "quick"
-    budget = QUICK if quick else BUDGET
+    dtype, budget = request.config.getoption("--dtype"), QUICK if quick else BUDGET
 
     def run(case: Case, shape: Shape, form: str) -> None:
         benchmark.group = f"{case.name}-{label(shape)}-{dtype}-{device}"
         try:
-            row = measure(case, shape, form, device, dtype, budget, _timer(benchmark, budget))
+            row = measure(case, shape, form, device, dtype, budget, _timer(benchmark, budget), brief=quick)
         except (UnavailableError, WrongResultError) as why:
             save(key(case, shape, form, device, dtype) | {"why": str(why)})
             if isinstance(why, WrongResultError) and form not in ("official", *case.peers):

@@ -35,8 +35,8 @@ def test_training_step(benchmark, device, save, batch):
 
 
 @pytest.mark.quick
-def test_start(benchmark, save):
-    found = benchmark.pedantic(lambda: dict(starts()), rounds=1)
+def test_start(benchmark, save, quick):
+    found = benchmark.pedantic(lambda: dict(starts(1 if quick else 2)), rounds=1)
     row = {"kind": "start", "case": "start"} | {f"{name}_ms": ms for name, ms in found.items()}
     benchmark.extra_info |= row
     save(row)

@@ -32,6 +32,7 @@ from graphkd.typing import Tensor
 IMAGENET = 1_281_167  # images of ImageNet-1k to train on
 _CLASSES = 1000
 _STORED = 1024  # images of the store that is read
+_LEAST = 16  # images that are read, however long it takes
 _HOPELESS = 100  # images that cannot be read, before one that can
 _BATCH, _SMALL = 256, 32  # images of a step; on a CPU
 _OCTAVES = ((64, 60.0), (16, 45.0), (4, 30.0), (1, 13.0))  # pixels of a patch of made photos, and its contrast
@@ -198,7 +199,7 @@ def _reading(
                 moments.append(time.perf_counter())
             spent = [total + after - before for total, (before, after) in zip(spent, pairwise(moments), strict=True)]
             size, done = size + _bytes(source, index), done + 1
-            if sum(spent) >= seconds:
+            if sum(spent) >= seconds and done + len(bad) >= min(len(source), _LEAST):
                 break
     decode, first, second = (done / each for each in spent)
     return (decode, first, second), size // done, tuple(sorted(bad))
@@ -290,7 +291,8 @@ def _update(student: Tap, method: str, store: EmbeddingStore, images: Tensor) ->
     device, index = images.device, torch.arange(len(images)) % len(store)
     answer, target = store[index].to(device), (index % _CLASSES).to(device)
     samples = {"num_samples": len(store)} if "num_samples" in distillers().get(method).sized_by else {}
-    distiller = create_distiller(method, student, store, **samples).to(device)
+    with _enough(method):
+        distiller = create_distiller(method, student, store, **samples).to(device)
     optimizer = torch.optim.AdamW([*student.parameters(), *distiller.parameters()])
 
     def update(count: int = len(images)) -> int:
@@ -302,11 +304,19 @@ def _update(student: Tap, method: str, store: EmbeddingStore, images: Tensor) ->
         optimizer.step()
         return count
 
-    try:
+    with _enough(method):
         update(2)
-    except MissingFeatureError as error:
-        raise OptionError(f"{error}: choose a method that compares embeddings or class scores, such as prg") from error
     return update
+
+
+@contextmanager
+def _enough(method: str) -> Iterator[None]:
+    """Inside, a method that lacks something is refused."""
+    try:
+        yield
+    except (MissingFeatureError, OptionError) as error:
+        what = f"{method} needs more than a store keeps, or options of its own"
+        raise OptionError(f"{what}: choose a method that compares embeddings or class scores, such as prg") from error
 
 
 def _processors() -> int:

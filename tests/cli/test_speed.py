@@ -61,7 +61,11 @@ def test_what_is_refused(graphkd, photos, tmp_path, line, what, todo):
 
 
 def test_only_broken_images_and_methods_on_maps_are_refused(graphkd, photos):
-    graphkd.refused(SMALL + " --method at", "maps", "choose a method that compares embeddings or class scores")
+    graphkd.refused(
+        SMALL + " --method at",
+        "at needs more than a store keeps",
+        "choose a method that compares embeddings or class scores",
+    )
     (photos / "cat" / "1.png").write_bytes(b"nothing")
     graphkd.refused(SMALL, "cannot read image photos/cat/1.png", "repair or remove it")
 

@@ -70,7 +70,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match="cannot read image"):
         measure_speed(open_folder(tmp_path, layout="flat"), **SMALL)
-    with pytest.raises(OptionError, match="choose a method that compares embeddings or class scores, such as prg"):
-        measure_speed(method="at", **SMALL)
+    for method in ("at", "crg", "combined"):
+        with pytest.raises(OptionError, match=f"{method} needs more .*: choose a method that compares embeddings or"):
+            measure_speed(method=method, **SMALL)
     with pytest.raises(OptionError, match="batch_size >= 2"):
         measure_speed(batch_size=1)
