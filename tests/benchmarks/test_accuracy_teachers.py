@@ -54,7 +54,7 @@ def test_features_in_memory_are_ranked_by_confidence_by_hand():
     )
     scores = eikd.remembered(teacher, list("abcd"))
     assert scores.label.tolist() == [1, 0, 2, 0]
-    assert math.exp(scores.key[1]) == pytest.approx(math.e / (math.e + 2))
+    assert math.exp(scores.log_confidence[1]) == pytest.approx(math.e / (math.e + 2))
     pool = eikd.Pool(images(4), 2, lambda: scores)
     assert pool.chosen("selected globally", 2, seed=0) == [1, 2]
     assert pool.chosen("selected", 3, seed=0) == [0, 1, 2]  # the best of each class
