@@ -1,7 +1,8 @@
 """What the benchmarks share: fixed threads, the file of results, and the measuring of one cell.
 
-``pytest benchmarks --benchmark-only`` measures every operation and every distiller; ``-m quick`` the short sizes,
-``-m slow`` the long ones. Forms of one (operation, shape, dtype, device) are a group; see ``benchmarks/case.py``.
+``pytest benchmarks --benchmark-only`` measures every operation and every distiller; ``-m quick`` the short sizes in a
+quarter of the time each, ``-m slow`` the long ones. Every row is printed and kept as it comes. Forms of one (operation,
+shape, dtype, device) are a group; see ``benchmarks/case.py``.
 """
 
 import os
@@ -17,10 +18,12 @@ from benchmarks import machine
 from benchmarks.case import FORMS, Case, Shape, UnavailableError, cases, label
 from benchmarks.cell import key, measure
 from benchmarks.check import WrongResultError
-from benchmarks.results import Results
+from benchmarks.results import FOLDER, Results, told
 from benchmarks.timing import Timing, plan
 
 THREADS = int(os.environ.get("GRAPHKD_BENCH_THREADS", "2"))
+UNSAVED = machine.ROOT / ".benchmarks"  # not committed
+BUDGET, QUICK = 0.2, 0.05  # seconds of timing, for each mode of a cell
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("graphkd benchmarks")
     group.addoption("--device", default="cpu", help="where operations are measured: cpu (default), cuda")
     group.addoption("--dtype", default="float32", help="of the inputs: float32 (default), bfloat16, float16")
-    group.addoption("--save", action="store_true", help="write benchmarks/results/<device>-<date>.json")
+    group.addoption("--save", action="store_true", help="keep the rows in benchmarks/results, not in .benchmarks")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,10 +54,19 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def save(request: pytest.FixtureRequest, device: str, fixed_threads: None) -> Callable[[dict[str, Any]], None]:
-    """Keeps a row at once, with ``--save``; else forgets it."""
-    if not request.config.getoption("--save"):
-        return lambda row: None
-    return Results.today(machine.environment(device, THREADS)).add
+    """Keeps a row at once, in ``<device>-<date>.json``, and prints what was measured."""
+    config = request.config
+    results = Results.today(machine.environment(device, THREADS), FOLDER if config.getoption("--save") else UNSAVED)
+
+    def keep(row: dict[str, Any]) -> None:
+        results.add(row)
+        if text := told(row):
+            plugin = config.pluginmanager.get_plugin
+            with plugin("capturemanager").global_and_fixture_disabled():
+                plugin("terminalreporter").ensure_newline()
+                plugin("terminalreporter").write_line(text)
+
+    return keep
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +80,13 @@ def fill(
     request: pytest.FixtureRequest, benchmark: Any, device: str, save: Any, eager_ms: dict[tuple[str, str], float]
 ) -> Callable[[Case, Shape, str], None]:
     """Measure one cell; a form that cannot run, or a foreign one that is wrong, is skipped with its reason."""
-    dtype = request.config.getoption("--dtype")
+    dtype, quick = request.config.getoption("--dtype"), request.config.getoption("-m") == "quick"
+    budget = QUICK if quick else BUDGET
 
     def run(case: Case, shape: Shape, form: str) -> None:
         benchmark.group = f"{case.name}-{label(shape)}-{dtype}-{device}"
         try:
-            row = measure(case, shape, form, device, dtype, timer=_timer(benchmark))
+            row = measure(case, shape, form, device, dtype, budget, _timer(benchmark, budget))
         except (UnavailableError, WrongResultError) as why:
             save(key(case, shape, form, device, dtype) | {"why": str(why)})
             if isinstance(why, WrongResultError) and form not in ("official", *case.peers):
@@ -89,7 +102,7 @@ def fill(
     return run
 
 
-def _timer(benchmark: Any, budget: float = 0.2) -> Callable[[Callable[[], Any]], Timing]:
+def _timer(benchmark: Any, budget: float) -> Callable[[Callable[[], Any]], Timing]:
     """pytest-benchmark's clock, with as many rounds as fit."""
 
     def time(call: Callable[[], Any]) -> Timing:

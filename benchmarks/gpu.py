@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of all results (default benchmarks/results)")
     given = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        print("no CUDA device here: nothing was measured, and docs/performance.md keeps its predictions")
+        print("no CUDA device here: nothing was measured, and docs/performance-tables.md keeps its predictions")
         return 2
     given.out.mkdir(parents=True, exist_ok=True)
     start, seconds = monotonic(), 60 * (given.minutes or MINUTES[given.run])

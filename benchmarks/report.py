@@ -1,33 +1,41 @@
-"""python -m benchmarks.report: docs/performance.md, from the results in benchmarks/results alone."""
+"""python -m benchmarks.report: two pages of docs/ and their chart, from the results in benchmarks/results alone."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import tables
+from benchmarks import front, tables
+from benchmarks.chart import draw
 from benchmarks.gpu import NAMED
 from benchmarks.machine import ROOT
 from benchmarks.results import FOLDER, latest
 from benchmarks.tables import Made
 
-PAGE = ROOT / "docs" / "performance.md"
-TOP = """<!-- made by `python -m benchmarks.report` from benchmarks/results: change those, not this page -->
-# Performance
-
-Time and memory of every operation and every distiller, beside the published forms, `torch.compile` and other libraries.
-`eager` is the library's reference and what ratios are taken of; `official` the published form, written from its
-equation; `blocked` and `triton` are fused. Milliseconds of forward and gradient (medians), MiB above the inputs (peak
-of a fresh process). A form is timed only after its value and gradient agree with float64.
+DOCS = ROOT / "docs"
+PAGE, TABLES, CHART = "performance.md", "performance-tables.md", "img/performance.svg"
+MADE = "<!-- made by `python -m benchmarks.report` from benchmarks/results: change those, not this page -->"
+MEASURE = """## Measure it
 
 ```bash
-make bench                        # everything here again, on your machine
+make bench                        # everything, on your machine
 make bench ARGS="-m quick"        # the short sizes
 make ratios                       # the promised ratios, side by side, in pairs
 python -m benchmarks.ratios --only light  # every distiller beside its plain form, and its host time
 python -m benchmarks.gpu --run 1  # on a GPU: graphkd tune, then the targets, in 5 minutes
 python -m benchmarks.compare REF  # another git revision beside this one
-```"""
+```
+
+What is measured is printed as it comes and kept at once: an interruption loses one line. Every operation and method,
+the machine, the versions: [All tables](performance-tables.md)."""
+TOP = f"""{MADE}
+# Performance: all tables
+
+Time and memory of every operation and every distiller, beside the published forms, `torch.compile` and other libraries.
+In short: [Performance](performance.md).
+`eager` is the library's reference and what ratios are taken of; `official` the published form, written from its
+equation; `blocked` and `triton` are fused. Milliseconds of forward and gradient (medians), MiB above the inputs (peak
+of a fresh process). A form is timed only after its value and gradient agree with float64."""
 SECTIONS = (
     ("Promised ratios", tables.ratios, "ratio"),
     ("Operations: milliseconds (times faster than eager)", lambda made: tables.speed(made, "op"), "op"),
@@ -54,8 +62,25 @@ NOTES = {
 }
 
 
-def page(newest: Sequence[Made], older: Sequence[Made]) -> str:
-    """The text of the page: a part for each device, then the targets."""
+def page(newest: Sequence[Made]) -> str:
+    """The short page, of the newest device that has the headline ratios."""
+    made = next((each for each in newest if front.headlines(each)), None)
+    parts = [f"{MADE}\n# Performance"]
+    if made is None:
+        parts.append("No results are committed yet.")
+    else:
+        parts += [front.lead(made, CHART)]
+        for title, text in (
+            ("In a training step", front.training(made)),
+            ("Where it does not help", front.drawbacks(made)),
+            ("Scaling", front.growth(made)),
+        ):
+            parts += [f"## {title}", text] if text else []
+    return "\n\n".join([*parts, MEASURE]) + "\n"
+
+
+def tables_page(newest: Sequence[Made], older: Sequence[Made]) -> str:
+    """Every table: a part for each device, then the targets."""
     parts = [TOP]
     for made in newest:
         parts += [f"## {made['environment']['device']}", tables.head(made)]
@@ -88,11 +113,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=FOLDER)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages")
     given = parser.parse_args(arguments)
     newest, older = latest(given.results)
-    given.page.write_text(page(newest, older), encoding="utf-8")
-    print(f"{given.page}: {len(newest)} devices")
+    (given.docs / PAGE).write_text(page(newest), encoding="utf-8")
+    (given.docs / TABLES).write_text(tables_page(newest, older), encoding="utf-8")
+    bars = next((found for made in newest if (found := front.headlines(made))), None)
+    if bars:
+        (given.docs / CHART).parent.mkdir(exist_ok=True)
+        draw(bars, given.docs / CHART)
+    print(f"{given.docs / PAGE}, {TABLES}: {len(newest)} devices")
     return 0
 
 

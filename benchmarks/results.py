@@ -53,6 +53,30 @@ def key_of(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in KEY)
 
 
+def told(row: Row) -> str:
+    """A row in a line: its times, ratio to eager and memory; nothing of what was not measured."""
+    name = " ".join(str(row[field]) for field in ("case", "shape", "form", "axis") if field in row)
+    times = [f"{field.removesuffix('ms').rstrip('_')} {row[field]:.4g} ms".strip() for field in row if _is_told(field)]
+    if "over_eager" in row:
+        times.append(f"{row['over_eager']:.2f}x eager")
+    if "peak_mib" in row:
+        times.append(f"{row['peak_mib']:.4g} MiB")
+    if row.get("points"):
+        times.append(", ".join(f"{point['size']}: {point['ms']:.4g} ms" for point in row["points"]))
+    return f"{name:44} {', '.join(times)}" if times else ""
+
+
+def _is_told(field: str) -> bool:
+    return field.endswith("ms") and field not in (
+        "low_ms",
+        "high_ms",
+        "forward_ms",
+        "no_grad_ms",
+        "near_ms",
+        "floor_ms",
+    )
+
+
 def rounded(row: Row) -> Row:
     """Numbers to four digits: a clock has no more."""
     return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in row.items()}

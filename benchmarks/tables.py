@@ -1,4 +1,4 @@
-"""Results as Markdown: one function for each table of docs/performance.md, from rows of one environment."""
+"""Results as Markdown: one function for each table of docs/performance-tables.md, from rows of one environment."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,12 +41,17 @@ def head(made: Made) -> str:
         f"Python {e['python']}, {versions}; library `{e['library']}`, commit `{e['commit']}`, {e['date']}. "
         f"Largest product here: {rates}; copy: {limits['gb_s']:.3g} GB/s."
     )
-    if e["kind"] == "cpu" and e["load"] > 0.5:
+    if is_busy(e):
         text += (
             f"\n\n!!! warning\n    The machine had other work (load {e['load']:g} at the start): "
             "times scatter, ratios within a run are nearer to the truth."
         )
     return text
+
+
+def is_busy(environment: dict[str, Any]) -> bool:
+    """Whether the processor did something else when the measurement began."""
+    return bool(environment["kind"] == "cpu" and environment["load"] > 0.5)
 
 
 def largest(rows: Sequence[Row], kind: str) -> list[tuple[str, str]]:

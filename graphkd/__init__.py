@@ -90,7 +90,6 @@ _MOVED = {  # modules that had another name in earlier versions
     "graphkd.cli.classifiers": "graphkd.cli.networks",
     "graphkd.cli.parts": "graphkd.cli.option_groups",
     "graphkd.relations": "graphkd.graphs.relations",
-    "graphkd.data.pool": "graphkd.data.selection",
 }
 
 

@@ -110,6 +110,32 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def link_file(path: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has no such thing, or it is another one."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        copy_file(path, target)
+
+
+def copy_file(path: Path, target: Path) -> None:
+    """A copy that is there whole or not at all."""
+    temporary = temporary_name(target)
+    try:
+        shutil.copy2(path, temporary)
+        flush(temporary)
+        with suppress(OSError):
+            os.link(temporary, target)  # unlike a renaming, this never replaces a file
+            return
+        if target.exists():
+            raise FileExistsError(f"{target} has just been made by another program")
+        os.rename(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path, *names: str) -> None:
     """Remove what a killed process left half written under these names. Only a folder's one writer may ask for it.
 

@@ -13,7 +13,8 @@ from benchmarks.accuracy import caltech, cifar, data, tower
 from benchmarks.accuracy.config import Config, Method
 from benchmarks.accuracy.study import Problem
 from graphkd import functional
-from graphkd.data.selection import PoolScores, score_pool, scored, select
+from graphkd.data.pool import PoolScores, score_pool, scored
+from graphkd.data.selection import select
 from graphkd.data.sources import ArraySource
 from graphkd.data.transforms import CenterView
 from graphkd.distillers.eikd.class_dropping import CLASS_DROPPINGS, ClassDropping

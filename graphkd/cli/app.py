@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from inspect import cleandoc
+from keyword import iskeyword
 from pathlib import Path
 from textwrap import indent
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,15 +36,15 @@ from graphkd.errors import OptionError
 from graphkd.files import local_path
 
 _HEADINGS = {  # of the overview; "store info" is the function info of commands/store.py
-    "distil": ("embed", "distill"),
+    "distil": ("embed", "select", "distill"),
     "look": ("evaluate", "inspect", "report", "compare"),
     "use": ("predict", "export"),
-    "stores": ("store info", "store verify", "store repair", "store merge"),
+    "stores": ("store info", "store verify", "store repair", "store merge", "store import", "store export"),
     "know": ("methods", "conformance", "doctor", "tune", "completion"),
 }
 COMMANDS: Final = [name for names in _HEADINGS.values() for name in names]
 _TITLE = f"graphkd {graphkd.__version__}: train a small model on what a foundation model knows, by aligning graphs"
-_STORES = "Look into a store, check it, mend it, bring several together."
+_STORES = "Look into a store, check it, mend it, bring several together; vectors from elsewhere, and for others."
 _START = "graphkd doctor\ngraphkd methods\ngraphkd distill --data photos --teacher ViT-B-32 --pretrained openai"
 _EXCERPT: Final = 80  # characters of a wrong value that a message shows
 _BOOLS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -119,7 +120,8 @@ def program() -> App:
 def run_of(name: str) -> Callable[..., int]:
     """The function of a command."""
     module, _, function = name.partition(" ")
-    found: Callable[..., int] = getattr(import_module(f"graphkd.cli.commands.{module}"), function or "run")
+    function = f"{function}_" if iskeyword(function) else function or "run"
+    found: Callable[..., int] = getattr(import_module(f"graphkd.cli.commands.{module}"), function)
     return found
 
 
@@ -294,7 +296,7 @@ def _list(value: Any, kind: type) -> tuple[Any, ...]:
     """A list of a file or of several words, or one text with commas; a path may hold a comma."""
     if isinstance(value, dict):
         raise ValueError
-    read: Callable[[Any], Any] = _path if kind is Path else _text
+    read: Callable[[Any], Any] = {Path: _path, float: _number}.get(kind, _text)
     items = value if isinstance(value, list) else [value] if kind is Path else str(value).split(",")
     return tuple(read(item.strip() if isinstance(item, str) else item) for item in items if item != "")
 

@@ -36,7 +36,8 @@ def dry_run(config: Distill, run: Path, parts: Parts, console: Console) -> int:
         stored = _is_complete(config.store)
         seen = config if stored else replace(config, store=None)  # a store that is not there yet is not begun
         features = teacher_features.features_of(seen, parts, teacher, accelerator.device, console)
-        answers = None if parts.scored is None or teacher is None else _blank(len(parts.scored), len(names))
+        compared = parts.scored is not None and teacher is not None and names  # a backbone has no answers
+        answers = _blank(len(parts.scored or ()), len(names)) if compared else None
         found = forecast(teacher_features.make_trainer(seen, parts, step, teacher, features, answers, accelerator))
     done = folder.checkpoints.updates()[-1:] if config.resume else []
     facts = _facts(config, run, parts, found, found.updates - sum(done), stored)
@@ -56,13 +57,14 @@ def _is_complete(store: Path | None) -> bool:
 
 def _facts(config: Distill, run: Path, parts: Parts, found: Forecast, left: int, stored: bool) -> dict[str, Any]:
     """What a script reads, in bytes and seconds."""
-    ask = 0.0  # seconds of filling the store
-    if config.store is not None and not stored:
-        ask = (found.reading + found.teaching) * len(parts.whole) / (config.train.batch_size * config.train.accumulate)
+    asking = (found.reading + found.teaching) * len(parts.whole) / (config.train.batch_size * config.train.accumulate)
+    ask = asking if config.store is not None and not stored else 0.0  # seconds of filling the store
+    choosing = asking if config.select is not None and config.store is None else 0.0
     train = found.seconds(left, teaching=config.store is None)
     return {
         "data": config.images.data,
         "images": len(parts.train),
+        "select": config.select,
         "scored_images": 0 if parts.scored is None else len(parts.scored),
         "teacher": config.teaching.teacher,
         "store": None if config.store is None else str(config.store),
@@ -80,8 +82,9 @@ def _facts(config: Distill, run: Path, parts: Parts, found: Forecast, left: int,
         "checkpoint_bytes": found.disk,
         "seconds_per_update": {"reading": found.reading, "teacher": found.teaching, "training": found.learning},
         "seconds_of_asking_the_teacher_for_the_store": ask,
+        "seconds_of_selecting": choosing,
         "seconds_of_scoring": found.scoring,
-        "seconds": ask + train,
+        "seconds": ask + choosing + train,
         "run": str(run),
     }
 
@@ -110,5 +113,6 @@ def _told(facts: dict[str, Any]) -> dict[str, str]:
         f"training {each['training']:.3f}",
         "time": f"{timedelta(seconds=round(facts['seconds']))}, of which "
         f"{timedelta(seconds=round(facts['seconds_of_scoring']))} of scoring and "
-        f"{timedelta(seconds=round(facts['seconds_of_asking_the_teacher_for_the_store']))} of filling the store",
+        f"{timedelta(seconds=round(facts['seconds_of_asking_the_teacher_for_the_store']))} of filling the store"
+        + (f", {timedelta(seconds=round(facts['seconds_of_selecting']))} of choosing" if facts["select"] else ""),
     }

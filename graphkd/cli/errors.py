@@ -24,7 +24,8 @@ _PHRASES = {  # what the library says to programmers, and what it is here
     "fit(resume=True)": "--resume",
     "resume it, or choose another run folder": "add --resume to go on with it, or choose another --run",
     "Add a term on the logits (a KD or PRG distiller, or task=...) or freeze the head": (
-        "add --labels task, or choose a --method with a term on the logits, such as prg or kd"
+        "add --labels task, or choose a --method with a term on the logits, such as prg or kd, "
+        "or leave the head out: --student-head none"
     ),
     LONGER: "start a new run with its weights: add --init RUN --run ANOTHER, and leave --resume out",
     "use pretrained=False, or init= a file of weights": "leave --student-pretrained out, or give --init FILE",

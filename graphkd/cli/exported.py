@@ -22,7 +22,7 @@ _IMAGES = 64  # of --check that are compared
 
 
 class Normalised(nn.Module):
-    """A student for other programs: images in [0, 1] in, class scores out; the normalisation is inside."""
+    """A student for other programs: images in [0, 1] in, class scores (or an embedding) out; it normalises itself."""
 
     mean: Tensor
     std: Tensor
@@ -35,7 +35,7 @@ class Normalised(nn.Module):
             self.register_buffer(name, torch.full((1, 1, 1), default) if value is None else value)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
-        """Class scores."""
+        """Class scores, or the embedding of a backbone."""
         output = self.model((images - self.mean) / self.std)
         scores: Tensor = output["logits"] if isinstance(output, Mapping) else output  # transformers gives a record
         return scores
@@ -82,7 +82,7 @@ def _onnx(tap: Tap, model: Normalised, images: Tensor, about: dict[str, Any], ou
         dynamo=True,
         dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
         input_names=["images"],
-        output_names=["scores"],
+        output_names=["embedding" if about["num_classes"] == 0 else "scores"],
         verbose=False,
     )
     assert program is not None

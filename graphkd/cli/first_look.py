@@ -27,8 +27,10 @@ def parts_of(config: "Distill", run: Path, console: Console) -> Parts:
     """The images of a run. Raises: UsageError for a run folder that holds a run, and for classes without names."""
     require_free(run, config.resume)
     data = image_data(config.images, console)
-    parts = data.parts(config.val, config.held_out, run_classes(config.teaching))
-    if config.method != "none":
+    backbone = config.student.student_head == "none"
+    trained = None if backbone else run_classes(config.teaching) or store_classes(config)
+    parts = data.parts(config.val, config.held_out, trained)
+    if config.method != "none" and not backbone:
         require_names(config.teaching, parts.whole.classes)
     if parts.scored is not None or parts.whole.target(0) is not None:
         return parts
@@ -78,7 +80,22 @@ def run_classes(teaching: TeacherOptions) -> Classes | None:
     """The classes of a run folder that teaches; ``None`` for any other teacher."""
     if teaching.teacher is None or not (local_path(teaching.teacher) / STUDENT).is_file():
         return None
-    return Classes(described_run(local_path(teaching.teacher))["classes"])
+    return Classes(described_run(local_path(teaching.teacher))["classes"]) or None  # a backbone has none
+
+
+def teaches_alone(config: "Distill") -> bool:
+    """Whether a store stands in for a teacher that was not named."""
+    return config.teaching.teacher is None and config.store is not None and (config.store / "manifest.json").is_file()
+
+
+def store_classes(config: "Distill") -> Classes | None:
+    """The classes of a store that stands in for a teacher; ``None`` for any other, and for one that cannot be read."""
+    if not teaches_alone(config):
+        return None
+    with suppress(OSError, ValueError):  # whoever reads the store says what is wrong with it
+        names = read_json(local_path(str(config.store)) / "manifest.json", 1 << 26)["classes"]
+        return None if names is None else Classes(names)
+    return None
 
 
 def described_run(run: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from graphkd.cli.errors import UsageError, require
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import ImageData
 from graphkd.data.sources import ImageSource, SourceSubset, source_subset
+from graphkd.data.tolerant import TolerantViews
 from graphkd.data.transforms import Transform
-from graphkd.deploy.classifier import TolerantViews
 from graphkd.deploy.int8 import best_int8, compare
 from graphkd.deploy.sessions import latency
 from graphkd.errors import DataError, GraphKDError

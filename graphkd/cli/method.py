@@ -13,9 +13,10 @@ from graphkd.cli.images import training_view
 from graphkd.cli.networks import make_student, open_teacher, teacher_view
 from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
-from graphkd.distillers.factory import create_distiller, distillers
+from graphkd.distillers.factory import create_distiller, distillers, methods_without_classes
 from graphkd.errors import GraphKDError, HeadError, MissingFeatureError
 from graphkd.features import Features
 from graphkd.models.tap import Tap
@@ -30,7 +31,7 @@ _TRIED = 4  # images of a rehearsal
 
 
 def make_distiller(
-    config: Distill, student: Tap, teacher: Teacher, train: ImageSource, device: torch.device
+    config: Distill, student: Tap, teacher: Teacher | EmbeddingStore, train: ImageSource, device: torch.device
 ) -> Distiller:
     """The distiller of ``--method`` with the options of ``--set``.
 
@@ -41,6 +42,7 @@ def make_distiller(
         options.setdefault("num_samples", len(train))
     sides: tuple[Any, Any] = (student, teacher)
     if chosen.student_maps or chosen.student_tokens or chosen.teacher_maps or chosen.teacher_tokens:
+        assert isinstance(teacher, Teacher)  # a store keeps no maps
         sides = _probe(student, teacher, train, chosen.size, device)
     try:
         distiller = create_distiller(config.method, *sides, **options)
@@ -61,16 +63,24 @@ def make_distiller(
 
 def prepare_step(
     config: Distill, train: ImageSource, device: torch.device, console: Console
-) -> tuple[Teacher | None, Classes, Step]:
+) -> tuple[Teacher | EmbeddingStore | None, Classes, Step]:
     """The teacher, the student's classes and what is trained, tried on a few images.
 
-    Returns: no teacher for the method ``none``; the step holds the student, the method, and the task where labels are
-        learnt from.
+    Returns: no teacher for the method ``none``, and the store where it stands in for one; the step holds the student,
+        the method, and the task where labels are learnt from.
     """
-    chosen, teacher, methods = config.student, None, []
-    if config.method != "none":
+    chosen, methods = config.student, []
+    backbone = chosen.student_head == "none"
+    if backbone and config.method not in ("none", "combined"):
+        _require_embeddings_alone(config.method, "--student-head none leaves none")
+    teacher: Teacher | EmbeddingStore | None = None
+    if config.method != "none" and config.teaching.teacher is None:
+        teacher = EmbeddingStore(str(config.store)).for_source(train)
+        if teacher.num_classes is None and config.method != "combined":
+            _require_embeddings_alone(config.method, f"the store {config.store} holds none")
+    elif config.method != "none":
         exposed = chosen.teacher_maps, chosen.teacher_tokens
-        teacher = open_teacher(config.teaching, train.classes, device, *exposed)
+        teacher = open_teacher(config.teaching, None if backbone else train.classes, device, *exposed, backbone)
     student, names = make_student(config, train, teacher, console)
     if teacher is not None:
         methods = [make_distiller(config, student, teacher, train, device)]
@@ -81,13 +91,24 @@ def prepare_step(
     return teacher, names, step
 
 
-def identity(config: Distill, step: Step, train: ImageSource, teacher: Teacher | None) -> dict[str, Any]:
+def _require_embeddings_alone(method: str, why: str) -> None:
+    """Raises: UsageError for a method that compares what a backbone does not have, and names the others."""
+    known = methods_without_classes()
+    what = f"{method} compares class scores or proxies, and {why}"
+    require(method in known, what, f"give a --method of embeddings, maps or tokens alone: {', '.join(known)}")
+
+
+def identity(
+    config: Distill, step: Step, train: ImageSource, teacher: Teacher | EmbeddingStore | None
+) -> dict[str, Any]:
     """What a run that is resumed has to share with this command, as far as it is known before the teacher is asked."""
     known = {**of_method(config.train, step), **of_source(train, config.labels != "no"), **of_teacher(teacher)}
     return {name: value for name, value in known.items() if name != "store"}
 
 
-def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageSource, device: torch.device) -> None:
+def rehearse(
+    step: Step, teacher: Teacher | EmbeddingStore | None, config: Distill, train: ImageSource, device: torch.device
+) -> None:
     """One forward pass of a copy on a few images: what is missing is found before an hour of work.
 
     Raises: OptionError for layers to freeze that are not there; UsageError that says how to give maps or tokens;
@@ -97,12 +118,16 @@ def rehearse(step: Step, teacher: Teacher | None, config: Distill, train: ImageS
     if teacher is None:
         return
     view = training_view(chosen.size, chosen.augment, chosen.flip)
-    views = Views(train, student=view, teacher=teacher_view(teacher, config.teaching.teacher_size))
+    seen = teacher_view(teacher, config.teaching.teacher_size) if isinstance(teacher, Teacher) else view
+    views = Views(train, student=view, teacher=seen)
     batch = next(iter(views.loader(min(_TRIED, len(train)), drop_last=False)))
     target = None if config.labels == "no" else torch.zeros(len(batch), dtype=torch.long)
     try:
         with torch.random.fork_rng(devices=[]):
-            answer = teacher(batch.teacher.to(device)).to("cpu")
+            if isinstance(teacher, Teacher):
+                answer = teacher(batch.teacher.to(device)).to("cpu")
+            else:
+                answer = teacher.read(batch.index, 0)
             if config.store is not None:
                 answer = Features(answer.embedding, answer.logits, answer.proxies, answer.proxy_logits)
             tried(batch.student, answer, target=target, index=batch.index)

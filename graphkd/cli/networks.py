@@ -19,6 +19,7 @@ from graphkd.cli.images import require_classes
 from graphkd.cli.option_groups import STUDENT, TeacherOptions
 from graphkd.data.class_names import Classes
 from graphkd.data.sources import ImageSource
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import Transform, network_view
 from graphkd.errors import TapError, TeacherError
 from graphkd.files import local_path
@@ -26,9 +27,10 @@ from graphkd.models.huggingface import PREFIX, is_clip
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
-from graphkd.teachers.base import Teacher
+from graphkd.teachers.base import NetworkTeacher, Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
+from graphkd.teachers.clip_images import CLIPImageTeacher
 from graphkd.teachers.huggingface import hf_teacher
 from graphkd.teachers.lite import LITE, lite_teacher
 from graphkd.text import read_text
@@ -42,12 +44,14 @@ def open_teacher(
     device: torch.device,
     maps: Sequence[str] = (),
     tokens: Sequence[str] = (),
+    headless: bool = False,
 ) -> Teacher:
     """The teacher that was asked for.
 
     Args:
         classes: names of the images' classes, or ``None``.
         maps, tokens: module paths to expose; classifiers only.
+        headless: of a CLIP its image tower alone, which needs no class names.
     """
     asked = teaching.asked
     kind, colon, name = asked.partition(":")
@@ -60,14 +64,14 @@ def open_teacher(
         return make(asked, classes=classes, maps=maps, tokens=tokens, precision=precision, device=device, **sizes)
     if (local_path(asked) / STUDENT).is_file():
         tap, about = open_student(local_path(asked))
-        facts = {"classes": about["classes"], "image_size": teaching.teacher_size or about["size"]}
-        return _teacher_of(tap, teaching, device, maps, tokens, **facts)
+        size, named = teaching.teacher_size or about["size"], about["classes"] or None  # a backbone has no classes
+        return _teacher_of(tap, teaching, device, maps, tokens, classes=named, image_size=size)
     require(
         not maps and not tokens,
         f"--teacher {asked} is no classifier and exposes no maps or tokens",
         "use --teacher timm:NAME, or a method that compares embeddings",
     )
-    return _clip(asked, teaching, classes, device)
+    return _clip_images(asked, teaching, device) if headless else _clip(asked, teaching, classes, device)
 
 
 def classifier_teacher(
@@ -146,13 +150,17 @@ def _precision_of(teaching: TeacherOptions, device: torch.device) -> Any:
 
 def teacher_view(teacher: Teacher, size: int | None = None) -> Transform:
     """What the teacher is shown: its own preprocessing, from the file."""
-    return network_view(teacher.preprocess if isinstance(teacher, CLIPTeacher | ClassifierTeacher) else None, size)
+    return network_view(teacher.preprocess if isinstance(teacher, NetworkTeacher) else None, size)
 
 
-def make_student(config: Distill, train: ImageSource, teacher: Teacher | None, console: Console) -> tuple[Tap, Classes]:
-    """A student with its first weights, and its classes."""
+def make_student(
+    config: Distill, train: ImageSource, teacher: Teacher | EmbeddingStore | None, console: Console
+) -> tuple[Tap, Classes]:
+    """A student with its first weights, and its classes; none of a backbone."""
     chosen, given = config.student, train.classes or (teacher and teacher.classes)
-    names = Classes(given) if given else require_classes(train)
+    names = Classes([])
+    if chosen.student_head == "classes":
+        names = Classes(given) if given else require_classes(train)
     torch.manual_seed(config.train.seed)
     tap = create_student(
         chosen.student,
@@ -220,6 +228,17 @@ def _clip(asked: str, teaching: TeacherOptions, classes: Sequence[str] | None, d
         precision=_precision_of(teaching, device),
         device=device,
         cache_dir=cache,
+        preprocess=None if teaching.teacher_size is None else {"size": teaching.teacher_size},
+    )
+
+
+def _clip_images(asked: str, teaching: TeacherOptions, device: torch.device) -> CLIPImageTeacher:
+    return CLIPImageTeacher(
+        asked,
+        pretrained=teaching.pretrained,
+        quick_gelu=teaching.quick_gelu,
+        precision=_precision_of(teaching, device),
+        device=device,
         preprocess=None if teaching.teacher_size is None else {"size": teaching.teacher_size},
     )
 

@@ -1,5 +1,6 @@
 """Groups of options that several commands share; they know no torch, and refuse what is wrong at first sight."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,10 @@ from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
 from graphkd.models.installed import TORCHVISION, require_network
 from graphkd.teachers.clip_files import require_clip
-from graphkd.text import read_text
+from graphkd.text import read_json, read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is
-_SHIPPED = "digits"
+_SHIPPED, _LIST = "digits", ".txt"
 _PROMPTS = ("imagenet", "cifar", "photo")
 LITE = ("lite0", "lite2")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -58,8 +59,8 @@ class Images:
 
     Args:
         data: a folder with one folder a class, or loose images (then with --classes), or shards (.tar, as webdataset
-            writes them), or one with train/ and val/; the word digits (shipped with scikit-learn); or a torchvision
-            data set, such as cifar100, kept in --root.
+            writes them), or one with train/ and val/; a text file with the path of an image a line; the word digits
+            (shipped with scikit-learn); or a torchvision data set, such as cifar100, kept in --root.
         classes: text file of class names, one a line, or 'folder<TAB>name' lines. Default: the folders' names.
         layout: how to read the folder.
         root: where torchvision keeps its data sets.
@@ -80,14 +81,17 @@ class Images:
 
     def __post_init__(self) -> None:
         path = local_path(self.data)
-        if path.is_dir() or self.data == _SHIPPED:
+        if path.exists() or self.data == _SHIPPED:
             require(
                 self.split is None,
                 f"--split {self.split} is for data sets of torchvision, and --data {self.data} is none",
                 "leave --split out; of a folder with splits, give the folder of one",
             )
+            listed = not path.is_file() or path.suffix == _LIST
+            require(
+                listed, f"--data {self.data} is a file, and no list of images ({_LIST})", "give a folder, or a list"
+            )
             return
-        require(not path.exists(), f"--data {self.data} is a file, not a folder", "give a folder of images")
         is_name = len(path.parts) == 1 and path.suffix == ""
         hint = nearest(self.data, [_SHIPPED, *DATA_SETS]) if is_name else ""
         require(is_name and self.data in DATA_SETS, f"there is no folder --data {self.data}{hint}", _FOLDER)
@@ -210,12 +214,7 @@ class Running:
     workers: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        kind, _, number = self.device.partition(":")
-        require(
-            kind in _DEVICES and (not number or number.isdigit()),
-            f"unknown device {self.device!r}{nearest(self.device, _DEVICES)}",
-            "give auto, cpu, cuda or cuda:1",
-        )
+        require_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,11 +234,47 @@ class OfNetworks(Command):
     model_from: str | None = None
 
 
+def require_device(name: str) -> None:
+    """Raises: UsageError for what is no device's name; whether it is here, torch knows."""
+    kind, _, number = name.partition(":")
+    require(
+        kind in _DEVICES and (not number or number.isdigit()),
+        f"unknown device {name!r}{nearest(name, _DEVICES)}",
+        "give auto, cpu, cuda or cuda:1",
+    )
+
+
 def require_run(path: Path, *files: str) -> None:
     """Raises: UsageError for a path that is no run folder; one of the files shows that it is one."""
     missing = f"{' and '.join(files)} {'is' if len(files) == 1 else 'are'} missing"
     todo = "give the folder that graphkd distill named at its end, such as runs/photos-1"
     require(any((path / name).is_file() for name in files), f"{path} is no run folder: {missing}", todo)
+
+
+def is_backbone(model: Path) -> bool:
+    """Whether a run's or an export's student has no classes: its output is an embedding."""
+    for file in (model / STUDENT, model / "export.json", model.with_name("export.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(read_json(file).get("num_classes") == 0)
+    return False
+
+
+def require_store(path: Path) -> None:
+    """Raises: UsageError for a path that is no store."""
+    there = (path / "manifest.json").is_file()
+    require(there, f"{path} is no store: manifest.json is missing", "give the folder that graphkd embed --out wrote")
+
+
+def require_count(flag: str, number: float) -> None:
+    """Raises: UsageError for what is neither a number of images nor a share of them."""
+    what = f"{flag} {number:g} is no whole number"
+    require(number < 1 or number == int(number), what, "give how many images, or a share of them below 1")
+
+
+def require_size(flag: str, number: float, total: int) -> None:
+    """Raises: UsageError for more images than there are, or none."""
+    require(number <= total, f"{flag} {number:g} is more than the {total} images", f"give {total} or fewer")
+    require(number >= 1 or number * total >= 1, f"{flag} {number:g} of {total} images is none", "give a larger share")
 
 
 def require_classifier(model: Path | None, teacher: str | None, both: bool = False) -> None:

@@ -9,20 +9,23 @@ from graphkd.cli.config_file import read_config
 from graphkd.cli.option_groups import TeacherOptions
 from graphkd.pictures.facts import class_agreement
 from graphkd.text import shown
-from graphkd.training.quality import Quality
+from graphkd.training.embedding_quality import NEIGHBOURS, EmbeddingQuality
+from graphkd.training.quality import AnyQuality
 from graphkd.training.run_folder import BEST, read_metrics
 
 _LISTED = 10  # images that are listed by name
 _TOLD = 3  # classes that are told in text
 
 
-def facts_of(quality: Quality, classes: Sequence[str] | None, ids: Sequence[str]) -> dict[str, Any]:
+def facts_of(quality: AnyQuality, classes: Sequence[str] | None, ids: Sequence[str]) -> dict[str, Any]:
     """A comparison as JSON-ready data.
 
     Args:
         classes: names.
         ids: of the images.
     """
+    if isinstance(quality, EmbeddingQuality):
+        return {**quality.numbers(), "images": quality.images}
     names = classes if classes and len(classes) == quality.teacher.classes else None
 
     def rows(positions: list[int]) -> list[dict[str, Any]]:
@@ -48,6 +51,8 @@ def facts_of(quality: Quality, classes: Sequence[str] | None, ids: Sequence[str]
 
 def lines_of(found: dict[str, Any]) -> list[str]:
     """The same for people, a line each."""
+    if "cosine" in found:
+        return _lines_of_embeddings(found)
     gap, count = f"calibration error to it {100 * found['calibration_to_teacher']:.2f} %", found["images"]
     sure = f"confidence {100 * found['student_confidence']:.1f} % (teacher {100 * found['teacher_confidence']:.1f} %)"
     spread = f"entropy {found['student_entropy']:.2f} (teacher {found['teacher_entropy']:.2f}) nats"
@@ -68,8 +73,17 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _lines_of_embeddings(found: dict[str, Any]) -> list[str]:
+    same = f"{100 * found['agreement']:.2f} % of the {NEIGHBOURS} nearest neighbours in common with the teacher"
+    lines = [f"{same}   cosine to its embedding {found['cosine']:.3f}   {found['images']} images"]
+    for name, what in (("knn", "k-nearest-neighbour accuracy"), ("linear_probe", "linear probe")):
+        if name in found:
+            lines.append(f"{what} {100 * found[name]:.2f} % (teacher {100 * found[f'teacher_{name}']:.2f} %)")
+    return lines
+
+
 def teaching_of_run(model: Path) -> TeacherOptions | None:
-    """The teacher of a run, as its ``run.yaml`` tells; ``None`` where there is no such file or it tells of none.
+    """The teacher of a run, as its ``run.yaml`` tells; ``None`` where none does.
 
     Args:
         model: the run folder, its ``best/``, or a model that was exported from it.
@@ -79,7 +93,8 @@ def teaching_of_run(model: Path) -> TeacherOptions | None:
             found = read_config(folder / "run.yaml")
             options = {each.name: found[each.name] for each in fields(TeacherOptions) if each.name in found}
             options["text_cache"] = Path(options["text_cache"]) if options.get("text_cache") else None
-            return TeacherOptions(**options) if options.get("teacher") else None
+            if options.get("teacher"):  # an export has a run.yaml too, which tells of none
+                return TeacherOptions(**options)
     return None
 
 

@@ -10,21 +10,24 @@ from graphkd.cli.commands.distill import Distill
 from graphkd.cli.commands.evaluate import Evaluate
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import TeacherOptions
+from graphkd.cli.option_groups import TeacherOptions, is_backbone
 from graphkd.cli.quality import facts_of as quality_facts
 from graphkd.cli.quality import teaching_of_run
 from graphkd.cli.teacher_features import TeacherFeatures
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import Parts
 from graphkd.data.sources import ImageSource
+from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Batch, Views
 from graphkd.features import Features
 from graphkd.pictures.facts import per_class as per_class
 from graphkd.teachers.base import Teacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
+from graphkd.training.embedding_quality import LEAST, EmbeddingQuality, embeddings_of
 from graphkd.training.metrics import Counts, Scores, evaluate
 from graphkd.training.quality import Answering, Answers, Quality, replies
+from graphkd.typing import Tensor
 
 _BATCH = 256  # images that a teacher is asked about at once
 ZERO_SHOT, WEIGHTED = "teacher, zero-shot (mean texts)", "teacher, weighted prompt logits"
@@ -58,6 +61,8 @@ def of_teacher(config: Evaluate, console: Console) -> Found:
 def of_student(config: Evaluate, console: Console) -> Found:
     """A student scored by labels where there are some, and compared with a teacher: the one asked for, else its own."""
     assert config.model is not None
+    if is_backbone(config.model):
+        return _of_backbone(config, console)
     running, name = config.running, str(config.model)
     student = opened.open_classifier(config.model, config.model_from, running.device)
     source = images.image_data(config.images, console).open("test", student.classes)
@@ -85,25 +90,61 @@ def of_student(config: Evaluate, console: Console) -> Found:
     return Found(names, {} if scores is None else {name: scores}, quality)
 
 
-def _teaching(config: Evaluate, source: ImageSource) -> TeacherOptions | None:
+def _of_backbone(config: Evaluate, console: Console) -> Found:
+    """A student without classes beside a teacher: the one asked for, else its own."""
+    assert config.model is not None
+    require(
+        opened.onnx_file(config.model) is None,
+        f"{config.model} is an exported backbone, which is compared as a run",
+        "give --model the run folder",
+    )
+    running, where = config.running, networks.device_of(config.running.device)
+    source = images.image_data(config.images, console).open("test")
+    needed = f"{len(source)} images are too few to compare two backbones: {LEAST} are needed"
+    require(len(source) >= LEAST, needed, "give --data with more images")
+    teaching = _teaching(config, source, labels_will_do=False)
+    assert teaching is not None
+    teacher = networks.open_teacher(teaching, None, where, headless=True)
+    student, about = networks.open_student(config.model, config.model_from)
+    view, seen = opened.student_view(about, config.model), networks.teacher_view(teacher, teaching.teacher_size)
+    views = Views(source, student=view, teacher=seen, labels=source.target(0) is not None)
+    loader = views.loader(running.batch_size, shuffle=False, drop_last=False, workers=running.workers)
+    model = student.to(where)
+
+    def both(batch: Batch) -> Features:
+        ours, theirs = (each.tensor("embedding", "scoring") for each in (model(batch.student), teacher(batch.teacher)))
+        return Features(torch.cat([ours, theirs], 1))
+
+    batches = (batch.to(where) for batch in console.bar(loader, len(loader), "comparing"))
+    whole, labels = embeddings_of(both, batches, len(source), where)
+    ours, theirs = whole.tensor_split([student.embedding_dim], 1)
+    return Found(None, {}, quality_facts(EmbeddingQuality(ours, theirs, labels), None, source.ids))
+
+
+def _teaching(config: Evaluate, source: ImageSource, labels_will_do: bool = True) -> TeacherOptions | None:
     """The teacher to compare with: the one asked for, else without labels the run's; ``None`` where labels will do."""
     if config.teaching.teacher is not None:
         return config.teaching
-    if source.target(0) is not None:
+    if labels_will_do and source.target(0) is not None:
         return None
     assert config.model is not None
     own = teaching_of_run(config.model)
     require(
         own is not None,
-        f"these images have no labels, and nothing tells who taught {config.model}",
-        "give --teacher (and --pretrained) to compare it with, or a folder with one folder a class",
+        f"{'these images have no labels' if labels_will_do else 'labels alone do not score a backbone'}, and nothing "
+        f"tells who taught {config.model}",
+        "give --teacher (and --pretrained) to compare it with"
+        + (", or a folder with one folder a class" if labels_will_do else ""),
     )
     return own
 
 
 @torch.no_grad()
 def teacher_scores(
-    teacher: Teacher, loader: Iterable[Batch], features: Callable[[Batch], Features], device: torch.device
+    teacher: Teacher | EmbeddingStore,
+    loader: Iterable[Batch],
+    features: Callable[[Batch], Features],
+    device: torch.device,
 ) -> dict[str, Scores]:
     """Scores by name; a CLIP-like teacher has two, by averaged texts and by weighted prompts, from one pass.
 
@@ -129,15 +170,20 @@ def teacher_scores(
 def ask_before(
     config: Distill,
     parts: Parts,
-    teacher: Teacher | None,
+    teacher: Teacher | EmbeddingStore | None,
     features: TeacherFeatures,
     device: torch.device,
     console: Console,
-) -> tuple[dict[str, dict[str, Any]], Answers | None]:
-    """The teacher asked once about the scored images, before anything is trained: its scores by labels, its answers."""
+) -> tuple[dict[str, dict[str, Any]], Answers | Tensor | None]:
+    """The teacher asked once about the scored images, before anything is trained: its scores by labels, its answers.
+
+    Of a backbone these are its embeddings.
+    """
     source, give = parts.scored, features.scored
     if teacher is None or source is None or give is None:
         return {}, None
+    if config.student.student_head == "none":
+        return {}, _embeddings(config, source, teacher, features, device, console)
     labelled = source.target(0) is not None
     if teacher.num_classes is None and not labelled:
         console.remark(f"{len(source)} held-out images: a teacher without class scores cannot be compared on them")
@@ -151,7 +197,7 @@ def ask_before(
         return given
 
     batches: Iterable[Batch] = _positions(source, labelled)
-    if not features.stored:
+    if isinstance(teacher, Teacher) and not features.stored:
         views = Views(source, student=networks.teacher_view(teacher, config.teaching.teacher_size), labels=labelled)
         batches = views.loader(_BATCH, shuffle=False, drop_last=False, workers=config.train.workers)
     found = {}
@@ -167,6 +213,26 @@ def ask_before(
     in_effect = f"{answers.effective_classes:.1f} of {answers.classes} classes in effect"
     console.remark(f"teacher: {sure}, {in_effect}, on {len(answers)} held-out images")
     return {name: facts(scores) for name, scores in found.items()}, answers
+
+
+def _embeddings(
+    config: Distill,
+    source: ImageSource,
+    teacher: Teacher | EmbeddingStore,
+    features: TeacherFeatures,
+    device: torch.device,
+    console: Console,
+) -> Tensor | None:
+    """The teacher's embeddings of the scored images; ``None`` of too few to compare."""
+    assert features.scored is not None
+    if len(source) < LEAST:
+        console.remark(f"{len(source)} held-out images are too few to compare with the teacher: {LEAST} are needed")
+        return None
+    batches: Iterable[Batch] = _positions(source, False)
+    if isinstance(teacher, Teacher) and not features.stored:
+        views = Views(source, student=networks.teacher_view(teacher, config.teaching.teacher_size))
+        batches = views.loader(_BATCH, shuffle=False, drop_last=False, workers=config.train.workers)
+    return embeddings_of(features.scored, batches, len(source), device)[0]
 
 
 def _positions(source: ImageSource, labelled: bool) -> Iterator[Batch]:

@@ -24,6 +24,7 @@ from graphkd.teachers.base import Teacher
 from graphkd.training.loop import Trainer
 from graphkd.training.quality import Answers
 from graphkd.training.watch import Watch
+from graphkd.typing import Tensor
 
 
 class TeacherFeatures(NamedTuple):
@@ -43,29 +44,40 @@ class TeacherFeatures(NamedTuple):
 
 
 def features_of(
-    config: Distill, parts: Parts, teacher: Teacher | None, device: torch.device, console: Console
+    config: Distill, parts: Parts, teacher: Teacher | EmbeddingStore | None, device: torch.device, console: Console
 ) -> TeacherFeatures:
     """The teacher itself, or its features on disk, computed at the first run only; nothing where nobody teaches."""
     if teacher is None:
         return TeacherFeatures()
-
-    def live(batch: Batch) -> Features:
-        return teacher(batch.teacher.to(device))
-
+    live = _asked(teacher, device) if isinstance(teacher, Teacher) else None
     if config.store is None:
         return TeacherFeatures(live, live, teacher)
-    made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
-    options: dict[str, Any] = {} if made is None else {"dtype": made.dtype, "views": made.views}
-    options["transform"] = stored_view(config.store) or teacher_view(teacher, config.teaching.teacher_size)
-    options |= {"workers": config.train.workers, "device": device, "progress": console.bars}
-    whole = embed(teacher, parts.whole, config.store, **options)
+    whole = whole_store(config, parts, teacher, device, console)
     store = whole.for_source(parts.train)
-    if made is not None and made.drawn:
+    if store.manifest.drawn:
         return TeacherFeatures(lambda batch: store.read(batch.index, batch.view), live, store, store)
     if parts.scored is None or parts.train is parts.whole:
         return TeacherFeatures(lambda batch: store[batch.index], live, store)
     held_out = whole.for_source(parts.scored)
     return TeacherFeatures(lambda batch: store[batch.index], lambda batch: held_out[batch.index], store, stored=True)
+
+
+def _asked(teacher: Teacher, device: torch.device) -> Callable[[Batch], Features]:
+    return lambda batch: teacher(batch.teacher.to(device))
+
+
+def whole_store(
+    config: Distill, parts: Parts, teacher: Teacher | EmbeddingStore, device: torch.device, console: Console
+) -> EmbeddingStore:
+    """The store of all images, filled where there is a teacher to ask."""
+    assert config.store is not None
+    if isinstance(teacher, EmbeddingStore):
+        return EmbeddingStore(config.store)
+    made = Manifest.read(config.store) if (config.store / MANIFEST).is_file() else None
+    options: dict[str, Any] = {} if made is None else {"dtype": made.dtype, "views": made.views}
+    options["transform"] = stored_view(config.store) or teacher_view(teacher, config.teaching.teacher_size)
+    options |= {"workers": config.train.workers, "device": device, "progress": console.bars}
+    return embed(teacher, parts.whole, config.store, **options)
 
 
 def stored_view(path: Path) -> Transform | None:
@@ -78,9 +90,9 @@ def make_trainer(
     config: Distill,
     parts: Parts,
     step: Step,
-    teacher: Teacher | None,
+    teacher: Teacher | EmbeddingStore | None,
     features: TeacherFeatures,
-    answers: Answers | None,
+    answers: Answers | Tensor | None,
     accelerator: Any,
 ) -> Trainer:
     """The trainer, with what the student is shown, and beside it the teacher where its answers are not stored.
@@ -92,7 +104,7 @@ def make_trainer(
     view: Any = training_view(chosen.size, chosen.augment, chosen.flip)
     if replay is not None:  # the views of the store, at the student's size
         view = replace(view_of(json.loads(replay.manifest.transform)), size=chosen.size)  # type: ignore[type-var]
-    if teacher is not None:
+    if isinstance(teacher, Teacher):
         seen = teacher_view(teacher, config.teaching.teacher_size)
     views = Views(
         parts.train,
@@ -110,7 +122,8 @@ def make_trainer(
         stored = not held_out and replay is None  # the features of a store are those of these very views
         watch = Watch(watched, features.train if stored else features.scored, config.watch)
     scored = None
-    if parts.scored is not None and (labelled or answers is not None):
+    classless = getattr(step.student, "num_classes", None) is None  # then labels alone cannot score it
+    if parts.scored is not None and (answers is not None or (labelled and not classless)):
         scored = Views(parts.scored, student=center, labels=labelled)
     options: dict[str, Any] = {"scored": scored, "answers": answers, "accelerator": accelerator, "watch": watch}
     assert config.run is not None

@@ -1,4 +1,4 @@
-"""Folders of images: one folder a class, unlabelled images anywhere below a root, or shards."""
+"""Folders of images: one folder a class, unlabelled images anywhere below a root, shards; and lists of images."""
 
 import logging
 import os
@@ -17,9 +17,11 @@ from graphkd.data.shards import SHARD, ShardSource
 from graphkd.data.sources import FileSource
 from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path
+from graphkd.text import read_text
 
 log = logging.getLogger("graphkd")
 _TINY_LABELS, _WORDS = "val_annotations.txt", "words.txt"  # of TinyImageNet
+_LIST = 1 << 32  # bytes of a list of paths
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -160,6 +162,31 @@ def _layout(root: Path, named: bool) -> Literal["classes", "flat", "shards"]:
             "pass that folder, or layout='flat' for unlabelled images"
         )
     return "classes" if with_images else "flat"
+
+
+def open_list(
+    path: str | Path, classes: ClassNames | None = None, *, max_megapixels: float = MAX_MEGAPIXELS
+) -> FileSource:
+    """Unlabelled images that a text file names, a path a line, relative to the current folder.
+
+    Args:
+        path: the file, UTF-8; empty lines do not count.
+        classes: names a teacher shall tell apart, if any.
+
+    Raises: DataError for a file that is no such list, names no image or one twice.
+    Example: ``open_list("list.txt")``, a file that ``graphkd select`` wrote
+    """
+    try:
+        lines = read_text(local_path(path), _LIST).splitlines()
+    except (OSError, ValueError) as error:
+        what = f"{path} is neither an image nor a text file of paths ({error})"
+        raise DataError(f"{what}: give a folder, an image, or a UTF-8 text file with a path a line") from error
+    names = [os.path.normpath(line.strip()) for line in lines if line.strip()]
+    if not names or len(set(names)) < len(names):
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        what = f"{path} names no image" if twice is None else f"{path} names {twice} twice"
+        raise DataError(f"{what}: write the path of an image a line, each once")
+    return FileSource(".", names, None, None if classes is None else Classes(classes), max_megapixels)
 
 
 def has_shards(root: Path) -> bool:

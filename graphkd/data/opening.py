@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple
 
 from graphkd.data.class_names import Classes, ClassNames, read_class_names
 from graphkd.data.datasets import SPLITS, digits_source, torchvision_source
-from graphkd.data.decoding import MAX_MEGAPIXELS
-from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, split_folder
-from graphkd.data.sources import ImageSource, SourceSubset, readable, source_subset
+from graphkd.data.decoding import MAX_MEGAPIXELS, SUFFIXES
+from graphkd.data.folders import FlatFolderSource, has_shards, open_folder, open_list, split_folder
+from graphkd.data.shards import ShardSource
+from graphkd.data.sources import FileSource, ImageSource, SourceSubset, readable, source_subset
 from graphkd.errors import DataError, OptionError
 from graphkd.files import local_path
 from graphkd.registry import unknown
@@ -43,8 +44,8 @@ class ImageData:
     """Images that are asked for by name, and how to read them.
 
     Args:
-        data: a folder (see :func:`graphkd.data.folders.open_folder`), or one that holds ``train/`` and ``val/``;
-            ``"digits"``; or the name of a torchvision data set.
+        data: a folder (see :func:`graphkd.data.folders.open_folder`), or one that holds ``train/`` and ``val/``; a text
+            file with the path of an image a line; ``"digits"``; or the name of a torchvision data set.
         classes: file of class names, see :func:`graphkd.data.class_names.read_class_names`.
         layout: of a folder.
         root: where torchvision keeps its data sets.
@@ -166,6 +167,8 @@ class ImageData:
             return open_folder(folder, names, self.layout, allow_empty=part == "test", max_megapixels=limit)
         if name == "digits":
             return digits_source()
+        if local_path(name).is_file():
+            return open_list(name, names, max_megapixels=self.max_megapixels)
         if name not in SPLITS:
             raise unknown("folder or data set", name, ["digits", *SPLITS])
         split = self.split or (part if part in SPLITS[name] else None)
@@ -208,6 +211,22 @@ def hold_out(source: ImageSource, share: float | None = None, seed: int = 0) -> 
     chosen = set(heapq.nsmallest(kept, range(len(drawn)), key=drawn.__getitem__))
     train = source_subset(source, [index for index in range(len(drawn)) if index not in chosen])
     return Parts(source, train, source_subset(source, sorted(chosen)))
+
+
+def open_unlabelled(data: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> ImageSource:
+    """Images without labels: of a folder, of shards, one alone, those that a text file names, or ``"digits"``.
+
+    Raises: DataError where there is no image.
+    Example: ``open_unlabelled("new-photos")``
+    """
+    path = local_path(data)
+    if path.is_dir():
+        return (ShardSource if has_shards(path) else FlatFolderSource)(path, max_megapixels=max_megapixels)
+    if not path.exists() and str(data) == "digits":
+        return digits_source()
+    if path.suffix.lower() in SUFFIXES:
+        return FileSource(".", [str(path)], max_megapixels=max_megapixels)
+    return open_list(path, max_megapixels=max_megapixels)
 
 
 class _Relabelled(SourceSubset):

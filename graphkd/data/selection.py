@@ -1,7 +1,7 @@
 """Which images of an unlabelled pool to distil on: scored by the teacher, balanced over its classes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,116 +10,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from graphkd.data.class_names import Classes
+from graphkd.data.pool import PoolScores as PoolScores
+from graphkd.data.pool import score_pool as score_pool
 from graphkd.data.sources import ImageSource, SourceSubset, source_subset
 from graphkd.data.store.format import Array, read_pair, write_pair
-from graphkd.data.store.read import EmbeddingStore
-from graphkd.data.transforms import Transform
-from graphkd.data.views import Views
-from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError
-from graphkd.features import Features
+from graphkd.errors import OptionError, StoreError
 from graphkd.files import local_path
 from graphkd.registry import unknown
-from graphkd.teachers.base import Teacher
 from graphkd.typing import Bool, Tensor
 
 _BALANCES = ["class", "global"]
 _ARRAYS = ("indices", "scores", "labels", "confidences")
-
-
-@dataclass(frozen=True)
-class PoolScores:
-    """What is known of each sample of a pool.
-
-    Args:
-        key: what samples are ranked by: log max p, float64.
-        label: the teacher's class.
-        ids: of the samples.
-        num_classes, classes: as of the teacher.
-
-    Shapes: key, label (n,).
-    """
-
-    key: Array
-    label: Array
-    ids: Sequence[str]
-    num_classes: int
-    classes: Sequence[str] | None
-
-    def __len__(self) -> int:
-        return len(self.key)
-
-
-def score_pool(
-    teacher: Teacher | EmbeddingStore,
-    source: ImageSource,
-    *,
-    transform: Transform | None = None,
-    batch_size: int = 256,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-) -> PoolScores:
-    """Score every sample once by the teacher's confidence; two numbers of each are kept.
-
-    A pool that takes hours is embedded first: ``embed`` goes on after an interruption, and its store is scored in
-    seconds. The result does not depend on the batch size beyond the teacher's own rounding.
-
-    Args:
-        teacher: asked batch by batch; or a store of its features, read batch by batch.
-        source: the pool.
-        transform: image -> tensor in [0, 1], without augmentation; needed with a teacher.
-        batch_size: samples per forward pass.
-        workers: processes that decode.
-        device: where to move teacher and images; ``None`` leaves them.
-
-    Raises: StoreError if the store was made with something else (each difference named); DataError for logits that are
-        not finite (samples named); MissingFeatureError for a teacher without classes.
-    Example: ``scores = score_pool(teacher, open_folder("photos"), transform=CenterView(224))``
-    """
-    if batch_size < 1:
-        raise OptionError(f"expected batch_size >= 1, found {batch_size}")
-    if teacher.num_classes is None:
-        raise MissingFeatureError("selection needs the teacher's logits, and this teacher has no classes")
-    parts = [scored(each) for each in _features(teacher, source, transform, batch_size, workers, device)]
-    key, label = (np.concatenate([each[name] for each in parts]) for name in ("key", "label"))
-    if broken := [source.ids[at] for at in np.flatnonzero(~np.isfinite(key)).tolist()]:
-        raise DataError(
-            f"the teacher's logits are not finite for {len(broken)} samples: {', '.join(broken[:5])}: check these "
-            "images and the teacher's precision"
-        )
-    return PoolScores(key, label, source.ids, teacher.num_classes, teacher.classes)
-
-
-def scored(features: Features) -> dict[str, Array]:
-    """Key and label of each sample, computed in float64."""
-    logits = features.tensor("logits", "selection").double()
-    key = logits.log_softmax(-1).amax(-1)
-    label = logits.argsort(dim=-1, descending=True, stable=True)[:, 0]  # equal logits: the lower class
-    return {"key": key.numpy(force=True), "label": label.numpy(force=True)}
-
-
-def _features(
-    teacher: Teacher | EmbeddingStore,
-    source: ImageSource,
-    transform: Transform | None,
-    batch_size: int,
-    workers: int,
-    device: torch.device | str | None,
-) -> Iterator[Features]:
-    """What the teacher says of the pool, batch by batch."""
-    if isinstance(teacher, EmbeddingStore):
-        if transform is not None:
-            teacher.check(transform=transform)
-        store, positions = teacher.for_source(source), range(len(source))
-        for start in positions[::batch_size]:
-            yield store[positions[start : start + batch_size]]
-        return
-    if transform is None:
-        raise OptionError("a teacher is asked about images: give transform=..., such as CenterView(224)")
-    if device is not None:
-        teacher.to(device)
-    loader = Views(source, student=transform).loader(batch_size, shuffle=False, drop_last=False, workers=workers)
-    for batch in loader:
-        yield teacher(batch.student if device is None else batch.student.to(device))
 
 
 @dataclass(frozen=True)
@@ -134,6 +36,7 @@ class Selection:
         ids: names of the samples.
         histogram: samples chosen per class.
         options: as of :func:`select`.
+        attractors: classes that were left out.
 
     Shapes: indices, scores, labels, confidences (n,), histogram (c,).
     """
@@ -146,14 +49,19 @@ class Selection:
     histogram: list[int]
     options: Mapping[str, Any]
     classes: list[str] | None = None
+    attractors: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, no two alike; their numbers where they have none."""
+        return Classes(self.classes).distinct if self.classes else [str(label) for label in range(len(self.histogram))]
+
     def report(self) -> str:
         """The realised histogram, the emptiest classes first, and the confidence."""
-        names = self.classes or [str(number) for number in range(len(self.histogram))]
-        counts = sorted(zip(self.histogram, names, strict=True))
+        counts = sorted(zip(self.histogram, self.class_names, strict=True))
         each = ", ".join(f"{name} {count}" for count, name in counts)
         low, mean = self.confidences.min(), self.confidences.mean()
         return f"{len(self)} samples, confidence {mean:.3f} on average, {low:.3f} at least; per class: {each}"
@@ -173,7 +81,7 @@ class Selection:
     def save(self, path: str | Path) -> None:
         """Write ``selection.safetensors`` and ``selection.json`` into a folder, each at once or not at all."""
         about = {"ids": self.ids, "histogram": self.histogram, "classes": self.classes}
-        about |= {"options": dict(self.options)}
+        about |= {"options": dict(self.options), "attractors": self.attractors}
         data = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
         write_pair(local_path(path) / "selection", data, **about)
 
@@ -187,7 +95,15 @@ class Selection:
             raise StoreError(f"{path} holds no selection ({error}): select again") from error
 
 
-def select(scores: PoolScores, n: int = 50_000, *, balance: str = "class") -> Selection:
+def select(
+    scores: PoolScores,
+    n: float = 50_000,
+    *,
+    score: str = "confidence",
+    balance: str = "class",
+    band: tuple[float, float] = (0.0, 1.0),
+    class_confidence: float = 0.0,
+) -> Selection:
     r"""The n best samples.
 
     .. math:: S = \bigcup_k \mathrm{best}_{\lfloor n/K \rfloor} \{x : c(x) = k\} \;\cup\; \text{the best of the rest}
@@ -197,29 +113,73 @@ def select(scores: PoolScores, n: int = 50_000, *, balance: str = "class") -> Se
 
     Args:
         scores: of the pool.
-        n: samples to choose.
+        n: samples to choose; a number below 1 is a share of the pool.
+        score: ``"confidence"`` (default), ``"margin"``, or ``"entropy"``, the lowest first.
         balance: ``"class"`` (default: a quota of n / K for each of the teacher's classes, filled up with the best of
             the rest where a class has fewer) or ``"global"`` (DFND).
+        band: smallest and largest confidence in [0, 1]; others are never chosen. ``(0.7, 1)`` makes a quota of which
+            no class is filled with what the teacher is unsure of.
+        class_confidence: in [0, 1]; a class is left out if the confidence of the pool's images in it is lower on
+            average: it attracts images of no known class. K counts the classes that remain.
 
-    Raises: OptionError if the pool has fewer than n samples; UnknownNameError for another balance.
-    Example: ``selection = select(score_pool(teacher, pool, transform=view), 50_000)``
+    Raises: OptionError if fewer than n samples may be chosen; UnknownNameError for another score or balance.
+    Example: ``selection = select(score_pool(teacher, pool, transform=view), 50_000, band=(0.7, 1))``
     """
-    if not 1 <= n <= len(scores):
-        raise OptionError(f"expected 1 <= n <= {len(scores)}, the samples of the pool, found {n}: choose another n")
+    n = count_of(n, len(scores))
     if balance not in _BALANCES:
         raise unknown("balance", balance, _BALANCES)
-    order = np.argsort(-scores.key, kind="stable")
-    quota, labels = n // scores.num_classes if balance == "class" else 0, scores.label[order]
-    chosen = np.concatenate([order[labels == number][:quota] for number in range(scores.num_classes)])
-    rest = order[~np.isin(order, chosen)]
-    indices = np.sort(np.concatenate([chosen, rest[: n - len(chosen)]])).astype(np.int64)
+    if not 0 <= band[0] <= band[1] <= 1 or not 0 <= class_confidence <= 1:
+        raise OptionError(f"expected band and class_confidence in [0, 1], found {band} and {class_confidence}")
+    key, out = scores.rank(score), attractors(scores, class_confidence)
+    may = (scores.label >= 0) & (scores.confidence >= band[0]) & (scores.confidence <= band[1]) & ~out[scores.label]
+    if may.sum() < n:
+        raise OptionError(
+            f"expected at most {may.sum()} samples, those of the pool that may be chosen, found {n}: choose fewer, or "
+            "let band and class_confidence leave more"
+        )
+    quota = n // max(1, scores.num_classes - int(out.sum())) if balance == "class" else 0
+    order = np.flatnonzero(may)
+    order = order[np.argsort(-key[order], kind="stable")]
+    first = _place_in_class(scores.label[order]) < quota
+    indices = np.sort(np.concatenate([order[first], order[~first][: n - int(first.sum())]])).astype(np.int64)
     return Selection(
         indices=indices,
-        scores=scores.key[indices],
+        scores=key[indices],
         labels=scores.label[indices],
-        confidences=np.exp(scores.key[indices]),
+        confidences=scores.confidence[indices],
         ids=[scores.ids[i] for i in indices],
         histogram=np.bincount(scores.label[indices], minlength=scores.num_classes).tolist(),
-        options={"n": n, "balance": balance},
+        options={"n": n, "score": score, "balance": balance, "band": list(band), "class_confidence": class_confidence},
         classes=None if scores.classes is None else list(scores.classes),
+        attractors=np.flatnonzero(out).tolist(),
     )
+
+
+def count_of(n: float, total: int) -> int:
+    """How many of a pool were asked for: a number, or below 1 a share. Raises: OptionError for anything else."""
+    count = int(n * total) if n < 1 else int(n)
+    if n <= 0 or (n >= 1 and count != n) or not 1 <= count <= total:
+        what = f"expected a whole number of 1 to {total}, the samples of the pool, or a share of them below 1"
+        raise OptionError(f"{what}, found {n:g}: choose another")
+    return count
+
+
+def attractors(scores: PoolScores, class_confidence: float) -> Array:
+    """Classes of whose images the teacher is less sure on average, over the whole pool: strangers are taken for them.
+
+    Shapes: (c,) of truth values; a class without an image is none.
+    """
+    read = scores.label >= 0
+    count = np.bincount(scores.label[read], minlength=scores.num_classes)
+    total = np.bincount(scores.label[read], weights=scores.confidence[read], minlength=scores.num_classes)
+    found: Array = total < class_confidence * count
+    return found
+
+
+def _place_in_class(labels: Array) -> Array:
+    """How many of the same label stand before each: ``[0, 1, 0, 0] -> [0, 0, 1, 2]``."""
+    order = np.argsort(labels, kind="stable")
+    start = np.searchsorted(labels[order], labels[order], side="left")
+    place = np.empty(len(labels), np.int64)
+    place[order] = np.arange(len(labels)) - start
+    return place

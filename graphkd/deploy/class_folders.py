@@ -3,10 +3,8 @@
 import filecmp
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +12,7 @@ from graphkd.data.class_names import Classes
 from graphkd.data.sources import FileSource, ImageSource
 from graphkd.deploy.classifier import Prediction
 from graphkd.errors import OptionError
-from graphkd.files import flush, temporary_name, writing
+from graphkd.files import copy_file, link_file, writing
 
 _UNSAFE = re.compile(r"[/\\\0]|^\.+|^$")
 
@@ -86,7 +84,7 @@ class ClassFolders:
                 found.uncertain += 1
                 continue
             folder = names[each.classes[0]]
-            done = self._put(source / each.name, self.root / folder / _inside(each.name))
+            done = self._put(source / each.name, self.root / folder / inside(each.name))
             if done is None:
                 found.placed[folder] += 1
             else:
@@ -104,7 +102,7 @@ class ClassFolders:
         with writing(target, "What was placed stays", "run the same command again: it goes on there"):
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _link(image, target) if self.move and not image.is_symlink() else _copy(image, target)
+                link_file(image, target) if self.move and not image.is_symlink() else copy_file(image, target)
             if self.move and target.stat().st_size == image.stat().st_size:
                 image.unlink()
         return None
@@ -116,32 +114,6 @@ def _is_one(image: Path, target: Path) -> bool:
     return same or (os.path.samefile(image, target) and image.lstat().st_nlink < 2)
 
 
-def _inside(name: str) -> Path:
+def inside(name: str) -> Path:
     """A name as a path that does not lead out of a folder."""
     return Path(*(part for part in PurePosixPath(name).parts if part not in ("/", "..")))
-
-
-def _link(image: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no such thing, or it is another one."""
-    try:
-        os.link(image, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        _copy(image, target)
-
-
-def _copy(image: Path, target: Path) -> None:
-    """A copy that is there whole or not at all."""
-    temporary = temporary_name(target)
-    try:
-        shutil.copy2(image, temporary)
-        flush(temporary)
-        with suppress(OSError):
-            os.link(temporary, target)  # unlike a renaming, this never replaces a file
-            return
-        if target.exists():
-            raise FileExistsError(f"{target} has just been made by another program")
-        os.rename(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,16 +4,16 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
 from graphkd.data.class_names import Classes
-from graphkd.data.seeds import Key
 from graphkd.data.sources import ImageSource
+from graphkd.data.tolerant import Portion, TolerantViews, Unread
 from graphkd.data.transforms import Transform
-from graphkd.data.views import Batch, ViewPair, Views
-from graphkd.errors import DataError, NonFiniteError, OptionError, ShapeError
+from graphkd.data.views import Batch, Views
+from graphkd.errors import NonFiniteError, OptionError, ShapeError
 from graphkd.training.metrics import class_scores
 from graphkd.typing import Tensor
 
@@ -61,36 +61,6 @@ class Prediction:
     error: str | None = None
 
 
-@dataclass(frozen=True)
-class _Unread:
-    index: int
-    error: str
-
-
-class Portion(NamedTuple):
-    """A batch of the images that can be read, if there are any, and those that cannot."""
-
-    batch: Batch | None
-    unread: list[_Unread]
-
-
-class TolerantViews(Views):
-    """Views of images some of which cannot be read: its loader yields a :class:`Portion` in place of a batch."""
-
-    def __getitem__(self, key: int | Key) -> ViewPair | _Unread:  # type: ignore[override]
-        try:
-            return super().__getitem__(key)
-        except DataError as error:
-            what = str(error).rpartition(": ")[0]  # without the remedy
-            return _Unread(key[1] if isinstance(key, tuple) else key, what)
-
-    @staticmethod
-    def collate(pairs: Sequence[ViewPair | _Unread]) -> Portion:  # type: ignore[override]
-        read = [pair for pair in pairs if isinstance(pair, ViewPair)]
-        unread = [pair for pair in pairs if isinstance(pair, _Unread)]
-        return Portion(Views.collate(read) if read else None, unread)
-
-
 def predictions(
     classifier: Classifier,
     source: ImageSource,
@@ -123,7 +93,7 @@ def predictions(
     loader = kind(source, student=classifier.view).loader(
         batch_size, shuffle=False, drop_last=False, workers=workers, start_batch=start_batch
     )
-    unread: list[_Unread] = []
+    unread: list[Unread] = []
 
     def readable() -> Generator[Batch, None, None]:
         for each in progress(loader):

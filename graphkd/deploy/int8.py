@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from graphkd.data.tolerant import Portion
 from graphkd.data.views import Batch
-from graphkd.deploy.classifier import Portion
+from graphkd.deploy.rounding import round_weights
 from graphkd.deploy.sessions import onnx_scores
 from graphkd.errors import DataError
 from graphkd.files import write_file
@@ -75,6 +76,8 @@ class _Reader:
 def quantise(model: Path, out: Path, images: Float[Tensor, "b 3 h w"], way: Way = WAYS[0]) -> None:
     """Write a model in 8-bit integers: weights per channel, activations per tensor, as QDQ nodes of ONNX.
 
+    Weights are rounded by :func:`~graphkd.deploy.rounding.round_weights`, so that channels keep their means.
+
     Args:
         model: ONNX file in floating point that takes ``images``.
         out: file to write, whole or not at all.
@@ -93,6 +96,8 @@ def quantise(model: Path, out: Path, images: Float[Tensor, "b 3 h w"], way: Way 
         prepared = Path(folder) / "model.onnx"
         quant_pre_process(str(model), str(prepared))
         layers = [node.name for node in onnx.load(prepared).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+        kept = way.kept(layers)
+        round_weights(prepared, images, kept)
         options = {"CalibTensorRangeSymmetric": False, "CalibPercentile": 99.99, "CalibStridedMinMax": 1}
         write_file(
             out,
@@ -104,7 +109,7 @@ def quantise(model: Path, out: Path, images: Float[Tensor, "b 3 h w"], way: Way 
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=way.kept(layers),
+                nodes_to_exclude=kept,
                 calibrate_method=getattr(quantization.CalibrationMethod, way.method),
                 extra_options=options,
             ),

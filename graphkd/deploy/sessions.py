@@ -13,8 +13,8 @@ from graphkd.typing import Float, Tensor
 _WARM_UP, _MOST = 5, 200  # calls before the clock runs, and calls that are timed
 
 
-def session(path: Path, threads: int = 0) -> Any:
-    """An ONNX file that takes ``images`` and gives scores.
+def session(model: Path | bytes, threads: int = 0) -> Any:
+    """An ONNX file, or its bytes, that takes ``images`` and gives scores.
 
     Args:
         threads: of one call; 0 leaves the number to ONNX Runtime.
@@ -23,7 +23,8 @@ def session(path: Path, threads: int = 0) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def onnx_scores(path: Path) -> Callable[[Tensor], Tensor]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias, TypeVar
 
 from graphkd.errors import OptionError
 from graphkd.registry import unknown
@@ -13,6 +13,7 @@ from graphkd.registry import unknown
 if TYPE_CHECKING:  # it loads torch, and a command asks for the formats without
     from graphkd.deploy.classifier import Prediction
 
+T = TypeVar("T")
 Rows: TypeAlias = "Iterable[Prediction]"
 _GROUP = 8192  # rows that Parquet keeps together
 
@@ -79,18 +80,20 @@ def _parquet(rows: Rows, path: Path, classes: Sequence[str], top: int) -> None:
     names = columns(top)
     schema = pyarrow.schema([(name, kinds.get(name.partition("_")[0], pyarrow.string())) for name in names])
     with pyarrow.parquet.ParquetWriter(str(path), schema) as writer:
-        for group in _groups(rows):
-            cells = zip(*(map(_utf8, _cells(row, top)) for row in group), strict=True)
+        for group in groups(rows):
+            cells = zip(*(map(utf8, _cells(row, top)) for row in group), strict=True)
             writer.write_table(pyarrow.table(dict(zip(names, map(list, cells), strict=True)), schema=schema))
 
 
-def _groups(rows: Rows) -> "Iterator[list[Prediction]]":
+def groups(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Rows, as many at a time as Parquet keeps together."""
     rows = iter(rows)
     while group := list(islice(rows, _GROUP)):
         yield group
 
 
-def _utf8(cell: Any) -> Any:
+def utf8(cell: Any) -> Any:
+    """A cell that Parquet takes: what is no UTF-8 is written by its escapes."""
     return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell
 
 

@@ -1,6 +1,6 @@
 """Embedding graph alignment: nodes like their own teacher node, edges like the teacher's edges."""
 
-from typing import ClassVar, Final, final
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from graphkd.checks import same_embeddings, same_samples, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Term, mean_over_batch
 from graphkd.distillers.kd import kd
 from graphkd.distillers.parts import align_within, logits
+from graphkd.distillers.sizes import without_classes
 from graphkd.distillers.terms import EdgesAndIdentity, EdgeTerm, NodeTerm
 from graphkd.errors import ShapeError
 from graphkd.features import Features
@@ -152,7 +153,8 @@ class EGADistiller(Distiller):
         node_weight, edge_weight: defaults 0.8 and 0.24, the training script's for batches of 64 (its class: 1 and 0.3).
         norm: ``"fro"`` (un-squared, summed; default), ``"mse"``, or ``"spectral"``.
         teacher_head: ``"online_ce"`` (default), ``"frozen"`` (load it into ``distiller.teacher_head``), ``"joint"``
-            (the alignment trains it too), or ``"none"``: the student meets the teacher's own embedding.
+            (the alignment trains it too), or ``"none"``: the student meets the teacher's own embedding (default for a
+            student without classes).
         embed_dim: width of the nodes; default 256 (the teacher's width without a teacher head).
         classifier_on: ``"embedding"``: the student's embedding is the node, as in ``EmbeddingHead(student, 256,
             classes)``, the official recipe; ``"feature"``: it is projected here, by a layer that is not kept. Default:
@@ -204,6 +206,15 @@ class EGADistiller(Distiller):
             kl=(kl_weight, self._kl),
             teacher_head=(float(trains), self._teacher_head),
         )
+
+    @classmethod
+    def between(cls, student: Any, teacher: Any, **options: Any) -> "EGADistiller":
+        """A distiller of the right size. Raises: as :meth:`Distiller.between`."""
+        if without_classes(student) and (without_classes(teacher) or not isinstance(student, Features)):
+            options = {"teacher_head": "none", **options}
+        if options.get("teacher_head") == "none":
+            options = {"num_classes": 0, **options}
+        return super().between(student, teacher, **options)
 
     @property
     def active_inputs(self) -> frozenset[str]:

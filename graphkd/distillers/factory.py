@@ -4,8 +4,12 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+import torch
+
 import graphkd.distillers
 from graphkd.distillers.base import DISTILLERS, Distiller
+from graphkd.errors import GraphKDError
+from graphkd.features import Features
 from graphkd.registry import Registry, unknown
 
 
@@ -34,3 +38,27 @@ def create_distiller(name: str, student: Any, teacher: Any, **options: Any) -> D
         if option not in known:
             raise unknown(f"option of {name!r}", option, known)
     return method.between(student, teacher, **options)
+
+
+def methods_without_classes() -> list[str]:
+    """Methods between two networks that have neither class scores nor proxies, such as two backbones.
+
+    Each is tried, with its defaults, on features that have none.
+
+    Example: ``"rkd" in methods_without_classes()`` is true, ``"kd" in methods_without_classes()`` is not
+    """
+    draw = torch.Generator().manual_seed(0)
+    shapes = (6, 8), (6, 16, 4, 4), (6, 16, 4, 4), (6, 16, 8)
+    embedding, first, second, tokens = (torch.rand(shape, generator=draw) for shape in shapes)
+    features = Features(embedding, maps={"first": first, "second": second}, tokens={"tokens": tokens})
+    return [name for name in distillers() if _takes(name, features)]
+
+
+def _takes(name: str, features: Features) -> bool:
+    options = {"num_samples": len(features)} if "num_samples" in DISTILLERS.get(name).sized_by else {}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            create_distiller(name, features, features, **options)(features, features, index=torch.arange(len(features)))
+    except GraphKDError:
+        return False
+    return True

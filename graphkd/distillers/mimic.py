@@ -7,6 +7,7 @@ from torch import nn
 from graphkd import ops
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, Sized, Term, mean_over_batch, widths
 from graphkd.distillers.pseudo_labels import PseudoLabels
+from graphkd.distillers.sizes import measure, without_classes
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.typing import Float, Side, Tensor
@@ -25,7 +26,7 @@ class MimicDistiller(Distiller):
     Args:
         student_dim, teacher_dim: widths of the embeddings.
         feature_weight: a; default 1. Four times this is the largest value that the term takes.
-        ce_weight: of the pseudo-label term; default 1.
+        ce_weight: of the pseudo-label term; default 1, and 0 for a student without classes.
 
     Shapes: student embedding (b, student_dim), teacher embedding (b, teacher_dim), logits (b, num_classes).
     Example: ``MimicDistiller.between(student, teacher)(student(images), teacher(images)).total``
@@ -51,6 +52,9 @@ class MimicDistiller(Distiller):
     def between(cls, student: Sized, teacher: Sized, **options: Any) -> "MimicDistiller":
         """A distiller of the right size. Raises: TeacherError, ShapeError, UnknownNameError."""
         cls.check_options(options)
+        if without_classes(student):
+            options = {"ce_weight": 0.0, **options}
+            return cls(**measure(student, teacher, ("student_dim", "teacher_dim"), "mimicking", {}), **options)
         return cls(*widths("mimicking", student, teacher)[:2], **options)
 
     def build(self, features: Features, side: Side) -> Graph:

@@ -79,6 +79,12 @@ def measure(
     return {name: found[name] for name in names}
 
 
+def without_classes(student: Any) -> bool:
+    """Whether a student is a backbone: it has an embedding, and is known to have no classes."""
+    found = Sizes.of(student)
+    return found.embedding_dim is not None and found.num_classes is None
+
+
 def refuse_plain(student: Any, teacher: Any) -> None:
     """Say what to do with a network that gives no Features. Raises: ArgumentTypeError."""
     for side, source, remedy in (("student", student, "Tap(...)"), ("teacher", teacher, "ClassifierTeacher(...)")):

@@ -1,7 +1,8 @@
-"""Tap: any image classifier returns Features instead of logits."""
+"""Tap: any image network returns Features instead of logits."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from copy import deepcopy
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -71,7 +72,8 @@ class Tap(nn.Module):
     .. math:: \text{embedding} = x, \quad \text{proxies} = W, \quad \text{proxy\_logits} = W W^\top + b
 
     (b along the second index). Gradients reach W through proxies and proxy_logits too. In train mode x is what the
-    classifier receives, behind the model's own dropout.
+    classifier receives, behind the model's own dropout. A backbone without a classifier (timm's ``num_classes=0``, or
+    ``head=False``) has its output as embedding, and neither logits nor proxies.
 
     Args:
         model: any classifier of timm, torchvision, transformers or your own; its output is a tensor of logits, or a
@@ -80,7 +82,8 @@ class Tap(nn.Module):
         tokens: module paths whose outputs are token sequences.
         head: path of the classifier (a Linear, a 1x1 Conv2d, or a container that ends in one), where it is not
             found by itself or there are several. Models that average two heads (DeiT-distilled, LeViT-distilled)
-            need it: embedding and proxies are then those of this head, logits remain the model's average.
+            need it: embedding and proxies are then those of this head, logits remain the model's average. ``False`` for
+            a model without one, whose output is the embedding; its width is found by one forward pass of a copy.
         mean, std: per channel, of images in [0, 1], which are normalised here. ``None`` takes what the network says of
             itself (``pretrained_cfg``: timm's networks and those of :mod:`graphkd.models.huggingface`) and normalises
             nothing where it says nothing: torchvision's networks and your own need the two. ``mean=False`` for no
@@ -88,8 +91,8 @@ class Tap(nn.Module):
 
     Attributes:
         model: the model, as given; ``state_dict`` holds it under ``model.`` and nothing else.
-        classifier, classifier_path: the layer found, and its path in the model.
-        embedding_dim, num_classes: its width and its number of rows.
+        classifier, classifier_path: the layer found, and its path in the model; ``None`` without one.
+        embedding_dim, num_classes: its width and its number of rows; ``num_classes`` is ``None`` without one.
 
     Shapes:
         images (b, channels, h, w) -> embedding (b, d), logits (b, c), proxies (c, d), proxy_logits (c, c).
@@ -125,7 +128,7 @@ class Tap(nn.Module):
         *,
         maps: Sequence[str] = (),
         tokens: Sequence[str] = (),
-        head: str | None = None,
+        head: str | Literal[False] | None = None,
         mean: Sequence[float] | Literal[False] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
@@ -134,19 +137,27 @@ class Tap(nn.Module):
             if isinstance(paths, str):
                 raise OptionError(f"{name} is a sequence of module paths, found the string {paths!r}: use [{paths!r}]")
         self.model = model
-        self.classifier_path, classifier = find_classifier(model, head)
-        self.num_classes, self.embedding_dim = classifier.weight.shape[:2]
-        self._head = _ClassifierSlot(self.classifier_path, classifier)
+        self._head: _ClassifierSlot | None = None
+        self.classifier_path: str | None = None
+        self.num_classes: int | None = None
+        if head is not False and (head is not None or getattr(model, "num_classes", None) != 0):
+            self.classifier_path, classifier = find_classifier(model, head)
+            self.num_classes, self.embedding_dim = classifier.weight.shape[:2]
+            self._head = _ClassifierSlot(self.classifier_path, classifier)
         self._maps = [_Slot(path, submodule(model, path)) for path in maps]
         self._may_turn = frozenset(path for path in maps if _may_be_last(model, path))
         self._tokens = [_Slot(path, submodule(model, path)) for path in tokens]
         self._check_range = RangeCheck()
         for name, values in zip(("mean", "std"), normalization(model, mean, std), strict=True):
             self.register_buffer(name, values, persistent=False)
+        if self._head is None:
+            self.embedding_dim = _width(model, 3 if self.mean is None else len(self.mean))
 
     @property
-    def classifier(self) -> Classifier:
-        """The layer whose input is the embedding and whose rows are the proxies."""
+    def classifier(self) -> Classifier | None:
+        """The layer whose input is the embedding and whose rows are the proxies; ``None`` without one."""
+        if self.classifier_path is None:
+            return None
         module = self.model.get_submodule(self.classifier_path)
         assert isinstance(module, Classifier)
         return module
@@ -154,20 +165,19 @@ class Tap(nn.Module):
     def forward(self, images: Float[Tensor, "b channels h w"]) -> Features:
         """The model's Features of a batch of images."""
         pixels = self._normalised(images)
-        slots = [self._head, *self._maps, *self._tokens]
+        slots = [*([self._head] if self._head else []), *self._maps, *self._tokens]
         try:
             for slot in slots:
                 slot.open = True
-            logits = self._logits(self.model(pixels))
+            output = self.model(pixels)
+            maps = {slot.path: self._map(slot, images) for slot in self._maps} or None
+            tokens = {slot.path: _of_rank(slot, 3, "tokens (b, n, d)") for slot in self._tokens} or None
+            if self._head is None:
+                return Features(embedding=_vector(output, self.model), maps=maps, tokens=tokens)
+            logits = self._logits(output)
             x, proxies, *bias = self._head.read()
-            return Features(
-                embedding=self._embedding(x, logits),
-                logits=logits,
-                proxies=proxies,
-                proxy_logits=linear(proxies, proxies, *bias),
-                maps={slot.path: self._map(slot, images) for slot in self._maps} or None,
-                tokens={slot.path: _of_rank(slot, 3, "tokens (b, n, d)") for slot in self._tokens} or None,
-            )
+            proxy_logits = linear(proxies, proxies, *bias)
+            return Features(self._embedding(x, logits), logits, proxies, proxy_logits, maps, tokens)
         finally:  # nothing of this call's autograd graph stays behind
             for slot in slots:
                 slot.open, slot.seen = False, ()
@@ -216,6 +226,28 @@ class Tap(nn.Module):
                 "a layer that runs per token or per position has no embedding; name another, head='module.path'"
             )
         return x
+
+
+def _vector(output: object, model: nn.Module) -> Float[Tensor, "b d"]:
+    """The output of a network without classifier."""
+    if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:] == (1, 1):
+        output = output.flatten(1)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise TapError(
+            f"expected {type(model).__name__}, a network without classifier, to give one vector an image (b, d), found "
+            f"{found}: let it pool its output (timm: global_pool='avg' or 'token')"
+        )
+    return output
+
+
+@torch.no_grad()
+def _width(model: nn.Module, channels: int) -> int:
+    """Width of the output of a network without classifier, from a black image."""
+    said: Any = getattr(model, "pretrained_cfg", None) or {}
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None) or said.get("input_size", (3, 224, 224))[1:]
+    first = next(model.parameters(), torch.empty(0))
+    return _vector(deepcopy(model).eval()(first.new_zeros(1, channels, *size)), model).shape[1]
 
 
 def _of_rank(slot: _Slot, rank: int, expected: str) -> Tensor:

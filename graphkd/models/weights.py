@@ -164,7 +164,7 @@ def named_as(own: Mapping[str, Any], found: Mapping[str, Tensor]) -> Mapping[str
 
 
 def load_weights(network: Tap, path: str | Path, *, other_classes: bool = True) -> list[str]:
-    """Fill a network from a file: every tensor must fit, but for a classifier of other classes, which stays fresh.
+    """Fill a network from a file: every tensor must fit, but a classifier of other classes or none, which stays fresh.
 
     Args:
         network: its model's names count; prefixes of wrappers are dropped (:func:`named_as`).
@@ -188,9 +188,10 @@ def fit_weights(network: Tap, found: Mapping[str, Tensor], where: str, *, other_
     """
     own = network.model.state_dict()
     found = named_as(own, found)
-    head = [name for name in own if name.startswith(f"{network.classifier_path}.")]
+    head = [name for name in own if network.classifier_path and name.startswith(f"{network.classifier_path}.")]
     differing = [name for name in own if name in found and found[name].shape != own[name].shape]
-    fresh = head if other_classes and any(name in differing for name in head) else []
+    headless = bool(head) and not any(name in found for name in head)  # the weights of a backbone
+    fresh = head if other_classes and (headless or any(name in differing for name in head)) else []
     problems = {
         "missing": [name for name in own if name not in found and name not in fresh],
         "unexpected": [name for name in found if name not in own],

@@ -137,9 +137,9 @@ def name_columns(axis: Any, at: Sequence[float], names: Sequence[str]) -> None:
 
 
 def styles(labels: Int[Tensor, " n"], most: int = len(CLASS_COLOURS) * 2) -> dict[int, tuple[str, str]]:
-    """Colour and marker of each class that occurs; of very many, only the commonest have one of their own."""
+    """Colour and marker of each class that occurs, no two alike; of very many, only the commonest have their own."""
     common = [number for number, _ in Counter(labels.tolist()).most_common(most)]
     return {
-        number: (CLASS_COLOURS[place % len(CLASS_COLOURS)], MARKERS[place // len(CLASS_COLOURS) % len(MARKERS)])
+        number: (CLASS_COLOURS[place % len(CLASS_COLOURS)], MARKERS[place % len(MARKERS)])  # 10 and 7: all differ
         for place, number in enumerate(sorted(common))
     }

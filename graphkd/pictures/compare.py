@@ -8,6 +8,7 @@ from typing import Any, Final
 from graphkd.errors import MissingFeatureError, OptionError
 from graphkd.files import local_path, write_file
 from graphkd.pictures.canvas import COLOURS, canvas, drawn, label
+from graphkd.pictures.curves import over_epochs
 from graphkd.pictures.facts import Facts
 from graphkd.pictures.gallery import Section
 from graphkd.pictures.html import render
@@ -108,8 +109,8 @@ def draw_compared_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": _DASHES[number // len(COLOURS) % 4]}
             at, values = [line["epoch"] for line in known], [scale * line[name] for line in known]
             axis.plot(at, values, marker="o" if len(known) < 30 else None, markersize=3, label=label(run, 40), **style)
-        axis.set(title=SCORES.get(name, "Training loss, by each run's own method"), xlabel="epoch")
-        axis.grid(alpha=0.3)
+        axis.set(title=SCORES.get(name, "Training loss, by each run's own method"))
+        over_epochs(axis)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), fontsize=9)
     return figure

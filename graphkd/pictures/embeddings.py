@@ -1,6 +1,6 @@
-"""Embedding maps: samples and class proxies in the plane of two principal components, the same plane at every epoch."""
+"""Embedding maps: samples and class proxies in the plane of two principal components, the same one at every epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,10 @@ def draw_embeddings(
     labels: Int[Tensor, " n"] | None = None,
     classes: Sequence[str] | None = None,
     proxies: Mapping[str, Float[Tensor, "c d"]] | None = None,
+    *,
+    shared: bool = True,
 ) -> Any:
-    """Small multiples of an embedding, at several epochs or of several networks of one width, in the last one's plane.
+    """Small multiples of an embedding at several epochs, in the plane of the last one; or networks, each in its own.
 
     Args:
         maps: rows by title, such as ``{"epoch 0": ..., "epoch 60": ...}``.
@@ -75,24 +77,27 @@ def draw_embeddings(
         classes: names by number.
         proxies: class proxies by the same titles, drawn as stars of the class's colour; of very many, those of the
             classes in the legend.
+        shared: one plane for all maps, which have one width then; else each has a plane of its own, and is drawn large.
 
     Returns: a ``matplotlib.figure.Figure`` with one panel a map.
-    Raises: MissingFeatureError without a map; ShapeError for maps of different widths or labels of other samples;
-        NonFiniteError for NaN.
+    Raises: MissingFeatureError without a map; ShapeError for maps of different widths in one plane, or labels of other
+        samples; NonFiniteError for NaN.
     Example: ``draw_embeddings({f"epoch {e}": x for e, x in found.items()}, labels, names)``
     """
     if not maps:
         raise MissingFeatureError("there is no embedding to draw")
-    marks = dict(proxies or {})
-    plane = Plane.fit(list(maps.values())[-1], [*maps.values(), *marks.values()])
+    marks, legend = dict(proxies or {}), labels is not None
     columns = min(_COLUMNS, len(maps))
     rows = -(-len(maps) // columns)
-    size = {1: 4.5, 2: 4.2}.get(columns, 3.1)
-    legend = labels is not None
-    figure, axes = canvas(size * columns + 1.4 * legend, size * rows + 0.3, rows, columns, sharex=True, sharey=True)
+    size = 3.1 if shared and columns > 2 else 5.6
+    figure, axes = canvas(size * columns + 1.4 * legend, size * rows + 0.4, rows, columns)
     for axis in axes[len(maps) :]:
         axis.set_visible(False)
+    if shared:
+        one = Plane.fit(list(maps.values())[-1], [*maps.values(), *marks.values()])
+        _name_components(figure.supxlabel, figure.supylabel, one)
     for axis, (title, x) in zip(axes, maps.items(), strict=False):
+        plane = one if shared else Plane.fit(x, [marks[title]] if title in marks else [])
         given = known_labels(labels, len(x), classes)
         _scatter(axis, plane(x), given, None if labels is None else classes)
         if title in marks:
@@ -100,11 +105,16 @@ def draw_embeddings(
         left, right, bottom, top = plane.frame
         axis.set(title=label(title, 40), xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axis.set_box_aspect(1)
-    figure.supxlabel(f"component 1 ({100 * plane.share[0]:.0f} % of the variance)", fontsize=9)
-    figure.supylabel(f"component 2 ({100 * plane.share[1]:.0f} %)", fontsize=9)
+        if not shared:
+            _name_components(axis.set_xlabel, axis.set_ylabel, plane)
     if legend:
         _legend(figure, axes[0], bool(marks))
     return figure
+
+
+def _name_components(below: Callable[..., Any], beside: Callable[..., Any], plane: Plane) -> None:
+    below(f"component 1 ({100 * plane.share[0]:.0f} % of the variance)", fontsize=9)
+    beside(f"component 2 ({100 * plane.share[1]:.0f} % of the variance)", fontsize=9)
 
 
 def _scatter(axis: Any, points: Tensor, labels: Tensor, classes: Sequence[str] | None) -> None:
@@ -112,7 +122,7 @@ def _scatter(axis: Any, points: Tensor, labels: Tensor, classes: Sequence[str] |
     for number in sorted(own):
         colour, marker = own[number]
         x, y = points[labels == number].T.tolist()
-        style = {"s": 16, "alpha": 0.8, "linewidths": 0.3, "edgecolors": "white"}
+        style = {"s": 22, "alpha": 0.8, "linewidths": 0.3, "edgecolors": "white"}
         axis.scatter(x, y, color=colour, marker=marker, label=name_of(classes, number), **style)
     rest = torch.tensor([int(each) not in own for each in labels])
     if rest.any():

@@ -31,14 +31,15 @@ _GUESSES = 16  # images that are shown with both guesses
 _TEXTS = {  # what each section shows and how to read it
     "quality": "Student and teacher on images that were not trained on; no label is read. Both guess a class as often "
     "where the student has learnt the teacher's view, and a student that is as sure as it agrees follows the diagonal.",
-    "curves": "Every loss term with its weight inside, as the training log has it.",
+    "summary": "Every loss term with its weight inside, as the training log has it; the scores; what was run.",
     "relations": "Cosines between the images as teacher and student see them. A student that has learnt the teacher's "
     "graph shows the same blocks, and its difference is pale.",
     "graph": "The strongest edges between images and class proxies (cosine, each image's mean subtracted). Proxies "
     "stand at the same places for both networks.",
-    "spectra": "Eigenvalues of the Laplacians: small ones tell groups that hardly touch, one for each group.",
-    "embeddings": "The student's embedding at several epochs in one plane, the two principal components of the last "
-    "one, and the teacher's in a plane of its own. Stars are class proxies.",
+    "spectra": "Eigenvalues of the Laplacians. There is one near 0 for each group that hardly touches the others. A "
+    "student that has learnt the teacher's groups has the teacher's curve.",
+    "embeddings": "The two principal components of the normalised embeddings. Stars are class proxies. Planes of two "
+    "networks differ: compare which classes are neighbours, not where they lie.",
     "classes": "The latest scoring on held-out images, class by class.",
 }
 
@@ -95,10 +96,10 @@ def gallery(run: Path | str) -> list[Section]:
     """
     facts, watched = Facts.read(local_path(run)), Watched.read(local_path(run))
     sections = [Section(key, text) for key, text in _TEXTS.items()]
-    quality, curves, *of_watched, classes = sections
+    quality, summary, *of_watched, classes = sections
     _quality(quality, facts, watched)
     title = "Loss terms, accuracy and learning rate"
-    curves.add("curves", title, lambda: draw_curves(facts.lines, facts.teacher_top1))
+    summary.add("curves", title, lambda: draw_curves(facts.lines, facts.teacher_top1))
     for section, draw in zip(of_watched, (_relations, _graph, _spectra, _embeddings), strict=True):
         if watched is None or not watched.student:
             section.absent.append("the run watched no images: graphkd distill --watch 200, or Trainer(..., watch=...)")
@@ -199,7 +200,8 @@ def _spectra(section: Section, watched: Watched, last: Snapshot) -> None:
         if look is None:
             return {}
         _ = finite("embedding", look.embedding)
-        return {"images": torch.linalg.eigvalsh(_cosines(look).laplacian())[None]}
+        values = torch.linalg.eigvalsh(_cosines(look).laplacian())
+        return {f"graph of {len(values)} images (cosine)": values[None]}
 
     teacher = watched.teacher
     section.add("spectrum-samples", "Graph of the images", lambda: draw_spectra(of_images(last), of_images(teacher)))
@@ -210,14 +212,19 @@ def _spectra(section: Section, watched: Watched, last: Snapshot) -> None:
 
 
 def _embeddings(section: Section, watched: Watched, last: Snapshot) -> None:
-    def add(name: str, title: str, looks: dict[str, Snapshot]) -> None:
+    by = _labels(watched, last)
+
+    def add(name: str, title: str, looks: dict[str, Snapshot], shared: bool) -> None:
         embeddings = {each: look.embedding for each, look in looks.items()}
         proxies = {each: look.proxies for each, look in looks.items() if look.proxies is not None}
-        section.add(name, title, lambda: draw_embeddings(embeddings, *_labels(watched, last), proxies))
+        section.add(name, title, lambda: draw_embeddings(embeddings, *by, proxies, shared=shared))
 
-    add("embeddings", "Student", {f"epoch {epoch}": look for epoch, look in watched.student.items()})
-    if watched.teacher is not None:
-        add("embedding-teacher", "Teacher, in a plane of its own", {"teacher": watched.teacher})
+    beside = {} if watched.teacher is None else {"teacher": watched.teacher}
+    latest = {f"student, epoch {max(watched.student)}": last, **beside}
+    add("embeddings", "The last epoch, each network in a plane of its own", latest, shared=False)
+    if len(watched.student) > 1:
+        looks = {f"epoch {epoch}": look for epoch, look in watched.student.items()}
+        add("embeddings-epochs", "The student over the epochs, in the last one's plane", looks, shared=True)
 
 
 def _classes(section: Section, facts: Facts, watched: Watched | None) -> None:

@@ -50,7 +50,7 @@ def write_html_report(
     page = render(
         "report.html",
         title=f"{facts.options.get('method', 'run')}: {run.resolve().name}",
-        summary=_summary(facts, watched),
+        summary=[*_summary(facts, watched), *_embeddings(facts)],
         scores=_scores(facts),
         quality=_quality(facts),
         options=_pairs(facts.options),
@@ -90,7 +90,7 @@ def _summary(facts: Facts, watched: Watched | None) -> list[tuple[str, str]]:
         "method": options.get("method"),
         "student": options.get("student"),
         "teacher": teacher,
-        "images": options.get("data", options.get("images")),
+        "images": options.get("data"),
         "epochs": f"{facts.epochs:g} of {options['epochs']}" if "epochs" in options else f"{facts.epochs:g}",
         "updates": last.get("update"),
         "seconds of training": None if seconds is None else f"{seconds:.1f}",
@@ -130,6 +130,17 @@ def _quality(facts: Facts) -> list[tuple[str, str]]:
         (f"classes in effect, of {found['classes']:g}", both("classes", 1, 1)),
         ("images, never trained on", f"{found['images']:g}"),
     ]
+
+
+def _embeddings(facts: Facts) -> list[tuple[str, str]]:
+    """The comparison of a backbone with its teacher, where the run is of one."""
+    found: Mapping[str, Any] = next((line for line in reversed(facts.lines) if "cosine" in line), {})
+    rows = [("nearest neighbours in common with the teacher (%)", _percent(found.get("agreement")))] if found else []
+    rows += [("cosine to the teacher's embedding, linearly", f"{found['cosine']:.3f}")] if found else []
+    for name, what in (("knn", "k-nearest-neighbour accuracy (%)"), ("linear_probe", "linear probe (%)")):
+        if name in found:
+            rows.append((what, f"{_percent(found[name])} (teacher {_percent(found.get(f'teacher_{name}'))})"))
+    return rows
 
 
 def _classes(facts: Facts, watched: Watched | None) -> list[dict[str, Any]]:

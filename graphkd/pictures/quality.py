@@ -79,7 +79,7 @@ def draw_reliability(bins: Float[Tensor, "3 m"]) -> Any:
     axis.bar(edges, heights.tolist(), width=width, align="edge", color=STUDENT, edgecolor="white", alpha=0.85)
     sure = (100 * confidence[seen] / images[seen]).tolist()
     axis.plot(sure, heights[seen].tolist(), "o", color="black", markersize=3, label="mean confidence of the bin")
-    axis.plot([0, 100], [0, 100], "--", color=TEACHER, linewidth=1.2, label="as sure as it agrees")
+    axis.plot([0, 100], [0, 100], "--", color="black", linewidth=1, label="as sure as it agrees")
     error = 100 * float((confidence - agrees).abs().sum()) / total
     axis.set(title=f"Reliability: calibration error {error:.1f} %", ylabel="agrees with the teacher (%)", ylim=(0, 104))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)

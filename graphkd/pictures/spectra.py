@@ -17,10 +17,10 @@ _COLUMNS = 3
 def draw_spectra(
     student: Mapping[str, Float[Tensor, "b c"]], teacher: Mapping[str, Float[Tensor, "b c"]] | None = None
 ) -> Any:
-    """Eigenvalues from the smallest to the largest, a panel for each level.
+    """Eigenvalues from the smallest to the largest, a panel for each level; good is a student's curve on its teacher's.
 
-    Channel graphs of different sizes share an axis: the place of an eigenvalue is its rank over the number of nodes.
-    The line is the mean over the images, the band holds the middle 80 % of them.
+    Graphs of different sizes share an axis: the place of an eigenvalue is its rank over the number of nodes. The line
+    is the mean over the images, the band holds the middle 80 % of them.
 
     Args:
         student, teacher: eigenvalues, ascending, of b graphs by name of the level; the levels are paired in order.
@@ -35,15 +35,18 @@ def draw_spectra(
         raise MissingFeatureError("there is no spectrum to draw: no maps were kept (--student-maps, --teacher-maps)")
     columns = min(_COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure, axes = canvas(max(4.2 * columns, 5.5), 3.6 * rows, rows, columns)
+    figure, axes = canvas(max(4.6 * columns, 7), 3.7 * rows + 0.6, rows, columns)
+    good = "" if not teacher or not student else ". Good: the student's curve lies on the teacher's"
+    figure.suptitle(f"Eigenvalues of the graph Laplacians{good}", fontsize=11)
     for axis, (ours, theirs) in zip(axes, pairs, strict=False):
         _level(axis, "teacher", theirs, TEACHER, "--")
         _level(axis, "student", ours, STUDENT, "-")
         names = dict.fromkeys(label(each[0], 32) for each in (ours, theirs) if each is not None)
-        axis.set(title=" / ".join(names), xlabel="rank of the eigenvalue / nodes", ylabel="eigenvalue", ylim=(0, None))
+        axis.set(xlabel="rank of the eigenvalue / number of nodes", ylabel="eigenvalue", ylim=(0, None))
+        axis.set_title(" / ".join(names), fontsize=10)
         axis.set_xscale("log")  # the small ones tell most
         axis.grid(alpha=0.3)
-        axis.legend(loc="upper left", fontsize=9)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
     for axis in axes[len(pairs) :]:
         axis.set_visible(False)
     return figure

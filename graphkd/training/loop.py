@@ -36,7 +36,7 @@ from graphkd.training.gradient_shares import shares_of_update
 from graphkd.training.meter import Display, Meter, check
 from graphkd.training.metrics import Scores
 from graphkd.training.optim import Updater
-from graphkd.training.quality import Answers, Quality, assess
+from graphkd.training.quality import Answers, AnyQuality, Quality, assess
 from graphkd.training.run_folder import RunFolder, describe_student
 from graphkd.training.state import Progress, Result, check_random_states, random_states, restore_random_state
 from graphkd.training.watch import Snapshots, Watch
@@ -88,7 +88,7 @@ def _class_names(step: Step, views: Views, teacher: Teacher | EmbeddingStore | N
     return known[0] if known and list(known[0]) == list(known[-1]) else known[-1] if known else None
 
 
-def _check_scored(scored: Views | None, answers: Answers | None) -> None:
+def _check_scored(scored: Views | None, answers: Answers | Tensor | None) -> None:
     """Raises: OptionError for images that there is nothing to score by, and for answers about others."""
     if answers is not None and (scored is None or len(answers) != len(scored)):
         count = 0 if scored is None else len(scored)
@@ -125,7 +125,9 @@ class Trainer:
             compared between processes, and with the run that is resumed. Without it another teacher is not noticed.
         scored: images to score on, never trained on: with labels, ``Views(..., labels=True)``, or with ``answers``.
         answers: what the teacher says of ``scored``, as :func:`graphkd.training.quality.ask` found out: the student is
-            compared with it, and without labels the best student on the way is kept in ``best/``.
+            compared with it, and without labels the best student on the way is kept in ``best/``. Of a student without
+            classes, the teacher's embeddings (n, d) in the order of ``scored``: see
+            :mod:`graphkd.training.embedding_quality`.
         accelerator: your own ``accelerate.Accelerator``; by default one is made from the options.
         watch: images whose embeddings are kept on the way, for pictures and reports.
 
@@ -148,7 +150,7 @@ class Trainer:
         *,
         teacher: Teacher | EmbeddingStore | None = None,
         scored: Views | None = None,
-        answers: Answers | None = None,
+        answers: Answers | Tensor | None = None,
         accelerator: Any = None,
         watch: Watch | None = None,
     ) -> None:
@@ -180,7 +182,7 @@ class Trainer:
         self.meter, self.at = Meter(self.device, tolerant=config.nonfinite != "stop"), Progress()
         self.answers = answers
         self.scores: Scores | None = None
-        self.quality: Quality | None = None
+        self.quality: AnyQuality | None = None
         self._warned = False  # of a collapse
         self._shares: dict[str, float] = {}  # of the gradient, in the update under way
         self._safe = -1, 0  # epoch and batch of the newest checkpoint
@@ -334,7 +336,9 @@ class Trainer:
         extra |= {"lr": self.updater.lr, "images_per_second": self.display.show(self.at, terms)}
         self._record({"loss": sum(terms.values()), **terms, **extra})
 
-    def _record(self, values: dict[str, float], scores: Scores | None = None, quality: Quality | None = None) -> None:
+    def _record(
+        self, values: dict[str, float], scores: Scores | None = None, quality: AnyQuality | None = None
+    ) -> None:
         epoch = self.at.epoch + self.at.batch / self.per_epoch
         if self.accelerator.is_main_process:
             self.run.add({"update": self.at.update, "epoch": epoch, **values}, scores, self.at.seconds, quality)
@@ -350,10 +354,16 @@ class Trainer:
         with self.accelerator.autocast():
             self.scores, self.quality = assess(self.model, batches(), self.answers, self.device, self.ranks.sum)
 
-    def _judge(self, quality: Quality) -> None:
+    def _judge(self, quality: AnyQuality) -> None:
         """Warn of a collapse, and keep the best student where there are no labels to tell which it is."""
         main = self.accelerator.is_main_process
-        if main and quality.collapsed and self.at.epoch + 1 > self.config.epochs / 4 and not self._warned:
+        if (
+            main
+            and isinstance(quality, Quality)
+            and quality.collapsed
+            and self.at.epoch + 1 > self.config.epochs / 4
+            and not self._warned
+        ):
             self._warned = True
             log.warning("epoch %d: %s", self.at.epoch + 1, quality.warning)
         better = main and self.scores is None and quality.agreement > self._best

@@ -10,7 +10,7 @@ import torch
 from graphkd.errors import CheckpointError, NonFiniteError
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
-from graphkd.training.quality import Quality
+from graphkd.training.quality import AnyQuality
 from graphkd.training.state import Progress
 from graphkd.typing import Bool, Float, Tensor
 
@@ -188,7 +188,11 @@ class Display:
         return rate
 
     def epoch(
-        self, at: Progress, means: Mapping[str, float], scores: Scores | None, quality: Quality | None = None
+        self,
+        at: Progress,
+        means: Mapping[str, float],
+        scores: Scores | None,
+        quality: AnyQuality | None = None,
     ) -> None:
         """One line for the epoch that ended; score and agreement only where this epoch was scored."""
         if self.hidden:

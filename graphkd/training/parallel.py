@@ -63,7 +63,7 @@ def shard_student(student: nn.Module, device: torch.device) -> None:
     units: list[nn.Module] = []
     if isinstance(student, Tap):
         least = sum(p.numel() for p in student.parameters()) / _SHARE
-        units = [student.classifier, *_stages(student.model, least)]
+        units = [*filter(None, [student.classifier]), *_stages(student.model, least)]
     for unit in dict.fromkeys([*units, student]):
         fully_shard(unit, mesh=mesh)
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from graphkd.data.views import Batch, Views
 from graphkd.errors import MissingFeatureError, NonFiniteError, ShapeError
 from graphkd.features import Features
+from graphkd.training.embedding_quality import EmbeddingQuality, compare_embeddings
 from graphkd.training.metrics import Counts, Scores, class_scores, evaluate
 from graphkd.typing import Float, Int, Tensor
 
@@ -64,7 +65,7 @@ def collapse_warning(student: float, teacher: float, images: float) -> str:
     """A sentence about a collapse, given the classes in effect of both networks."""
     return (
         f"the student uses {student:.1f} classes in effect and its teacher {teacher:.1f} on {images:g} images: it "
-        "collapses onto few classes. Try a lower lr, warmup_epochs, or a larger batch_size"
+        "collapses onto few classes. Try more epochs, a lower lr, or warmup_epochs"
     )
 
 
@@ -226,6 +227,10 @@ class Quality:
         return self.student.confidence.argsort(stable=True)[:count].tolist()
 
 
+AnyQuality: TypeAlias = Quality | EmbeddingQuality
+"""A student beside its teacher: by class scores, or of a backbone without classes by embeddings."""
+
+
 def replies(
     model: Callable[[Tensor], Any],
     loader: Iterable[Batch],
@@ -260,14 +265,14 @@ def replies(
 def assess(
     model: Callable[[Tensor], Any],
     loader: Iterable[Batch],
-    answers: Answers | None,
+    answers: Answers | Float[Tensor, "n d"] | None,
     device: torch.device | str = "cpu",
     total: Callable[[Tensor], Any] | None = None,
-) -> tuple[Scores | None, Quality | None]:
+) -> tuple[Scores | None, AnyQuality | None]:
     """Score a student in one pass: by labels where the batches have some, by the teacher's answers where there are any.
 
     Args:
-        answers: the teacher's, by position.
+        answers: the teacher's, by position; its embeddings where the student is a backbone without classes.
         model, loader, device, total: as for :func:`replies`.
 
     Raises: as :func:`graphkd.training.metrics.evaluate`; ShapeError for a student of other classes than the teacher's.
@@ -275,5 +280,7 @@ def assess(
     """
     if answers is None:
         return evaluate(model, loader, device, total), None
+    if isinstance(answers, Tensor):
+        return None, compare_embeddings(model, loader, answers, device, total)
     scores, own = replies(model, loader, len(answers), device, total)
     return scores, Quality(own, answers)

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from graphkd.text import numbers, parse_json, read_bytes, read_json
 from graphkd.training.checkpoint import Checkpoints
 from graphkd.training.config import TrainConfig
 from graphkd.training.metrics import Scores
-from graphkd.training.quality import Quality
+from graphkd.training.quality import AnyQuality, Quality
 from graphkd.training.watch import FOLDER
 from graphkd.typing import Tensor
 
@@ -43,6 +44,10 @@ _WRITTEN = (
     KERNELS,
     "results.json",
     "report.md",
+    "selection.json",
+    "selection.safetensors",
+    "selection.part",
+    "selection.png",
 )
 _FOLDERS = ("checkpoints", FOLDER, "tensorboard", BEST)
 _LARGEST = 1 << 28  # bytes of a metrics.jsonl: about a million lines
@@ -101,6 +106,7 @@ def describe_student(
         ``num_classes``, ``classes`` (names, or a mapping from id to name), ``size``, ``view``, ``mean`` and ``std``.
     """
     count = getattr(student, "num_classes", None)
+    count = 0 if count is None and isinstance(student, Tap) else count  # a backbone without a classifier
     if isinstance(size, tuple) and len({*size}) == 1:
         size = size[0]
     names = Classes(classes or [str(label) for label in range(count or 0)])
@@ -126,7 +132,7 @@ def _timm_name(student: Tap) -> str | None:
         return None
     try:
         with torch.device("meta"):  # no memory, no random numbers
-            again = timm.create_model(name, num_classes=student.num_classes)
+            again = timm.create_model(name, num_classes=student.num_classes or 0)
     except Exception:  # some networks cannot be made without memory
         return None
     return str(name) if repr(again) == repr(student.model) and _normalises_as(student, known) else None
@@ -203,23 +209,26 @@ class RunFolder:
     def plan(self, here: Table) -> Table:
         """The kernels' choices that the run began with, which a resumed run keeps: it would be another run with others.
 
+        But what has failed on this machine since then is not chosen any more, and the log says so.
+
         Args:
             here: those in force, for a run that kept none or the same.
 
-        Raises: CheckpointError if they are gone, and those in force are others.
+        Raises: CheckpointError if they are gone or were changed, and those in force are others.
         """
-        try:
-            return Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
-        except (OSError, LookupError, TypeError, ValueError, AttributeError):
-            pass
-        try:
+        kept = digest = None
+        with suppress(OSError, LookupError, TypeError, ValueError, AttributeError):
+            kept = Table.of(read_json(self.path / KERNELS), f"the plan that {self.path} began with")
+        with suppress(OSError, LookupError, TypeError, ValueError):
             digest = read_json(self.path / "environment.json")["kernels"]
-        except (OSError, LookupError, TypeError, ValueError):
-            return here  # it began before choices were kept
-        if digest != here.digest:
+        if kept is not None and digest in (None, kept.digest):
+            for line in sorted(set(here.failures) - set(kept.failures)):
+                log.warning("%s goes on without what has failed here since it began: %s", self.path, line)
+            return kept.without_failures_of(here)
+        if digest not in (None, here.digest):  # None: it began before choices were kept
             raise CheckpointError(
-                f"{self.path / KERNELS} is gone or damaged, and the kernels' plan {digest} that the run began with is "
-                f"not {here.digest} of this machine: put the file back, or choose another run folder"
+                f"{self.path / KERNELS} is gone, damaged or changed, and the kernels' plan {digest} that the run began "
+                f"with is not {here.digest} of this machine: put the file back, or choose another run folder"
             )
         return here
 
@@ -282,7 +291,7 @@ class RunFolder:
         line: Mapping[str, Any],
         scores: Scores | None = None,
         seconds: float = 0.0,
-        quality: Quality | None = None,
+        quality: AnyQuality | None = None,
     ) -> None:
         """Append one line of metrics, and keep the scoring it tells of.
 
@@ -301,7 +310,7 @@ class RunFolder:
             counts = [[row, column, int(scores.confusion[row, column])] for row, column in occurs]
             found = {**line, "seconds": seconds, "images": scores.images, "classes": len(scores.confusion)}
             write_json(self.path / "scores.json", {**found, "confusion": counts})
-        if quality is not None:
+        if isinstance(quality, Quality):
             found = {**line, "seconds": seconds, "images": quality.images, "classes": quality.teacher.classes}
             kept = {"confusion": quality.pairs, "reliability": quality.reliability.T.tolist()}
             write_json(self.path / QUALITY, {**found, **kept, "collapsed": quality.collapsed})

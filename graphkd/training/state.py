@@ -12,7 +12,7 @@ from torch import nn
 from graphkd.errors import CheckpointError
 from graphkd.training.devices import Ranks
 from graphkd.training.metrics import Scores
-from graphkd.training.quality import Quality
+from graphkd.training.quality import AnyQuality
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Result:
     updates: int
     scores: Scores | None
     run: Path
-    quality: Quality | None = None
+    quality: AnyQuality | None = None
 
 
 @dataclass

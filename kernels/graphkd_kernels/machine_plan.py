@@ -4,6 +4,7 @@ A machine has one file in the user's cache folder. It is read once per process a
 machine, another version or other kernels is not used, and neither is a damaged one: the log says so once.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -11,6 +12,7 @@ import os
 import platform
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -36,6 +38,9 @@ Verdict = bool | str
 _SHIPPED = Path(__file__).with_name("shipped_plan.json")
 _SOURCES = ("autograd.py", "grams.py", "plans.py", "precision.py", "reference/*.py", "_blocked/*.py", "_triton/*.py")
 _LARGEST = 1 << 24  # bytes of a plan; one has some 100 KiB
+_ROOM = 1 << 17  # bytes, more than a plan takes
+_TILE = 6  # numbers of a kernel's configuration
+_SAID = 300  # characters of what is wrong with a plan
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,16 @@ class Table:
                         wrong.setdefault((operation, backend, str(verdict)), []).append(dtype)
         return [f"{operation}, {backend}, {', '.join(at)}: {why}" for (operation, backend, why), at in wrong.items()]
 
+    def without_failures_of(self, other: "Table") -> "Table":
+        """Itself, but what is wrong by another table is wrong."""
+        verified = {op: {dtype: dict(each) for dtype, each in own.items()} for op, own in self.verified.items()}
+        for operation, by_dtype in other.verified.items():
+            for dtype, by_backend in by_dtype.items():
+                wrong = {name: verdict for name, verdict in by_backend.items() if verdict is not True}
+                if wrong:
+                    verified.setdefault(operation, {}).setdefault(dtype, {}).update(wrong)
+        return replace(self, verified=verified)
+
     def to_json(self) -> dict[str, Any]:
         """Choices and verdicts as JSON-ready data; times are left out."""
         choices = {name: dict(each) for name, each in self.choices.items()}
@@ -90,16 +105,24 @@ class Table:
             operation: {dtype: {str(b): _verdict(v) for b, v in backends.items()} for dtype, backends in each.items()}
             for operation, each in data["verified"].items()
         }
-        tiles = {str(name): tuple(int(each) for each in sizes) for name, sizes in data.get("tiles", {}).items()}
+        tiles = {str(name): _tile(sizes) for name, sizes in data.get("tiles", {}).items()}
         return cls(source, choices, verified, frozenset(choices), tiles)
 
 
 def _steps(found: Any) -> Steps:
-    steps = tuple((int(start), str(backend)) for start, backend in found)
+    steps = tuple((start, backend) for start, backend in found)
     starts = [start for start, _ in steps]
-    if not starts or starts[0] != 0 or starts != sorted(set(starts)) or {name for _, name in steps} - {*BACKENDS}:
+    known = all(type(start) is int and backend in BACKENDS for start, backend in steps)
+    if not known or starts[:1] != [0] or starts != sorted(set(starts)):
         raise ValueError(f"{found!r} are no steps of sizes and backends")
     return steps
+
+
+def _tile(found: Any) -> tuple[int, ...]:
+    sizes = tuple(found)
+    if len(sizes) != _TILE or any(type(each) is not int or each < 0 for each in sizes):
+        raise ValueError(f"{found!r} is no configuration of a kernel")
+    return sizes
 
 
 def _verdict(found: Any) -> Verdict:
@@ -157,11 +180,16 @@ def _digest_of_sources() -> str:
 
 
 def place(device: str) -> Path | None:
-    """Where this machine's plan is, or would be; ``None`` where ``GRAPHKD_PLAN`` is ``none``."""
+    """Where this machine's plan is, or would be; ``None`` where ``GRAPHKD_PLAN`` is ``none``.
+
+    Raises: FileNotFoundError where a user has neither a cache folder nor a home.
+    """
     named = os.environ.get(VARIABLE, "")
     if named:
-        return None if named == "none" else Path(named).expanduser()
-    cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return None if named == "none" else Path(os.path.expanduser(named))
+    cache_folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if cache_folder.startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, f"the plan has no place: set HOME, XDG_CACHE_HOME or {VARIABLE}")
     about = machine(device)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{about['device']} {about['capability']}".lower()).strip("-")
     return Path(cache_folder) / "graphkd" / f"plan-{slug}.json"
@@ -185,14 +213,32 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
         raise
 
 
+def require_room(path: Path) -> None:
+    """Find out before anything is measured whether a plan can be written. Raises: OSError."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "the plan would not be written: it is a folder", str(path))
+    probe = path.with_name(f".{path.name}.room")
+    try:
+        write(probe, {"room": " " * _ROOM})
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 def read(path: Path) -> dict[str, Any]:
     """A plan's data. Raises: OSError; ValueError for what is no plan."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise ValueError("it is no file")
     with path.open("rb") as file:
         text = file.read(_LARGEST + 1)
     try:
         data = json.loads(text) if len(text) <= _LARGEST else None
-        if not isinstance(data, dict) or data["format"] != FORMAT or not isinstance(data["machine"], dict):
+        if not isinstance(data, dict) or data["format"] != FORMAT:
             raise ValueError("it is no plan of this format")
+        if not all(isinstance(data.get(name, {}), dict) for name in ("machine", "times")):
+            raise ValueError("its machine or its times are no table")
         Table.of(data, "")
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from error
@@ -219,23 +265,26 @@ def load(device: str) -> Table:
     """The table for a device: its machine's plan, and what that lacks from the shipped one (CPU) or not at all."""
     default = Table(shipped().source, shipped().choices) if device == "cpu" else Table("no plan")
     here = device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())
-    path = place(device) if here else None
-    if path is None:
-        return default
-    if not path.exists():
-        if device != "cpu":
-            log.warning("%s", _advice(device))
-        return default
     try:
+        path = place(device) if here else None
+        if path is None:
+            return default
         data = read(path)
         why = unlike(data, device)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not os.environ.get(VARIABLE):
+            if device != "cpu":
+                log.warning("%s", _advice(device))
+            return default
+        why = error.strerror
     except (OSError, ValueError) as error:
         why = str(error)
-    if why is not None:
-        log.warning("the kernels' plan %s is not used: %s. graphkd tune makes a new one", path, why)
-        return default
-    own = Table.of(data, f"the plan of this machine ({path})")
-    return replace(own, choices={**default.choices, **own.choices})
+    if why is None:
+        own = Table.of(data, f"the plan of this machine ({path})")
+        return replace(own, choices={**default.choices, **own.choices})
+    why = f"the kernels' plan {path} is not used: {why[:_SAID]}"
+    log.warning("%s. graphkd tune makes a new one", why)
+    return replace(default, source=f"{default.source}, for {why}")
 
 
 def _advice(device: str) -> str:

@@ -208,7 +208,6 @@ _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
     "knn_kernel": _neighbours,
     "pearson_merge_kernel": lambda a: (a["blocks"],),
     "pearson_rows_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
-    "product_kernel": lambda a: (a["k"] / a["BK"],),
     "rkd_means_kernel": lambda a: (ceil(a["n"] / 1024),),
     "rkd_value_kernel": lambda a: (ceil(a["n"] / 1024),),
     "rkd_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),

@@ -4,6 +4,7 @@ The same as ``graphkd tune``. ``auto`` then runs the fastest of those that are r
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -35,4 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was measured is kept then too
     sys.exit(main())

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.machine import library_digest
-from benchmarks.results import Results, latest, read
+from benchmarks.results import Results, latest, read, told
 
 HERE = {
     "device": "a processor", "kind": "cpu", "threads": 2, "python": "3.11", "versions": {"torch": "2"},
@@ -21,6 +21,16 @@ def test_every_row_is_on_disk_at_once(tmp_path):
         results.add(row(form=form))
         assert len(read(tmp_path / "a.json")["rows"]) == i + 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_row_is_told_in_a_line():
+    told_row = told(row(low_ms=0.9, over_eager=2.0, peak_mib=3.0))
+    assert told_row.split() == ["row_kl", "8x5", "eager", "1", "ms,", "2.00x", "eager,", "3", "MiB"]
+    step = {"kind": "step", "case": "step", "shape": "32", "plain_ms": 662.0, "prg_loss_ms": 9.678}
+    assert told(step).split() == ["step", "32", "plain", "662", "ms,", "prg_loss", "9.678", "ms"]
+    sweep = {"kind": "scaling", "case": "knn", "axis": "N", "form": "eager", "points": [{"size": 64, "ms": 1.0}]}
+    assert told(sweep).split() == ["knn", "eager", "N", "64:", "1", "ms"]
+    assert told({"case": "kd", "form": "triton", "why": "no GPU"}) == ""
 
 
 def test_a_cell_measured_again_replaces_its_row(tmp_path):

@@ -39,3 +39,9 @@ def test_the_option_is_not_kept(graphkd, class_folders, teacher):
     graphkd(f"distill --config dry.yaml --data images {teacher} {SMALL} --quiet")
     graphkd(f"distill --config dry.yaml --no-dry-run --data images {teacher} {SMALL} --quiet --run two --no-report")
     assert "dry_run" not in Path("two/run.yaml").read_text()
+
+
+def test_a_default_batch_is_smaller_where_an_epoch_would_be_one_update(graphkd, class_folders, teacher):
+    small = SMALL.replace("--batch-size 16", "")
+    found = graphkd(f"distill --data images {teacher} {small} --dry-run")
+    assert "batch size 256 -> 32: there are 48 images to train on" in found.err

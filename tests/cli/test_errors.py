@@ -23,7 +23,7 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("embed --data digts --out x", "there is no folder --data digts; did you mean 'digits'?", "give a folder"),
     ("embed --data cifar10O --out x", "no folder --data cifar10O; did you mean 'cifar10'?", "give a folder"),
     ("embed --data cifar10 --out x", "there is no folder --root data, where torchvision would keep cifar10", "add --download where there is a network"),
-    ("embed --data a.txt --out x", "--data a.txt is a file, not a folder", "give a folder of images"),
+    ("embed --data list.yaml --out x", "--data list.yaml is a file, and no list of images (.txt)", "give a folder, or a list"),
     ("embed --data photos --out x", "no teacher was given", "give --teacher ViT-B-32 --pretrained openai, or"),
     ("embed --data photos --out x --pretrained openai", "--pretrained says which weights, and --teacher", "give --teacher"),
     ("embed --data photos --out x --teacher timm:resnet18", "timm:resnet18 has no weights, and an untrained network", "give --pretrained default"),

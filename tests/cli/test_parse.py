@@ -43,7 +43,7 @@ def test_the_help_teaches(name, capsys):
 def as_printed(tmp_path):
     """The files that examples and documentation name."""
     texts = {
-        "loose/.keep": "", "shards/.keep": "", "machine0/.keep": "", "machine1/.keep": "", "features/run.yaml": "command: embed\ndata: photos\nteacher: ViT-B-32\npretrained: openai\nout: b\n", "more-photos/.keep": "", "new-photos/.keep": "", "pool/.keep": "", "cat.jpg": "", "names.txt": "cat\n", "teacher/templates.txt": "a {}.\n", "tests/golden/ega.json": "{}", "features/manifest.json": "{}",
+        "loose/.keep": "", "clip-out/img_emb/.keep": "", "embeddings.npy": "", "texts.npy": "", "data/train.parquet": "", "shards/.keep": "", "machine0/.keep": "", "machine1/.keep": "", "features/run.yaml": "command: embed\ndata: photos\nteacher: ViT-B-32\npretrained: openai\nout: b\n", "more-photos/.keep": "", "new-photos/.keep": "", "pool/.keep": "", "cat.jpg": "", "names.txt": "cat\n", "list.txt": "cat.jpg\n", "teacher/templates.txt": "a {}.\n", "tests/golden/ega.json": "{}", "features/manifest.json": "{}",
         "runs/photos-1/student.json": "{}", "runs/photos-1/export/model.onnx": "", "runs/photos-1/export/export.json": "{}",
     }  # fmt: skip
     for name, text in texts.items():

@@ -221,9 +221,9 @@ def test_a_run_of_a_trainer_is_shown_what_it_was_scored_on(graphkd, class_folder
 LATER = [
     ("predict --model damaged --data images", "damaged/student.json is damaged", "train again, or restore the file"),
     ("predict --model run --data empty", "empty holds no image", "expected files that end in .avif"),
-    ("predict --model run --data names.bin", "--data names.bin is neither an image nor a text file of paths", "give a folder, an image, or a UTF-8 text file"),
-    ("predict --model run --data blank.txt", "--data blank.txt names no image", "write the path of an image a line, each once"),
-    ("predict --model run --data twice.txt", "--data twice.txt names a.png twice", "write the path of an image a line, each once"),
+    ("predict --model run --data names.bin", "names.bin is neither an image nor a text file of paths", "give a folder, an image, or a UTF-8 text file"),
+    ("predict --model run --data blank.txt", "blank.txt names no image", "write the path of an image a line, each once"),
+    ("predict --model run --data twice.txt", "twice.txt names a.png twice", "write the path of an image a line, each once"),
     ("predict --model run --data gone.txt --out a.csv", "none of 1 images can be read, such as nowhere.png", "look at the files"),
     ("predict --model run --data digits --out a.csv --copy sorted", "only images that are files can be put into folders", "unpack shards and data sets first"),
     ("predict {t} --data images", "tells classes apart by their names, and these images have none", "give --classes names.txt"),

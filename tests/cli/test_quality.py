@@ -144,6 +144,17 @@ def test_evaluate_asks_the_teacher_of_the_run(graphkd, home, teacher):
     assert graphkd.json(f"{line} --model {home}/run --no-per-class")["quality"]["per_class"] is None
 
 
+def test_evaluate_asks_the_teacher_of_the_run_about_an_export(graphkd, home):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'graphkd[export]'")
+    shutil.copytree(home / "run", "mine")
+    graphkd("export mine --formats onnx --quiet")
+    own, exported = (
+        graphkd.json(f"evaluate --model {model} --data {home}/loose")["quality"]
+        for model in ("mine", "mine/export/model.onnx")
+    )
+    assert exported["agreement"] == own["agreement"]
+
+
 def test_evaluate_says_what_it_lacks(graphkd, home):
     shutil.copytree(home / "run", "alone")
     (Path("alone") / "run.yaml").unlink()
@@ -190,5 +201,6 @@ def test_an_image_that_is_held_out_and_cannot_be_read(graphkd, home, images):
 def test_a_teacher_without_class_scores_cannot_be_compared(home, capsys):
     parts = hold_out(open_folder(home / "loose", layout="flat"), 0.25)
     mute, features = SimpleNamespace(num_classes=None), TeacherFeatures(scored=pytest.fail)
-    assert ask_before(None, parts, mute, features, torch.device("cpu"), Console(Output())) == ({}, None)
+    config = SimpleNamespace(student=SimpleNamespace(student_head="classes"))
+    assert ask_before(config, parts, mute, features, torch.device("cpu"), Console(Output())) == ({}, None)
     assert "10 held-out images: a teacher without class scores cannot be compared on them" in capsys.readouterr().err

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from graphkd.data.decoding import decoded
 from graphkd.data.selection import Selection, score_pool, select
 from graphkd.data.sources import source_subset
 from graphkd.data.store.embed import embed
-from graphkd.errors import DataError, MissingFeatureError, OptionError, StoreError, UnknownNameError
+from graphkd.errors import DataError, FileError, MissingFeatureError, OptionError, StoreError, UnknownNameError
 from graphkd.features import Features
 from graphkd.teachers.base import Teacher
 from tests.data.store.fakes import TinyTeacher, ToTensor, squares
@@ -96,16 +97,115 @@ def test_trusted_classes_are_many_and_certain_enough():
     assert selection.trusted_classes(min_samples=2, min_confidence=0.9).tolist() == [True, False, False]
 
 
+def table(logits):
+    source = squares(len(logits))
+    return score_pool(ClassTeacher(source, logits), source, transform=VIEW)
+
+
+def test_confidence_margin_and_entropy_by_hand():
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.48, 0.48, 0.04], [0.6, 0.2, 0.2]], dtype=torch.float64)
+    scores = table(p.log())
+    assert scores.label.tolist() == [0, 0, 0]
+    np.testing.assert_allclose(scores.confidence, [0.5, 0.48, 0.6])
+    np.testing.assert_allclose(scores.margin, [0.25, 0, 0.4], atol=1e-12)
+    np.testing.assert_allclose(scores.entropy[0], 1.5 * np.log(2))
+    for score, best in (("confidence", [0, 2]), ("margin", [0, 2]), ("entropy", [1, 2])):
+        assert chosen(scores, 2, score=score) == best
+
+
+def test_a_share_of_the_pool_and_a_band_of_confidence():
+    p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.45, 0.55], [0.7, 0.3]])
+    scores = table(p.log())
+    assert chosen(scores, 0.5) == chosen(scores, 2) == [0, 2]  # one of each class
+    assert chosen(scores, 0.5, band=(0.7, 1)) == [0, 1]  # the second class has nobody so sure
+    assert chosen(scores, 1, band=(0.5, 0.75)) == [4]
+
+
+def test_a_class_that_attracts_strangers_is_left_out():
+    p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.49, 0.51], [0.48, 0.52]])
+    scores = table(p.log())  # mean confidence: 0.85 and 0.58
+    kept = select(scores, 2, class_confidence=0.6)
+    assert (kept.indices.tolist(), kept.attractors, kept.histogram) == ([0, 1], [1], [2, 0])
+    assert select(scores, 2, class_confidence=0.57).attractors == []
+
+
+class Interrupted(KeyboardInterrupt):
+    pass
+
+
+def test_a_pool_is_gone_on_with_after_a_kill(tmp_path):
+    source, _, teacher = staged(30)
+    answer, asked = teacher.features, []
+
+    def dying(images):
+        asked.append(len(images))
+        if len(asked) == 3:
+            raise Interrupted
+        return answer(images)
+
+    options = {"transform": VIEW, "batch_size": 8, "part": tmp_path / "list.part"}
+    teacher.features = dying
+    with pytest.raises(Interrupted):
+        score_pool(teacher, source, **options)
+    with options["part"].open("ab") as file:
+        file.write(b"half of a row")
+    found = score_pool(teacher, source, **options)
+    assert asked == [8, 8, 8, 8, 6]
+    whole = score_pool(teacher, source, transform=VIEW, batch_size=8)
+    for name in ("label", "log_confidence", "margin", "entropy"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    del asked[:]
+    assert len(score_pool(teacher, source, **options)) == 30
+    assert asked == []  # a file that is whole is read alone
+    with pytest.raises(FileError, match="was begun with other images: remove it to begin anew"):
+        score_pool(teacher, source_subset(source, range(20)), **options)
+    options["part"].write_text("notes\n")
+    with pytest.raises(FileError, match="holds no scores of a pool: remove it"):
+        score_pool(teacher, source, **options)
+
+
+def test_an_image_that_cannot_be_read_is_never_chosen(tmp_path):
+    source, _, teacher = staged(6)
+    image = source.image
+    source.image = lambda index: image(index) if index != 4 else decoded(tmp_path / "gone.png", "gone.png")
+    with pytest.raises(DataError, match="gone.png"):
+        score_pool(teacher, source, transform=VIEW)
+    for size in (2, 5, 1):
+        scores = score_pool(teacher, source, transform=VIEW, on_error="skip", batch_size=size)
+        assert scores.unread == [source.ids[4]]
+        assert chosen(scores, 5) == [0, 1, 2, 3, 5]
+
+
+def test_a_store_is_a_pool_without_its_images(tmp_path):
+    source, teacher = squares(20), TinyTeacher()
+    store = embed(teacher, source, tmp_path, transform=VIEW, progress=False)
+    assert chosen(score_pool(store), 7) == chosen(score_pool(store, source), 7)
+    assert select(score_pool(store), 7).ids == select(score_pool(store, source), 7).ids
+
+
 BAD = {
     "too many": (
         lambda scores, score: select(scores, 7),
         OptionError,
-        "expected 1 <= n <= 6, the samples of the pool, found 7",
+        "expected a whole number of 1 to 6, the samples of the pool, or a share of them below 1, found 7",
     ),
-    "none": (lambda scores, score: select(scores, 0), OptionError, "found 0: choose another n"),
+    "none": (lambda scores, score: select(scores, 0), OptionError, "found 0: choose another"),
+    "half a sample": (lambda scores, score: select(scores, 1.5), OptionError, "found 1.5: choose another"),
+    "band": (
+        lambda scores, score: select(scores, 2, band=(0.7, 1.2)),
+        OptionError,
+        "expected band .* in .0, 1., found",
+    ),
+    "narrow band": (
+        lambda scores, score: select(scores, 6, band=(0.999, 1)),
+        OptionError,
+        "expected at most [0-5] samples, those of the pool that may be chosen, found 6: choose fewer",
+    ),
+    "score": (lambda scores, score: select(scores, 2, score="entropie"), UnknownNameError, "did you mean 'entropy'"),
+    "on error": (lambda scores, score: score(on_error="go"), OptionError, "on_error 'stop' or 'skip', found"),
     "balance": (lambda scores, score: select(scores, 2, balance="clas"), UnknownNameError, "did you mean 'class'"),
-    "batch size": (lambda scores, score: score(batch_size=0), OptionError, "batch_size >= 1, found 0"),
-    "transform": (lambda scores, score: score(transform=None), OptionError, "give transform="),
+    "batch size": (lambda scores, score: score(batch_size=0), OptionError, "expected batch_size >= 1, .* found 0"),
+    "transform": (lambda scores, score: score(transform=None), OptionError, "give source and transform="),
     "head": (lambda scores, score: score(TinyTeacher(head=False)), MissingFeatureError, "has no classes"),
 }
 
@@ -135,7 +235,7 @@ def test_a_saved_selection_comes_back_and_is_for_its_own_pool(tmp_path):
     assert loaded.images(source).ids == loaded.ids == [source.ids[i] for i in selection.indices]
     assert (loaded.histogram, loaded.options, loaded.report()) == (
         selection.histogram,
-        {"n": 10, "balance": "class"},
+        {"n": 10, "score": "confidence", "balance": "class", "band": [0.0, 1.0], "class_confidence": 0.0},
         selection.report(),
     )
     for other in (squares(int(selection.indices[-1])), source_subset(source, list(range(29, -1, -1)))):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from graphkd.data.tolerant import Portion
 from graphkd.data.views import Batch
-from graphkd.deploy.classifier import Portion
 from graphkd.deploy.int8 import WAYS, best_int8, compare, quantise
-from graphkd.deploy.sessions import latency, onnx_scores
+from graphkd.deploy.rounding import on_grid, round_weights
+from graphkd.deploy.sessions import latency, onnx_scores, session
 from graphkd.errors import DataError, FileError
 
 for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -67,6 +68,40 @@ def test_weights_have_a_scale_a_channel_and_scores_stay_near(model, images, tmp_
     exact, near = (onnx_scores(path)(images) for path in (model, out))
     assert float((exact - near).abs().max()) < 0.05 * float(exact.std(0).max() + exact.abs().max())
     assert os.listdir(tmp_path) == ["int8.onnx"]
+
+
+def test_a_kernel_keeps_its_sum_where_the_nearest_integers_would_not():
+    exact = torch.tensor(
+        [[[127.0, 0.4, 0.4, 0.3], [-0.3, -0.4, -0.4, 0.0]], [[-254.0, 3.0, 0.9, 0.9], [1.2, 0.8, 4.0, 6.2]]]
+    )
+    found = on_grid(exact)
+    steps = torch.tensor([1.0, 2.0])[:, None, None]
+    assert torch.equal(found[0], torch.tensor([[127.0, 1, 0, 0], [0, -1, 0, 0]]))
+    assert torch.equal(found[1, 0], torch.tensor([-254.0, 4, 0, 0]))  # -249.2 in steps of 2
+    assert torch.equal((found / steps).round() * steps, found)
+    assert bool(((found - exact).sum(2).abs() <= steps[..., 0] / 2 + 1e-6).all())
+
+
+def test_rounded_weights_leave_the_mean_of_a_channel_where_it_was(model, images, tmp_path):
+    import onnx
+
+    def means(path):
+        made = onnx.load(path)
+        first = next(node for node in made.graph.node if node.op_type == "Conv")
+        made.graph.output.append(onnx.helper.make_tensor_value_info(first.output[0], onnx.TensorProto.FLOAT, None))
+        found = torch.from_numpy(
+            session(made.SerializeToString()).run([first.output[0]], {"images": images.numpy()})[0]
+        )
+        weight = next(each for each in made.graph.initializer if each.name == first.input[1])
+        return found.mean((0, 2, 3)), torch.tensor(onnx.numpy_helper.to_array(weight))
+
+    path = tmp_path / "rounded.onnx"
+    path.write_bytes(model.read_bytes())
+    round_weights(path, images)
+    (exact, weight), (near, rounded) = means(model), means(path)
+    steps = rounded / (weight.abs().amax((1, 2, 3), keepdim=True) / 127)
+    assert float((steps - steps.round()).abs().max()) < 1e-3
+    assert float((exact - near).abs().max()) < 0.1 * float((weight - rounded).abs().max())  # borders differ a little
 
 
 def test_the_layers_that_stay_in_floating_point():

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import pwd
 
 import pytest
 import torch
@@ -86,8 +87,12 @@ def test_a_plan_of_another_machine_is_ignored_and_said_once(user, caplog, name):
         '{"format": 2}',
         "[" * 100_000,
         '{"format": 1, "machine": {}, "choices": {"a": {}}, "verified": {}}',
+        '{"format": 1, "machine": {}, "choices": {"a": {"float32": [[0, "eager"], [1e999, "eager"]]}}, "verified": {}}',
+        '{"format": 1, "machine": {}, "choices": {}, "verified": {}, "tiles": {"gram bf16x3": [1e999]}}',
+        '{"format": 1, "machine": {}, "choices": {}, "verified": {}, "tiles": {"gram bf16x3": [64, 64]}}',
+        '{"format": 1, "machine": {}, "choices": {}, "verified": {}, "times": []}',
     ],
-    ids=range(6),
+    ids=range(10),
 )
 def test_a_damaged_plan_is_ignored_and_said_once(user, caplog, text):
     user.parent.mkdir()
@@ -97,7 +102,45 @@ def test_a_damaged_plan_is_ignored_and_said_once(user, caplog, text):
     assert "it is damaged" in caplog.text
 
 
-@pytest.mark.parametrize("steps", [[], [[5, "eager"]], [[0, "eager"], [0, "blocked"]], [[0, "cuda"]], "eager", [[0]]])
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkdir, "it is no file"),
+        (os.mkfifo, "it is no file"),
+        (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
+    ],
+    ids=["folder", "pipe", "loop"],
+)
+def test_what_is_no_file_is_ignored_and_said_once(user, caplog, make, why):
+    user.parent.mkdir()
+    make(user)
+    assert picked(64) == picked(65) == "eager"
+    assert len(caplog.records) == 1
+    assert why in caplog.text
+    assert why in machine_plan.in_force("cpu").source
+
+
+@pytest.mark.parametrize("named", ["nowhere.json", "~nobody-of-that-name/plan.json", "x" * 5000])
+def test_a_file_that_is_named_and_not_there_is_said_once(user, monkeypatch, caplog, named):
+    monkeypatch.setenv("GRAPHKD_PLAN", named)
+    assert picked(64) == picked(65) == "eager"
+    assert len(caplog.records) == 1
+    assert "is not used: " in caplog.text
+
+
+def test_a_user_without_a_home_has_no_plan(user, monkeypatch, caplog):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert picked(64) == "eager"
+    assert not caplog.records
+    with pytest.raises(FileNotFoundError, match="the plan has no place: set HOME, XDG_CACHE_HOME or GRAPHKD_PLAN"):
+        machine_plan.place("cpu")
+
+
+@pytest.mark.parametrize(
+    "steps", [[], [[5, "eager"]], [[0, "eager"], [0, "blocked"]], [[0, "cuda"]], "eager", [[0]], [[0, []]]]
+)
 def test_steps_that_are_none_are_damage(user, steps):
     machine_plan.write(user, plan(choices={"row_kl": {"float32": steps}}))
     with pytest.raises(ValueError, match="damaged"):

@@ -1,20 +1,26 @@
 """graphkd tune: choices from times, what is verified, and everything that may end a run early."""
 
 import json
+import multiprocessing
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from graphkd_kernels import dispatch, machine_plan, plans, reference, tune
-from graphkd_kernels.tuning import problems, run, work
+from graphkd_kernels.tuning import problems, run, work, workers
 from graphkd_kernels.tuning.found import Found
 from graphkd_kernels.tuning.steps import steps
 from graphkd_kernels.tuning.verify import CASES, LIMIT, backends, verify
@@ -57,6 +63,20 @@ def test_what_is_not_allowed_is_never_chosen():
 def test_a_backend_that_ran_out_of_memory_is_not_chosen_there():
     points = [(10, {"eager": 1.0, "blocked": 2.0}), (99, {"blocked": 20.0})]
     assert steps(points, ("eager", "blocked"))[-1][1] == "blocked"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
+def test_large_tensors_are_timed_on_pages_that_the_process_has(tmp_path):
+    """Of 5 MiB, each call in a new process would take 1280 new pages."""
+    ask = "import resource, torch\nfrom graphkd_kernels.tuning.timing import as_in_training\nas_in_training()\n"
+    ask += "pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+    ask += (
+        "torch.ones(5 << 18)\nbefore = pages()\nfor _ in range(10):\n    torch.ones(5 << 18)\nprint(pages() - before)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(KERNELS.parent)}
+    done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1280
 
 
 # problems
@@ -202,9 +222,76 @@ def test_a_device_that_disappears_is_said_and_the_rest_is_named(scripted):
 
 
 def test_a_budget_that_ends_in_the_middle_condemns_nothing(scripted):
-    found = scripted({("verified", "row_kl"): [*checked("row_kl")[:2], {"cut": True}]}, **TWO)
+    found = scripted({("verified", "unit_rows"): [*checked("unit_rows")[:2], {"cut": True}]}, **TWO)
     assert found.failures == []
-    assert found.left[0] == "not verified: row_kl, unit_rows (the budget of 180 s was used up)"
+    assert found.left[0] == "not verified: unit_rows (120 of 180 s were used up; a larger budget does the rest)"
+    assert set(scripted.plan()["choices"]) == {"row_kl"}, "verification leaves time to time what it reached"
+
+
+def test_a_verdict_is_kept_until_there_is_another(scripted):
+    scripted({("verified", "row_kl"): checked("row_kl", dtype="float16", verdict="value off by 1")}, **TWO)
+    scripted({("verified", "row_kl"): [*checked("row_kl"), {"cut": True}]}, **TWO)
+    verified = scripted.plan()["verified"]["row_kl"]
+    assert verified == {"float16": {"blocked": "value off by 1"}, "float32": {"blocked": True}}
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan")])
+def test_a_budget_that_is_none_is_an_error(scripted, budget):
+    with pytest.raises(ValueError, match="s is none: give seconds above 0, such as 180"):
+        scripted({}, budget=budget)
+
+
+@pytest.mark.parametrize("budget", [1e9, float("inf")])
+def test_a_budget_may_be_any_other_number(scripted, budget):
+    scripted({}, budget=budget, **TWO)
+
+
+@pytest.mark.parametrize("row", [{"cut": True}, {"kind": "device", "lost": "no device"}])
+def test_where_nothing_was_verified_nothing_is_written(scripted, tmp_path, row):
+    with pytest.raises(ValueError, match="nothing was verified: (120 of 180 s were used up; a|the device does not)"):
+        scripted({("verified", "row_kl"): [*checked("row_kl")[:2], row]}, operations=["row_kl"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_that_cannot_be_written_is_said_before_anything_is_measured(scripted, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    for name, why in (("", "it is a folder"), ("file/plan.json", "the plan was not written: File exists")):
+        monkeypatch.setenv("GRAPHKD_PLAN", str(tmp_path / name))
+        with pytest.raises(OSError, match=why):
+            scripted({("verified", "row_kl"): [AssertionError("measured")]}, **TWO)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_process_that_was_starting_ends_too(monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Process:
+        exitcode = -9
+
+        def __init__(self, target, args, daemon):
+            self.held = os.dup(args[0].fileno())  # its end of the pipe
+
+        def start(self):
+            begun.set()
+            go_on.wait(10)
+
+        def kill(self):
+            if self.held:
+                os.close(self.held)
+            self.held = 0
+
+        def join(self, *seconds):
+            pass
+
+    monkeypatch.setattr(workers, "_context", lambda: SimpleNamespace(Process=Process, Pipe=multiprocessing.Pipe))
+    with ThreadPoolExecutor(2) as pool:
+        rows = pool.submit(list, workers.rows_of(None, (), 1.0, 1.0))
+        assert begun.wait(10)
+        stopping = pool.submit(workers.stop)
+        time.sleep(0.1)
+        go_on.set()
+        stopping.result(10)
+        assert rows.result(10) == [{"died": "its process was ended by SIGKILL"}]
 
 
 def test_interrupted_it_keeps_and_uses_what_was_measured(scripted):
@@ -235,6 +322,14 @@ def test_an_unknown_operation_and_a_plan_without_a_place_are_errors(scripted, mo
     assert "unset it, or name a file" in capsys.readouterr().err
 
 
+def test_choices_follow_from_the_times_that_the_plan_has():
+    found = Found("cpu")
+    for row in (*checked("row_kl"), raced("row_kl")[0] | {"size": 1024, "ms": {"eager": 0.200004}}):
+        found.take(row)
+    (row,) = found.plan({})["times"]["row_kl"]["float32"]
+    assert row == {"size": 1024, **found.points["row_kl"]["float32"][1024]} == {"size": 1024, "eager": 0.2}
+
+
 def test_types_that_were_not_timed_follow_those_that_were_if_they_are_right():
     found = Found("cpu")
     for dtype in ("float32", "bfloat16", "float16"):
@@ -260,7 +355,7 @@ def test_a_kernel_takes_the_tile_that_was_the_fastest_here():
         before, tried = configs.pick("gram", kind, card), launch.Config(32, 128, 64, 4, 3)
         with machine_plan.using("meta", machine_plan.Table("a plan", tiles={f"gram {kind.name}": astuple(tried)})):
             assert configs.pick("gram", kind, card) == tried
-            assert configs.pick("product", kind, card) != tried
+            assert configs.pick("terms_product", kind, card) != tried
         assert configs.pick("gram", kind, card) == before
 
 
@@ -271,9 +366,9 @@ def test_tiles_that_are_tried_are_at_most_eight_and_compile():
 
     found = tiles.near(launch.Config(64, 64, 32, 8, 3))
     assert len(set(found)) == len(found) <= 8
-    assert tiles.faults("gram", "tf32x3", found[0], 90) == []
+    assert tiles.faults("gram", "bf16x6", found[0], 90) == []
     assert any(
-        "shared memory" in each for each in tiles.faults("gram", "tf32x3", launch.Config(128, 128, 128, 8, 4), 90)
+        "shared memory" in each for each in tiles.faults("gram", "bf16x6", launch.Config(128, 128, 128, 8, 4), 90)
     )
 
 
@@ -336,7 +431,8 @@ def test_planted_faults_are_found_named_and_left_out(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_measured(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_measured(tmp_path, number):
     environment = os.environ | {"GRAPHKD_PLAN": str(tmp_path / "plan.json"), "PYTHONPATH": str(KERNELS.parent)}
     command = [sys.executable, "-m", "graphkd_kernels.tune", "--operations", "row_kl,rkd_angle", "--out", str(tmp_path)]
     rows = tmp_path / "rows.jsonl"
@@ -344,13 +440,37 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
         end = time.monotonic() + 300
         while time.monotonic() < end and not (rows.exists() and "rkd_angle" in rows.read_text()):
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted: what was measured is kept and used" in said
     plan = machine_plan.read(tmp_path / "plan.json")
     assert plan["verified"]["row_kl"]["float32"]["blocked"] is True
     assert plan["left"][0].startswith("not verified: rkd_angle")
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_only_the_asking_process_and_a_kill_ends_all(tmp_path):
+    """``hang`` runs in a process of its own, which has the number that it wrote."""
+    (tmp_path / "hangs.py").write_text(
+        "import os, time\n\n\ndef hang():\n    yield {'process': os.getpid()}\n    time.sleep(1000)\n\n\n"
+        "if __name__ == '__main__':\n    import hangs\n    from graphkd_kernels.tuning.workers import rows_of\n"
+        "    for row in rows_of(hangs.hang, (), 999.0, 999.0):\n        print(row['process'], flush=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(KERNELS.parent), str(tmp_path)])}
+    command = [sys.executable, str(tmp_path / "hangs.py")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        worker = int(process.stdout.readline())
+        status = Path(f"/proc/{worker}/status").read_text()
+        server = re.search(r"PPid:\s*(\d+)", status)[1]
+        for each in (status, Path(f"/proc/{server}/status").read_text()):
+            assert int(re.search(r"SigBlk:\s*(\w+)", each)[1], 16) & 1 << signal.SIGINT - 1
+        process.kill()
+    end = time.monotonic() + 10
+    while time.monotonic() < end and Path(f"/proc/{worker}").exists():
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def test_the_process_that_forks_the_others_touches_no_gpu():

@@ -88,9 +88,9 @@ TWICE = "was called more than once in one forward.*name a module that is called 
         (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), {}, TapError, "no width yet: run the model once"),
         (
             lambda: timm.create_model("resnet10t", num_classes=0),
-            {},
+            {"head": "fc"},
             TapError,
-            "ResNet has no classifier.*num_classes > 0",
+            "ResNet has no classifier at 'fc'.*num_classes > 0",
         ),
         (
             lambda: make("tv:googlenet", aux_logits=True, init_weights=False).train(),

@@ -129,6 +129,17 @@ def test_embeddings_share_one_plane_fitted_on_the_last():
     assert sum(plane.share) == pytest.approx(float(spread[-2:].sum() / spread.sum()), rel=1e-4)
 
 
+def test_networks_of_different_widths_have_a_plane_each():
+    maps = {"student": random(30, 5), "teacher": random(30, 8, seed=1)}
+    figure = draw_embeddings(maps, torch.arange(30) % 3, NAMES, shared=False)
+    for axis, x in zip(figure.axes, maps.values(), strict=True):
+        points = torch.cat([torch.as_tensor(each.get_offsets().data).float() for each in axis.collections])
+        assert_close(points, Plane.fit(x)(x)[(torch.arange(30) % 3).argsort(stable=True)])
+        assert axis.get_xlabel().startswith("component 1")
+    with pytest.raises(ShapeError, match="the plane is one of 8 features"):
+        draw_embeddings(maps)
+
+
 def test_a_plane_is_the_same_for_the_same_points_in_any_order():
     x = random(20, 4)
     assert_close(Plane.fit(x)(x), Plane.fit(x.flip(0))(x), atol=1e-5, rtol=0)
@@ -165,6 +176,26 @@ def test_curves_show_every_term_by_its_name(scored):
         accuracy = {line.get_label(): line for line in figure.axes[1].lines}
         assert list(accuracy["top-1"].get_ydata()) == [100 * (0.9 - 0.5 / update) for update in range(10, 101, 10)]
         assert set(accuracy["teacher, top-1"].get_ydata()) == {98.0}
+
+
+def test_epochs_are_whole_and_no_legend_hides_a_curve():
+    figure = draw_curves([{**line, "epoch": line["epoch"] / 5} for line in lines()])  # two epochs
+    assert picture_bytes(figure)
+    for axis in figure.axes:
+        assert all(tick == round(tick) for tick in axis.get_xticks())
+    for axis in figure.axes[:-1]:
+        assert axis.get_legend().get_window_extent().y1 < axis.get_window_extent().y0
+
+
+@pytest.mark.parametrize(("terms", "scale"), [
+    ({"a": 1.0, "b": 0.5}, "linear"),
+    ({"a": 1.0, "b": 0.01}, "log"),
+    ({"a": -1.0, "b": 0.5}, "linear"),
+    ({"a": -1.0, "b": 0.01}, "symlog"),
+])  # fmt: skip
+def test_a_term_that_dwarfs_the_others_does_not_flatten_them(terms, scale):
+    found = [{"epoch": epoch, "loss": sum(terms.values()), "lr": 1.0, **terms} for epoch in (1, 2)]
+    assert draw_curves(found).axes[0].get_yscale() == scale
 
 
 @pytest.mark.parametrize("classes", [1, 3, 100])

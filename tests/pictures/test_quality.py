@@ -93,7 +93,9 @@ def test_the_page_begins_with_quality_and_names_do_no_harm(compared):
     page = write_html_report(compared, compared / "page.html").read_text()
     kept = json.loads((compared / "quality.json").read_text())
     assert f"<td>{100 * kept['agreement']:.2f}</td>" in page
-    assert page.index('id="quality"') < page.index('id="summary"') < page.index('id="curves"')
+    places = [page.index(f'id="{name}"') for name in ("quality", "quality-classes", "summary", "curves", "relations")]
+    assert places == sorted(places)
+    assert page.index('id="curves"') < page.index("<h3>Accuracy</h3>")  # pictures before tables
     assert "<script" not in page
     names = {text.get_text() for text in first.pictures[0].figure.axes[0].get_yticklabels()}
     assert names == {label(name) for name in CLASSES}

@@ -42,16 +42,17 @@ def page(report):
 def test_every_section_has_its_pictures(run):
     sections = {section.key: section for section in gallery(run)}
     assert {key: [each.name for each in section.pictures] for key, section in sections.items()} == {
-        "curves": ["curves"],
+        "summary": ["curves"],
         "relations": ["relations", "relations-proxies"],
         "graph": ["graph"],
         "spectra": ["spectrum-samples", "spectra-channels"],
-        "embeddings": ["embeddings", "embedding-teacher"],
+        "embeddings": ["embeddings", "embeddings-epochs"],
         "classes": ["confusion"],
     }
     assert [section.absent for section in sections.values()] == [[]] * 6
-    titles = [axis.get_title() for axis in sections["embeddings"].pictures[0].figure.axes]
-    assert [title for title in titles if title] == ["epoch 0", "epoch 2", "epoch 4"]
+    pair, epochs = (each.figure for each in sections["embeddings"].pictures)
+    assert [axis.get_title() for axis in pair.axes] == ["student, epoch 4", "teacher"]
+    assert [axis.get_title() for axis in epochs.axes] == ["epoch 0", "epoch 2", "epoch 4"]
 
 
 def test_the_page_is_whole_and_asks_for_nothing(run, page):
@@ -98,7 +99,7 @@ def test_the_same_run_gives_the_same_page(run, page, tmp_path):
 def test_a_run_that_watched_nothing_says_so(tmp_path):
     train(tmp_path / "run", watch=None, epochs=1)
     sections = {section.key: section for section in gallery(tmp_path / "run")}
-    assert [key for key, section in sections.items() if section.pictures] == ["curves", "classes"]
+    assert [key for key, section in sections.items() if section.pictures] == ["summary", "classes"]
     assert "graphkd distill --watch 200" in sections["embeddings"].absent[0]
     assert "graphkd distill --watch 200" in write_html_report(tmp_path / "run").read_text()
 
@@ -111,8 +112,8 @@ def test_an_interrupted_run_shows_what_it_has(run, tmp_path):
     kept = (part / "metrics.jsonl").read_text().splitlines()[:3]
     (part / "metrics.jsonl").write_text("\n".join(kept) + '\n{"update": 9, "ep')  # cut off while it was written
     sections = {section.key: section for section in gallery(part)}
-    titles = [axis.get_title() for axis in sections["embeddings"].pictures[0].figure.axes]
-    assert [title for title in titles if title] == ["epoch 0", "epoch 2"]
+    epochs = sections["embeddings"].pictures[1].figure
+    assert [axis.get_title() for axis in epochs.axes] == ["epoch 0", "epoch 2"]
     assert "nothing was scored" in sections["classes"].absent[0]
     assert write_html_report(part).stat().st_size > 100_000
     (part / "metrics.jsonl").unlink()
@@ -132,7 +133,7 @@ def test_what_is_not_finite_is_told_and_the_rest_is_shown(run, tmp_path):
     assert "NaN or infinite: nothing to draw" in sections["relations"].absent[0]
     assert sections["relations"].pictures == []
     assert sections["spectra"].pictures
-    assert sections["curves"].pictures
+    assert sections["summary"].pictures
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -91,14 +92,28 @@ def test_a_resumed_run_keeps_the_plan_that_it_began_with(tmp_path):
         assert json.loads((tmp_path / name / "environment.json").read_text())["kernels"] == before.digest
 
 
-@pytest.mark.parametrize("damage", [None, "{", "{}"])
+def test_what_failed_since_a_run_began_is_not_used_when_it_goes_on(tmp_path, caplog):
+    with ops.using("cpu", other_plan()):
+        stopped(relational(tmp_path), 5)
+    failed = {"edge_pkt": {"float32": {"blocked": "value off by 0.1", "eager": True}}}
+    with ops.using("cpu", replace(other_plan(), verified=failed)):
+        made = relational(tmp_path)
+        made.fit(resume=True)
+    assert made.plan.choices == other_plan().choices
+    assert made.plan.failures == ["edge_pkt, blocked, float32: value off by 0.1"]
+    assert "goes on without what has failed here since it began: edge_pkt, blocked, float32" in caplog.text
+    with ops.using("cpu", made.plan):
+        assert ops.explain("edge_pkt", [(8, 8), None, (8, 8), None]).plan.backend == "eager"
+
+
+@pytest.mark.parametrize("damage", [None, "{", "{}", '{"choices": {}, "verified": {}}'])
 def test_a_plan_that_is_gone_is_needed_where_another_is_in_force(tmp_path, damage):
     stopped(relational(tmp_path), 5)
     (tmp_path / "kernels.json").unlink() if damage is None else (tmp_path / "kernels.json").write_text(damage)
     with (
         ops.using("cpu", other_plan()),
         pytest.raises(
-            CheckpointError, match=r"kernels.json is gone or damaged, .*: put the file back, or choose another"
+            CheckpointError, match=r"kernels.json is gone, damaged or changed, .*: put the file back, or choose another"
         ),
     ):
         relational(tmp_path).fit(resume=True)

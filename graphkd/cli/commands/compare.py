@@ -12,7 +12,7 @@ from graphkd.cli.errors import require
 from graphkd.cli.option_groups import Output, require_run
 from graphkd.text import shown
 
-_WIDEST = 28  # characters of a column
+_WIDEST = 32  # characters of a column
 
 
 @Parameter(name="*")

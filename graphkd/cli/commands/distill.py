@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveInt
+from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveFloat, PositiveInt
 from cyclopts.validators import Number
 
 from graphkd.cli.catalogue import methods, require_options
 from graphkd.cli.commands import report
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import STUDENT, Command, Images, TeacherOptions, require_run
+from graphkd.cli.option_groups import STUDENT, Command, Images, TeacherOptions, require_count, require_run
 from graphkd.files import local_path
 from graphkd.models.installed import optimizers, require_network, trackers
 from graphkd.registry import unknown
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphkd.data.sources import ImageSource
     from graphkd.training.state import Result
 
+_UPDATES, _LEAST_BATCH = 8, 32  # of an epoch, and images of a batch, that a default batch is made smaller for
 _Share = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 _TRAINING = Parameter(name="*", group=Group("training", sort_key=4))
 _MAPPING = Parameter(metavar="OPTION=VALUE", accepts_keys=False, n_tokens=-1, consume_multiple=False)
@@ -38,6 +39,8 @@ class Student:
     Args:
         student: any timm classifier by name; torchvision/NAME for torchvision's; hf:NAME or hf:FOLDER for one of
             transformers.
+        student_head: classes gives it a classifier of the images' classes; none leaves a backbone whose output is an
+            embedding: for methods that compare embeddings, and images without class names.
         student_pretrained: start from the library's weights, which are downloaded.
         init: start from the weights in this file (safetensors, or a torch state dict), or from what the run of this
             folder trained, its method's own parameters too; each must fit but a head of other classes, which stays
@@ -53,6 +56,7 @@ class Student:
     """
 
     student: str = "resnet18"
+    student_head: Literal["classes", "none"] = "classes"
     student_pretrained: bool = False
     init: ExistingPath | None = None
     size: PositiveInt = 224
@@ -68,6 +72,11 @@ class Student:
         require(not both, "--init and --student-pretrained both name first weights", "give one of them")
         if self.init is not None and self.init.is_dir():
             require_run(self.init, STUDENT)
+        require(
+            self.student_head == "classes" or not self.student.startswith("hf:"),
+            f"--student-head none: {self.student} without a classifier cannot be built again by its name",
+            "give a network of timm or torchvision/NAME",
+        )
         if not self.student.startswith("hf:"):
             require_network("student", self.student)
 
@@ -89,8 +98,10 @@ class Distill(Command):
         val: folder of images to score on; default: val/ in --data, else the part that is held out.
         held_out: share of the images that is kept for scoring where there is no other folder, 0 for none; default: a
             fifth, and without labels at most 2000 images.
-        store: keep the teacher's features of --data here, or take those that graphkd embed kept; of a store of random
-            views the student sees the same crops.
+        select: train on so many of the images (below 1 a share), those that graphkd select would choose by this
+            teacher; what is held out is held out before.
+        store: keep the teacher's features of --data here, or take those that graphkd embed kept or graphkd store import
+            made, with or without the --teacher; of a store of random views the student sees the same crops.
         score_teacher: score the teacher on the same images before training.
         watch: images whose embeddings are kept at up to 11 epochs, for pictures; 0 for none.
         report: write report.html at the end; default where pip install 'graphkd[report]' was.
@@ -105,6 +116,9 @@ class Distill(Command):
 
         # another method with an option of its own, and a classifier as teacher
         graphkd distill --data photos --method rkd --set angle_weight=0.5 --labels task --teacher timm:resnet50 --pretrained default
+
+        # a backbone that arranges images as CLIP does; no label, no class name
+        graphkd distill --data photos --method rkd --student-head none --teacher ViT-B-32 --pretrained openai
 
         # the same again from the file of an earlier run, one thing changed; and a run that was interrupted
         graphkd distill --config runs/photos-1/run.yaml --lr 3e-4 --run runs/photos-slow
@@ -123,6 +137,7 @@ class Distill(Command):
     labels: Literal["no", "method", "task"] = "no"
     val: ExistingDirectory | None = None
     held_out: _Share | None = None
+    select: PositiveFloat | None = None
     store: Directory | None = None
     score_teacher: bool = True
     watch: NonNegativeInt = 200
@@ -142,13 +157,23 @@ class Distill(Command):
             "--method none leaves nothing to learn from",
             "add --labels task, or choose a --method",
         )
+        require(
+            self.student.student_head == "classes" or self.labels != "task",
+            "--labels task trains a classifier, and --student-head none leaves none",
+            "leave one of the two out",
+        )
         if self.method != "none":
-            _ = self.teaching.asked
+            if self.store is None or not (self.store / "manifest.json").is_file():
+                _ = self.teaching.asked
             require_options(self.method, self.set)
         known = {"optimizer": optimizers(), "tracker": trackers()}
         for kind, name in (("optimizer", self.train.optimizer), *(("tracker", each) for each in self.train.trackers)):
             if known[kind] and name not in known[kind]:
                 raise unknown(kind, name, list(known[kind]))
+        if self.select is not None:
+            require_count("--select", self.select)
+            what = "--select asks a teacher which images to train on, and --method none has none"
+            require(self.method != "none", what, "leave --select out, or choose a --method")
         keeps = self.store is None or not (self.student.teacher_maps or self.student.teacher_tokens)
         require(keeps, "a store keeps no maps and no tokens", "leave --store out for a method that needs them")
 
@@ -159,13 +184,14 @@ def run(config: Distill, *, console: Console) -> int:
 
     path = config.run or next_folder(config.images.data, config.resume)
     parts = first_look.parts_of(config, path, console)
-    from graphkd.cli import config_file, method, scoring, teacher_features
+    from graphkd.cli import config_file, method, scoring, select_for_run, teacher_features
     from graphkd.data.fingerprint import some
     from graphkd.files import one_writer
     from graphkd.training.devices import Ranks, make_accelerator
     from graphkd.training.run_folder import RunFolder, describe_student
 
-    folder = RunFolder(path)
+    folder, pool = RunFolder(path), parts.train
+    parts = select_for_run.stand_in(config, parts)
     config = _fitting(replace(config, run=path), parts, console)
     if config.dry_run:
         from graphkd.cli.dry_run import dry_run
@@ -183,20 +209,26 @@ def run(config: Distill, *, console: Console) -> int:
 
     with first_look.no_litter(path), ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))
+        chosen = select_for_run.kept(config, pool)
+        parts = parts if chosen is None else parts._replace(train=chosen.images(pool))
         folder.check(method.identity(config, step, parts.train, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with
             ranks.first(describe)
         left = f"what was finished is kept in {path}" + (f" and {config.store}" if config.store else "")
         console.go_on = (left, f"go on with: graphkd distill --config {path / 'run.yaml'} --resume")
+        if chosen is None and config.select is not None:
+            chosen = select_for_run.choose(config, parts, pool, teacher, device, ranks, console)
+            parts = parts._replace(train=chosen.images(pool))
         features = teacher_features.features_of(config, parts, teacher, device, console)
         before, answers = scoring.ask_before(config, parts, teacher, features, device, console)
         trainer = teacher_features.make_trainer(config, parts, step, teacher, features, answers, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
-        console.remark(f"classes: {some(list(names))}")
+        console.remark(f"classes: {some(list(names))}" if names else "no classes: the student is a backbone")
         console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {path}")
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
-            _finish(config, result, before, names, parts.scored, console)
+            selected = None if chosen is None else select_for_run.facts_of(chosen, len(pool))
+            _finish(config, result, before, names, parts.scored, selected, console)
             if config.report:
                 from graphkd.pictures.html import write_html_report
 
@@ -206,14 +238,15 @@ def run(config: Distill, *, console: Console) -> int:
 
 def next_folder(data: str, resume: bool) -> Path:
     """The newest run on these images to resume, or a new one."""
-    name = local_path(data).resolve().name
+    path = local_path(data).resolve()
+    name = path.stem if path.is_file() else path.name
     numbers = [path.name.rpartition("-")[2] for path in Path("runs").glob(f"{name}-*")]
     newest = max((int(number) for number in numbers if number.isdigit()), default=0)
     return Path("runs") / f"{name}-{newest if resume and newest else newest + 1}"
 
 
 def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
-    """Options of the loop that fit the images and exist; a default batch may shrink, one asked for may not."""
+    """Options of the loop that fit the images and exist; a default batch shrinks, so that an epoch has some updates."""
     from graphkd.cli import images
     from graphkd.models.huggingface import hf_config
     from graphkd.training.devices import check_trackers
@@ -224,14 +257,15 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
     if config.student.student.startswith("hf:"):
         hf_config(config.student.student)
     check_trackers(train.trackers)
-    if train.batch_size > count:
+    if "batch_size" in console.given:
         require(
-            "batch_size" not in console.given,
+            train.batch_size <= count,
             f"--batch-size {train.batch_size} is more than the {count} images to train on",
             f"give --batch-size {count} or less, or more images",
         )
-        console.remark(f"batch size {train.batch_size} -> {count}: there are no more images")
-        train = replace(train, batch_size=count)
+    elif train.batch_size > (size := min(count, max(_LEAST_BATCH, count // _UPDATES))):
+        console.remark(f"batch size {train.batch_size} -> {size}: there are {count} images to train on")
+        train = replace(train, batch_size=size)
     return replace(
         config,
         report=report.require_report(config.report, ", or add --no-report"),
@@ -245,11 +279,13 @@ def _finish(
     before: dict[str, Any],
     names: Sequence[str],
     scored: "ImageSource | None",
+    selected: dict[str, Any] | None,
     console: Console,
 ) -> None:
     """Table, report and results of a run that is done."""
     from graphkd.cli.quality import best_of, facts_of, lines_of
     from graphkd.cli.scoring import facts
+    from graphkd.cli.select_for_run import line_of as line_of_selection
     from graphkd.files import write_json
     from graphkd.training.report import Row, write_report
 
@@ -257,10 +293,12 @@ def _finish(
     found: dict[str, Any] = {"run": str(result.run), "method": config.method, "student": config.student.student}
     found |= {"updates": result.updates, "seconds": round(result.seconds, 2), "teacher": before}
     text = f"trained in {result.seconds:.0f} s; nothing to score on (--held-out 0.1, or --val FOLDER)"
-    notes = []
+    notes: list[str] = []
+    if selected is not None:
+        found["selection"], notes = selected, [line_of_selection(selected)]
     if result.quality is not None and scored is not None:
         found["quality"] = facts_of(result.quality, names, scored.ids) | {"best": best_of(result.run)}
-        notes = lines_of(found["quality"])
+        notes = [*notes, *lines_of(found["quality"])]
     if result.scores is not None:
         found |= facts(result.scores)
         name = f"student, {config.method}"

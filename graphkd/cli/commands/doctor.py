@@ -3,16 +3,22 @@
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from cyclopts import Group, Parameter
+from cyclopts.types import ExistingDirectory, PositiveInt
+from cyclopts.validators import Number
 from packaging.requirements import Requirement
 
+from graphkd.cli.catalogue import methods
 from graphkd.cli.console import Console
-from graphkd.cli.option_groups import Command
+from graphkd.cli.errors import UsageError, flag_of
+from graphkd.cli.option_groups import Command, require_device
+from graphkd.models.installed import require_network
 
 _GIVES = {  # extra -> what it is for
     "train": "distill, progress bars, TensorBoard, the digits",
@@ -41,21 +47,66 @@ class Finding(NamedTuple):
     text: str
 
 
+@Parameter(name="*", group=Group("with --speed", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured.
+
+    Args:
+        data: folder of images to decode; default: JPEG files of 256 to 500 pixels that are made for it.
+        student: a network of timm, or torchvision/NAME; it has 1,000 classes.
+        method: how it is distilled; one that compares embeddings or class scores.
+        teacher: a network of timm, or torchvision/NAME; the default is the image tower of CLIP's ViT-B/32.
+        size: side of the student's images, pixels.
+        batch_size: images of a training step; default 32 on a CPU, 256 on a GPU.
+        workers: processes that would load images; default: one for each processor.
+        device: auto takes a GPU where there is one; or cpu, cuda, cuda:1.
+    """
+
+    data: ExistingDirectory | None = None
+    student: str = "resnet18"
+    method: Annotated[str, Parameter(choices=tuple(methods()))] = "prg"
+    teacher: str = "vit_base_patch32_clip_224"
+    size: PositiveInt = 224
+    batch_size: Annotated[int, Parameter(validator=Number(gte=2))] | None = None
+    workers: PositiveInt | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_network("student", self.student)
+        require_network("teacher", self.teacher)
+        require_device(self.device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Command):
     """Versions, devices, kernels' backends and extras: what will run here, what will not, and why.
 
     Exit code 1 if something that the core needs is missing or too old.
 
+    Args:
+        speed: measure how many images a second this machine decodes, transforms and trains on, in about a minute;
+            tell what limits it, and the hours of an epoch over ImageNet-1k. The networks have random weights, which
+            are as fast as trained ones.
+
     Example::
 
         graphkd doctor
         graphkd doctor --json
+
+        # how fast this machine reads these photos, and trains that student on them
+        graphkd doctor --speed --data photos --student resnet50 --method rkd
     """
+
+    speed: bool = False
+    measured: Measured = field(default_factory=Measured)
 
 
 def run(config: Doctor = Doctor(), *, console: Console) -> int:  # it is frozen
     """What runs here and why."""
+    stray = console.given & {each.name for each in fields(Measured)}
+    if stray and not config.speed:
+        raise UsageError(f"{flag_of(min(stray))} says what --speed measures, and --speed is missing", "add --speed")
     machine = f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} processors"
     found = [Finding("machine", "python", True, machine), *_packages()]
     if find_spec("torch") is not None:  # else it is among the packages that are missing
@@ -65,7 +116,13 @@ def run(config: Doctor = Doctor(), *, console: Console) -> int:  # it is frozen
     for topic, rows in groupby(found, key=lambda each: each.topic):
         lines += [f"{topic}:", *(f"  {_MARKS[each.fine]} {each.name:{_WIDTH}}  {each.text}" for each in rows)]
     last = "everything that the core needs is here" if good else "something that the core needs is missing: see !!"
-    console.result({"good": good, "findings": [each._asdict() for each in found]}, "\n".join([*lines, last]))
+    facts: dict[str, Any] = {"good": good, "findings": [each._asdict() for each in found]}
+    if config.speed and good:
+        from graphkd.cli.speed import facts_of, lines_of
+
+        facts["speed"] = facts_of(config.measured, console)
+        last = "\n".join([*lines_of(facts["speed"]), last])
+    console.result(facts, "\n".join([*lines, last]))
     return 0 if good else 1
 
 

@@ -27,13 +27,15 @@ class Export:
     --int8 adds model.int8.onnx, whose weights and activations are 8-bit integers, and says what that changes: answers,
     accuracy where there are labels, size, and the time of one image on this machine.
 
+    A backbone without classes (--student-head none) gives its embedding where others give class scores.
+
     Args:
         run: run folder of graphkd distill.
         model_from: function that builds the network of a run whose student is a module of your own, as
             package.module:function; it is called without arguments.
         out: folder to write to; default: export/ in the run folder.
         formats: what to write, of safetensors, onnx, torch.
-        tolerance: largest difference of a logit from torch's.
+        tolerance: largest difference of a logit, or of a number of an embedding, from torch's.
         check: folder of images to compare on, beside random pixels.
         int8: also write model.int8.onnx, in 8-bit integers.
         calibration: folder of images that fix the ranges of its activations; default: the run's own.
@@ -74,6 +76,8 @@ def run(config: Export, *, console: Console) -> int:
     from graphkd.files import write_json
 
     tap, about = networks.open_student(config.run, config.model_from)
+    alike = not config.int8 or about["num_classes"] != 0
+    require(alike, "--int8 compares class scores, and this student is a backbone without classes", "leave --int8 out")
     out = config.out or config.run / "export"
     console.go_on = (f"finished files are kept in {out}", "run the same command again")
     model = exported.Normalised(tap).eval().requires_grad_(False)
@@ -104,9 +108,10 @@ def run(config: Export, *, console: Console) -> int:
 
 
 def _text(out: Path, checks: dict[str, Any], about: dict[str, Any], good: bool) -> str:
+    what = "embeddings" if about["num_classes"] == 0 else "scores"
     lines = [
-        f"{out / FORMATS[name]}: scores differ by at most {each['largest_difference']:.1e}, "
-        f"top-1 the same for {each['same_top1']} of {each['images']}"
+        f"{out / FORMATS[name]}: {what} differ by at most {each['largest_difference']:.1e}"
+        + (f", top-1 the same for {each['same_top1']} of {each['images']}" if about["num_classes"] else "")
         for name, each in checks.items()
     ]
     if "safetensors" in checks and not str(about["student"] or "torchvision/").startswith(("torchvision/", "hf:")):

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Running, TeacherOptions, require_classifier
+from graphkd.cli.option_groups import Command, Running, TeacherOptions, is_backbone, require_classifier
 from graphkd.deploy.tables import SUFFIXES
 from graphkd.files import local_path
 from graphkd.text import shown
@@ -84,6 +84,9 @@ class Predict(Command):
 
     def __post_init__(self) -> None:
         require_classifier(self.model, self.teaching.teacher)
+        if self.model is not None:
+            what = f"{self.model} has no classes to predict: it is a backbone, which gives embeddings"
+            require(not is_backbone(self.model), what, f"run graphkd embed --teacher {self.model} --data ... --out ...")
         require(
             self.model is None or self.images.classes is None,
             "--classes names the classes of a teacher, and --model knows its own",

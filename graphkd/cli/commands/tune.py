@@ -45,7 +45,9 @@ def run(config: Tune = Tune(), *, console: Console) -> int:  # it is frozen
         what, _, todo = str(error).partition(": ")
         raise UsageError(what, todo) from None
     wrong, seconds = found.failures, round(found.seconds, 1)
-    text = f"{found.checks} checks in {seconds:.0f} s, {len(wrong)} failures; auto now follows {path}"
+    timed = len(set(found.operations.values()))
+    text = f"{found.checks} checks in {seconds:.0f} s, {len(wrong)} failures, {timed} operations timed"
+    text += f"; auto now follows {path}"
     data = {"good": not wrong, "checks": found.checks, "seconds": seconds, "failures": wrong, "left": found.left}
     console.result(data | {"plan": str(path)}, "\n".join([*wrong, text]))
     return int(bool(wrong))

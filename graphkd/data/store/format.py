@@ -43,6 +43,7 @@ _LAST = len(f',\n "{_OWN}": "{"0" * 64}"\n}}')
 _RANGE = ".range"
 VERSION = 2
 MANIFEST = "manifest.json"
+IMPORTED = "imported"  # kind of teacher and name of transform of a store whose teacher is not known
 _MOST_SHARDS = 1_000_000
 _HEAD = 1 << 10  # bytes of a sidecar or manifest beside its lists
 _LONGEST_HEADER = 1 << 16  # bytes; a shard has a handful of tensors
@@ -232,6 +233,11 @@ class Manifest:
         if self.dtype == "int8":
             found |= {part + _RANGE: Column("float32", 2) for part in self.parts}
         return found | ({"drawn": Column("float32", len(self.drawn))} if self.drawn else {})
+
+    @property
+    def imported(self) -> bool:
+        """Whether another program computed the features: nothing but names is known of the images."""
+        return self.teacher.get("kind") == IMPORTED
 
     @property
     def parts(self) -> list[str]:

@@ -327,6 +327,7 @@ class EmbeddingStore:
         absent, extra = set(source.ids) - set(ids), set(ids) - set(source.ids)
         size_of = dict(zip(ids, sizes, strict=True))
         changed = [name for name, size in zip(source.ids, source.sizes, strict=True) if size_of.get(name, size) != size]
+        changed = [] if self.manifest.imported else changed
         found = [
             *([f"the store lacks {some(sorted(absent))}{look_alikes(absent, extra)}"] if absent else []),
             *([f"this run lacks {some(sorted(extra))} of the store (use store.for_source(source))"] if extra else []),

@@ -81,7 +81,8 @@ def verify(path: str | Path, source: ImageSource | None = None) -> dict[str, str
             damaged[f"{name}.safetensors"] = str(error)
     if source is not None and not damaged:
         content = EmbeddingStore(folder).for_source(source).content
-        changed = [name for at, name in enumerate(source.ids) if source.content_hash(at) != content[at]]
+        known = () if made.imported else enumerate(source.ids)
+        changed = [name for at, name in known if source.content_hash(at) != content[at]]
         damaged |= dict.fromkeys(changed, "the image changed since it was embedded")
     return damaged
 

@@ -55,7 +55,7 @@ class Report:
             found.append(f"{self.stack} bytes of spills")
         if self.shared > SHARED[self.arch]:
             found.append(f"{self.shared} bytes of shared memory, {SHARED[self.arch]} are there")
-        if math in ("bf16", "bf16x3", "tf32x3", "fp64") and not self.mma:
+        if math and not self.mma:
             found.append(f"no {_instruction(math, self.arch)}")
         return [f"{self.name} on sm_{self.arch}: {fault}" for fault in found]
 

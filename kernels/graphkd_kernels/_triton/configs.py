@@ -10,8 +10,9 @@ MATHS = {
     math.name: math
     for math in (
         Math("bf16", torch.bfloat16, torch.float32, "ieee"),  # products of 16-bit numbers as they are are exact
-        Math("bf16x3", torch.float32, torch.float32, "bf16x3"),  # factors in two terms: 16 digits, bfloat16's speed
-        Math("tf32x3", torch.float32, torch.float32, "tf32x3"),  # three tensor-core products: float32's accuracy
+        Math("bf16x3", torch.bfloat16, torch.float32, "ieee", 2),  # factors of two terms, 16 digits: three products
+        Math("bf16x6", torch.bfloat16, torch.float32, "ieee", 3),  # of three, all 24 digits: six products
+        Math("tf32x3", torch.float32, torch.float32, "tf32x3"),  # split inside the product: 22 digits
         Math("fp64", torch.float64, torch.float64, "ieee"),
     )
 }
@@ -20,28 +21,26 @@ MATHS = {
 def math(dtype: torch.dtype) -> Math:
     """The arithmetic for inputs of a dtype, the widest of them.
 
-    Two terms of bfloat16 for 16-bit inputs, after U and V are formed in float32; three-term tf32 for float32; float64
-    stays float64. What does not bear 16 digits (distances, logits divided by a temperature) widens first.
+    Two terms of bfloat16 for 16-bit inputs, after U and V are formed in float32; three for float32; float64 stays
+    float64. What does not bear 16 digits (distances, logits divided by a temperature) widens first.
     """
-    return MATHS[{torch.float64: "fp64", torch.float32: "tf32x3"}.get(dtype, "bf16x3")]
+    return MATHS[{torch.float64: "fp64", torch.float32: "bf16x6"}.get(dtype, "bf16x3")]
+
+
+def math_of_distances(dtype: torch.dtype) -> Math:
+    """The arithmetic of distances, whose rows stay whole: close ones are subtracted from each other."""
+    return MATHS["fp64" if dtype == torch.float64 else "tf32x3"]
 
 
 # By kernel and arithmetic, then by compute capability: a row holds from its own up to the next.
 _TABLE: dict[tuple[str, str], dict[int, Config]] = {
-    ("edges", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
-    ("edges", "tf32x3"): {80: Config(64, 64, 32, 8, 3)},
     ("edges", "fp64"): {80: Config(64, 64, 16, 8, 2), 90: Config(64, 64, 16, 8, 3)},
-    ("edges_bwd", "bf16x3"): {80: Config(32, 32, 16, 8, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
-    ("edges_bwd", "tf32x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 32, 32, 8, 2, chunk=64)},
+    ("edges_bwd", "bf16x3"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
+    ("edges_bwd", "bf16x6"): {80: Config(32, 32, 32, 4, 2, chunk=64), 90: Config(64, 64, 32, 4, 2, chunk=64)},
     ("edges_bwd", "fp64"): {80: Config(64, 32, 16, 8, 2, chunk=64), 90: Config(32, 32, 16, 8, 2, chunk=64)},
     ("inner", "bf16"): {80: Config(128, 128, 64, 8, 3)},
-    ("inner", "bf16x3"): {80: Config(64, 64, 32, 8, 3), 90: Config(128, 128, 32, 8, 3)},
-    ("gram", "bf16x3"): {80: Config(128, 128, 32, 8, 3)},
-    ("gram", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
     ("gram", "fp64"): {80: Config(64, 64, 16, 8, 2)},
-    ("product", "bf16x3"): {80: Config(64, 64, 32, 8, 2), 90: Config(128, 128, 32, 8, 3)},
-    ("product", "tf32x3"): {80: Config(128, 128, 32, 8, 3)},
-    ("product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
+    ("terms_product", "fp64"): {80: Config(64, 64, 16, 8, 2)},
     ("distances", "tf32x3"): {80: Config(64, 64, 16, 8, 3), 90: Config(64, 64, 32, 8, 3)},
     ("distances", "fp64"): {80: Config(64, 64, 16, 8, 3)},
     ("pull", "tf32x3"): {80: Config(64, 64, 32, 4, 2)},  # as many rows as a tile of distances
@@ -49,14 +48,20 @@ _TABLE: dict[tuple[str, str], dict[int, Config]] = {
 }
 
 
-def pick(kernel: str, math: Math, device: torch.device) -> Config:
-    """The configuration of a kernel on a device, by its plan or our table; 64-tiles in the interpreter."""
+def pick(kernel: str, math: Math, device: torch.device, entries: int = 2**62) -> Config:
+    """The configuration of a kernel on a device, by its plan or our table; 64-tiles in the interpreter.
+
+    Args:
+        entries: of the result; smaller tiles where there are few.
+    """
     capability = arch(device)
     if capability == 0:
         return Config(64, 16 if kernel == "pull" else 64, 64, 4, 1, chunk=32 if kernel == "edges_bwd" else 64)
     tuned = tile(kernel, math.name, str(device))
     if tuned is not None:
         return Config(*tuned)
+    if (kernel, math.name) not in _TABLE:
+        return terms_tile(2 * math.terms, entries, device)
     table = _TABLE[kernel, math.name]
     return table[max(row for row in table if row <= capability)]
 
@@ -69,8 +74,8 @@ def terms_tile(terms: int, entries: int, device: torch.device) -> Config:
     """
     if arch(device) == 0:
         return Config(64, 64, 64, 4, 1)
-    if arch(device) < 90:  # whose assembler spills larger ones
-        return Config(64, 64, 32, 8, 2)
+    if arch(device) < 90:  # whose assembler spills larger ones, and some of two terms on both sides in two stages
+        return Config(64, 64, 32, 8, 3 if terms == 4 else 2)
     few = entries < 132 * 128 * 128
     return Config(64, 64, 32, 4, 3) if few else Config(128, 128, 32, 8, 2 if terms == 6 else 3)
 
@@ -87,6 +92,11 @@ def knn_tile(terms: int, k: int, device: torch.device) -> Config:
 def power(number: int, most: int) -> int:
     """The power of two that holds a number: 16 at least, so that products take it, and at most so many."""
     return int(min(max(triton.next_power_of_2(number), 16), most))
+
+
+def padded(d: int) -> int:
+    """Widths are made multiples of 16 by columns of 0, so that every row is aligned (49 or 196 positions are not)."""
+    return -(-d // 16) * 16
 
 
 def square(size: int) -> Config:

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from graphkd_kernels import _blocked
-from graphkd_kernels._triton.configs import math
+from graphkd_kernels._triton.configs import math, math_of_distances, padded
 from graphkd_kernels._triton.edge_tiles import OTHERS, Difference, Operands, centred, walk
 from graphkd_kernels._triton.grams import combine, gram, product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import Math
 from graphkd_kernels._triton.node_blocks import common, flat
-from graphkd_kernels._triton.rows import Rows, normalise, normalise_backward, padded
+from graphkd_kernels._triton.rows import Rows, normalise, normalise_backward
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
-from graphkd_kernels.precision import wide
 
 __all__ = ["edge_sum"]
 
@@ -43,7 +42,7 @@ def _gradients(
     work = _Products(flat(xs), targets[0], flat(xt), targets[1], relation, penalty, math(dtype))
     if relation not in INNER:
         # Not 16-bit operands: rounding the two sides apart loses what their difference is made of.
-        value, grads = work.distances(needs, gamma, math(wide(dtype)))
+        value, grads = work.distances(needs, gamma, math_of_distances(dtype))
         return value, (*grads, None, None)
     value, grads, ends = (work.columns if _by_columns(xs, ys, xt, relation, penalty) else work.tiles)(needs)
     return value, (*grads, ends[0].statistics, None if ys is None else ends[1].statistics)
@@ -108,7 +107,7 @@ class _Products:
             student, teacher = needs[which], needs[which + 2]
             if value is not None and not (student or teacher):
                 continue
-            width = (x.z.shape[2] if teacher else d) if student or teacher else 0
+            width = (x.z.shape[3] if teacher else d) if student or teacher else 0
             total, m = combine(*grams, d, uv, self.math, x.count, width, 4.0 if same else 2.0)
             value = total if value is None else value
             if m is not None:

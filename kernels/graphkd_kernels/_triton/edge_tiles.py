@@ -12,10 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graphkd_kernels._triton.configs import pick, power
+from graphkd_kernels._triton.configs import padded, pick, power
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.launch import Math, empty, launch
-from graphkd_kernels._triton.rows import normalise, padded
+from graphkd_kernels._triton.rows import normalise
+from graphkd_kernels._triton.terms import row_products, split_dot, store_terms
 from graphkd_kernels._triton.tiles import (
     COUNTS,
     add_up,
@@ -24,7 +25,6 @@ from graphkd_kernels._triton.tiles import (
     dot,
     huber_slope,
     load,
-    narrow,
     products,
     pull,
     triangle,
@@ -81,13 +81,15 @@ def distances(
 @triton.jit
 def _difference(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-    row, col, n, m, own, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
-    RELATION: tl.constexpr, TINY: tl.constexpr, CLOSE: tl.constexpr,
+    row, col, n, m, own, width, width2, a_step, b_step, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+    RELATION: tl.constexpr, TINY: tl.constexpr, CLOSE: tl.constexpr, TERMS: tl.constexpr,
     BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of differences, the slope of the first relation, and how many of its pairs are close."""
+    """A tile of differences, 0 outside, the slope of the first relation, and how many of its pairs are close."""
     if RELATION == 0:
-        value = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
+        value = row_products(
+            a_ptr, b_ptr, row, col, n, m, width, a_step, b_step, a_row, b_row, TERMS, BK, PRECISION, UPCAST, SUMS
+        )
         slope, close = value * 0.0 + 1.0, 0
     else:
         value, slope, close = distances(
@@ -98,34 +100,31 @@ def _difference(
             a2_ptr, b2_ptr, size_a2_ptr, size_b2_ptr, row, col, n, m, own, width2, a2_row, b2_row, gamma, gamma_rest,
             RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
-        value -= other
+        value = tl.where((row < n)[:, None] & (col < m)[None, :], value - other, 0.0)
     return value, slope, close
 
 
 @triton.jit
-def _penalty(gap, row, col, n, m, HUBER: tl.constexpr):
-    """Penalties of a tile of differences and their derivative; 0 outside."""
+def _penalty(gap, HUBER: tl.constexpr):
+    """Penalties of differences and their derivatives; both 0 at 0."""
     if HUBER:
         size = tl.abs(gap)
-        penalty, weight = tl.where(size < 1.0, 0.5 * gap * gap, size - 0.5), huber_slope(gap)
-    else:
-        penalty, weight = gap * gap, 2.0 * gap
-    inside = (row < n)[:, None] & (col < m)[None, :]
-    return tl.where(inside, penalty, 0.0), tl.where(inside, weight, 0.0)
+        return tl.where(size < 1.0, 0.5 * gap * gap, size - 0.5), huber_slope(gap)
+    return gap * gap, 2.0 * gap
 
 
 @triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_fwd_kernel(
     a_ptr, b_ptr, a2_ptr, b2_ptr, size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
     out_ptr, count_ptr, value_ptr, panel_ptr, close_ptr,
-    n, m, own, width, width2, tiles_n, tiles_m, per_batch, panel_row,
+    n, m, own, width, width2, tiles_n, tiles_m, per_batch, panel_step, panel_row, a_step, b_step,
     a_batch, b_batch, a2_batch, b2_batch, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
-    RELATION: tl.constexpr, HUBER: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr,
+    RELATION: tl.constexpr, HUBER: tl.constexpr, SYMMETRIC: tl.constexpr, PANEL: tl.constexpr, TERMS: tl.constexpr,
     TINY: tl.constexpr, CLOSE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """The sum of penalties, by way of one for each tile; where PANEL weights go to panel (b, n, panel_row), and to
-    close, for distances, how many pairs of each tile are.
+    """The sum of penalties, by way of one for each tile; where PANEL weights go to panel (TERMS, b, n, panel_row), and
+    to close, for distances, how many pairs of each tile are.
 
     SYMMETRIC: tiles above the diagonal count twice, those below are not made (``tiles.upper_tile``).
     """
@@ -146,15 +145,15 @@ def edges_fwd_kernel(
         gap, slope, close = _difference(
             a_ptr + batch * a_batch, b_ptr + batch * b_batch, a2_ptr, b2_ptr,
             size_a_ptr, size_b_ptr, size_a2_ptr, size_b2_ptr,
-            row, col, n, m, own, width, width2, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
-            RELATION, TINY, CLOSE, BK, PRECISION, UPCAST, SUMS,
+            row, col, n, m, own, width, width2, a_step, b_step, a_row, b_row, a2_row, b2_row, gamma, gamma_rest,
+            RELATION, TINY, CLOSE, TERMS, BK, PRECISION, UPCAST, SUMS,
         )  # fmt: skip
-        penalty, weight = _penalty(gap, row, col, n, m, HUBER)
+        penalty, weight = _penalty(gap, HUBER)
         part = tl.sum(penalty).to(tl.float64) * count
         if PANEL:
             keep = (row < n)[:, None] & (col < panel_row)[None, :]
             place = (batch * n + row)[:, None] * panel_row + col[None, :]
-            tl.store(panel_ptr + place, narrow(weight * slope, panel_ptr.dtype.element_ty, UPCAST), mask=keep)
+            store_terms(panel_ptr, place, panel_step, weight * slope, keep, TERMS, UPCAST)
             if RELATION != 0:
                 tl.store(close_ptr + pid, close)
     add_up(out_ptr, count_ptr, value_ptr, pid, part, tl.num_programs(0))
@@ -163,7 +162,8 @@ def edges_fwd_kernel(
 @triton.jit(do_not_specialize=[*COUNTS, "m"])
 def edges_bwd_kernel(
     a_ptr, b_ptr, right_ptr, out_ptr, count_ptr, value_ptr, grad_ptr,
-    n, m, d, width, tiles_n, right_batch, right_row, a_batch, b_batch, a_row, b_row, HUBER: tl.constexpr,
+    n, m, d, width, tiles_n, a_step, b_step, right_step, right_batch, right_row, a_batch, b_batch, a_row, b_row,
+    HUBER: tl.constexpr, TERMS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
@@ -175,15 +175,17 @@ def edges_bwd_kernel(
     batch = (tl.program_id(0) // tiles_n).to(tl.int64)
     row, k = tile * ROWS + tl.arange(0, ROWS), chunk * BD + tl.arange(0, BD)
     a_ptr, b_ptr, right_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch, right_ptr + batch * right_batch
+    right_step = tl.cast(right_step, tl.int64)  # twice as much may pass 2**31
     total = tl.zeros([ROWS, BD], SUMS)
     value = tl.zeros([ROWS], tl.float64)
     for start in range(0, m, COLUMNS):
         col = start + tl.arange(0, COLUMNS)
-        gap = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
-        penalty, weight = _penalty(gap, row, col, n, m, HUBER)
+        gap = row_products(
+            a_ptr, b_ptr, row, col, n, m, width, a_step, b_step, a_row, b_row, TERMS, BK, PRECISION, UPCAST, SUMS
+        )
+        penalty, weight = _penalty(gap, HUBER)
         value += tl.sum(penalty, 1).to(tl.float64)
-        weight = narrow(weight, right_ptr.dtype.element_ty, UPCAST)
-        total = dot(weight, load(right_ptr, col, k, m, d, right_row), total, PRECISION, UPCAST)
+        total = split_dot(weight, right_ptr, col, k, m, d, right_step, right_row, total, TERMS, PRECISION, UPCAST)
     place = (batch * n + row)[:, None] * d + k[None, :]
     tl.store(grad_ptr + place, total, mask=(row < n)[:, None] & (k < d)[None, :])
     if chunk == 0:
@@ -240,7 +242,7 @@ def sizes_kernel(
 
 @dataclass(frozen=True)
 class Operands:
-    """Of one relation: rows a (b, n, k), b (b, m, k), and for distances their squared sizes (b, n), (b, m).
+    """Of one relation: rows a (terms, b, n, k), b (terms, b, m, k); for distances squared sizes (b, n), (b, m).
 
     Distances: rows are centred, and stand before the rows themselves in the same memory (:func:`centred`).
     """
@@ -255,7 +257,7 @@ class Operands:
     def part(self, rows: slice) -> "Operands":
         """The same with some of the rows."""
         size = None if self.size_a is None else self.size_a[:, rows].contiguous()
-        return replace(self, a=self.a[:, rows], size_a=size)
+        return replace(self, a=self.a[:, :, rows], size_a=size)
 
     def turned(self) -> "Operands":
         """The same edges seen from the other end."""
@@ -284,9 +286,9 @@ class Difference:
         return replace(self, first=self.first.part(rows), second=second, own=self.own + rows.start)
 
     def value(
-        self, symmetric: bool = False, panel: torch.dtype | None = None, dtype: torch.dtype | None = None
+        self, symmetric: bool = False, panel: bool = False, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Sum of the penalties (), and the weights (b, n, m, padded) in the dtype ``panel`` if one is given.
+        """Sum of the penalties (), and with a panel the weights (terms, b, n, m, padded).
 
         For distances, with a panel, also how many pairs of each tile are close (b, tiles, tiles).
 
@@ -294,26 +296,27 @@ class Difference:
             symmetric: both node sets are the same, so half the tiles suffice (without a panel).
             dtype: of the sum, by default that of the products' sums.
         """
-        (b, n, _), m, device = self.first.a.shape, self.first.b.shape[1], self.first.a.device
-        config = pick("edges" if self.second is None else "distances", self.math, device)
-        square = symmetric and panel is None and config.rows == config.columns
+        (_, b, n, width), m, device = self.first.a.shape, self.first.b.shape[2], self.first.a.device
+        config = pick("edges" if self.second is None else "distances", self.math, device, b * n * m)
+        square = symmetric and not panel and config.rows == config.columns
         tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
         per_batch = triangle(tiles_n) if square else tiles_n * tiles_m
         out, value = empty((b * per_batch,), torch.float64, device), empty((), dtype or self.math.sums, device)
-        weights = None if panel is None else empty((b, n, padded(m)), panel, device)
-        close = None if panel is None or self.second is None else empty((b, tiles_n, tiles_m), torch.int32, device)
+        weights = empty((self.math.terms, b, n, padded(m)), self.math.storage, device) if panel else None
+        close = empty((b, tiles_n, tiles_m), torch.int32, device) if panel and self.second else None
         first, second, other = self.first, self.second, self.second or self.first
         launch(
             edges_fwd_kernel, (b * per_batch,), config, self.math, a_ptr=first.a, b_ptr=first.b,
             a2_ptr=second.a if second else None, b2_ptr=second.b if second else None,
             size_a_ptr=first.size_a, size_b_ptr=first.size_b, size_a2_ptr=second.size_a if second else None,
             size_b2_ptr=second.size_b if second else None, out_ptr=out, count_ptr=first.count, value_ptr=value,
-            panel_ptr=weights, close_ptr=close, n=n, m=m, own=self.own, width=first.a.shape[2], width2=other.a.shape[2],
+            panel_ptr=weights, close_ptr=close, n=n, m=m, own=self.own, width=width, width2=other.a.shape[3],
             tiles_n=tiles_n, tiles_m=tiles_m, per_batch=per_batch, panel_row=padded(m),
-            a_batch=first.a.stride(0), b_batch=first.b.stride(0), a2_batch=other.a.stride(0),
-            b2_batch=other.b.stride(0), a_row=first.a.stride(1), b_row=first.b.stride(1), a2_row=other.a.stride(1),
-            b2_row=other.b.stride(1), **split("gamma", first.gamma), RELATION=RELATIONS[self.relation],
-            HUBER=self.penalty == "huber", SYMMETRIC=square, PANEL=panel is not None, TINY=self.math.tiny,
+            panel_step=0 if weights is None else weights.stride(0), a_step=first.a.stride(0), b_step=first.b.stride(0),
+            a_batch=first.a.stride(1), b_batch=first.b.stride(1), a2_batch=other.a.stride(1),
+            b2_batch=other.b.stride(1), a_row=first.a.stride(2), b_row=first.b.stride(2), a2_row=other.a.stride(2),
+            b2_row=other.b.stride(2), **split("gamma", first.gamma), RELATION=RELATIONS[self.relation],
+            HUBER=self.penalty == "huber", SYMMETRIC=square, PANEL=panel, TINY=self.math.tiny,
             CLOSE=self.math.close,
         )  # fmt: skip
         if not len(out):  # no launch
@@ -323,9 +326,9 @@ class Difference:
     def gradient(self, right: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the penalties (), and its gradient (b, n, d) in the rows of products.
 
-        ``right``: the other end of the edges, (b, m, d).
+        ``right``: the other end of the edges, (terms, b, m, d).
         """
-        (b, n, _), (m, d) = self.first.a.shape, right.shape[1:]
+        (_, b, n, width), (m, d) = self.first.a.shape, right.shape[2:]
         config = pick("edges_bwd", self.math, right.device)
         block = power(d, config.chunk)
         tiles_n, chunks = triton.cdiv(n, config.rows), triton.cdiv(d, block)
@@ -334,9 +337,10 @@ class Difference:
         a, other = self.first.a, self.first.b
         launch(
             edges_bwd_kernel, (b * tiles_n, chunks), config, self.math, a_ptr=a, b_ptr=other, right_ptr=right,
-            out_ptr=out, count_ptr=self.first.count, value_ptr=value, grad_ptr=grad, n=n, m=m, d=d, width=a.shape[2],
-            tiles_n=tiles_n, right_batch=right.stride(0), right_row=right.stride(1), a_batch=a.stride(0),
-            b_batch=other.stride(0), a_row=a.stride(1), b_row=other.stride(1), HUBER=self.penalty == "huber", BD=block,
+            out_ptr=out, count_ptr=self.first.count, value_ptr=value, grad_ptr=grad, n=n, m=m, d=d, width=width,
+            tiles_n=tiles_n, a_step=a.stride(0), b_step=other.stride(0), right_step=right.stride(0),
+            right_batch=right.stride(1), right_row=right.stride(2), a_batch=a.stride(1), b_batch=other.stride(1),
+            a_row=a.stride(2), b_row=other.stride(2), HUBER=self.penalty == "huber", BD=block,
         )  # fmt: skip
         if not len(out):
             value.zero_()
@@ -348,23 +352,23 @@ def walk(difference: Difference, right: Tensor) -> tuple[Tensor, Tensor]:
 
     Distances, and products of wide rows, for which making each tile again for every chunk of columns would cost more
     than writing it, go by panels of rows: weights (rows, m), then one product. A panel is twice as large as the
-    operands at most, or 32 MiB.
+    operands at most, or has 2**23 weights.
     """
-    (d, math), apart = (right.shape[2], difference.math), difference.second is not None
+    (d, math), apart = (right.shape[3], difference.math), difference.second is not None
     if not apart and d <= 2 * pick("edges_bwd", math, right.device).chunk:
         return difference.gradient(right)
-    n, m = difference.first.a.shape[1], right.shape[1]
+    n, m = difference.first.a.shape[2], right.shape[2]
     rows = max(256, min(n, max(2 * d * max(n, m), PANEL) // max(m, 1)))
     sums = math.sums if rows >= n else torch.float64
     values, grads = [], []
     for start in range(0, n, rows):
         part = difference.part(slice(start, start + rows))
-        value, weights, close = part.value(panel=math.storage, dtype=sums)
+        value, weights, close = part.value(panel=True, dtype=sums)
         assert weights is not None
         if close is None:
             grads.append(product(weights[..., :m], right, math))
         else:
-            grads.append(pulled(weights, close, part.first.a, right, math))
+            grads.append(pulled(weights[0], close, part.first.a[0], right[0], math))
         values.append(value)
     if len(grads) == 1:
         return values[0], grads[0]
@@ -375,7 +379,7 @@ def pulled(weights: Tensor, close: Tensor, a: Tensor, b: Tensor, math: Math) -> 
     """The sums of w_ij (a_i - b_j) over j, which keep their digits where pairs are close.
 
     Shapes: weights (b, n, >= m) with columns of stride 1; close (b, tiles, tiles), as :meth:`Difference.value` has it;
-    a (b, n, d) and b (b, m, d) as :func:`centred` has them -> (b, n, d).
+    a (b, n, d) and b (b, m, d) as :func:`centred` has them in their only term -> (b, n, d).
     """
     (graphs, n, d), m, config = a.shape, b.shape[1], pick("pull", math, a.device)
     out = empty((graphs, n, d), math.sums, a.device)
@@ -395,8 +399,8 @@ def centred(x: Tensor, y: Tensor | None, gamma: float, math: Math) -> Operands:
     rows = normalise(x, x, "shift", math, shift=shift)
     a = rows.z[..., :width]
     b = a if y is None else normalise(y, y, "shift", math, shift=shift).z[..., :width]
-    size = sizes(a, math)
-    return Operands(a, b, size, size if y is None else sizes(b, math), gamma, rows.count)
+    size = sizes(a[0], math)
+    return Operands(a, b, size, size if y is None else sizes(b[0], math), gamma, rows.count)
 
 
 def split(name: str, value: float) -> dict[str, float]:

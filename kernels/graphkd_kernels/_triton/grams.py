@@ -11,7 +11,8 @@ from torch import Tensor
 
 from graphkd_kernels._triton.configs import pick, square
 from graphkd_kernels._triton.launch import Config, Math, empty, launch
-from graphkd_kernels._triton.tiles import COUNTS, add_up, dot, load, narrow, triangle, upper_tile
+from graphkd_kernels._triton.terms import multiply, store_terms, terms_dot
+from graphkd_kernels._triton.tiles import COUNTS, add_up, triangle, upper_tile
 
 SPLIT = 4096  # rows summed in float32; what is above is summed in float64
 PARTIALS = 2**28
@@ -20,22 +21,24 @@ PARTIALS = 2**28
 
 @triton.jit(do_not_specialize=COUNTS)
 def gram_kernel(
-    z_ptr, out_ptr, n, k, tiles, per_batch, split_rows, splits, z_batch, z_row,
+    z_ptr, out_ptr, n, k, tiles, per_batch, split_rows, splits, z_step, z_batch, z_row, TERMS: tl.constexpr,
     ROWS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Z'Z over each block of split_rows rows: (b, n, k) to out (b, splits, k, k), on and above the diagonal."""
+    """Z'Z over each block of split_rows rows: (TERMS, b, n, k) to out (b, splits, k, k), on and above the diagonal."""
     pid, split = tl.program_id(0), tl.program_id(1)
     batch, index = (pid // per_batch).to(tl.int64), pid % per_batch
     i, j, fresh = upper_tile(index, tiles)
     if fresh:
         a, b = i * ROWS + tl.arange(0, ROWS), j * ROWS + tl.arange(0, ROWS)
         z_ptr += batch * z_batch
+        step = tl.cast(z_step, tl.int64)  # twice as much may pass 2**31
         total = tl.zeros([ROWS, ROWS], SUMS)
         end = tl.minimum((split + 1) * split_rows, n)
         for start in range(split * split_rows, end, BK):
-            row = start + tl.arange(0, BK)
-            left, right = load(z_ptr, row, a, end, k, z_row), load(z_ptr, row, b, end, k, z_row)
-            total = dot(left.T, right, total, PRECISION, UPCAST)
+            total = terms_dot(
+                z_ptr, z_ptr, a, start + tl.arange(0, BK), b, k, k, end, end, step, step, 1, z_row, z_row, 1, total,
+                TERMS, TERMS, PRECISION, UPCAST,
+            )  # fmt: skip
         keep = (a < k)[:, None] & (b < k)[None, :]
         place = ((batch * splits + split) * k + a)[:, None] * k + b[None, :]
         tl.store(out_ptr + place, total, mask=keep)
@@ -54,14 +57,15 @@ def entry(g_ptr, splits, k, a, b, keep):
 
 @triton.jit(do_not_specialize=COUNTS)
 def combine_kernel(
-    x_ptr, y_ptr, m_ptr, out_ptr, count_ptr, value_ptr, k, out_width, half, tiles, splits_x, splits_y, factor,
-    UV: tl.constexpr, SAME: tl.constexpr, ROWS: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+    x_ptr, y_ptr, m_ptr, out_ptr, count_ptr, value_ptr, k, out_width, m_step, half, tiles, splits_x, splits_y, factor,
+    UV: tl.constexpr, SAME: tl.constexpr, TERMS: tl.constexpr, ROWS: tl.constexpr,
+    UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """<Gx, J Gy J>, and M with which Z_x M is a gradient, both from Gram matrices (b, splits, k, k).
 
     UV: Z = [U V], J swaps the halves, columns of M are S = (U + V) / sqrt(2), then T = (U - V) / sqrt(2).
     Otherwise Z = [S T] with ``half`` columns of S, J changes the sign of those of T, and M = J Gy.
-    M (b, k, out_width) is written where m_ptr is given; factor scales its columns, with the opposite sign for T.
+    M (TERMS, b, k, out_width) is written where m_ptr is given; factor scales its columns, with the opposite sign for T.
     """
     pid = tl.program_id(0)
     batch, index = (pid // (tiles * tiles)).to(tl.int64), pid % (tiles * tiles)
@@ -72,43 +76,21 @@ def combine_kernel(
     y_ptr += batch * splits_y * k * k
     gx = entry(x_ptr, splits_x, k, a, b, keep)
     if UV:
-        swap_a, swap_b = tl.where(a < half, a + half, a - half), tl.where(b < half, b + half, b - half)
-        gy = entry(y_ptr, splits_y, k, swap_a, swap_b, keep)
+        swapped, left = tl.where(a < half, a + half, a - half), tl.where(b < half, b, b - half)
+        of_u = entry(y_ptr, splits_y, k, swapped, left, keep)
+        of_v = entry(y_ptr, splits_y, k, swapped, left + half, keep)
+        gy = tl.where(b < half, of_v, of_u)
     else:
-        swap_a, swap_b = a, b
         gy = gx if SAME else entry(y_ptr, splits_y, k, a, b, keep)
         gy = tl.where((a < half) == (b < half), gy, -gy)
     add_up(out_ptr, count_ptr, value_ptr, pid, tl.sum(gx * gy), tl.num_programs(0))
     if m_ptr is not None:
         keep &= b < out_width
+        value = gy
         if UV:
-            left = entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b, b - half), keep)
-            right = entry(y_ptr, splits_y, k, swap_a, tl.where(b < half, b + half, b), keep)
-            value = tl.where(b < half, left + right, right - left) * 0.7071067811865476
-        else:
-            value = gy
+            value = tl.where(b < half, of_u + of_v, of_v - of_u) * 0.7071067811865476
         place = (batch * k + a) * out_width + b
-        value = (value * factor).to(SUMS)
-        tl.store(m_ptr + place, narrow(value, m_ptr.dtype.element_ty, UPCAST), mask=keep)
-
-
-@triton.jit(do_not_specialize=COUNTS)
-def product_kernel(
-    z_ptr, m_ptr, out_ptr, n, k, d, tiles_n, tiles_d, z_batch, z_row, m_batch, m_row,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
-):  # fmt: skip
-    """z (b, n, k) @ m (b, k, d) to out (b, n, d), in the precision of the sums."""
-    pid = tl.program_id(0)
-    batch, index = (pid // (tiles_n * tiles_d)).to(tl.int64), pid % (tiles_n * tiles_d)
-    row, col = (index // tiles_d) * ROWS + tl.arange(0, ROWS), (index % tiles_d) * COLUMNS + tl.arange(0, COLUMNS)
-    z_ptr, m_ptr = z_ptr + batch * z_batch, m_ptr + batch * m_batch
-    total = tl.zeros([ROWS, COLUMNS], SUMS)
-    for start in range(0, k, BK):
-        at = start + tl.arange(0, BK)
-        total = dot(load(z_ptr, row, at, n, k, z_row), load(m_ptr, at, col, k, d, m_row), total, PRECISION, UPCAST)
-    keep = (row < n)[:, None] & (col < d)[None, :]
-    tl.store(out_ptr + (batch * n + row)[:, None] * d + col[None, :], total, mask=keep)
+        store_terms(m_ptr, place, m_step, (value * factor).to(SUMS), keep, TERMS, UPCAST)
 
 
 def split_rows(n: int, programs: int, depth: int) -> int:
@@ -130,10 +112,10 @@ def split_rows(n: int, programs: int, depth: int) -> int:
 def gram(z: Tensor, math: Math) -> Tensor:
     """Z'Z in blocks of rows.
 
-    Shapes: (b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written. Large ones
-    come as one sum in float64, so that what reads them reads them once.
+    Shapes: (terms, b, n, k), columns of stride 1 -> (b, splits, k, k), of which only the upper half is written. Large
+    ones come as one sum in float64, so that what reads them reads them once.
     """
-    (b, n, k), config = z.shape, pick("gram", math, z.device)
+    (_, b, n, k), config = z.shape, pick("gram", math, z.device)
     tiles = triton.cdiv(k, config.rows)
     per_batch, rows = triangle(tiles), split_rows(n, b * triangle(tiles), config.depth)
     size = b * k * k * math.sums.itemsize
@@ -141,7 +123,7 @@ def gram(z: Tensor, math: Math) -> Tensor:
         return _partial(z, rows, tiles, per_batch, config, math)
     step, total = rows * max(1, PARTIALS // size), None
     for start in range(0, n, step):
-        part = _partial(z[:, start : start + step], rows, tiles, per_batch, config, math)
+        part = _partial(z[:, :, start : start + step], rows, tiles, per_batch, config, math)
         found = part.sum(1, keepdim=True, dtype=torch.float64) if part.shape[1] > 1 or step < n else part
         total = found if total is None else total.add_(found)
     assert total is not None
@@ -149,12 +131,13 @@ def gram(z: Tensor, math: Math) -> Tensor:
 
 
 def _partial(z: Tensor, rows: int, tiles: int, per_batch: int, config: Config, math: Math) -> Tensor:
-    b, n, k = z.shape
+    _, b, n, k = z.shape
     splits = triton.cdiv(n, rows)
     out = empty((b, splits, k, k), math.sums, z.device)
     launch(
         gram_kernel, (b * per_batch, splits), config, math, z_ptr=z, out_ptr=out, n=n, k=k, tiles=tiles,
-        per_batch=per_batch, split_rows=rows, splits=splits, z_batch=z.stride(0), z_row=z.stride(1),
+        per_batch=per_batch, split_rows=rows, splits=splits, z_step=z.stride(0), z_batch=z.stride(1),
+        z_row=z.stride(2),
     )  # fmt: skip
     return out
 
@@ -162,15 +145,15 @@ def _partial(z: Tensor, rows: int, tiles: int, per_batch: int, config: Config, m
 def combine(
     x: Tensor, y: Tensor, half: int, uv: bool, math: Math, count: Tensor, width: int = 0, factor: float = 1.0
 ) -> tuple[Tensor, Tensor | None]:
-    """The sum <Gx, J Gy J> (), and M (b, k, width) unless width is 0; see the kernel, and ``tiles.last``."""
+    """The sum <Gx, J Gy J> (), and M (terms, b, k, width) unless width is 0; see the kernel, and ``tiles.last``."""
     (b, splits_x, k, _), config = x.shape, square(32)
     tiles = triton.cdiv(k, config.rows)
     out, value = empty((b * tiles * tiles,), torch.float64, x.device), empty((), math.sums, x.device)
-    m = empty((b, k, width), math.storage, x.device) if width else None
+    m = empty((math.terms, b, k, width), math.storage, x.device) if width else None
     launch(
         combine_kernel, (b * tiles * tiles,), config, math, x_ptr=x, y_ptr=y, m_ptr=m, out_ptr=out,
-        count_ptr=count, value_ptr=value, k=k, out_width=width, half=half, tiles=tiles, splits_x=splits_x,
-        splits_y=y.shape[1], factor=factor, UV=uv, SAME=x is y,
+        count_ptr=count, value_ptr=value, k=k, out_width=width, m_step=0 if m is None else m.stride(0), half=half,
+        tiles=tiles, splits_x=splits_x, splits_y=y.shape[1], factor=factor, UV=uv, SAME=x is y,
     )  # fmt: skip
     if not len(out):  # no launch
         value.zero_()
@@ -178,14 +161,8 @@ def combine(
 
 
 def product(z: Tensor, m: Tensor, math: Math) -> Tensor:
-    """z @ m in the precision of the sums. Shapes: (b, n, k), (b, k, d), columns of stride 1 -> (b, n, d)."""
-    (b, n, k), d = z.shape, m.shape[-1]
-    config = pick("product", math, z.device)
-    tiles_n, tiles_d = triton.cdiv(n, config.rows), triton.cdiv(d, config.columns)
-    out = empty((b, n, d), math.sums, z.device)
-    launch(
-        product_kernel, (b * tiles_n * tiles_d,), config, math, z_ptr=z, m_ptr=m, out_ptr=out, n=n, k=k, d=d,
-        tiles_n=tiles_n, tiles_d=tiles_d, z_batch=z.stride(0), z_row=z.stride(1), m_batch=m.stride(0),
-        m_row=m.stride(1),
-    )  # fmt: skip
-    return out
+    """z @ m in the precision of the sums. Shapes: (terms, b, n, k), (terms, b, k, d) -> (b, n, d)."""
+    (_, b, n, _), d = z.shape, m.shape[-1]
+    out = empty((1, b, n, d), math.sums, z.device)
+    multiply(z, m, out, pick("terms_product", math, z.device, out.numel()), math)
+    return out[0]

@@ -39,12 +39,17 @@ class Config:
 
 @dataclass(frozen=True)
 class Math:
-    """How products are formed: the operands' type, that of the sums, Triton's ``input_precision``."""
+    """How products are formed: the operands' type, that of the sums, Triton's ``input_precision``.
+
+    Args:
+        terms: matrices of the operands' type that an operand is the sum of.
+    """
 
     name: str
     storage: torch.dtype
     sums: torch.dtype
     precision: str
+    terms: int = 1
 
     @property
     def tiny(self) -> float:
@@ -167,12 +172,12 @@ def launch(kernel: Any, grid: tuple[int, ...], config: Config, math: Math, **arg
     """Launch a kernel, or record it. A grid without programs is no launch.
 
     Args:
-        config, math: fill the kernel's constants ROWS, COLUMNS, BK (the tile), SUMS, PRECISION and UPCAST.
+        config, math: fill the kernel's constants ROWS, COLUMNS, BK (the tile), SUMS, PRECISION, TERMS and UPCAST.
         arguments: the others, constants in capitals.
     """
     settled = {
         "ROWS": config.rows, "COLUMNS": config.columns, "BK": config.depth, "SUMS": _TYPES[math.sums],
-        "PRECISION": math.precision, "UPCAST": interpreting() and math.name.startswith("bf16"),
+        "PRECISION": math.precision, "TERMS": math.terms, "UPCAST": interpreting() and math.name.startswith("bf16"),
     }  # fmt: skip
     constants = {name: value for name, value in settled.items() if name in kernel.arg_names}
     constants |= {name: value for name, value in arguments.items() if name.isupper()}

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from graphkd_kernels._triton.configs import padded
 from graphkd_kernels._triton.launch import empty
-from graphkd_kernels._triton.rows import padded
 from graphkd_kernels._triton.squares import to_squares
 from graphkd_kernels._triton.terms import Terms, split, terms_of
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs

@@ -11,14 +11,16 @@ import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels import _blocked, reference
-from graphkd_kernels._triton.configs import MATHS, math, pick, square
+from graphkd_kernels._triton import terms
+from graphkd_kernels._triton.configs import MATHS, math, math_of_distances, pick, square
 from graphkd_kernels._triton.edge_tiles import OTHERS, RELATIONS, centred, distances, pulled, split
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common, flat
 from graphkd_kernels._triton.rows import normalise, normalise_backward
-from graphkd_kernels._triton.tiles import COUNTS, load, products
+from graphkd_kernels._triton.terms import row_products
+from graphkd_kernels._triton.tiles import COUNTS, load
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
 from graphkd_kernels.precision import HALF, wide, widened
@@ -92,20 +94,21 @@ def similarity_weights_kernel(
 def _gradients(needs: Needs, x: Tensor, y: Maybe, relation: str, gamma: float) -> Found:
     """The value; with the rows and where they are close, it is all that the gradient needs."""
     dtype, device = wide(common(x, y)), x.device
-    how = math(dtype)
+    how = math_of_distances(dtype)
     nodes = centred(flat(x), None if y is None else flat(y), gamma, how)
-    (count, n, width), m = nodes.a.shape, nodes.b.shape[1]
+    a, b = nodes.a[0], nodes.b[0]
+    (count, n, width), m = a.shape, b.shape[1]
     out, config = empty((count, n, m), dtype, device), pick("distances", how, device)
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     close = empty((count, tiles_n, tiles_m), torch.int32, device)
     launch(
-        similarity_kernel, (count * tiles_n * tiles_m,), config, how, a_ptr=nodes.a, b_ptr=nodes.b,
+        similarity_kernel, (count * tiles_n * tiles_m,), config, how, a_ptr=a, b_ptr=b,
         size_a_ptr=nodes.size_a, size_b_ptr=nodes.size_b, out_ptr=out, close_ptr=close, n=n, m=m,
-        own=OTHERS if y is not None else 0, width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_row=nodes.a.stride(1),
-        b_row=nodes.b.stride(1), **split("gamma", gamma), RELATION=RELATIONS[relation], TINY=how.tiny, CLOSE=how.close,
+        own=OTHERS if y is not None else 0, width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_row=a.stride(1),
+        b_row=b.stride(1), **split("gamma", gamma), RELATION=RELATIONS[relation], TINY=how.tiny, CLOSE=how.close,
     )  # fmt: skip
     value = out.view(*x.shape[:-1], m)
-    return value, (value, close, nodes.a, nodes.b)
+    return value, (value, close, a, b)
 
 
 def _empty(x: Tensor, y: Maybe, *options: object) -> Tensor:
@@ -135,7 +138,7 @@ def _finish(
 
 def _pulled(weight: Tensor, close: Tensor, mine: Tensor, theirs: Tensor, like: Tensor) -> Tensor:
     """The sums of w_ij (x_i - y_j) over j."""
-    found = pulled(weight, close, mine, theirs, math(weight.dtype))
+    found = pulled(weight, close, mine, theirs, math_of_distances(weight.dtype))
     return found[..., : like.shape[-1]].reshape(like.shape).to(like.dtype)
 
 
@@ -146,11 +149,12 @@ kernel_rule(
 
 @triton.jit
 def inner_kernel(
-    a_ptr, b_ptr, scale_a_ptr, scale_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m, a_batch, b_batch, a_row, b_row,
-    SCALED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    a_ptr, b_ptr, scale_a_ptr, scale_b_ptr, out_ptr, n, m, width, tiles_n, tiles_m,
+    a_step, b_step, a_batch, b_batch, a_row, b_row, SCALED: tl.constexpr, TERMS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Inner products of rows a (b, n, width) and b (b, m, width) to out (b, n, m).
+    """Inner products of rows a (TERMS, b, n, width) and b (TERMS, b, m, width) to out (b, n, m).
 
     SCALED: each times the numbers of its two rows.
     """
@@ -158,7 +162,9 @@ def inner_kernel(
     batch, index = (pid // (tiles_n * tiles_m)).to(tl.int64), pid % (tiles_n * tiles_m)
     row, col = (index // tiles_m) * ROWS + tl.arange(0, ROWS), (index % tiles_m) * COLUMNS + tl.arange(0, COLUMNS)
     a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
-    value = products(a_ptr, b_ptr, row, col, n, m, width, a_row, b_row, BK, PRECISION, UPCAST, SUMS)
+    value = row_products(
+        a_ptr, b_ptr, row, col, n, m, width, a_step, b_step, a_row, b_row, TERMS, BK, PRECISION, UPCAST, SUMS
+    )
     if SCALED:
         scale_a = tl.load(scale_a_ptr + batch * n + row, mask=row < n, other=0.0)
         scale_b = tl.load(scale_b_ptr + batch * m + col, mask=col < m, other=0.0)
@@ -174,17 +180,18 @@ def _inner_gradients(needs: Needs, x: Tensor, y: Maybe, relation: str) -> Found:
     rows = [normalise(each, None, relation, how) for each in nodes]
     raw = relation != "pearson"
     kind = MATHS["bf16"] if raw else how
-    operands = nodes if raw else [each.z for each in rows]
+    operands = [each.unsqueeze(0) for each in nodes] if raw else [each.z for each in rows]
     a, b = (each if each.stride(-1) == 1 else each.contiguous() for each in (operands[0], operands[-1]))
-    (count, n, width), m, config = a.shape, b.shape[1], pick("inner", kind, x.device)
+    (_, count, n, width), m = a.shape, b.shape[2]
+    config = pick("inner", kind, x.device, count * n * m)
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns)
     out = empty((count, n, m), torch.float32, x.device)
     scales = [None if each.statistics is None else each.statistics[1] for each in rows]
     launch(
         inner_kernel, (count * tiles_n * tiles_m,), config, kind, a_ptr=a, b_ptr=b,
         scale_a_ptr=scales[0], scale_b_ptr=scales[-1], out_ptr=out, n=n, m=m,
-        width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_batch=a.stride(0), b_batch=b.stride(0), a_row=a.stride(1),
-        b_row=b.stride(1), SCALED=relation == "cosine",
+        width=width, tiles_n=tiles_n, tiles_m=tiles_m, a_step=a.stride(0), b_step=b.stride(0), a_batch=a.stride(1),
+        b_batch=b.stride(1), a_row=a.stride(2), b_row=b.stride(2), SCALED=relation == "cosine",
     )  # fmt: skip
     kept = [each for row in rows for each in (row.z, row.statistics)]
     return out.view(*x.shape[:-1], m), tuple(kept)
@@ -195,7 +202,8 @@ def _inner_finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe],
 
     def of(x: Tensor, weight: Tensor, others: Maybe, statistics: Maybe) -> Tensor:
         assert others is not None
-        return normalise_backward(product(weight, others, how), x, statistics, relation, None)
+        weights = terms.split(weight, how.terms).planes
+        return normalise_backward(product(weights, others, how), x, statistics, relation, None)
 
     if y is None:
         return of(x, weight + weight.mT, *kept), None

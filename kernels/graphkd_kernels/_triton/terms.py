@@ -14,9 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 from graphkd_kernels._triton import interpreting
-from graphkd_kernels._triton.configs import MATHS, map_tile, terms_tile
-from graphkd_kernels._triton.launch import Config, empty, launch
-from graphkd_kernels._triton.rows import padded
+from graphkd_kernels._triton.configs import MATHS, map_tile, padded, terms_tile
+from graphkd_kernels._triton.launch import Config, Math, empty, launch
 from graphkd_kernels._triton.tiles import COUNTS, block_of, dot, load, narrow
 
 
@@ -28,9 +27,9 @@ def store_terms(ptr, place, step, x, keep, TERMS: tl.constexpr, UPCAST: tl.const
         x *= 0.0
     else:
         for _ in tl.static_range(TERMS):
-            term = narrow(x, tl.bfloat16, UPCAST)
+            term = narrow(x, ptr.dtype.element_ty, UPCAST)
             tl.store(ptr + place, term, mask=keep)
-            x -= term.to(tl.float32)
+            x -= term.to(x.dtype)
             ptr += step
     return x
 
@@ -58,21 +57,27 @@ def _tile(base, row, column, rows, columns, row_step, column_step):
 
 
 @triton.jit
-def terms_dot(
-    a_ptr, b_ptr, row, k, column, n, m, a_depth, b_depth, a_step, b_step, a_row, a_k, b_k, b_column, total,
+def _load_terms(base, step, row, column, rows, columns, row_step, column_step, TERMS: tl.constexpr):
+    """A tile of each term; the first one for those that are not there."""
+    first = _tile(base, row, column, rows, columns, row_step, column_step)
+    second, third = first, first
+    if TERMS > 1:
+        second = _tile(base + step, row, column, rows, columns, row_step, column_step)
+    if TERMS == 3:
+        third = _tile(base + 2 * step, row, column, rows, columns, row_step, column_step)
+    return first, second, third
+
+
+@triton.jit
+def _dots(
+    a0, a1, a2, b0, b1, b2, total,
     A_TERMS: tl.constexpr, B_TERMS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """total + some columns of A times the same rows of B, from their terms; small products first."""
-    a0 = _tile(a_ptr, row, k, n, a_depth, a_row, a_k)
-    b0 = _tile(b_ptr, k, column, b_depth, m, b_k, b_column)
-    if A_TERMS > 1:
-        a1 = _tile(a_ptr + a_step, row, k, n, a_depth, a_row, a_k)
-    if B_TERMS > 1:
-        b1 = _tile(b_ptr + b_step, k, column, b_depth, m, b_k, b_column)
+    """total + the products of terms; small ones first."""
     if A_TERMS == 3:
-        total = dot(_tile(a_ptr + 2 * a_step, row, k, n, a_depth, a_row, a_k), b0, total, PRECISION, UPCAST)
+        total = dot(a2, b0, total, PRECISION, UPCAST)
     if B_TERMS == 3:
-        total = dot(a0, _tile(b_ptr + 2 * b_step, k, column, b_depth, m, b_k, b_column), total, PRECISION, UPCAST)
+        total = dot(a0, b2, total, PRECISION, UPCAST)
     if A_TERMS == 3 and B_TERMS == 3:
         total = dot(a1, b1, total, PRECISION, UPCAST)
     if A_TERMS > 1:
@@ -82,12 +87,56 @@ def terms_dot(
     return dot(a0, b0, total, PRECISION, UPCAST)
 
 
+@triton.jit
+def terms_dot(
+    a_ptr, b_ptr, row, k, column, n, m, a_depth, b_depth, a_step, b_step, a_row, a_k, b_k, b_column, total,
+    A_TERMS: tl.constexpr, B_TERMS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """total + some columns of A times the same rows of B, from their terms."""
+    a0, a1, a2 = _load_terms(a_ptr, a_step, row, k, n, a_depth, a_row, a_k, A_TERMS)
+    b0, b1, b2 = _load_terms(b_ptr, b_step, k, column, b_depth, m, b_k, b_column, B_TERMS)
+    return _dots(a0, a1, a2, b0, b1, b2, total, A_TERMS, B_TERMS, PRECISION, UPCAST)
+
+
+@triton.jit
+def split_dot(
+    x, b_ptr, k, column, b_depth, m, b_step, b_row, total,
+    TERMS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """total + x, which is in registers and split there, times some rows of B, of as many terms."""
+    b0, b1, b2 = _load_terms(b_ptr, b_step, k, column, b_depth, m, b_row, 1, TERMS)
+    a0 = narrow(x, b0.dtype, UPCAST)
+    a1, a2 = a0, a0
+    if TERMS > 1:
+        x -= a0.to(x.dtype)
+        a1 = narrow(x, b0.dtype, UPCAST)
+    if TERMS == 3:
+        a2 = narrow(x - a1.to(x.dtype), b0.dtype, UPCAST)
+    return _dots(a0, a1, a2, b0, b1, b2, total, TERMS, TERMS, PRECISION, UPCAST)
+
+
+@triton.jit
+def row_products(
+    a_ptr, b_ptr, row, column, n, m, width, a_step, b_step, a_row, b_row,
+    TERMS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Inner products of some rows of A with some rows of B, from their terms."""
+    a_step, b_step = tl.cast(a_step, tl.int64), tl.cast(b_step, tl.int64)  # twice as much may pass 2**31
+    total = tl.zeros([row.shape[0], column.shape[0]], SUMS)
+    for start in range(0, width, BK):
+        total = terms_dot(
+            a_ptr, b_ptr, row, start + tl.arange(0, BK), column, n, m, width, width, a_step, b_step, a_row, 1, 1, b_row,
+            total, TERMS, TERMS, PRECISION, UPCAST,
+        )  # fmt: skip
+    return total
+
+
 @triton.jit(do_not_specialize=["tiles_n", "tiles_m"])
 def terms_product_kernel(
     a_ptr, b_ptr, out_ptr, n, m, a_depth, b_depth, part, tiles_n, tiles_m, a_step, b_step,
     a_batch, b_batch, out_batch, out_part, a_row, a_k, b_k, b_column, out_row,
-    A_TERMS: tl.constexpr, B_TERMS: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    A_TERMS: tl.constexpr, B_TERMS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """A (b, n, a_depth) B (b, b_depth, m) to out (parts, b, n, m), from their terms; a part sums ``part`` of the depth.
 
@@ -99,7 +148,7 @@ def terms_product_kernel(
     a_ptr, b_ptr = a_ptr + batch * a_batch, b_ptr + batch * b_batch
     out_ptr += batch * out_batch + tl.program_id(1).to(tl.int64) * out_part
     a_step, b_step = tl.cast(a_step, tl.int64), tl.cast(b_step, tl.int64)  # twice as much may pass 2**31
-    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    total = tl.zeros([ROWS, COLUMNS], SUMS)
     first = tl.program_id(1) * part
     for start in range(first, tl.minimum(first + part, a_depth), BK):
         k = start + tl.arange(0, BK)
@@ -133,7 +182,7 @@ class Terms:
         (_, b, n, _), m = self.planes.shape, other.planes.shape[2]
         out = empty((b, n, padded(m)), torch.float32, self.planes.device)[..., :m]
         config = terms_tile(len(self.planes) + len(other.planes), out.numel(), out.device)
-        _product(self.planes, other.planes.transpose(2, 3), out.unsqueeze(0), config)
+        multiply(self.planes, other.planes.transpose(2, 3), out.unsqueeze(0), config)
         return out
 
     def times(self, other: "Terms") -> Tensor:
@@ -152,21 +201,20 @@ def _summed(a: Tensor, other: Terms, rows: int) -> Tensor:
     tiles = b * triton.cdiv(rows, config.rows) * triton.cdiv(other.d, config.columns)
     parts = max(1, min(132 // max(tiles, 1), longest))  # of the shape alone, so results repeat
     out = empty((parts, b, rows, other.d), torch.float32, a.device)
-    _product(a, other.planes, out, config)
+    multiply(a, other.planes, out, config)
     return out[0] if parts == 1 else out.sum(0)
 
 
-def _product(a: Tensor, b: Tensor, out: Tensor, config: Config) -> None:
+def multiply(a: Tensor, b: Tensor, out: Tensor, config: Config, math: Math = MATHS["bf16"]) -> None:
     """out (parts, b, n, m) = a b, from terms (terms, b, n, depth) and (terms, b, depth, m)."""
     parts, graphs, n, m = out.shape
     tiles_n, tiles_m, depth = triton.cdiv(n, config.rows), triton.cdiv(m, config.columns), a.shape[3]
     launch(
-        terms_product_kernel, (graphs * tiles_n * tiles_m, parts), config, MATHS["bf16"], a_ptr=a, b_ptr=b, out_ptr=out,
+        terms_product_kernel, (graphs * tiles_n * tiles_m, parts), config, math, a_ptr=a, b_ptr=b, out_ptr=out,
         n=n, m=m, a_depth=depth, b_depth=b.shape[2], tiles_n=tiles_n, tiles_m=tiles_m, a_step=a.stride(0),
         part=triton.cdiv(triton.cdiv(depth, parts), config.depth) * config.depth, b_step=b.stride(0),
         a_batch=a.stride(1), b_batch=b.stride(1), out_batch=out.stride(1), out_part=out.stride(0), a_row=a.stride(2),
         a_k=a.stride(3), b_k=b.stride(2), b_column=b.stride(3), out_row=out.stride(2), A_TERMS=len(a), B_TERMS=len(b),
-        UPCAST=interpreting(),
     )  # fmt: skip
 
 

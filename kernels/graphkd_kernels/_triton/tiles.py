@@ -20,25 +20,8 @@ def _nearest(x):
 
 
 @triton.jit
-def _two_terms(x, UPCAST: tl.constexpr):
-    """float32 as a sum of two numbers of bfloat16, right to 2^-17. UPCAST: in the interpreter, of their values."""
-    if UPCAST:
-        high = _nearest(x)
-        return high, _nearest(x - high)
-    high = x.to(tl.bfloat16)
-    return high, (x - high.to(tl.float32)).to(tl.bfloat16)
-
-
-@triton.jit
 def dot(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """total + a @ b. ``"bf16x3"``: float32 factors in two terms of bfloat16 each, without the product of both rests;
-    exact for factors that are bfloat16 or float16 themselves."""
-    if PRECISION == "bf16x3":
-        a, a_rest = _two_terms(a, UPCAST)
-        b, b_rest = _two_terms(b, UPCAST)
-        total = tl.dot(a_rest, b, total, input_precision="ieee", out_dtype=total.dtype)
-        total = tl.dot(a, b_rest, total, input_precision="ieee", out_dtype=total.dtype)
-        return tl.dot(a, b, total, input_precision="ieee", out_dtype=total.dtype)
+    """total + a @ b."""
     if UPCAST:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)

@@ -57,18 +57,18 @@ class Found:
                 own[row["backend"]] = row["verdict"]
         elif row["kind"] == "time":
             self.operations[row["curve"]] = row["operation"]
-            self.points.setdefault(row["curve"], {}).setdefault(row["dtype"], {})[row["size"]] = row["ms"]
+            ms = {name: float(f"{each:.4g}") for name, each in row["ms"].items()}  # the choices follow from the file's
+            self.points.setdefault(row["curve"], {}).setdefault(row["dtype"], {})[row["size"]] = ms
         elif row["kind"] == "tiles" and "ms" in row:
             self.tiles.setdefault(f"{row['kernel']} {row['math']}", []).append((row["config"], row["ms"]))
 
     def ended(self, operation: str, why: str | None) -> None:
         """Its process is gone before its time: what it was at is wrong, or (``None``) simply not verified."""
-        for by_backend in self.verdicts.get(operation, {}).values():
-            for backend in [name for name, verdict in by_backend.items() if verdict == _CUT]:
-                if why is None:
-                    del by_backend[backend]
-                else:
-                    by_backend[backend] = why
+        for dtype, by_backend in self.verdicts.pop(operation, {}).items():
+            ends = {name: why if verdict == _CUT else verdict for name, verdict in by_backend.items()}
+            known = {name: verdict for name, verdict in ends.items() if verdict is not None}
+            if known:
+                self.verdicts.setdefault(operation, {})[dtype] = known
 
     @property
     def failures(self) -> list[str]:
@@ -96,7 +96,8 @@ class Found:
     def plan(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """The plan: what this run found, and from an earlier plan of the same machine what it did not ask."""
         choices = {curve: each for curve in self.points if (each := self.choices(curve))}
-        verified = earlier.get("verified", {}) | self.verdicts
+        verified = earlier.get("verified", {})
+        verified = verified | {name: _joined(verified.get(name, {}), each) for name, each in self.verdicts.items()}
         return {
             "format": machine_plan.FORMAT,
             "machine": machine_plan.machine(self.device),
@@ -112,10 +113,14 @@ class Found:
         }
 
 
+def _joined(earlier: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Verdicts on an operation by type and backend; what was not verified again keeps its own."""
+    return earlier | {dtype: earlier.get(dtype, {}) | each for dtype, each in own.items()}
+
+
 def _listed(times: dict[str, dict[int, dict[str, float]]]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for dtype, by_size in times.items():
         for size, by_backend in sorted(by_size.items()):
-            ms = {name: float(f"{each:.4g}") for name, each in by_backend.items()}
-            found.setdefault(dtype, []).append({"size": size, **ms})
+            found.setdefault(dtype, []).append({"size": size, **by_backend})
     return found

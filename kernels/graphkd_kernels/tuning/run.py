@@ -22,7 +22,7 @@ BUDGET = 180.0
 _SILENT = 10.0, 60.0  # seconds without a row that are a hang: at least, at most
 _POINT = 0.5  # seconds at one size, if the budget has them
 _AT_ONCE = 6  # processes that verify on a GPU, each with a context of half a GiB there
-_SPENT = "the budget of {:.0f} s was used up"
+_VERIFYING = 2 / 3  # of the budget at most, on a slow or a busy machine: what is not timed is not chosen
 _TIMED = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
 
 
@@ -44,9 +44,12 @@ def tune(
         out: folder that gets each row as it comes (``rows.jsonl``) and a copy of the plan.
         say: one line on the way.
 
-    Raises: OSError where the plan cannot be written, and an older one is intact; ValueError for an unknown operation
-        and where ``GRAPHKD_PLAN`` is ``none``; KeyboardInterrupt once the plan is written.
+    Raises: OSError where the plan cannot be written, and an older one is intact; ValueError for an unknown operation,
+        a budget in which nothing was verified, and where ``GRAPHKD_PLAN`` is ``none``; KeyboardInterrupt once the plan
+        is written.
     """
+    if not budget > 0:
+        raise ValueError(f"a budget of {budget:g} s is none: give seconds above 0, such as {BUDGET:.0f}")
     unknown = sorted(set(operations) - set(problems.OPERATIONS))
     if unknown:
         raise ValueError(f"unknown operation {unknown[0]!r}: choose among {', '.join(problems.OPERATIONS)}")
@@ -55,6 +58,7 @@ def tune(
     path = machine_plan.place(device)
     if path is None:
         raise ValueError(f"{machine_plan.VARIABLE} is 'none', so the plan has no place: unset it, or name a file")
+    machine_plan.require_room(path)
     chosen = [each for each in problems.OPERATIONS if not operations or each in operations]
     run = _Run(Found(device), budget, chosen, say)
     with ExitStack() as stack:
@@ -70,6 +74,8 @@ def tune(
                 if out is not None:
                     machine_plan.write(out / "plan.json", plan)
                 machine_plan.put(device, None)
+    if not run.found.verdicts:
+        raise ValueError(f"nothing was verified: {run.reasons['verified']}")
     return run.found, path
 
 
@@ -89,20 +95,29 @@ class _Run:
         rows: file that gets each row.
         done: what was verified, timed and tuned to its end.
         stopped: why no more work begins.
+        reasons: verified, timed or tuned -> why that did not come to its end.
+        until: seconds of the budget that the work under way may use.
     """
 
     def __init__(self, found: Found, budget: float, operations: list[str], say: Say) -> None:
         self.found, self.budget, self.operations, self.say = found, budget, operations, say
+        self.until = budget
         self.silent = min(max(_SILENT[0], budget / 6), _SILENT[1])
         self.rows: Any = None
         self.done: set[tuple[str, str]] = set()
         self.stopped: BaseException | None = None
+        self.reasons = dict[str, str]()
         self.lock = threading.Lock()
 
     @property
     def seconds_left(self) -> float:
-        """Of the budget."""
-        return self.budget - self.found.seconds
+        """For the work under way."""
+        return self.until - self.found.seconds
+
+    @property
+    def spent(self) -> TimeoutError:
+        """Why no more of it begins."""
+        return TimeoutError(f"{self.until:.0f} of {self.budget:.0f} s were used up; a larger budget does the rest")
 
     def all(self) -> None:
         """Everything that fits the budget; what does not is named."""
@@ -116,19 +131,22 @@ class _Run:
             from graphkd_kernels.tuning import tiles  # with triton
 
             phases.append(("tuned", self._tiles, list(tiles.KERNELS)))
-        reason = ""
         try:
             for verb, what, names in phases:
-                self._phase(verb, what, names, _AT_ONCE if gpu and verb == "verified" else 1)
-        except (TimeoutError, LostError, KeyboardInterrupt) as why:
-            reason = str(why) or "interrupted"
-            if isinstance(why, KeyboardInterrupt):
+                self.until = self.budget * (_VERIFYING if verb == "verified" else 1)
+                try:
+                    self._phase(verb, what, names, _AT_ONCE if gpu and verb == "verified" else 1)
+                except TimeoutError as why:
+                    self.reasons[verb], self.stopped = str(why), None
+        except BaseException as why:
+            self.reasons = {verb: str(why) or "interrupted" for verb, *_ in phases} | self.reasons
+            if not isinstance(why, LostError):
                 raise
         finally:
             for verb, _, names in phases:
                 rest = [each for each in names if (verb, each) not in self.done]
-                if rest and reason:
-                    self.found.left.append(f"not {verb}: {', '.join(rest)} ({reason})")
+                if rest and verb in self.reasons:
+                    self.found.left.append(f"not {verb}: {', '.join(rest)} ({self.reasons[verb]})")
             for line in self.found.left:
                 self.say(line)
 
@@ -138,7 +156,7 @@ class _Run:
         def one(name: str) -> None:
             try:
                 if self.seconds_left <= 0 or self.stopped:
-                    raise TimeoutError(_SPENT.format(self.budget))
+                    raise self.spent
                 what(name)
                 self.done.add((verb, name))
             except BaseException as why:
@@ -146,9 +164,8 @@ class _Run:
                 raise
 
         with ThreadPoolExecutor(at_once) as pool:
-            work = [pool.submit(one, name) for name in names]
             try:
-                for each in work:
+                for each in [pool.submit(one, name) for name in names]:
                     each.result()
             except BaseException as why:
                 self.stopped = self.stopped or why
@@ -172,7 +189,7 @@ class _Run:
             self.say(f"{operation}: verified")
 
     def _time(self, operation: str) -> None:
-        if operation not in self.found.verdicts:
+        if ("verified", operation) not in self.done:
             return
         kernels = not _triton.interpreting()  # the interpreter's times are nobody's
         names = {
@@ -184,6 +201,8 @@ class _Run:
         why = self._rows(work.timed, operation, names, seconds)
         if why is not None:
             self.found.left.append(f"not timed to the end: {operation} ({why})")
+        else:
+            self.say(f"{operation}: timed")
 
     def _tiles(self, kernel: str) -> None:
         from graphkd_kernels.tuning import tiles
@@ -199,11 +218,13 @@ class _Run:
         """Take the rows of a process; returns what it died of, if it did. Raises: LostError."""
         arguments = operation, self.found.device, torch.get_num_threads(), *others
         for row in rows_of(what, arguments, self.silent, self.seconds_left):
+            if self.stopped:
+                raise self.stopped
             self._write({"operation": operation} | row)
             if "died" in row:
                 return str(row["died"])
             if "cut" in row:
-                raise TimeoutError(_SPENT.format(self.budget))
+                raise self.spent
             if row.get("lost"):
                 raise LostError(f"the device does not answer: {row['lost']}")
             with self.lock:

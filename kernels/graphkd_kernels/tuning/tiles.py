@@ -18,9 +18,9 @@ from graphkd_kernels.tuning.verify import Case, Check
 Row = dict[str, Any]
 _PLACES: dict[str, tuple[str, Shape]] = {  # a problem and a size at which the kernel does most of the work
     "edges_bwd": ("edge_sum cosine huber", (2048, 128)),
-    "edges": ("edge_sum euclidean huber", (2048, 256)),
+    "edges": ("edge_sum cosine huber", (2048, 256)),
     "gram": ("edge_sum pearson square", (8192, 512)),
-    "product": ("edge_sum pearson square", (8192, 512)),
+    "terms_product": ("edge_sum pearson square", (8192, 512)),
 }
 KERNELS = tuple(_PLACES)
 _DTYPES = {math(dtype).name: dtype for dtype in (torch.bfloat16, torch.float32)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from math import ceil
 from statistics import median
 from time import perf_counter, process_time
@@ -21,6 +21,7 @@ TURN = 3e-4
 """Seconds; a shorter call is repeated within its turn: a short turn is seldom interrupted, the median drops those."""
 _ROUNDS = 101
 _SLOW = 0.4  # seconds of the fastest backend: larger sizes follow the last one's choice
+_LARGE = 31 << 20  # bytes; of larger tensors glibc keeps none
 _HOPELESS = 4.0  # times slower than the fastest, and slow: not timed at larger sizes
 
 
@@ -111,8 +112,25 @@ def times(
         names = [name for name, ms in found.items() if ms < _HOPELESS * best or ms < 1e2 * _SLOW]
 
 
+@cache
+def as_in_training() -> Tensor:
+    """Give the process the memory of one that has trained: freed, and kept by the C library.
+
+    In a new process large tensors get their pages from the system and give them back, which costs more than the
+    arithmetic on them: a backend that holds whole matrices looks up to twice as slow as it is in a training loop.
+
+    Returns: what keeps the end of that memory, else it would be given back.
+    """
+    torch.empty(_LARGE, dtype=torch.uint8)  # malloc has smaller ones in its own memory from now on
+    freed = [torch.ones(_LARGE // 2, dtype=torch.uint8) for _ in range(8)]
+    end = torch.ones(1 << 14, dtype=torch.uint8)
+    del freed
+    return end
+
+
 def paired(steps: dict[str, Step], seconds: float, take: Callable[[Call, int], float]) -> dict[str, float]:
     """Milliseconds of each: that of the first in the median, of the others by the median of their ratios to it."""
+    as_in_training()
     fits: dict[str, Step] = {}
     for name, step in steps.items():
         try:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from time import monotonic
 from typing import Any
 
@@ -18,7 +18,8 @@ Row = dict[str, Any]
 Work = Callable[..., Iterator[Row]]
 _PRELOADED = ["torch", "torch._dynamo", "torch._functorch.aot_autograd", "graphkd_kernels.tuning.work"]
 _LIVE: set[Any] = set()
-_LOCK = threading.Lock()  # of the main module, which a start hides
+_LOCK = threading.Lock()  # of the main module, which a start hides, and of the live ones
+_mask: Any = getattr(signal, "pthread_sigmask", lambda how, signals: signals)  # Windows has none
 _START = 120.0  # seconds until the first row: the server loads torch before
 
 
@@ -35,7 +36,6 @@ def rows_of(work: Work, arguments: tuple[Any, ...], silent: float, seconds: floa
     mine, theirs = _context().Pipe(duplex=False)
     process = _context().Process(target=_serve, args=(theirs, work, arguments), daemon=True)
     _start(process)
-    _LIVE.add(process)
     theirs.close()
     patience, end = _START, monotonic() + _START + seconds
     try:
@@ -60,8 +60,9 @@ def rows_of(work: Work, arguments: tuple[Any, ...], silent: float, seconds: floa
 
 def stop() -> None:
     """End every process, whichever thread waits for it."""
-    for process in list(_LIVE):
-        process.kill()
+    with _LOCK:
+        for process in list(_LIVE):
+            process.kill()
 
 
 @cache
@@ -74,18 +75,25 @@ def _context() -> Any:
 
 
 def _start(process: Any) -> None:
-    """Without the program's own main module, which the new process has no use for."""
+    """Without the program's own main module, which the new process has no use for, and out of reach of Ctrl-C.
+
+    A terminal sends that to every process: the server inherits what is blocked here, and so do those that it forks.
+    """
     with _LOCK:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = type(sys)("__main__")
+        before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
+            _LIVE.add(process)
         finally:
+            _mask(signal.SIG_SETMASK, before)
             sys.modules["__main__"] = main
 
 
 def _serve(answers: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process answers it, and ends this one
+    threading.Thread(target=_end_with_the_asking_process, daemon=True).start()
     os.environ["GRAPHKD_PLAN"] = "none"  # backends are asked for by name, whatever an earlier plan says of them
     try:
         for row in work(*arguments):
@@ -93,6 +101,14 @@ def _serve(answers: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
         answers.send(None)
     except Exception as error:
         answers.send({"died": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+
+
+def _end_with_the_asking_process() -> None:
+    """However that ends: killed, it can end nobody."""
+    asking = multiprocessing.parent_process()
+    assert asking is not None
+    wait([asking.sentinel])
+    os._exit(1)
 
 
 def _ending(code: int | None) -> str:

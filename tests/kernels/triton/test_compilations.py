@@ -29,9 +29,15 @@ def nodes(n, ends):
 @pytest.mark.parametrize(
     ("rule", "options", "ends", "first", "all_sizes"),
     [
-        ("edge_sum", ("pearson", "square", 1.0), 2, 4, 7),  # a product's depth is N: 1, a multiple of 16, or another
+        (
+            "edge_sum",
+            ("pearson", "square", 1.0),
+            2,
+            4,
+            7,
+        ),  # a product's depth or rows are N: 1, a multiple of 16, or another
         ("edge_sum", ("cosine", "huber", 1.0), 2, 4, 7),
-        ("ega_sums", ("pearson",), 1, 5, 6),
+        ("ega_sums", ("pearson",), 1, 5, 8),
         ("row_kl", (2.0,), 1, 2, 4),
         ("row_pearson", (1e-8,), 1, 2, 2),
         ("column_pearson", (1e-8,), 1, 3, 3),

@@ -6,7 +6,7 @@ from graphkd_kernels import reference
 from graphkd_kernels._triton import grams
 from graphkd_kernels._triton.configs import math
 from graphkd_kernels._triton.launch import recording
-from graphkd_kernels._triton.table import OPERATIONS
+from graphkd_kernels._triton.table import CASES, OPERATIONS, launches
 
 from tests.kernels import testing
 
@@ -15,16 +15,23 @@ from tests.kernels import testing
 def test_waves_are_whole(shape):
     """The last wave of programs is nearly full, or there are so many that it does not count."""
     with recording(90) as record:
-        grams.gram(torch.empty(shape, device="meta"), math(torch.float32))
+        grams.gram(torch.empty(1, *shape, device="meta"), math(torch.float32))
     programs, splits = record.launches[0].grid
     assert shape[1] / splits <= grams.SPLIT
     waves = programs * splits / 132
     assert waves / -(-programs * splits // 132) > 0.9
 
 
+def test_few_edges_are_made_by_many_programs():
+    """256 nodes of 512 numbers: tiles of 128 would occupy four multiprocessors."""
+    programs = {each.kernel.__name__: each.grid[0] for each in launches(CASES[0], 90, [torch.bfloat16])}
+    assert programs["edges_fwd_kernel"] == 16
+    assert programs["terms_product_kernel"] == 32
+
+
 def test_partial_sums_stay_within_their_memory():
     with recording(90) as record:
-        grams.gram(torch.empty(1, 65536, 4096, device="meta"), math(torch.float32))
+        grams.gram(torch.empty(1, 1, 65536, 4096, device="meta"), math(torch.float32))
     assert len(record.launches) > 1
     assert all(each.args["out_ptr"].nbytes <= grams.PARTIALS for each in record.launches)
 

@@ -70,7 +70,7 @@ def calls(operation, tensors, options):
     return found[0], found[2], count
 
 
-EDGES, EDGES_WIDE = "edges_bwd_kernel", ("edges_fwd_kernel", "product_kernel")
+EDGES, EDGES_WIDE = "edges_bwd_kernel", ("edges_fwd_kernel", "terms_product_kernel")
 COSTS = [
     ("edge_sum", ("pearson", "square"), (64, 128), ["rows_fwd_kernel", EDGES, "rows_bwd_kernel"], 5),
     ("edge_sum", ("gram", "huber"), (256, 64), ["rows_fwd_kernel", EDGES, "rows_bwd_kernel"], 4),
@@ -79,14 +79,14 @@ COSTS = [
         "edge_sum",
         ("pearson", "square"),
         (1024, 64),
-        ["rows_fwd_kernel", "gram_kernel", "combine_kernel", "product_kernel", "rows_bwd_kernel"],
+        ["rows_fwd_kernel", "gram_kernel", "combine_kernel", "terms_product_kernel", "rows_bwd_kernel"],
         5,
     ),
     (
         "ega_sums",
         ("pearson",),
         (64, 128),
-        ["rows_fwd_kernel", "gram_kernel", "ega_kernel", "product_kernel", "rows_bwd_kernel"],
+        ["rows_fwd_kernel", "gram_kernel", "ega_kernel", "terms_product_kernel", "rows_bwd_kernel"],
         5,
     ),
     ("row_kl", (2.0,), (64, 100), ["row_kl_kernel"] * 2, 3),

@@ -61,6 +61,7 @@ def test_a_short_target():
     assert found.expected == max(found.device, found.host)
     assert found.limit
     assert "kernel" in found.reason
+    assert not any("waited for" in each.limit for each in found.work)
 
 
 def test_an_even_grid_and_an_uneven_one():

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from graphkd_kernels._triton import terms
+from graphkd_kernels._triton.configs import MATHS
 from graphkd_kernels._triton.launch import recording
+from graphkd_kernels._triton.rows import normalise
 
 from tests.kernels import testing
 
@@ -32,6 +34,18 @@ def test_every_layout(count, n, m, d, device):
 def test_three_terms_are_the_number(device):
     x, of_x = operands(device, 1, 9, 20, count=3)
     assert torch.equal(of_x.planes.double().sum(0)[..., :20], x.double())
+
+
+@pytest.mark.parametrize(("math", "count"), [("bf16x3", 2), ("bf16x6", 3)])
+def test_mapped_rows_come_in_terms(math, count, device):
+    s, t = (testing.rows(1, 9, 20, seed=seed).to(device) for seed in range(2))
+    with testing.poisoned():
+        z = normalise(s, t, "gram", MATHS[math], "uv").z
+    assert (z.dtype, z.shape) == (torch.bfloat16, (count, 1, 9, 64))
+    found = z.double().sum(0)
+    for part, expected in ((found[..., :32], s.double() + t), (found[..., 32:], s.double() - t)):
+        assert testing.error(part[..., :20], expected / 2**0.5) < ERRORS[count]
+        assert (part[..., 20:] == 0).all()
 
 
 def test_bfloat16_is_one_term_and_its_products_are_exact(device):
