@@ -115,7 +115,7 @@ def test_16_bits_lose_nothing_but_their_own_rounding(dtype, noise, device):
     t = testing.rows(33, 32)
     inputs = [testing.near(t, noise).to(dtype).to(device), t.to(dtype).to(device)]
     value, gradient = testing.errors(OPERATIONS["rkd_distance"], reference.rkd_distance, inputs, (True, False))
-    assert value < 2e-5
+    assert value < 4e-5  # of differences of 1e-3 between distances in float32
     assert gradient < 4e-3 or dtype == torch.float16
 
 
