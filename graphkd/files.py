@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -94,8 +95,11 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on the disk. On Windows only files can be flushed, by a handle that writes."""
+    windows = sys.platform == "win32"
+    if windows and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -183,7 +187,7 @@ def one_writer(folder: Path, part: str = "writer") -> Iterator[None]:
     try:
         yield
     finally:
-        if lock.lock_counter == 1:
+        if lock.lock_counter == 1 and sys.platform != "win32":  # which removes no open file
             path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that and makes a new one
         lock.release()
 
@@ -195,7 +199,8 @@ def _sign(handle: int) -> None:
         return
     with suppress(OSError):
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
 
 
 def _holder(path: Path) -> str:

@@ -70,7 +70,8 @@ def regular_size(path: Path) -> int:
 def open_regular(path: Path) -> BufferedReader:
     """A regular file, open to read. Raises: OSError for one that is not there or anything else."""
     regular_size(path)  # before it is opened: opening alone can set a device going
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    at_once = getattr(os, "O_NONBLOCK", 0)  # Windows has none
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once))
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:

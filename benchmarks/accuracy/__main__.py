@@ -5,6 +5,8 @@
     python -m benchmarks.accuracy digits-prompts       # how prompts are weighted
     python -m benchmarks.accuracy caltech-eikd         # selection, class dropping, terms; eikd: on another pool
     python -m benchmarks.accuracy cifar100-full        # the full protocol, and cifar100-full-labels: for a GPU
+    python -m benchmarks.accuracy choose tin100-choice # weights, chosen on held-out training images; caltech-choice
+    python -m benchmarks.accuracy tin100               # the chosen ones with fresh seeds; caltech-confirmed
     python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
     python -m benchmarks.accuracy rerun STUDY --methods KD --seeds 1    # runs again: must give the very same numbers
     python -m benchmarks.accuracy report STUDY         # tables of what is there
@@ -20,19 +22,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.accuracy import page, runs, studies
+from benchmarks.accuracy import choice, page, runs, studies
+from benchmarks.accuracy.choice import RESULTS
 from benchmarks.accuracy.config import Config, grid
 from benchmarks.accuracy.report import of_methods, picture, read
 from benchmarks.accuracy.runs import estimate, finish, measure, waiting
-
-RESULTS = Path(__file__).with_name("results")
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*studies.STUDIES, "rerun", "report", "page"])
-    parser.add_argument("name", nargs="?", help="of the study to report or to run again")
+    parser.add_argument("what", choices=[*studies.STUDIES, "choose", "rerun", "report", "page"])
+    parser.add_argument("name", nargs="?", help="of the study to choose by, to report or to run again")
     parser.add_argument("--seeds", type=int, help="paired seeds; default: the study's")
     parser.add_argument("--methods", help="some of its methods, separated by ';'; 'all' for those by flag too")
     parser.add_argument("--student", help="another student, such as small_vit")
@@ -50,22 +51,39 @@ def main() -> None:
     if args.what == "page":
         page.main(args.results)
         return
-    name = args.name if args.what in ("report", "rerun") else args.what
+    name = args.name if args.what in ("choose", "report", "rerun") else args.what
     if name not in studies.STUDIES:
         raise SystemExit(f"no study {name!r}: choose among {', '.join(studies.STUDIES)}")
     study = studies.STUDIES[name]
-    methods, seeds = study.chosen(args.methods), args.seeds or study.seeds
+    methods, seeds, first = study.chosen(args.methods), args.seeds or study.seeds, study.first_seed
     recipe = study.recipe(args.student, args.epochs, args.batch)
     if args.what == "rerun":
-        rerun([each for each in of_methods(name, args.results, methods, recipe) if each.seed < seeds], args.results)
+        kept = of_methods(name, args.results, methods, recipe)
+        rerun([each for each in kept if first <= each.seed < first + seeds], args.results)
         return
-    configs = grid(name, methods, recipe, seeds)
-    if args.what != "report":
+    if args.what not in ("choose", "report") and (late := [each.label for each in methods if not each.name]):
+        raise SystemExit(f"{', '.join(late)}: not chosen yet; python -m benchmarks.accuracy choose {study.chosen_in}")
+    configs = grid(name, [each for each in methods if each.name], recipe, seeds, first)
+    if args.what == "choose":
+        configs = choose(study, configs, args.results, args.processes)
+    elif args.what != "report":
         announce(study, configs, args.results, args.processes)
         if args.estimate:
             return
         finish(configs, args.results, args.processes)
     tell(study, configs, args.results)
+
+
+def choose(study: studies.Study, configs: list[Config], results: Path, processes: int) -> list[Config]:
+    """Run every trial, and the best of each family with all seeds; keep what won."""
+    finish(configs, results, processes)
+    labels = choice.finalists(read(configs, results)[0])
+    again = [method for method in study.methods if method.label in labels]
+    more = grid(configs[0].study, again, study.recipe(), choice.SEEDS, study.first_seed)
+    finish(more, results, processes)
+    whole = list({config.digest: config for config in [*configs, *more]}.values())
+    print(choice.keep(configs[0].study, read(whole, results)[0], results))
+    return whole
 
 
 def announce(study: studies.Study, configs: list[Config], results: Path, processes: int) -> None:

@@ -1,6 +1,11 @@
 """Label-free students of the real CLIP ViT-B/32 on Caltech-101: images of 64 x 64, CLIP's embeddings and texts."""
 
+from dataclasses import replace
+
+import torch
+
 from benchmarks.accuracy import data, students
+from benchmarks.accuracy.choice import trials
 from benchmarks.accuracy.config import Config, Method, Recipe
 from benchmarks.accuracy.study import Problem
 
@@ -109,6 +114,24 @@ GRAPHS: list[Method] = [
         Method(f"PRG, one graph of {size}", "prg", PRG, changes={"batch": size, "chunk": 64}),
     )
 ]
+
+# What weights are chosen from for the confirmation; CLIP's logits are as wide as T = 4 asks for.
+CHOICE: list[Method] = trials(4.0)
+FOLDS = 3
+
+
+def choice(config: Config) -> Problem:
+    """Train on two thirds of the training images, score on the other third; the seed says which, so 0 to 2 are all."""
+    base, (train, _) = problem(config), data.caltech()
+    order = torch.randperm(len(train.source), generator=torch.Generator().manual_seed(0))
+    held = order[config.seed % FOLDS :: FOLDS].tolist()
+    kept = sorted(set(range(len(train.source))) - set(held))
+    return replace(
+        base,
+        train=data.subset(train.source, kept),
+        scored=data.subset(train.source, held),
+        teacher=replace(train.teacher, embedding=train.teacher.embedding[kept]),
+    )
 
 
 def problem(config: Config) -> Problem:

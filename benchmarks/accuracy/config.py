@@ -100,11 +100,11 @@ class Method(NamedTuple):
         return replace(base, **self.changes)
 
 
-def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int) -> list[Config]:
-    """Every method with every seed, seed by seed, so that an interrupted study has whole pairs."""
+def grid(study: str, methods: list[Method], recipe: Recipe, seeds: int, first: int = 0) -> list[Config]:
+    """Every method with every seed from the first, seed by seed, so that an interrupted study has whole pairs."""
     return [
         Config(study, each.label, each.name, seed, each.recipe(recipe), each.options, each.variant)
-        for seed in range(seeds)
+        for seed in range(first, first + seeds)
         for each in methods
     ]
 

@@ -1,9 +1,9 @@
-"""Data of the studies: Caltech-101 and CIFAR-100 with what CLIP says of them, from the folder ``GRAPHKD_DATA``."""
+"""Data of the studies: images, and what CLIP says of some of them, from the folder ``GRAPHKD_DATA``."""
 
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from itertools import pairwise
@@ -66,10 +66,47 @@ class StoredTeacher:
         x = self.embedding[index]
         return Features(x, self.scale * x @ self.texts.T, self.texts, self.scale * self.texts @ self.texts.T)
 
+    @property
+    def features(self) -> Features:
+        """Of all images."""
+        return self.at(torch.arange(len(self.embedding)))
+
     def top1(self, labels: Any) -> float:
         """Zero-shot accuracy."""
-        found = self.at(torch.arange(len(self.embedding))).tensor("logits", "scoring").argmax(1)
-        return (found == torch.as_tensor(labels)).float().mean().item()
+        return top1(self.features, labels)
+
+
+@dataclass(frozen=True)
+class KeptTeacher:
+    """What any teacher said of every image, by index, in memory.
+
+    Args:
+        features: of all images.
+    """
+
+    features: Features
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.features.tensor("embedding", "a study").shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        return self.features.tensor("logits", "a study").shape[1]
+
+    def __call__(self, batch: Batch) -> Features:
+        return self.at(batch.index)
+
+    def at(self, index: Tensor) -> Features:
+        """Features of those images."""
+        rows = {part: self.features.tensor(part, "a study")[index] for part in ("embedding", "logits")}
+        return replace(self.features, **rows)
+
+
+def top1(features: Features, labels: Any) -> float:
+    """Accuracy of these logits."""
+    found = features.tensor("logits", "scoring").argmax(1)
+    return (found == torch.as_tensor(labels)).float().mean().item()
 
 
 class Split(NamedTuple):
@@ -128,11 +165,30 @@ def photographs() -> "np.ndarray[Any, Any]":
 @cache
 def cifar100(part: str) -> ArraySource:
     """``"train"`` (50,000) or ``"test"`` (10,000) images of 32 x 32."""
-    root = folder()
-    with np.load(root / f"cifar100_{part}_webp90.npz") as data:
-        raw, at, labels = data["webp"].tobytes(), data["offsets"].tolist(), data["labels"]
-    pixels = [np.asarray(decoded(BytesIO(raw[a:b]), f"CIFAR-100's bytes {a} to {b}")) for a, b in pairwise(at)]
-    return ArraySource(np.stack(pixels), labels, json.loads((root / "cifar100_classes.json").read_text()))
+    classes = json.loads((folder() / "cifar100_classes.json").read_text())
+    return _decoded(f"cifar100_{part}_webp90.npz", "webp", classes)
+
+
+@cache
+def tin100(part: str) -> ArraySource:
+    """``"train"`` (25,000) or ``"val"`` (5,000) images of 64 x 64: TinyImageNet, 100 of its classes."""
+    return _decoded(f"tin100_{part}.npz", "jpeg", list(tin100_classes().values()))
+
+
+def tin100_classes() -> dict[str, str]:
+    """WordNet id -> name, in the order of the labels."""
+    path = folder() / "tin100_classes.json"
+    if not path.is_file():
+        raise DataMissingError(f"{folder()} has no {path.name}: this study needs TinyImageNet's arrays")
+    return {each["wnid"]: each["name"] for each in json.loads(path.read_text())}
+
+
+def _decoded(name: str, kind: str, classes: list[str]) -> ArraySource:
+    """Images of one size from an array of their files' bytes."""
+    with np.load(folder() / name) as data:
+        raw, at, labels = data[kind].tobytes(), data["offsets"].tolist(), data["labels"]
+    pixels = [np.asarray(decoded(BytesIO(raw[a:b]), f"{name}, bytes {a} to {b}")) for a, b in pairwise(at)]
+    return ArraySource(np.stack(pixels), labels, classes)
 
 
 def subset(source: ArraySource, kept: list[int]) -> ArraySource:

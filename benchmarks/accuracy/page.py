@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.accuracy.report import (
     Scores,
+    curves,
     hardware,
     in_order,
     of_methods,
@@ -48,10 +49,12 @@ def section(name: str, results: Path, pictures: Path) -> str:
     if not scores:
         return "No results are committed yet."
     picture(scores, pictures / f"{name}.svg", study.title)
-    return (
-        f"![Every seed of {study.title}](img/evidence/{name}.svg)\n\n"
-        f"{words(study, scores, records)}; `python -m benchmarks.accuracy {name}`."
-    )
+    shown = f"![Every seed of {study.title}](img/evidence/{name}.svg)\n\n"
+    if study.chosen_in and any("curve" in record["result"] for record in records):
+        curves(records, pictures / f"{name}-time.svg", study.title)
+        shown += f"![Learning curves of {study.title}](img/evidence/{name}-time.svg)\n\n"
+    choosing = "choose " if name in {each.chosen_in for each in STUDIES.values()} else ""
+    return f"{shown}{words(study, scores, records)}; `python -m benchmarks.accuracy {choosing}{name}`."
 
 
 def verdict(names: Sequence[str], against: str, results: Path) -> str:

@@ -47,17 +47,33 @@ def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
 
 
 def table(scores: Scores, records: Sequence[Record], against: str) -> str:
-    """Mean of each method, and its paired difference from one of them: 95 % interval, and in standard errors."""
-    seconds = {
-        label: median(r["result"]["seconds"] for r in records if r["config"]["label"] == label) for label in scores
-    }
+    """Mean of each method, and its paired difference from one of them: 95 % interval, and in standard errors.
+
+    Where the runs recorded them: CPU seconds, and each term's share of the gradient.
+    """
+    results = {label: [r["result"] for r in records if r["config"]["label"] == label] for label in scores}
+    recorded = any("shares" in each for found in results.values() for each in found)
     head = ["method", "top-1, %", "seeds", f"minus {against} [95 %]", "in standard errors", "s a run"]
+    head += ["CPU s", "% of the gradient: start, middle, end"] if recorded else []
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for label, each in scores.items():
         gap = None if label == against else difference(scores, label, against)
         cells = [label, mean_std(list(each.values())), len(each), gap or "", gap.errors if gap else ""]
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {seconds[label]:.0f} |")
+        cells += [f"{median(found['seconds'] for found in results[label]):.0f}"]
+        cells += recordings(results[label]) if recorded else []
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def recordings(results: Sequence[Record]) -> list[str]:
+    """CPU seconds of a run, and ``ce 31, 28, 25; node 9, 12, 14``: mean shares of each term over the seeds."""
+    found = [each for each in results if "shares" in each]
+    if not found:
+        return ["", ""]
+    terms = list(found[0]["shares"])
+    means = {term: [mean(each["shares"][term][at] for each in found) for at in range(3)] for term in terms}
+    shares = [f"{term.partition('/')[2] or term} " + ", ".join(f"{100 * x:.0f}" for x in means[term]) for term in terms]
+    return [f"{median(each['cpu_seconds'] for each in found):.0f}", "" if len(terms) == 1 else "; ".join(shares)]
 
 
 def pairs_table(scores: Scores, ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -114,7 +130,35 @@ def picture(scores: Scores, path: Path, title: str) -> Path:
     axes.set_xlabel("top-1, %")
     axes.set_title(title)
     axes.grid(axis="x", alpha=0.3)
-    with plt.rc_context({"svg.hashsalt": "graphkd"}):  # the same results, the same file
+    return _saved(figure, path)
+
+
+def curves(records: Sequence[Record], path: Path, title: str) -> Path:
+    """Top-1 against CPU seconds of training, mean over the seeds, a line a method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for label in dict.fromkeys(record["config"]["label"] for record in records):
+        found = [r["result"]["curve"] for r in records if r["config"]["label"] == label and "curve" in r["result"]]
+        if found:
+            _, seconds, top1 = zip(*(map(mean, zip(*at, strict=True)) for at in zip(*found, strict=True)), strict=True)
+            axes.plot(seconds, top1, "o-", markersize=3, linewidth=1.2, label=label)
+    axes.set_xlabel("CPU seconds, scorings included")
+    axes.set_ylabel("top-1, %")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return _saved(figure, path)
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    """The same results, the same file."""
+    from matplotlib import pyplot as plt
+
+    with plt.rc_context({"svg.hashsalt": "graphkd"}):
         figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path

@@ -94,6 +94,7 @@ def _resnet18_cifar(classes: int) -> nn.Module:
 
 STUDENTS: dict[str, Callable[[int], nn.Module]] = {
     "small_resnet": _SmallResNet,
+    "thin_resnet": lambda classes: _SmallResNet(classes, (16, 32, 64, 128)),
     "small_vit": _small_vit,
     "resnet20": lambda classes: _CIFARResNet(3, (16, 16, 32, 64), classes),
     "resnet8x4": lambda classes: _CIFARResNet(1, (32, 64, 128, 256), classes),

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from benchmarks.accuracy import caltech, cifar, digits, eikd
+from benchmarks.accuracy import caltech, cifar, digits, eikd, tin100
+from benchmarks.accuracy.choice import chosen
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
 
@@ -22,6 +24,8 @@ class Study:
         against: method whose paired differences stand in the table.
         data: what the images are called beside those of other studies.
         ours, theirs: rows and columns of a second table of paired differences.
+        first_seed: the first of the paired seeds.
+        chosen_in: the study in which some of the rows are chosen.
     """
 
     title: str
@@ -34,6 +38,8 @@ class Study:
     more: tuple[Method, ...] = ()
     ours: tuple[str, ...] = ()
     theirs: tuple[str, ...] = ()
+    first_seed: int = 0
+    chosen_in: str = ""
 
     def chosen(self, names: str | None) -> list[Method]:
         """Methods by label, separated by ``;``; ``None`` for the default ones, ``"all"`` for all."""
@@ -59,6 +65,12 @@ class Study:
 
 BASELINES = ("KD", "mimicking + CE", "KD + mimicking + CE")
 _caltech = partial(Study, data="Caltech-101", problem=caltech.problem, base=caltech.RECIPE)
+_tin100 = partial(Study, data="TinyImageNet")
+_confirmed: dict[str, Any] = {
+    "against": "KD, tuned",
+    "ours": ("PRG", "best candidate"),
+    "theirs": ("KD, tuned", "sum, tuned"),
+}
 _unlabelled = partial(Study, problem=cifar.without_labels, methods=cifar.WITHOUT_LABELS, seeds=1, against="KD")
 _labelled = partial(Study, problem=cifar.with_labels, methods=cifar.WITH_LABELS, against="KD")
 STUDIES: dict[str, Study] = {
@@ -95,6 +107,49 @@ STUDIES: dict[str, Study] = {
         more=tuple(eikd.MORE),
         seeds=3,
         against="selected, KD",
+    ),
+    "caltech-choice": Study(
+        "Choice of weights on thirds of the training images of Caltech-101 (41 classes)",
+        problem=caltech.choice,
+        base=caltech.RECIPE,
+        methods=caltech.CHOICE,
+        seeds=caltech.FOLDS,
+        against="KD, T = 4",
+    ),
+    "caltech-confirmed": _caltech(
+        "Caltech-101 (41 classes), CLIP ViT-B/32 teacher, no labels: weights chosen elsewhere, fresh seeds",
+        methods=[caltech.METHODS[0], *chosen("caltech-choice", caltech.CHOICE), tin100.PRG, caltech.METHODS[-1]],
+        seeds=5,
+        first_seed=10,
+        chosen_in="caltech-choice",
+        **_confirmed,
+    ),
+    "tin100-choice": _tin100(
+        "Choice of weights on 5,000 training images of TinyImageNet (100 classes), 15 epochs",
+        problem=tin100.choice,
+        base=tin100.HALF,
+        methods=tin100.CHOICE,
+        seeds=1,
+        against="KD, T = 2",
+    ),
+    "tin100": _tin100(
+        "TinyImageNet (100 classes), EfficientNet-Lite2 teacher, no labels",
+        problem=tin100.confirmation,
+        base=tin100.RECIPE,
+        methods=[tin100.PSEUDO, *chosen("tin100-choice", tin100.CHOICE), tin100.PRG, tin100.LABELS],
+        seeds=3,
+        first_seed=10,
+        chosen_in="tin100-choice",
+        **_confirmed,
+    ),
+    "tin100-more": _tin100(
+        "Other methods on TinyImageNet (100 classes), one seed",
+        problem=tin100.confirmation,
+        base=tin100.RECIPE,
+        methods=tin100.MORE,
+        seeds=1,
+        first_seed=10,
+        against="mimicking + CE",
     ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",

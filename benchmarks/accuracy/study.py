@@ -1,19 +1,25 @@
 """Run one configuration by the product's training loop."""
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from benchmarks.accuracy import candidates
 from benchmarks.accuracy.config import Config, Recipe
+from benchmarks.accuracy.observer import Observer, fixed_batches
 from benchmarks.accuracy.tensors import TensorViews
-from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer, create_distiller
+from graphkd import Batch, Distiller, Features, Step, TrainConfig, Trainer
 from graphkd.data.sources import ImageSource
 from graphkd.models.tap import Tap
 from graphkd.step import labelled_cross_entropy
+from graphkd.training.run_folder import RunFolder, read_metrics
+
+SCORINGS = 6
+"""Points of a learning curve."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def step_of(config: Config, problem: Problem) -> Step:
     parts: list[Distiller] = []
     if config.method != "labels":
         sizes = problem.sizes(student) if problem.sizes else (student, problem.teacher)
-        parts.append(create_distiller(config.method, *sizes, **todays(config.options)))
+        parts.append(candidates.create(config.method, *sizes, **todays(config.options)))
     return Step(student, *parts, task=labelled_cross_entropy if reads_labels(config, problem) else None)
 
 
@@ -96,19 +102,37 @@ def run(config: Config, problem: Problem, progress: bool = False) -> dict[str, A
     features = problem.look if step.distillers else None
     scored: Any = TensorViews(problem.scored, labels=True, device=device())
     views: Any = train_views(config, problem)
-    started = time.perf_counter()
+    step.to(device())
+    size = config.recipe.batch
+    images = len(views) // size * size
+    observer = Observer(
+        step, fixed_batches(views, size, features), images, config.recipe.epochs, config.recipe.precision
+    )
     with tempfile.TemporaryDirectory() as folder:
         result = Trainer(step, views, features, train, folder, scored=scored).fit()
+        seconds, cpu = observer.seconds(), observer.cpu()
+        observer.end()
+        curve = observer.curve(_scorings(folder))
     assert result.scores is not None
     return {
         "top1": 100 * result.scores.top1,
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
         "scores": result.scores.numbers(),
+        "shares": observer.shares(),
+        "curve": curve,
     }
 
 
+def _scorings(folder: str) -> list[tuple[int, float]]:
+    """(epoch, top-1) of each scoring on the way."""
+    return [
+        (round(line["epoch"]), line["top1"]) for line in read_metrics(RunFolder(Path(folder)).metrics) if "top1" in line
+    ]
+
+
 def training(recipe: Recipe, seed: int, progress: bool = False) -> TrainConfig:
-    """What the product's loop is told: scored once, at the end."""
+    """What the product's loop is told: scored on the way, which changes nothing in the training."""
     return TrainConfig(
         epochs=recipe.epochs,
         batch_size=recipe.batch,
@@ -119,7 +143,7 @@ def training(recipe: Recipe, seed: int, progress: bool = False) -> TrainConfig:
         weight_decay=recipe.weight_decay,
         warmup_epochs=recipe.warmup,
         precision=recipe.precision,
-        evaluate_every=recipe.epochs,
+        evaluate_every=-(-recipe.epochs // SCORINGS),
         log_every=10**6,
         seed=seed,
         progress=progress,
@@ -139,4 +163,12 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "device": device,
+        "cpu": cpu_kind(),
     }
+
+
+def cpu_kind() -> str:
+    """What an exact rerun needs beside the versions: the instructions that torch's CPU code chooses by."""
+    known = torch.cpu.get_capabilities()
+    used = [name for name in ("avx2", "avx512_f", "avx512_bf16", "avx512_vnni", "amx_bf16") if known.get(name)]
+    return " ".join([str(known.get("architecture", "")), *used])

@@ -17,7 +17,7 @@ from graphkd.data.selection import Selection, select
 from graphkd.data.sources import ImageSource
 from graphkd.data.store.format import Array
 from graphkd.data.store.read import EmbeddingStore
-from graphkd.deploy.chosen import require_format, write_chosen, write_folder
+from graphkd.deploy.chosen import require_files, require_format, write_chosen, write_folder
 from graphkd.errors import DataError
 from graphkd.files import one_writer
 
@@ -29,7 +29,9 @@ def to_files(config: Select, console: Console) -> dict[str, Any]:
     """A list, a table or a folder of what was chosen, and the picture; returns what is told."""
     out, part, folder = config.out, config.out.with_name(f"{config.out.name}.part"), config.link or config.copy
     source = None if config.pool.data is None else open_unlabelled(config.pool.data, config.pool.max_megapixels)
-    if not folder:
+    if folder and source is not None:
+        require_files(source)
+    else:
         require_format(out)
     with one_writer(out.parent, out.name):
         scores = _scores(config, source, part, console)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 from collections import Counter
@@ -93,7 +92,8 @@ class ShardSource(LabelledSource):
         path, size = self.root / self.shards[number], self.sizes[index]
         try:
             with open_regular(path) as file:
-                found = os.pread(file.fileno(), size, int(offset))
+                file.seek(offset)
+                found = file.read(size)
         except OSError as error:
             raise DataError(f"cannot read image {path}: {error}") from error
         if len(found) < size:
@@ -119,7 +119,8 @@ def _samples(shard: Path, largest: int, unread: Counter[str]) -> dict[str, tuple
                 images[key] = member
             elif suffix in LABELS:
                 _check_size(shard, member, "label", _LARGEST_LABEL)
-                text = os.pread(file.fileno(), member.size, member.offset_data).decode("utf-8", "replace")
+                file.seek(member.offset_data)  # tarfile finds its own place again
+                text = file.read(member.size).decode("utf-8", "replace")
                 found = _label(text, suffix, f"{shard}: {member.name}")
                 if found is not None and (suffix == "cls" or key not in labels):
                     labels[key] = found

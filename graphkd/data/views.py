@@ -67,7 +67,8 @@ def ignore_group_signals(worker: int) -> None:
     Args:
         worker: number of the worker, as ``worker_init_fn`` is given.
     """
-    os.setpgid(0, 0)
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)
 
 
 @dataclass(frozen=True)

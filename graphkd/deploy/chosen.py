@@ -13,7 +13,7 @@ from graphkd.files import copy_file, link_file, remove, remove_leftovers, tempor
 if TYPE_CHECKING:  # they load torch, and a command asks for the formats without
     from graphkd.data.pool import PoolScores
     from graphkd.data.selection import Selection
-    from graphkd.data.sources import ImageSource
+    from graphkd.data.sources import FileSource, ImageSource
 
 _COLUMNS = ("name", "class", "score", "kept")
 
@@ -50,6 +50,15 @@ def require_format(out: Path) -> None:
         import pyarrow.parquet  # noqa: F401  # a missing package is named before hours of work
 
 
+def require_files(source: "ImageSource") -> "FileSource":
+    """Raises: OptionError for images that are no files of their own."""
+    from graphkd.data.sources import FileSource
+
+    if not isinstance(source, FileSource):
+        raise OptionError("only images that are files can be put into a folder: unpack shards and data sets first")
+    return source
+
+
 def write_folder(out: Path, chosen: "Selection", source: "ImageSource", *, copy: bool = False) -> None:
     """Put the chosen images into a new folder, each under its name in the pool; it is there whole or not at all.
 
@@ -64,11 +73,9 @@ def write_folder(out: Path, chosen: "Selection", source: "ImageSource", *, copy:
         that is gone, and where the disk is full.
     Example: ``write_folder(Path("chosen"), chosen, open_folder("pool"))``
     """
-    from graphkd.data.sources import FileSource
     from graphkd.deploy.class_folders import inside
 
-    if not isinstance(source, FileSource):
-        raise OptionError("only images that are files can be put into a folder: unpack shards and data sets first")
+    files = require_files(source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileError(f"{out} holds something already: remove it, or choose another folder")
     remove_leftovers(out.parent, out.name)
@@ -78,7 +85,7 @@ def write_folder(out: Path, chosen: "Selection", source: "ImageSource", *, copy:
             for name in chosen.ids:
                 target = folder / inside(name)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                (copy_file if copy else link_file)((source.root / name).resolve(), target)
+                (copy_file if copy else link_file)((files.root / name).resolve(), target)
             os.replace(folder, out)
     finally:
         remove(folder)

@@ -53,7 +53,8 @@ class Counts:
         self.confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
         self.in_five = torch.zeros((), dtype=torch.int64, device=device)
         self.broken = torch.zeros((), dtype=torch.int64, device=device)
-        self.bin = torch.zeros(3, bins, dtype=torch.float64, device=device)  # count, confidence, hits
+        exact = torch.float32 if torch.device(device).type == "mps" else torch.float64  # which mps lacks
+        self.bin = torch.zeros(3, bins, dtype=exact, device=device)  # count, confidence, hits
 
     def update(self, logits: Float[Tensor, "b c"], target: Int[Tensor, " b"]) -> None:
         """Count one batch.
@@ -80,7 +81,7 @@ class Counts:
         first = logits.topk(min(5, self.classes), dim=1).indices
         self.in_five += (first == target[:, None]).any(1).sum()
         place = (confidence.nan_to_num(0) * self.bins).long().clamp_(max=self.bins - 1)
-        seen = torch.stack([torch.ones_like(confidence), confidence, hit.to(confidence)]).double()
+        seen = torch.stack([torch.ones_like(confidence), confidence, hit.to(confidence)]).to(self.bin)
         self.bin.scatter_add_(1, place.expand(3, -1), seen)
 
     def reduce(self, total: Callable[[Tensor], Any]) -> None:

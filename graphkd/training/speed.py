@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from graphkd.data.folders import open_folder
-from graphkd.data.sources import ArraySource, ImageSource
+from graphkd.data.sources import ArraySource, FileSource, ImageSource
 from graphkd.data.store.embed import embed
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.transforms import CenterView, RandomResizedCropView, Transform, network_view
@@ -32,6 +32,7 @@ from graphkd.typing import Tensor
 IMAGENET = 1_281_167  # images of ImageNet-1k to train on
 _CLASSES = 1000
 _STORED = 1024  # images of the store that is read
+_HOPELESS = 100  # images that cannot be read, before one that can
 _BATCH, _SMALL = 256, 32  # images of a step; on a CPU
 _OCTAVES = ((64, 60.0), (16, 45.0), (4, 30.0), (1, 13.0))  # pixels of a patch of made photos, and its contrast
 
@@ -188,7 +189,7 @@ def _reading(
                 image = source.image(index)
             except DataError:
                 bad.add(source.ids[index])
-                if len(bad) == len(source):
+                if not done and len(bad) == min(len(source), _HOPELESS):
                     raise
                 continue
             for view in (None, student, teacher):
@@ -196,11 +197,18 @@ def _reading(
                     view(image)
                 moments.append(time.perf_counter())
             spent = [total + after - before for total, (before, after) in zip(spent, pairwise(moments), strict=True)]
-            size, done = size + source.sizes[index], done + 1
+            size, done = size + _bytes(source, index), done + 1
             if sum(spent) >= seconds:
                 break
     decode, first, second = (done / each for each in spent)
     return (decode, first, second), size // done, tuple(sorted(bad))
+
+
+def _bytes(source: ImageSource, index: int) -> int:
+    """Of one sample; a folder would ask the disk about all of its files."""
+    if isinstance(source, FileSource):
+        return (source.root / source.ids[index]).stat().st_size
+    return source.sizes[index]
 
 
 @contextmanager

@@ -215,8 +215,8 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
 
 def require_room(path: Path) -> None:
     """Find out before anything is measured whether a plan can be written. Raises: OSError."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "the plan would not be written: it is a folder", str(path))
+    if path.exists() and not path.is_file():  # a device, say, which writing would replace
+        raise FileExistsError(errno.EEXIST, "the plan would not be written: what is there is no file", str(path))
     probe = path.with_name(f".{path.name}.room")
     try:
         write(probe, {"room": " " * _ROOM})
@@ -312,6 +312,9 @@ def in_force(device: str) -> Table:
 
 
 def _numbered(device: str) -> str:
+    """As a tensor names its device: of several processes on a CPU, each has a number beside it."""
+    if device.startswith("cpu:"):
+        return "cpu"
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" and torch.cuda.is_available() else device
 
 

@@ -1,6 +1,7 @@
 """graphkd predict and export --int8, from a run folder, an export, a teacher; and every way to ask wrongly."""
 
 import csv
+import io
 import json
 import shlex
 import shutil
@@ -289,3 +290,20 @@ def test_the_page_of_production_runs_from_top_to_bottom(graphkd, home, exported,
         name, confidence = space["guess"](f"{number}.png")
         assert name == sorted(path.name for path in Path("new-photos").iterdir())[int(scores.argmax())]
         assert confidence == pytest.approx(float(scores.softmax(1).max()), abs=1e-6)
+        assert served(space["app"], Path(f"{number}.png").read_bytes()) == (
+            "200 OK", {"class": name, "confidence": round(confidence, 4)}
+        )  # fmt: skip
+    status, said = served(space["app"], b"no image")
+    assert (status, said) == (
+        "400 Bad Request",
+        {"error": "expected an image of at most 16777216 bytes, found 8 bytes"},
+    )
+    assert served(space["app"], b"")[0] == "400 Bad Request"
+
+
+def served(app, body):
+    """Status and JSON of a request to a WSGI application."""
+    statuses = []
+    environ = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
+    answer = app(environ, lambda status, headers: statuses.append(status))
+    return statuses[0], json.loads(b"".join(answer))

@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,22 @@ def test_a_pool_becomes_a_table_a_list_and_a_folder(graphkd, home, asking, asked
     assert said.startswith("20 of 40 images taken: entropy ")
     lines = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
     assert sum(each["kept"] for each in lines) == 20
+
+
+def test_shards_are_a_pool(graphkd, home, asking):
+    Path("shards").mkdir()
+    with tarfile.open("shards/0.tar", "w") as tar:
+        for name in ("00.png", "01.png", "02.png"):
+            tar.add(home / "pool" / name, name)
+    line = f"select {asking.replace(f'{home}/pool', 'shards')} --number 2"
+    graphkd(f"{line} --out list.txt")
+    ids = Path("list.txt").read_text().splitlines()
+    graphkd(f"{line} --out all.csv")
+    assert ids == [row["name"] for row in table("all.csv") if row["kept"] == "True"]
+    assert len(ids) == 2
+    graphkd.refused(
+        f"{line} --out few --link", "only images that are files can be put", "unpack shards and data sets first"
+    )
 
 
 def test_a_list_is_data(graphkd, home, asking, teacher):
@@ -185,7 +202,7 @@ LATER = [
     ("--store features --data pool --number 5 --out pool/few --link", "--out pool/few lies in --data pool", "give a place beside it"),
     ("--store features --data pool --number 5 --out empty --link", "--out empty is there already", "choose another folder"),
     ("--store features --data pool --number 5 --out few --link --copy", "--link and --copy were both given", "give one of them"),
-    ("--store features --data digits --number 5 --out few --link", "lacks", "choose another"),
+    ("--store features --data digits --number 5 --out few --link", "only images that are files can be put into a folder", "unpack shards and data sets first"),
     ("--store pool --number 5 --out a.csv", "pool is no store: manifest.json is missing", "give the folder that graphkd embed"),
     ("--store features {t} --number 5 --out a.csv", "is not asked where there is a --store", "leave one of them out"),
     ("--store features --data more --number 1 --out a.csv", "features lacks 1 (x.png)", "choose another --store"),

@@ -48,6 +48,14 @@ def test_auto_reads_the_plan_of_this_machine(user):
     assert "by the shipped table" in str(explain("rkd_distance", [(64, 8), (64, 8)]))
 
 
+def test_a_cpu_with_the_number_of_a_process_is_the_cpu(user):
+    machine_plan.write(user, plan())
+    assert machine_plan.in_force("cpu:1") is machine_plan.in_force("cpu")
+    with machine_plan.using("cpu:1", machine_plan.shipped()):
+        assert picked(64) == "eager"
+    assert picked(64) == "blocked"
+
+
 def test_the_plan_is_read_once(user, monkeypatch):
     machine_plan.write(user, plan())
     assert picked(64) == "blocked"

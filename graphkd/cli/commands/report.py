@@ -60,7 +60,8 @@ def run(config: Report, *, console: Console) -> int:
         files = [save_picture(each.figure, config.pictures / f"{each.name}.{config.format}") for each in pictures]
     absent = {section.key: section.absent for section in sections if section.absent}
     found = {"report": str(page), "bytes": page.stat().st_size, "pictures": len(pictures), "absent": absent}
-    lines = [f"{page}: {len(pictures)} pictures, {page.stat().st_size / 2**20:.2f} MiB"]
+    several = "" if len(pictures) == 1 else "s"
+    lines = [f"{page}: {len(pictures)} picture{several}, {page.stat().st_size / 2**20:.2f} MiB"]
     lines += [f"  {key}: {reason}" for key, reasons in absent.items() for reason in reasons]
     lines += [f"  {path}" for path in files]
     console.result(found | {"files": [str(path) for path in files]}, "\n".join(map(shown, lines)))

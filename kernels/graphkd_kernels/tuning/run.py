@@ -117,7 +117,7 @@ class _Run:
     @property
     def spent(self) -> TimeoutError:
         """Why no more of it begins."""
-        return TimeoutError(f"{self.until:.0f} of {self.budget:.0f} s were used up; a larger budget does the rest")
+        return TimeoutError(f"{self.until:.4g} of {self.budget:.4g} s were used up; a larger budget does the rest")
 
     def all(self) -> None:
         """Everything that fits the budget; what does not is named."""

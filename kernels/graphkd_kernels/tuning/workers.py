@@ -9,7 +9,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from time import monotonic
 from typing import Any
@@ -19,7 +21,6 @@ Work = Callable[..., Iterator[Row]]
 _PRELOADED = ["torch", "torch._dynamo", "torch._functorch.aot_autograd", "graphkd_kernels.tuning.work"]
 _LIVE: set[Any] = set()
 _LOCK = threading.Lock()  # of the main module, which a start hides, and of the live ones
-_mask: Any = getattr(signal, "pthread_sigmask", lambda how, signals: signals)  # Windows has none
 _START = 120.0  # seconds until the first row: the server loads torch before
 
 
@@ -75,20 +76,29 @@ def _context() -> Any:
 
 
 def _start(process: Any) -> None:
-    """Without the program's own main module, which the new process has no use for, and out of reach of Ctrl-C.
-
-    A terminal sends that to every process: the server inherits what is blocked here, and so do those that it forks.
-    """
-    with _LOCK:
+    """Without the program's own main module, which the new process has no use for, and out of reach of Ctrl-C."""
+    with _LOCK, _no_interrupts():
         main = sys.modules["__main__"]
         sys.modules["__main__"] = type(sys)("__main__")
-        before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
             _LIVE.add(process)
         finally:
-            _mask(signal.SIG_SETMASK, before)
             sys.modules["__main__"] = main
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A terminal interrupts all processes: the server inherits what is blocked here, and so do those that it forks."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start, by the server's, would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(answers: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
