@@ -87,8 +87,8 @@ def _finish(
 
 def _gradient(factors: Tensor, up: Tensor, mean: Tensor, pairs: list[Tensor], own: int) -> Tensor:
     """In one side's scores, from the factors (2, n + c) of the teacher's and of the student's probabilities."""
-    rows, columns = factors.split([len(factors[0]) - mean.shape[1], mean.shape[1]], -1)
-    rows, columns = (rows * up[0]).unsqueeze(-1), columns * up[1]
+    n = factors.shape[1] - mean.shape[1]
+    rows, columns = (factors[:, :n] * up[0]).unsqueeze(-1), factors[:, n:] * up[1]
     shift, columns = (columns * mean).sum(0), columns.unsqueeze(1)
     found, start = list[Tensor](), 0
     for pair in pairs:

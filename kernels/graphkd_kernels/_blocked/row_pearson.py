@@ -111,7 +111,7 @@ def _columns_of_any_size(s: Tensor, t: Tensor, eps: float, gradients: Sequence[M
 def _centred_sums(s: Tensor, t: Tensor, means: tuple[Tensor, Tensor]) -> Tensor:
     """Squares of s, of t, and products, of columns without their means. Shapes: (n, m) twice -> (3, m)."""
     sums = s.new_zeros(3, s.shape[1])
-    for rows in row_slices(*s.shape, ROW_ENTRIES):
+    for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES):
         x, y = s[rows] - means[0], t[rows] - means[1]
         sums[2] += (x * y).sum(0)
         sums[0] += x.square_().sum(0)
@@ -123,7 +123,7 @@ def _from_sums(
     s: Tensor, t: Tensor, means: tuple[Tensor, Tensor], sums: Tensor, eps: float | Tensor, gradients: Sequence[Maybe]
 ) -> Tensor:
     values, cross, own = correlation(sums[:2], sums[2], constant(sums[:2], len(s) * torch.stack(means).square()), eps)
-    for rows in row_slices(*s.shape, ROW_ENTRIES) if any(each is not None for each in gradients) else ():
+    for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES) if any(each is not None for each in gradients) else ():
         x, y = s[rows] - means[0], t[rows] - means[1]
         for gradient, ours, theirs, factor in zip(gradients, (x, y), (y, x), own, strict=True):
             if gradient is not None:

@@ -75,15 +75,14 @@ def rkd_kernel(
 ):  # fmt: skip
     """Rows' sums of smooth-L1 differences and of their slopes times either side's distances; weights as above."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    mean_s, mean_t, apart = tl.load(mean_ptr), tl.load(mean_ptr + 1), tl.load(mean_ptr + 2)
+    mean_s, mean_t = tl.load(mean_ptr), tl.load(mean_ptr + 1)
     value, slope_s, slope_t = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
     sum_s, sum_t = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
     for start in range(0, m, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         s, inverse_s = _distance(s_ptr, row, column, first, n, m, s_row, LEAST)
         t, inverse_t = _distance(t_ptr, row, column, first, n, m, t_row, LEAST)
-        # Of networks of one scale the difference first: rounding of the means is then small beside it.
-        gap = tl.where(tl.abs(apart) < 0.5, ((s - t) - t * apart) / mean_s, s / mean_s - t / mean_t)
+        gap = s / mean_s - t / mean_t
         h = huber_slope(gap)
         value += tl.sum(h * (gap - 0.5 * h), 1)
         slope_s += tl.sum(h * s, 1)
@@ -116,13 +115,11 @@ def _total(ptr, n):
 
 @triton.jit(do_not_specialize=["n"])
 def rkd_means_kernel(sum_s_ptr, sum_t_ptr, mean_ptr, n):
-    """Mean distance of each network, 1 where all its nodes are in one place; their quotient less 1."""
+    """Mean distance of each network; 1 where all its nodes are in one place."""
     pairs = tl.maximum(tl.cast(n, tl.float64) * (n - 1), 1.0)
     mean_s, mean_t = _total(sum_s_ptr, n) / pairs, _total(sum_t_ptr, n) / pairs
-    mean_s, mean_t = tl.where(mean_s == 0, 1.0, mean_s), tl.where(mean_t == 0, 1.0, mean_t)
-    tl.store(mean_ptr, mean_s)
-    tl.store(mean_ptr + 1, mean_t)
-    tl.store(mean_ptr + 2, mean_s / mean_t - 1.0)
+    tl.store(mean_ptr, tl.where(mean_s == 0, 1.0, mean_s))
+    tl.store(mean_ptr + 1, tl.where(mean_t == 0, 1.0, mean_t))
 
 
 @triton.jit(do_not_specialize=["n"])
@@ -215,7 +212,7 @@ def _gradients(needs: Needs, x: Tensor, y: Tensor) -> Found:
     n, student, teacher = len(x), _Distances(x, needs[0]), _Distances(y, needs[1])
     how, device = student.how, x.device
     parts, slope_s, slope_t = (empty((n,), how.sums, device) for _ in range(3))
-    means, factors = empty((3,), how.sums, device), empty((2, 2), how.sums, device)
+    means, factors = empty((2,), how.sums, device), empty((2, 2), how.sums, device)
     one, value = Config(1, 1, 1, 4, 1), empty((), how.sums, device)
     launch(rkd_means_kernel, (1,), one, how, sum_s_ptr=student.sums, sum_t_ptr=teacher.sums, mean_ptr=means, n=n)
     config = long_rows(n, how.sums, device, 4096)  # larger tiles spill
