@@ -40,6 +40,7 @@ def calls(n: int, d: int) -> dict[str, tuple[Call, list[Tensor]]]:
         "similarity": (lambda s: of["similarity"](s, None, "euclidean"), nodes[:1]),
         "rkd_distance": (of["rkd_distance"], nodes),
         "rkd_angle": (lambda s, t: of["rkd_angle"](s, t, 0, n), nodes),
+        "dist_sums": (lambda s, t: of["dist_sums"](s, t, 4.0), nodes),
         "damped_column_pearson": (lambda s, t: of["damped_column_pearson"](s, t, 1e-8), nodes),
         "knn, forward": (lambda s: of["knn"](s.detach(), 10)[1], nodes[:1]),
     }

@@ -36,6 +36,7 @@ CALLS: dict[str, Call] = {
     "ega_sums": lambda s, t: dispatch.run("ega_sums", s, t, "pearson")[0],
     "edge_kl": lambda s, t: dispatch.run("edge_kl", s, None, t, None, "cosine", 0.1, 1.0),
     "rkd_distance": lambda s, t: dispatch.run("rkd_distance", s, t),
+    "dist_sums": lambda s, t: dispatch.run("dist_sums", s, t, 1.0, 1e-8),
     "row_kl": lambda s, t: dispatch.run("row_kl", s, t, 4.0).sum(),
 }
 

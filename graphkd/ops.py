@@ -268,6 +268,24 @@ def damped_column_pearson(
     return _run("damped_column_pearson", student, teacher, eps)
 
 
+def dist_sums(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float = 1.0, eps: float = 1e-8
+) -> Float[Tensor, " 2"]:
+    """DIST's sums of 1 - correlation, over samples and over classes, of the softmax of class scores.
+
+    Args:
+        student, teacher: class scores, of equal shape.
+        temperature: T > 0 of the softmax; default 1.
+        eps: beside the lengths; default 1e-8.
+    Raises: ShapeError, OptionError.
+    Example: ``dist_sums(scores, scores)`` is 0 up to eps.
+    """
+    if student.shape != teacher.shape or student.ndim != 2:
+        raise ShapeError(f"expected scores (n, c) twice, found {tuple(student.shape)} and {tuple(teacher.shape)}")
+    _alike(student, teacher)
+    return _run("dist_sums", student, teacher, positive_temperature(temperature), eps)
+
+
 def edge_kl(
     xs: Float[Tensor, "*b n d"],
     ys: Float[Tensor, "*b m d"] | None,

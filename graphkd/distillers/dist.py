@@ -5,7 +5,7 @@ from typing import ClassVar, final
 from graphkd import ops
 from graphkd.checks import same_logits, tensor_loss
 from graphkd.distillers.base import DISTILLERS, Distiller, Pair, mean_over_batch
-from graphkd.distillers.parts import sample_graph, samples
+from graphkd.distillers.parts import logits, sample_graph, samples
 from graphkd.distributed import grams
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
@@ -38,8 +38,10 @@ def dist(
     Differs from the official code: rows or columns that are constant up to rounding count as uncorrelated and get no
     gradient. One sample has constant columns: its intra part is 1, as in the official code.
     """
-    student, teacher = _probabilities(student_logits, teacher_logits, temperature)
-    return temperature**2 * (beta * _inter(student, teacher) + gamma * _intra(student, teacher, len(student)))
+    same_logits(student_logits, teacher_logits)
+    inter, intra = ops.dist_sums(student_logits, teacher_logits, temperature, _EPS).unbind()
+    each_sample, each_class = (temperature**2 / count for count in student_logits.shape)
+    return beta * each_sample * inter + gamma * each_class * intra
 
 
 @tensor_loss
@@ -119,6 +121,7 @@ class DISTDistiller(Distiller):
     def __init__(self, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature, square = ops.positive_temperature(temperature), temperature**2
+        self.together = beta > 0 and gamma > 0
         self.terms = self.weighted_terms(inter=(beta * square, self._inter), intra=(gamma * square, self._intra))
 
     def build(self, features: Features, side: Side) -> Graph:
@@ -127,7 +130,15 @@ class DISTDistiller(Distiller):
         return graph.add("sample", _softened(graph["sample"].x, self.temperature))
 
     def _inter(self, pair: Pair) -> Float[Tensor, ""]:
-        return _inter(*samples(pair))
+        return pair.once(self, self._parts)[0] if self.together else _inter(*samples(pair))
 
     def _intra(self, pair: Pair) -> Float[Tensor, ""]:
-        return _intra(*samples(pair), sum(pair.sizes))
+        return pair.once(self, self._parts)[1] if self.together else _intra(*samples(pair), sum(pair.sizes))
+
+    def _parts(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        if len(pair.sizes) > 1:  # columns run over all ranks
+            return _inter(*samples(pair)), _intra(*samples(pair), sum(pair.sizes))
+        student, teacher = logits(pair, "DIST")
+        same_logits(student, teacher)
+        inter, intra = ops.dist_sums(student, teacher, self.temperature, _EPS).unbind()
+        return inter / len(student), intra / student.shape[-1]

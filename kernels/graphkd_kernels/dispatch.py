@@ -24,13 +24,16 @@ log = logging.getLogger("graphkd_kernels")
 
 _PARTS = ("ROW_MAPS", "rkd_angles")
 """Of the reference, what is no operation."""
-_EVERYWHERE = ("gram", "joint_gram", "safe_sqrt", "squared_distances")
-"""What plain PyTorch does as well as anything: one matrix product, or a matrix that the caller wants whole."""
+_PRODUCTS = ("gram", "squared_distances")
+"""Matrices that the caller wants whole: plain PyTorch, and its own rules where the process lets products round."""
 
 _REFERENCE = {name: getattr(reference, name) for name in reference.__all__ if name not in _PARTS}
 _EAGER = {name: widened(function) for name, function in _REFERENCE.items()}
-_SHARED = {name: _REFERENCE[name] for name in _EVERYWHERE}
-_BACKENDS: dict[str, dict[str, Operation]] = {"eager": _REFERENCE, "blocked": _SHARED | _blocked.OPERATIONS}
+_SHARED = {name: _blocked.OPERATIONS[name] for name in _PRODUCTS}
+_BACKENDS: dict[str, dict[str, Operation]] = {
+    "eager": _REFERENCE | _SHARED,
+    "blocked": {"safe_sqrt": _REFERENCE["safe_sqrt"]} | _blocked.OPERATIONS,
+}
 _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
 _PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
 _PICKED: dict[Any, Operation] = machine_plan.PICKED  # what the plans picked, by operation, type, device and shapes
@@ -174,7 +177,7 @@ def _table(name: str) -> dict[str, Operation]:
         return _BACKENDS[name]
     from graphkd_kernels._triton.table import OPERATIONS  # a statement, which Dynamo can run; loads triton
 
-    return _BACKENDS["blocked"] | _SHARED | OPERATIONS  # what no kernel of ours is for, PyTorch's own products do
+    return _BACKENDS["blocked"] | OPERATIONS  # what no kernel of ours is for, PyTorch's own products do
 
 
 def _backends_of(operation: str, device: str) -> frozenset[str]:

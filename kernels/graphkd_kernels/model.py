@@ -198,14 +198,18 @@ def _neighbours(a: dict[str, Any]) -> tuple[Any, ...]:
 _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
     "angle_arms_kernel": lambda a: (a["n"],),
     "angle_pairs_kernel": lambda a: (a["last"] - a["first"],),
-    "angle_squares_kernel": lambda a: (ceil(a["n"] / a["COLUMNS"]),),
     "combine_kernel": lambda a: (a["splits_x"],),
+    "dist_bwd_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
+    "dist_merge_kernel": lambda a: (a["blocks"],),
+    "dist_rows_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
     "edges_bwd_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]), a["width"] / a["BK"]),
     "edges_fwd_kernel": lambda a: (a["width"] / a["BK"],),
     "gram_kernel": lambda a: (a["n"] / a["splits"] / a["BK"],),
     "knn_kernel": _neighbours,
     "pearson_merge_kernel": lambda a: (a["blocks"],),
     "pearson_rows_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
+    "rkd_means_kernel": lambda a: (ceil(a["n"] / 1024),),
+    "rkd_value_kernel": lambda a: (ceil(a["n"] / 1024),),
     "rkd_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
     "rkd_sum_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
     "row_kl_kernel": lambda a: (ceil(a["m"] / a["COLUMNS"]),),
@@ -213,6 +217,7 @@ _LOOPS: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
     "rows_fwd_kernel": lambda a: (ceil(a["dx"] / a["COLUMNS"]),),
     "similarity_kernel": lambda a: (a["d"] / a["BK"],),
     "sizes_kernel": lambda a: (a["width"] / a["BK"],),
+    "squares_kernel": lambda a: (0,),  # of close rows, which random ones are not
     "split_kernel": lambda a: (ceil(a["width"] / a["COLUMNS"]),),
     "terms_product_kernel": lambda a: (ceil(min(a["part"], a["a_depth"]) / a["BK"]),),
 }

@@ -299,6 +299,7 @@ PLANNERS: dict[str, Planner] = {
     "center_normalize": partial(_row_map, "center_normalize"),
     "damped_column_pearson": partial(_rows, "damped_column_pearson"),
     "damped_row_pearson": partial(_rows, "damped_row_pearson"),
+    "dist_sums": partial(_rows, "dist_sums"),
     "edge_kl": partial(_edge_rows, "edge_kl", lambda s: s[2][-1], lambda s: s[4]),
     "edge_pkt": partial(_edge_rows, "edge_pkt", lambda s: s[2][-1], lambda s: "cosine"),
     "edge_sum": _edge_sum,

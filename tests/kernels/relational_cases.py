@@ -39,6 +39,8 @@ ROWS = {
     "damped_column_pearson": run("damped_column_pearson", 0.1),
 }
 """(n, m) and (n, m) -> one number for each row or column."""
+SCORES = {"dist_sums": run("dist_sums", 2.0, 0.1)}
+"""(n, m) and (n, m) -> two sums."""
 BETWEEN = {f"edge_kl-{each}": two_sided(each) for each in RELATIONS} | {"edge_pkt": run("edge_pkt")}
 """xs (n, d), ys (m, d), xt (n, e), yt (m, e) -> scalar."""
 WITHIN = {f"{name}-within": within(call) for name, call in BETWEEN.items()} | {
@@ -52,7 +54,7 @@ CONTRAST = {f"info_nce-{each}": contrast(each) for each in RELATIONS}
 
 def inputs(name, n=17, m=9, d=5, e=7):
     """Random inputs of an operation by name."""
-    if name in ROWS:
+    if name in ROWS | SCORES:
         return [randn(n, m), randn(n, m, seed=1)]
     if name in BETWEEN:
         return [randn(n, d), randn(m, d, seed=1), randn(n, e, seed=2), randn(m, e, seed=3)]
@@ -61,7 +63,7 @@ def inputs(name, n=17, m=9, d=5, e=7):
     return [randn(n, d), randn(n, e, seed=1)]
 
 
-CALLS = ROWS | BETWEEN | WITHIN | CONTRAST
+CALLS = ROWS | SCORES | BETWEEN | WITHIN | CONTRAST
 
 
 def value_and_gradients(backend, call, tensors, which=None, dtype=None):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from graphkd_kernels import dispatch
-from graphkd_kernels._blocked import OPERATIONS, blocks, rkd_angle, rkd_distance, row_kl, row_pearson
+from graphkd_kernels._blocked import OPERATIONS, blocks, dist_sums, rkd_angle, rkd_distance, row_kl, row_pearson
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from tests.kernels.relational_cases import CALLS, ROWS, WITHIN, inputs, randn, value_and_gradients
+from tests.kernels.relational_cases import CALLS, ROWS, SCORES, WITHIN, inputs, randn, value_and_gradients
 
 every = pytest.mark.parametrize("name", list(CALLS))
 
@@ -18,6 +18,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(blocks, "ENTRIES", 40)
     monkeypatch.setattr(row_kl, "ROW_ENTRIES", 40)
     monkeypatch.setattr(row_pearson, "ROW_ENTRIES", 40)
+    monkeypatch.setattr(dist_sums, "ROW_ENTRIES", 40)
     monkeypatch.setattr(rkd_angle, "_ENTRIES", 700)
     monkeypatch.setattr(rkd_angle, "_ROWS", 5)
     monkeypatch.setattr(rkd_distance, "_ENTRIES", 1)
@@ -71,7 +72,7 @@ def test_batches(name, small_blocks):
     same(name, [torch.stack([x, x.flip(0), 2 * x]) for x in inputs(name)])
 
 
-@pytest.mark.parametrize("name", list(ROWS) + list(WITHIN))
+@pytest.mark.parametrize("name", [*ROWS, *SCORES, *WITHIN])
 @pytest.mark.parametrize("noise", [0, 1e-3, 1e-2, 1.0])
 def test_float32_is_as_near_to_float64_as_the_reference(name, noise):
     x = randn(150, 40)
@@ -145,7 +146,9 @@ def test_functional_gradient_and_vmap(name):
     assert_close(many, each)
 
 
-COMPILED = "row_kl damped_column_pearson edge_kl-cosine edge_pkt-within info_nce-cosine rkd_distance rkd_angle"
+COMPILED = (
+    "row_kl damped_column_pearson dist_sums edge_kl-cosine edge_pkt-within info_nce-cosine rkd_distance rkd_angle"
+)
 
 
 @pytest.mark.parametrize("name", COMPILED.split())
@@ -166,3 +169,16 @@ def test_nothing_is_uncorrelated(shape):
         (OPERATIONS["row_pearson"](*empty), OPERATIONS["damped_column_pearson"](*empty, 1e-8)),
         (torch.zeros(shape[0]), torch.zeros(shape[1])),
     )
+
+
+@pytest.mark.parametrize("backend", ["eager", "blocked"])
+@pytest.mark.parametrize("size", [1e-18, 1e19, 1e30])
+def test_columns_whose_squares_float32_cannot_hold(backend, size, small_blocks):
+    s, t = inputs("damped_column_pearson")
+    s[:, ::2] *= size
+    t[:, 1::2] *= size
+    call = CALLS["damped_column_pearson"]
+    exact, truth = value_and_gradients("eager", call, [s, t])
+    value, gradients = value_and_gradients(backend, call, [s, t], dtype=torch.float32)
+    assert_close(value, exact.float())
+    assert_close(gradients, tuple(each.float() for each in truth), rtol=1e-5, atol=0.0)

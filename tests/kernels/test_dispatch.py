@@ -10,7 +10,7 @@ import graphkd
 from graphkd.errors import BackendError, ShapeError
 
 
-@pytest.mark.parametrize("operation", sorted(dispatch._BACKENDS["eager"]))
+@pytest.mark.parametrize("operation", sorted({*dispatch._BACKENDS["eager"]} - {"gram", "squared_distances"}))
 def test_eager_is_the_reference(operation):
     with dispatch.backend("eager"):
         assert dispatch.find(operation) is getattr(reference, operation)

@@ -51,6 +51,25 @@ def test_no_product_is_rounded(name):
     assert all(torch.equal(*pair) for pair in zip(found[1], expected[1], strict=True))
 
 
+WHOLE = {"gram": "gram", "squared distances": "squared_distances"}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("backend", ["auto", "eager", "blocked"])
+def test_whole_matrices_are_float32_on_every_backend(name, backend):
+    """Also of the same rows twice, with a close pair, and in graphs."""
+    call = run(WHOLE[name])
+    x, y = randn(12, 6), randn(9, 6, seed=1)
+    x[3] = x[4] + 1e-4
+    own, graphs = (lambda x: call(x, x)), [randn(2, 5, 6), randn(2, 4, 6, seed=1)]
+    for function, tensors in ((call, [x, y]), (own, [x]), (call, graphs)):
+        expected = cases.value_and_gradients(backend, function, tensors, dtype=torch.float32)
+        with rounded_products() as mode:
+            found = cases.value_and_gradients(backend, function, tensors, dtype=torch.float32)
+        assert mode.count == 0
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["square, pairs", "ega, D x D", "similarity", "joint_gram", "knn", "huber"])
 def test_compiled_products_stay_in_operators(name):
     call, *inputs = CALLS[name]

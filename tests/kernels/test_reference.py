@@ -83,6 +83,15 @@ def test_pair_operations_gradcheck(operation):
     assert torch.autograd.gradcheck(operation, (randn(3, 4).requires_grad_(), randn(3, 4, seed=1).requires_grad_()))
 
 
+def test_dist_sums_by_hand():
+    # Probabilities (.5, .25, .25), (.25, .5, .25) against (.25, .5, .25), (.25, .5, .25): rows correlate by -1/2 and 1,
+    # and columns that are constant on one side count as uncorrelated.
+    student = tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]).log()
+    teacher = student[[1, 1]]
+    assert_close(reference.dist_sums(student, teacher, 1.0, 0.0), tensor([1.5, 3.0]))
+    assert_close(reference.dist_sums(2 * student, 2 * teacher, 2.0, 0.0), tensor([1.5, 3.0]))
+
+
 def test_self_distances_gradcheck():
     assert torch.autograd.gradcheck(lambda x: reference.squared_distances(x, x), randn(4, 3).requires_grad_())
 

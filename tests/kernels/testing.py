@@ -62,6 +62,13 @@ def with_duplicates(x: Tensor) -> Tensor:
     return x
 
 
+def with_close_rows(x: Tensor, gap: float = 1e-3) -> Tensor:
+    """Every second row near the one before it."""
+    x = x.clone()
+    x[..., 1::2, :] = near(x, gap)[..., : x.shape[-2] // 2 * 2 : 2, :]
+    return x
+
+
 def derive(function: Function, inputs: Sequence[Any], needs: Sequence[bool], seed: int = 7) -> list[Tensor]:
     """Value and gradients of a function, under a random upstream gradient. Inputs that are not tensors pass through."""
     upstream: Function = lambda value: rows(*value.shape, seed=seed, dtype=torch.float64).add(2).to(value)  # noqa: E731

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from graphkd_kernels._blocked import (
+    dist_sums,
+    distances,
     edge_kl,
     edge_pkt,
     edge_sum,
@@ -24,7 +26,7 @@ from graphkd_kernels._blocked import (
 )
 
 MODULES = (
-    *(edge_kl, edge_pkt, edge_sum, ega_sums, joint_gram, knn, node_sum, rkd_angle, rkd_distance),
+    *(dist_sums, distances, edge_kl, edge_pkt, edge_sum, ega_sums, joint_gram, knn, node_sum, rkd_angle, rkd_distance),
     *(row_kl, row_pearson, rows, similarity, unit_edge_sum),
 )
 OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(each, name) for each in MODULES for name in each.__all__}

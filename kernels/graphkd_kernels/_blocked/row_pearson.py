@@ -16,9 +16,13 @@ from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.row_kl import ROW_ENTRIES, matrices, one_per_row
 from graphkd_kernels._blocked.rows import map_rows
 from graphkd_kernels.autograd import Found, Maybe, Rule, apply, register
+from graphkd_kernels.reference.distances import can_look
+from graphkd_kernels.reference.rows import unit_scale
 
 __all__ = ["damped_column_pearson", "damped_row_pearson", "row_pearson"]
 Needs = tuple[bool, bool]
+_USUAL = 1e-30, 1e30
+"""Sums of squares of columns that float32 holds with all their digits."""
 
 
 def _of_rows(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Found:
@@ -41,27 +45,24 @@ def _of_rows(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Foun
     return values.view(student.shape[:-1]), tuple(None if g is None else g.view(student.shape) for g in gradients)
 
 
-def _correlation(
-    xx: Tensor, yy: Tensor, xy: Tensor, means: tuple[Tensor, Tensor], count: int, eps: float
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """From centred sums: c, the factor of the other vector in its gradient, the factors of each vector in its own."""
-    tiny = (4 * torch.finfo(xx.dtype).eps) ** 2
-    dead = xx <= tiny * (xx + count * means[0].square())
-    dead |= yy <= tiny * (yy + count * means[1].square())
-    xx, yy = torch.where(dead, 1.0, xx), torch.where(dead, 1.0, yy)
-    product = (xx.sqrt() * yy.sqrt()).add_(eps)
-    value = torch.where(dead, 0.0, xy / product)
-    pull = value * (1 - eps / product)  # c |x| |y| / D
-    return value, torch.where(dead, 0.0, 1 / product), (-pull / xx, -pull / yy)
+def constant(squares: Tensor, offsets: Tensor) -> Tensor:
+    """Where one side is constant up to rounding: centred squares (2, k) beside what the means add to them."""
+    return (squares <= (4 * torch.finfo(squares.dtype).eps) ** 2 * (squares + offsets)).any(0)
 
 
-def _write(
-    gradients: Sequence[Maybe], rows: slice, x: Tensor, y: Tensor, cross: Tensor, own: tuple[Tensor, Tensor]
-) -> None:
-    """The gradients of a block of centred rows, where they are wanted."""
-    for gradient, ours, theirs, factor in zip(gradients, (x, y), (y, x), own, strict=True):
-        if gradient is not None:
-            torch.mul(theirs, cross, out=gradient[rows]).addcmul_(ours, factor)
+def correlation(squares: Tensor, products: Tensor, dead: Maybe, eps: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Correlations from centred sums of squares (2, k) and of products (k,); 0 where ``dead``, if there is such.
+
+    Returns: correlations, the factor of the other vector in both gradients, the factors (2, k) of each in its own.
+    """
+    if dead is not None:
+        squares = squares.masked_fill(dead, 1.0)
+    lengths = squares.sqrt().prod(0)
+    cross = (lengths + eps).reciprocal_()
+    if dead is not None:
+        cross.masked_fill_(dead, 0.0)
+    value = products * cross
+    return value, cross, (value * lengths).mul_(cross).neg_() / squares
 
 
 def _of_columns(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> Found:
@@ -86,18 +87,47 @@ def _graphs(x: Tensor) -> Tensor:
 
 def _columns(s: Tensor, t: Tensor, eps: float, gradients: Sequence[Maybe]) -> Tensor:
     """Correlations of one graph's columns; its gradients are written where they are wanted."""
-    n, m = s.shape
-    blocks = row_slices(n, m, ROW_ENTRIES)
     means = s.mean(0), t.mean(0)
-    sums = torch.zeros(3, m, dtype=torch.float64 if s.dtype == torch.float64 else torch.float32, device=s.device)
-    for rows in blocks:
+    sums = _centred_sums(s, t, means)
+    low, high = (each.item() for each in sums[:2].aminmax()) if can_look(s) else (0.0, 0.0)
+    if not (_USUAL[0] < low and high < _USUAL[1]):
+        return _columns_of_any_size(s, t, eps, gradients)
+    return _from_sums(s, t, means, sums, eps, gradients)
+
+
+def _columns_of_any_size(s: Tensor, t: Tensor, eps: float, gradients: Sequence[Maybe]) -> Tensor:
+    """The same where squares may under- or overflow: of columns divided by powers of two near their largest numbers."""
+    (s, power_s), (t, power_t) = (unit_scale(each.mT) for each in (s, t))
+    s, t, powers = s.mT, t.mT, (power_s.mT, power_t.mT)
+    means = s.mean(0), t.mean(0)
+    scaled = eps / powers[0].squeeze(0) / powers[1].squeeze(0)
+    values = _from_sums(s, t, means, _centred_sums(s, t, means), scaled, gradients)
+    for gradient, power in zip(gradients, powers, strict=True):
+        if gradient is not None:
+            gradient.div_(power)
+    return values
+
+
+def _centred_sums(s: Tensor, t: Tensor, means: tuple[Tensor, Tensor]) -> Tensor:
+    """Squares of s, of t, and products, of columns without their means. Shapes: (n, m) twice -> (3, m)."""
+    sums = s.new_zeros(3, s.shape[1])
+    for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES):
         x, y = s[rows] - means[0], t[rows] - means[1]
-        for total, product in zip(sums, (x * y, x.square_(), y.square_()), strict=True):
-            total += product.sum(0)
-    values, cross, own = _correlation(sums[1], sums[2], sums[0], means, n, eps)
-    for rows in blocks if any(each is not None for each in gradients) else ():
+        sums[2] += (x * y).sum(0)
+        sums[0] += x.square_().sum(0)
+        sums[1] += y.square_().sum(0)
+    return sums
+
+
+def _from_sums(
+    s: Tensor, t: Tensor, means: tuple[Tensor, Tensor], sums: Tensor, eps: float | Tensor, gradients: Sequence[Maybe]
+) -> Tensor:
+    values, cross, own = correlation(sums[:2], sums[2], constant(sums[:2], len(s) * torch.stack(means).square()), eps)
+    for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES) if any(each is not None for each in gradients) else ():
         x, y = s[rows] - means[0], t[rows] - means[1]
-        _write(gradients, rows, x, y, cross, own)
+        for gradient, ours, theirs, factor in zip(gradients, (x, y), (y, x), own, strict=True):
+            if gradient is not None:
+                torch.mul(theirs, cross, out=gradient[rows]).addcmul_(ours, factor)
     return values
 
 

@@ -1,4 +1,4 @@
-"""``similarity``: matrices that the caller wants whole: normalisation in few passes, one product in the gradient."""
+"""``similarity`` and ``gram``: matrices that the caller wants whole, of rows mapped in few passes."""
 
 from torch import Tensor
 
@@ -6,9 +6,9 @@ from graphkd_kernels import reference
 from graphkd_kernels._blocked.rows import row_map
 from graphkd_kernels.autograd import Kept, Maybe, Needs, Rule, apply, register
 from graphkd_kernels.plans import INNER
-from graphkd_kernels.precision import widened
+from graphkd_kernels.precision import rounds, widened
 
-__all__ = ["similarity"]
+__all__ = ["gram", "similarity"]
 
 
 def _formula(x: Tensor, y: Maybe) -> Tensor:
@@ -25,6 +25,12 @@ def _finish(needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept:
 
 
 register("products", Rule(lambda needs, x, y: (_formula(x, y), ()), _formula, _finish, empty=_formula))
+
+
+@widened
+def gram(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products of two node sets; where the process lets plain products round, by a rule that does not."""
+    return apply("products", (), x, y) if rounds(x.device.type) else _formula(x, y)
 
 
 @widened

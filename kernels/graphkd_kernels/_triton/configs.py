@@ -85,7 +85,7 @@ def knn_tile(terms: int, k: int, device: torch.device) -> Config:
     if arch(device) == 0:
         return Config(64, 64, 64, 4, 1)
     if arch(device) < 90:
-        return Config(64 if terms == 3 and 8 < k <= 16 else 32, 64, 32, 4, 2)  # what its assembler does not spill
+        return Config(32, 64, 32, 4, 2)  # what its assembler does not spill
     return Config(64, 64, 32, 4 if k <= 32 else 8, 3 if terms == 1 else 2)
 
 

@@ -43,9 +43,6 @@ def _gradients(needs: Needs, *arguments: Any) -> Found:
     def loss(
         sides: Sequence[NodeProducts], products: Sequence[Tensor], weights: Sequence[Maybe], graph: slice, row: slice
     ) -> Tensor:
-        sizes: list[Maybe] = [None] * 4
-        if kind != "product":
-            sizes = [each for side, p in zip(sides, products, strict=True) for each in side.sizes(p, graph, row)]
         student, teacher = products[0], products[1] if len(products) == 2 else None
         some = next((each for each in weights if each is not None), student.unsqueeze(0))
         (b, n, m), device, dtype = student.shape, student.device, student.dtype
@@ -57,15 +54,14 @@ def _gradients(needs: Needs, *arguments: Any) -> Found:
         tiles = triton.cdiv(n, config.rows)
         launch(
             row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=student, t_ptr=teacher,
-            positive_ptr=None if positives is None else positives[row], row_s_ptr=sizes[0], column_s_ptr=sizes[1],
-            row_t_ptr=sizes[-2], column_t_ptr=sizes[-1], up_ptr=None, up_step=0, value_ptr=value, norm_s_ptr=norm_s,
-            norm_t_ptr=norm_t, ws_ptr=weights[0], wt_ptr=weights[-1], n=n, m=m, tiles=tiles,
+            positive_ptr=None if positives is None else positives[row], up_ptr=None, up_step=0, value_ptr=value,
+            norm_s_ptr=norm_s, norm_t_ptr=norm_t, ws_ptr=weights[0], wt_ptr=weights[-1], n=n, m=m, tiles=tiles,
             s_batch=student.stride(0), t_batch=0 if teacher is None else teacher.stride(0), w_batch=some.stride(1),
             s_row=student.stride(1), t_row=0 if teacher is None else teacher.stride(1), w_row=some.stride(2),
             w_step=some.stride(0), scale=LOG2E / temperature, temperature=float(temperature), gamma=float(gamma),
             TEACHER=teacher is not None, STATISTICS=True, WS=sides[0].needed,
             WT=teacher is not None and sides[1].needed, TERMS_S=sides[0].terms, TERMS_T=sides[-1].terms,
-            RELATION=RELATIONS[kind], TINY=math(dtype).tiny, UPCAST=interpreting(),
+            RELATION=RELATIONS[kind], UPCAST=interpreting(),
         )  # fmt: skip
         return value
 

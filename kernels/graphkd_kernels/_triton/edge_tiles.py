@@ -37,7 +37,7 @@ RELATIONS = {"product": 0, "euclidean": 1, "squared_euclidean": 2, "rbf": 3}
 
 
 @triton.jit
-def _of_squares(square, gamma, gamma_rest, RELATION: tl.constexpr):
+def of_squares(square, gamma, gamma_rest, RELATION: tl.constexpr):
     """A relation of squared distances, and its derivative divided by x_i - y_j; equal rows have none."""
     near = square <= 0.0  # a NaN is not, and passes
     if RELATION == 1:
@@ -50,19 +50,6 @@ def _of_squares(square, gamma, gamma_rest, RELATION: tl.constexpr):
         rate = tl.zeros([1, 1], square.dtype) + gamma + gamma_rest
         value = tl.exp(-rate * square)
         slope = tl.where(near, 0.0, -2.0 * rate * value)
-    return value, slope
-
-
-@triton.jit
-def relate(product, size_row, size_col, gamma, gamma_rest, RELATION: tl.constexpr, TINY: tl.constexpr):
-    """A relation from inner products, and its derivative divided by x_i - y_j (by -y_j itself for the product)."""
-    if RELATION == 0:
-        value, slope = product, product * 0.0 + 1.0
-    else:
-        sizes = size_row[:, None] + size_col[None, :]
-        square = sizes - 2.0 * product
-        square = tl.where(square <= TINY * sizes, 0.0, square)  # within rounding; a NaN is not, and passes
-        value, slope = _of_squares(square, gamma, gamma_rest, RELATION)
     return value, slope
 
 
@@ -87,7 +74,7 @@ def distances(
     square = tl.where(square <= TINY * sizes, 0.0, square)
     if close > 0:
         square = apart(a_ptr + width, b_ptr + width, row, col, n, m, width, a_row, b_row, SUMS)
-    value, slope = _of_squares(square, gamma, gamma_rest, RELATION)
+    value, slope = of_squares(square, gamma, gamma_rest, RELATION)
     return value, slope, close
 
 

@@ -14,9 +14,10 @@ from graphkd_kernels import _blocked
 from graphkd_kernels._triton import interpreting
 from graphkd_kernels._triton.configs import MATHS, knn_tile, math
 from graphkd_kernels._triton.kernel_rule import fit
-from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.launch import Config, empty, launch
 from graphkd_kernels._triton.node_blocks import prepared
 from graphkd_kernels._triton.replay import repeated
+from graphkd_kernels._triton.squares import settled
 from graphkd_kernels._triton.terms import split, terms_dot, terms_of
 from graphkd_kernels._triton.tiles import COUNTS
 from graphkd_kernels.autograd import transformed
@@ -29,13 +30,10 @@ NONE = tl.constexpr(0x7FFFFFFF)  # above every distance, and above NaN
 
 
 @triton.jit
-def _keys(product, row, column, row_size, column_size, n, last, TINY: tl.constexpr):
-    """Keys of a tile: the bits of squared distances; NONE for a row itself and from ``last`` on."""
-    sizes = row_size[:, None] + column_size[None, :]
-    square = sizes - 2.0 * product
-    square = tl.where(square <= TINY * sizes, 0.0, square)
+def _keys(square, others):
+    """Keys of a tile: the bits of squared distances; NONE for what is none of the ``others``."""
     bits = tl.where(square == square, square.to(tl.int32, bitcast=True), 0x7FC00000)
-    return tl.where((row[:, None] == column[None, :]) | (column >= last)[None, :] | (row >= n)[:, None], NONE, bits)
+    return tl.where(others, bits, NONE)
 
 
 @triton.jit
@@ -51,11 +49,12 @@ def _take(keys, low, column, best, index):
 
 @triton.jit(do_not_specialize=COUNTS)
 def knn_kernel(
-    x_ptr, size_ptr, out_ptr, n, d, k, part, x_step,
-    TERMS: tl.constexpr, TINY: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x_ptr, row_ptr, size_ptr, out_ptr, n, d, k, part, x_step, x_row,
+    TERMS: tl.constexpr, CLOSE: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """The k nearest other rows of each row of x (TERMS, n, d) in each part of the rows, to out (n, parts, k).
+    """The k nearest other rows of each row of x (TERMS, n, d), at ``row_ptr`` whole, in each part of the rows, to out
+    (n, parts, k).
 
     Nearest first, of equal distances the lower index: the bits of the squared distance above the index.
     """
@@ -79,7 +78,12 @@ def knn_kernel(
                 UPCAST,
             )  # fmt: skip
         column_size = tl.load(size_ptr + column, mask=column < n, other=0.0)
-        keys = _keys(product, row, column, row_size, column_size, n, last, TINY)
+        sizes = row_size[:, None] + column_size[None, :]
+        others = (row[:, None] != column[None, :]) & (column < last)[None, :] & (row < n)[:, None]
+        square = settled(
+            sizes - 2.0 * product, sizes, others, row_ptr, row_ptr, row, column, n, n, x_row, x_row, x_row, CLOSE
+        )
+        keys = _keys(square, others)
         low = tl.min(keys, 1)
         while tl.max(tl.where(low < tl.max(best, 1), 1, 0), 0) > 0:
             keys, best, index = _take(keys, low, column, best, index)
@@ -88,6 +92,16 @@ def knn_kernel(
     found = tl.sort((best.to(tl.int64) << 32) | index.to(tl.int64), dim=1)
     place = (row.to(tl.int64)[:, None] * tl.num_programs(1) + tl.program_id(1)) * k + slot
     tl.store(out_ptr + place, found, mask=(row < n)[:, None] & (slot < k))
+
+
+@triton.jit(do_not_specialize=["count"])
+def knn_unpack_kernel(key_ptr, index_ptr, square_ptr, count, k, key_row, ROWS: tl.constexpr):
+    """Sorted keys, the first k of each row, as indices and squared distances."""
+    at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    keep = at < count
+    key = tl.load(key_ptr + (at // k).to(tl.int64) * key_row + at % k, mask=keep, other=0)
+    tl.store(index_ptr + at, key & 0xFFFFFFFF, mask=keep)
+    tl.store(square_ptr + at, (key >> 32).to(tl.int32).to(tl.float32, bitcast=True), mask=keep)
 
 
 def search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -102,12 +116,18 @@ def search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     part = triton.cdiv(triton.cdiv(n, parts), config.columns) * config.columns
     found = empty((n, parts, k), torch.int64, x.device)
     launch(
-        knn_kernel, (tiles, parts), config, MATHS["bf16"], x_ptr=planes, size_ptr=sizes, out_ptr=found, n=n, d=d, k=k,
-        part=part, x_step=planes.stride(0), TERMS=terms, TINY=how.tiny, K=max(triton.next_power_of_2(k), 2),
+        knn_kernel, (tiles, parts), config, MATHS["bf16"], x_ptr=planes, row_ptr=rows, size_ptr=sizes,
+        out_ptr=found, n=n, d=d, k=k, part=part, x_step=planes.stride(0), x_row=rows.stride(0), TERMS=terms,
+        CLOSE=how.close, K=max(triton.next_power_of_2(k), 2),
         UPCAST=interpreting(),
     )  # fmt: skip
-    keys = found.view(n, k) if parts == 1 else found.view(n, parts * k).sort(1).values[:, :k]
-    return keys & 0xFFFFFFFF, (keys >> 32).to(torch.int32).view(torch.float32)
+    keys = found.view(n, parts * k) if parts == 1 else found.view(n, parts * k).sort(1).values
+    indices, squares = empty((n, k), torch.int64, x.device), empty((n, k), torch.float32, x.device)
+    launch(
+        knn_unpack_kernel, (triton.cdiv(n * k, 256),), Config(256, 1, 1, 4, 1), how, key_ptr=keys, index_ptr=indices,
+        square_ptr=squares, count=n * k, k=k, key_row=parts * k,
+    )  # fmt: skip
+    return indices, squares
 
 
 _search_again = repeated(search)

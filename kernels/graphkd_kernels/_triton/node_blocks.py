@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphkd_kernels._triton.configs import padded
 from graphkd_kernels._triton.launch import empty
+from graphkd_kernels._triton.squares import to_squares
 from graphkd_kernels._triton.terms import Terms, split, terms_of
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs
 from graphkd_kernels.precision import wide
@@ -119,7 +120,14 @@ class NodeProducts:
             return self.x[graph, row] @ self.y[graph].mT
         return self.of_x.part(graph, row).times_rows(self.of_y.part(graph))
 
-    def sizes(self, products: Tensor, graph: slice, row: slice) -> tuple[Tensor, Tensor]:
+    def squares(self, graph: slice, row: slice) -> Tensor:
+        """A block of squared distances."""
+        found = self.products(graph, row)
+        own = row.start if self.one_set else None
+        to_squares(found, self.x[graph, row], self.y[graph], self._sizes(found, graph, row), own)
+        return found
+
+    def _sizes(self, products: Tensor, graph: slice, row: slice) -> tuple[Tensor, Tensor]:
         """Squared lengths of a block's rows and columns, from the products themselves where the block has them."""
         if self.one_set and products.shape[1] == products.shape[2]:
             own = products.diagonal(dim1=1, dim2=2).contiguous()
@@ -166,18 +174,18 @@ def sweep_products(
     distances: bool,
     loss: Callable[[Sequence[NodeProducts], Sequence[Tensor], Sequence[Maybe], slice, slice], Tensor],
 ) -> Found:
-    """Sum of a loss of rows of products, and its gradients: products, values and weights, products again.
+    """Sum of a loss of rows of edges, and its gradients: products, values and weights, products again.
 
     Args:
         tensors: nodes of the student and, unless ``None``, of the teacher; others are not looked at.
         terms: of the student's and the teacher's products.
-        distances: whether weights are in units of x_i - y_j.
-        loss: (sides, their products, weights to write, graphs, rows) -> values; weights of sides with a gradient.
+        distances: whether edges are squared distances, and weights in units of x_i - y_j.
+        loss: (sides, their edges, weights to write, graphs, rows) -> values; weights of sides with a gradient.
     """
     both = [(x, tensors[i + 1], needs[i : i + 2], terms[i // 2]) for i in (0, 2) if (x := tensors[i]) is not None]
     sides, parts = [NodeProducts(*each) for each in both], []
     for graph, row in blocks(len(sides[0].x), sides[0].x.shape[1], sides[0].y.shape[1]):
-        products = [side.products(graph, row) for side in sides]
+        products = [(side.squares if distances else side.products)(graph, row) for side in sides]
         weights = [side.weights(p) if side.needed else None for side, p in zip(sides, products, strict=True)]
         parts.append(loss(sides, products, weights, graph, row).sum())
         for side, weight in zip(sides, weights, strict=True):

@@ -18,32 +18,14 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton import node_blocks
-from graphkd_kernels._triton.configs import angle_tile, long_rows, math
+from graphkd_kernels._triton.configs import angle_tile, math
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
+from graphkd_kernels._triton.squares import to_squares
 from graphkd_kernels._triton.tiles import huber_slope, load, triangle, upper_tile
 from graphkd_kernels.autograd import Found, Maybe, Needs, apply
 
 __all__ = ["rkd_angle"]
-
-
-@triton.jit
-def angle_squares_kernel(
-    q_ptr, r_ptr, size_ptr, n, TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr
-):
-    """Products (n, n) to squared distances, in place, and their inverse roots, 0 where two nodes coincide."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    row_size = tl.load(size_ptr + row, mask=row < n, other=0.0)[:, None]
-    for start in range(0, n, COLUMNS):
-        column = start + tl.arange(0, COLUMNS)
-        sizes = row_size + tl.load(size_ptr + column, mask=column < n, other=0.0)[None, :]
-        q = sizes - 2.0 * load(q_ptr, row, column, n, n, n)
-        same = q <= TINY * sizes  # a NaN is not, and passes
-        q = tl.where(same, 0.0, q)
-        place = row.to(tl.int64)[:, None] * n + column[None, :]
-        keep = (row < n)[:, None] & (column < n)[None, :]
-        tl.store(q_ptr + place, q, mask=keep)
-        tl.store(r_ptr + place, tl.where(same, 0.0, 1.0 / tl.sqrt(tl.where(same, 1.0, q))), mask=keep)
 
 
 @triton.jit
@@ -131,11 +113,8 @@ class _Angles:
         self.squares = self.x @ self.x.T
         self.inverses = empty(self.squares.shape, x.dtype, x.device)
         self.slopes = empty(self.squares.shape, x.dtype, x.device) if needed else None
-        config, n = long_rows(len(x), x.dtype, x.device), len(x)
-        launch(
-            angle_squares_kernel, (triton.cdiv(n, config.rows),), config, math(x.dtype), q_ptr=self.squares,
-            r_ptr=self.inverses, size_ptr=self.squares.diagonal().contiguous(), n=n, TINY=4 * torch.finfo(x.dtype).eps,
-        )  # fmt: skip
+        own, rows = self.squares.diagonal().contiguous(), self.x.unsqueeze(0)
+        to_squares(self.squares.unsqueeze(0), rows, rows, (own, own), 0, self.inverses)
 
     def gradient(self) -> Maybe:
         """dx = 2 sum_j (w_ij + w_ji) (x_i - x_j)."""

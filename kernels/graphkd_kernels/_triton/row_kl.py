@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphkd_kernels import reference
 from graphkd_kernels._triton.configs import long_rows, math
-from graphkd_kernels._triton.edge_tiles import relate
+from graphkd_kernels._triton.edge_tiles import of_squares
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
 from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common
@@ -89,28 +89,25 @@ def load_norm(ptr, place, step, keep):
 
 @triton.jit
 def _logits(
-    ptr, row_size_ptr, column_size_ptr, row, column, n, m, stride, scale, gamma,
-    RELATION: tl.constexpr, TINY: tl.constexpr, SUMS: tl.constexpr,
+    ptr, row, column, n, m, stride, scale, gamma, RELATION: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Logits [ROWS, COLUMNS] from a matrix of products, -inf outside, and the slope of the relation."""
+    """Logits [ROWS, COLUMNS] from a matrix of products or squared distances, -inf outside, and the relation's slope."""
     z = load(ptr, row, column, n, m, stride).to(SUMS)
     if RELATION == 0:
         steep = tl.zeros_like(z) + 1.0
     else:
-        row_size = tl.load(row_size_ptr + row, mask=row < n, other=0.0)
-        column_size = tl.load(column_size_ptr + column, mask=column < m, other=0.0)
-        z, steep = relate(z, row_size, column_size, gamma, 0.0, RELATION, TINY)
+        z, steep = of_squares(z, gamma, 0.0, RELATION)
     return tl.where((column < m)[None, :], z * scale, float("-inf")), steep
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def row_kl_kernel(
-    s_ptr, t_ptr, positive_ptr, row_s_ptr, column_s_ptr, row_t_ptr, column_t_ptr, up_ptr,
+    s_ptr, t_ptr, positive_ptr, up_ptr,
     value_ptr, norm_s_ptr, norm_t_ptr, ws_ptr, wt_ptr,
     n, m, tiles, s_batch, t_batch, w_batch, s_row, t_row, w_row, w_step, up_step,
     scale: tl.float64, temperature: tl.float64, gamma: tl.float64,
     TEACHER: tl.constexpr, STATISTICS: tl.constexpr, WS: tl.constexpr, WT: tl.constexpr,
-    TERMS_S: tl.constexpr, TERMS_T: tl.constexpr, RELATION: tl.constexpr, TINY: tl.constexpr,
+    TERMS_S: tl.constexpr, TERMS_T: tl.constexpr, RELATION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """Rows of s and t (b, n, m) to their divergence; where WS, WT also to the gradient, which may overwrite them.
@@ -128,12 +125,8 @@ def row_kl_kernel(
     value = tl.zeros([ROWS], SUMS)
     log_s, log_t = value, value
     positive = tl.full([ROWS], -1, tl.int64)
-    if RELATION != 0:
-        row_s_ptr, column_s_ptr = row_s_ptr + graph * n, column_s_ptr + graph * m
     if TEACHER:
         t_ptr += graph * t_batch
-        if RELATION != 0:
-            row_t_ptr, column_t_ptr = row_t_ptr + graph * n, column_t_ptr + graph * m
     else:
         positive = tl.load(positive_ptr + place, mask=keep, other=-1)
     if STATISTICS:
@@ -142,11 +135,9 @@ def row_kl_kernel(
         gap, apart = tl.zeros([ROWS], SUMS), tl.zeros([ROWS], SUMS)
         for start in range(0, m, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
-            s, _ = _logits(s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS)
+            s, _ = _logits(s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, SUMS)
             if TEACHER:
-                t, _ = _logits(
-                    t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
-                )
+                t, _ = _logits(t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, SUMS)
                 live = (column < m)[None, :]
                 top_s, sum_s, top_t, sum_t, gap, apart = online_pair(s, t, live, top_s, sum_s, top_t, sum_t, gap, apart)
             else:
@@ -175,14 +166,10 @@ def row_kl_kernel(
             column = start + tl.arange(0, COLUMNS)
             there, live = (column < m)[None, :], keep[:, None] & (column < w_row)[None, :]
             out = graph * w_batch + row.to(tl.int64)[:, None] * w_row + column[None, :]
-            s, steep = _logits(
-                s_ptr, row_s_ptr, column_s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, TINY, SUMS
-            )
+            s, steep = _logits(s_ptr, row, column, n, m, s_row, scale, gamma, RELATION, SUMS)
             s = (s - top_s[:, None]) - log_s[:, None]
             if TEACHER:
-                t, steep_t = _logits(
-                    t_ptr, row_t_ptr, column_t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, TINY, SUMS
-                )
+                t, steep_t = _logits(t_ptr, row, column, n, m, t_row, scale, gamma, RELATION, SUMS)
                 t = (t - top_t[:, None]) - log_t[:, None]
                 p = tl.exp2(t)
                 if WT:
@@ -229,12 +216,12 @@ def _launch(
     config = long_rows(m, dtype, s.device)
     tiles = triton.cdiv(n, config.rows)
     launch(
-        row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=s, t_ptr=t, positive_ptr=None, row_s_ptr=None,
-        column_s_ptr=None, row_t_ptr=None, column_t_ptr=None, up_ptr=up, value_ptr=value, norm_s_ptr=norm_s,
-        norm_t_ptr=norm_t, up_step=up_step, ws_ptr=out[0], wt_ptr=out[1], n=n, m=m, tiles=tiles, s_batch=s.stride(0),
-        t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1), w_row=m, w_step=0,
-        scale=LOG2E / temperature, temperature=float(temperature), gamma=1.0, TEACHER=True, STATISTICS=up is None,
-        WS=out[0] is not None, WT=out[1] is not None, TERMS_S=0, TERMS_T=0, RELATION=0, TINY=0.0, UPCAST=False,
+        row_kl_kernel, (b * tiles,), config, math(dtype), s_ptr=s, t_ptr=t, positive_ptr=None, up_ptr=up,
+        value_ptr=value, norm_s_ptr=norm_s, norm_t_ptr=norm_t, up_step=up_step, ws_ptr=out[0], wt_ptr=out[1], n=n, m=m,
+        tiles=tiles, s_batch=s.stride(0), t_batch=t.stride(0), w_batch=n * m, s_row=s.stride(1), t_row=t.stride(1),
+        w_row=m, w_step=0, scale=LOG2E / temperature, temperature=float(temperature), gamma=1.0, TEACHER=True,
+        STATISTICS=up is None, WS=out[0] is not None, WT=out[1] is not None, TERMS_S=0, TERMS_T=0, RELATION=0,
+        UPCAST=False,
     )  # fmt: skip
 
 

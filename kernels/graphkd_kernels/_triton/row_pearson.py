@@ -38,7 +38,7 @@ def _from_first(ptr, first, row, column, n, m, stride, SUMS: tl.constexpr):
 
 
 @triton.jit
-def _coefficients(mean_x, mean_y, xx, yy, xy, count, eps, TINY: tl.constexpr):
+def coefficients(mean_x, mean_y, xx, yy, xy, count, eps, TINY: tl.constexpr):
     """Correlation and the coefficients a, b_x, b_y of its gradient; 0 where a side is constant, relative to itself."""
     x, y = tl.sqrt(xx), tl.sqrt(yy)
     dead = (x <= TINY * tl.sqrt(xx + count * mean_x * mean_x)) | (y <= TINY * tl.sqrt(yy + count * mean_y * mean_y))
@@ -49,7 +49,7 @@ def _coefficients(mean_x, mean_y, xx, yy, xy, count, eps, TINY: tl.constexpr):
 
 
 @triton.jit
-def _store(base, step, place, keep, value, mean_x, mean_y, a, b_x, b_y):
+def store_six(base, step, place, keep, value, mean_x, mean_y, a, b_x, b_y):
     """Six numbers of some rows or columns, one array after the other."""
     tl.store(base + place, value, mask=keep)
     tl.store(base + step + place, mean_x, mask=keep)
@@ -86,9 +86,9 @@ def pearson_rows_kernel(
         xx += tl.sum(x * x, 1)
         yy += tl.sum(y * y, 1)
         xy += tl.sum(x * y, 1)
-    value, a, b_x, b_y = _coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, m, exact(eps, SUMS), TINY)
+    value, a, b_x, b_y = coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, m, exact(eps, SUMS), TINY)
     step = (tl.num_programs(0) // tiles).to(tl.int64) * n
-    _store(out_ptr, step, graph * n + row, keep, value, mean_x, mean_y, a, b_x, b_y)
+    store_six(out_ptr, step, graph * n + row, keep, value, mean_x, mean_y, a, b_x, b_y)
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -116,19 +116,13 @@ def pearson_parts_kernel(
     tl.store(out + 4 * m, tl.sum(x * y, 0), mask=keep)
 
 
-@triton.jit(do_not_specialize=COUNTS)
-def pearson_merge_kernel(
-    x_ptr, y_ptr, part_ptr, out_ptr, n, m, blocks, tiles, x_batch, y_batch, eps: tl.float64,
-    TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
-):  # fmt: skip
-    """Statistics out (6, b, m) of whole columns from those of blocks of ROWS rows, merged in their order."""
-    graph, column = block_of(tiles, COLUMNS)
-    keep = column < m
+@triton.jit
+def merged(part_ptr, keep, n, m, blocks, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr):
+    """Means and centred sums of whole columns from those of blocks of ROWS rows, in their order."""
     mean_x, mean_y = tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS)
     xx, yy, xy = tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS), tl.zeros([COLUMNS], SUMS)
     for block in range(blocks):
-        part = part_ptr + (graph * blocks + block) * 5 * m + column
-        before = block * ROWS
+        part, before = part_ptr + tl.cast(block, tl.int64) * 5 * m, block * ROWS
         here = tl.minimum(n - before, ROWS)
         share = here.to(SUMS) / (before + here).to(SUMS)
         gap_x = tl.load(part, mask=keep, other=0.0) - mean_x
@@ -139,11 +133,24 @@ def pearson_merge_kernel(
         xy += tl.load(part + 4 * m, mask=keep, other=0.0) + gap_x * gap_y * weight
         mean_x += gap_x * share
         mean_y += gap_y * share
+    return mean_x, mean_y, xx, yy, xy
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def pearson_merge_kernel(
+    x_ptr, y_ptr, part_ptr, out_ptr, n, m, blocks, tiles, x_batch, y_batch, eps: tl.float64,
+    TINY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    """Statistics out (6, b, m) of whole columns from those of blocks of ROWS rows, merged in their order."""
+    graph, column = block_of(tiles, COLUMNS)
+    keep = column < m
+    part_ptr += graph * blocks * 5 * m + column
+    mean_x, mean_y, xx, yy, xy = merged(part_ptr, keep, n, m, blocks, ROWS, COLUMNS, SUMS)
     first_x = tl.load(x_ptr + graph * x_batch + column, mask=keep, other=0.0).to(SUMS)
     first_y = tl.load(y_ptr + graph * y_batch + column, mask=keep, other=0.0).to(SUMS)
-    value, a, b_x, b_y = _coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, n, exact(eps, SUMS), TINY)
+    value, a, b_x, b_y = coefficients(first_x + mean_x, first_y + mean_y, xx, yy, xy, n, exact(eps, SUMS), TINY)
     step = (tl.num_programs(0) // tiles).to(tl.int64) * m
-    _store(out_ptr, step, graph * m + column, keep, value, mean_x, mean_y, a, b_x, b_y)
+    store_six(out_ptr, step, graph * m + column, keep, value, mean_x, mean_y, a, b_x, b_y)
 
 
 @triton.jit(do_not_specialize=COUNTS)

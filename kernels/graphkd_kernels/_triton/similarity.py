@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphkd_kernels import _blocked, reference
 from graphkd_kernels._triton import terms
-from graphkd_kernels._triton.configs import MATHS, math, math_of_distances, pick
+from graphkd_kernels._triton.configs import MATHS, math, math_of_distances, pick, square
 from graphkd_kernels._triton.edge_tiles import OTHERS, RELATIONS, centred, distances, pulled, split
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
@@ -20,7 +20,7 @@ from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common, flat
 from graphkd_kernels._triton.rows import normalise, normalise_backward
 from graphkd_kernels._triton.terms import row_products
-from graphkd_kernels._triton.tiles import COUNTS
+from graphkd_kernels._triton.tiles import COUNTS, load
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
 from graphkd_kernels.plans import INNER
 from graphkd_kernels.precision import HALF, wide, widened
@@ -53,6 +53,44 @@ def similarity_kernel(
     tl.store(out_ptr + (batch * n + row)[:, None] * m + col[None, :], value, mask=keep)
 
 
+@triton.jit
+def _weight(v_ptr, up_ptr, row, column, n, m, up_row, up_column, gamma, gamma_rest, RELATION: tl.constexpr):
+    """Derivatives of a tile in the squared distances, twice; 0 between equal rows, whose distance has none."""
+    keep = (row < n)[:, None] & (column < m)[None, :]
+    value = load(v_ptr, row, column, n, m, m)
+    place = row.to(tl.int64)[:, None] * up_row + column.to(tl.int64)[None, :] * up_column
+    up = tl.load(up_ptr + place, mask=keep, other=0.0).to(value.dtype)
+    if RELATION == 1:
+        up = tl.where(value == 0, 0.0, up / tl.where(value == 0, 1.0, value))
+    elif RELATION == 2:
+        up = 2.0 * up
+    else:
+        up = -2.0 * (tl.zeros([1, 1], value.dtype) + gamma + gamma_rest) * value * up
+    return up
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def similarity_weights_kernel(
+    v_ptr, up_ptr, w_ptr, turned_ptr, n, m, tiles_n, tiles_m, up_batch, up_row, up_column, gamma, gamma_rest,
+    RELATION: tl.constexpr, ONE_SET: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Weights w (b, n, m) of x_i - y_j from values and their upstream gradient, and turned (b, m, n), where wanted.
+
+    ONE_SET: those of both orientations of a pair together.
+    """
+    batch, index = (tl.program_id(0) // (tiles_n * tiles_m)).to(tl.int64), tl.program_id(0) % (tiles_n * tiles_m)
+    row, column = (index // tiles_m) * ROWS + tl.arange(0, ROWS), (index % tiles_m) * ROWS + tl.arange(0, ROWS)
+    v_ptr, up_ptr = v_ptr + batch * n * m, up_ptr + batch * up_batch
+    w = _weight(v_ptr, up_ptr, row, column, n, m, up_row, up_column, gamma, gamma_rest, RELATION)
+    if ONE_SET:
+        w += _weight(v_ptr, up_ptr, column, row, n, m, up_row, up_column, gamma, gamma_rest, RELATION).T
+    keep = (row < n)[:, None] & (column < m)[None, :]
+    if w_ptr is not None:
+        tl.store(w_ptr + (batch * n + row)[:, None] * m + column[None, :], w, mask=keep)
+    if turned_ptr is not None:
+        tl.store(turned_ptr + (batch * m + column)[None, :] * n + row[:, None], w, mask=keep)
+
+
 def _gradients(needs: Needs, x: Tensor, y: Maybe, relation: str, gamma: float) -> Found:
     """The value; with the rows and where they are close, it is all that the gradient needs."""
     dtype, device = wide(common(x, y)), x.device
@@ -81,17 +119,21 @@ def _finish(
     needs: Needs, upstream: Tensor, tensors: tuple[Tensor, Maybe], kept: tuple[Tensor, ...], relation: str, gamma: float
 ) -> Kept:
     (x, y), (value, close, a, b) = tensors, kept
-    if relation == "rbf":
-        weight = -2 * gamma * value * upstream
-    elif relation == "squared_euclidean":
-        weight = 2 * upstream
-    else:  # equal rows are at distance 0, without gradient
-        weight = torch.where(value == 0, 0.0, upstream / torch.where(value == 0, 1.0, value))
-    weight = flat(weight).contiguous()
+    up, (n, m), count = flat(upstream), value.shape[-2:], len(close)
+    weight = empty((count, n, m), value.dtype, value.device) if needs[0] else None
+    turned = empty((count, m, n), value.dtype, value.device) if needs[1] and y is not None else None
+    config = square(64 if value.dtype == torch.float32 else 32)
+    tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.rows)
+    launch(
+        similarity_weights_kernel, (count * tiles_n * tiles_m,), config, math(value.dtype), v_ptr=value, up_ptr=up,
+        w_ptr=weight, turned_ptr=turned, n=n, m=m, tiles_n=tiles_n, tiles_m=tiles_m, up_batch=up.stride(0),
+        up_row=up.stride(1), up_column=up.stride(2), **split("gamma", gamma), RELATION=RELATIONS[relation],
+        ONE_SET=y is None,
+    )  # fmt: skip
     if y is None:
-        return _pulled(weight + weight.mT, close + close.mT, a, a, x), None
-    of_y = _pulled(weight.mT.contiguous(), close.mT.contiguous(), b, a, y) if needs[1] else None
-    return _pulled(weight, close, a, b, x) if needs[0] else None, of_y
+        return None if weight is None else _pulled(weight, close + close.mT, a, a, x), None
+    of_y = None if turned is None else _pulled(turned, close.mT.contiguous(), b, a, y)
+    return None if weight is None else _pulled(weight, close, a, b, x), of_y
 
 
 def _pulled(weight: Tensor, close: Tensor, mine: Tensor, theirs: Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from graphkd_kernels._triton import (
+    dist_sums,
     edge_kl,
     edge_sum,
     ega_sums,
@@ -23,7 +24,7 @@ from graphkd_kernels._triton import (
 from graphkd_kernels._triton.launch import Launch, recording
 from graphkd_kernels.autograd import RULES
 
-MODULES = (edge_kl, edge_sum, ega_sums, knn, rkd_angle, rkd_distance, row_kl, row_pearson, similarity)
+MODULES = (dist_sums, edge_kl, edge_sum, ega_sums, knn, rkd_angle, rkd_distance, row_kl, row_pearson, similarity)
 OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(each, name) for each in MODULES for name in each.__all__}
 _WIDE = (torch.float32, torch.float64)
 """Types of rules whose inputs were widened before."""
@@ -116,6 +117,11 @@ CASES = [
         Case(rule, (1e-8,), (shape, shape), (True, True))
         for rule in ("row_pearson", "column_pearson")
         for shape in ((512, 10), (512, 100), (512, 1000), (64, 50_257))
+    ),
+    *(
+        Case("dist_sums", (4.0, 1e-8), (shape, shape), needs)
+        for shape in ((512, 10), (512, 100), (512, 1000), (64, 50_257))
+        for needs in ((True, False), (True, True))
     ),
     *(
         Case("edge_kl", (kind, 0.1, 1.0, (terms, 0)), _POSITIVES, (True, True, False, False, False), dtypes, (4,))

@@ -5,6 +5,7 @@ Rows are nodes. Degenerate rows and roots of zero are masked (value 0, gradient 
 A second node set of ``None`` means the first one: the same nodes, and g_ii from the same product as g_ij.
 """
 
+from graphkd_kernels.reference.dist_sums import dist_sums
 from graphkd_kernels.reference.distances import squared_distances
 from graphkd_kernels.reference.edge_kl import edge_kl, info_nce
 from graphkd_kernels.reference.edge_pkt import edge_pkt
@@ -26,6 +27,7 @@ __all__ = [
     "center_normalize",
     "damped_column_pearson",
     "damped_row_pearson",
+    "dist_sums",
     "edge_kl",
     "edge_pkt",
     "edge_sum",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from graphkd_kernels.reference.rows import center_normalize
+from graphkd_kernels.reference.rows import center_normalize, unit_scale
 
 __all__ = ["damped_column_pearson", "damped_row_pearson", "row_pearson"]
 
@@ -26,12 +26,13 @@ def damped_row_pearson(
     student: Float[Tensor, "*b n m"], teacher: Float[Tensor, "*b n m"], eps: float
 ) -> Float[Tensor, "*b n"]:
     """Correlation of corresponding rows with eps added to the denominator (DIST); 0 where a row is constant."""
+    (student, power_x), (teacher, power_y) = unit_scale(student), unit_scale(teacher)
     x, y = (each - each.mean(dim=-1, keepdim=True) for each in (student, teacher))
     tiny = 4 * torch.finfo(x.dtype).eps
     dead = row_length(x.detach()) <= tiny * row_length(student.detach())
     dead = dead | (row_length(y.detach()) <= tiny * row_length(teacher.detach()))
     x, y = torch.where(dead, 1.0, x), torch.where(dead, 1.0, y)
-    cosines = (x * y).sum(-1, keepdim=True) / (row_length(x) * row_length(y) + eps)
+    cosines = (x * y).sum(-1, keepdim=True) / (row_length(x) * row_length(y) + eps / power_x / power_y)
     return torch.where(dead, 0.0, cosines).squeeze(-1)
 
 

@@ -38,7 +38,7 @@ def _one(n: int, d: int) -> Shapes:
 
 
 _EDGES = tuple((n, 256) for n in (16, 32, 64, 128, 256, 512, 1024, 2048))
-_LOGITS = ((16, 64), (32, 100), (128, 100), (256, 250), (512, 500), (1024, 1000), (4096, 1000))
+_LOGITS = ((16, 64), (32, 100), (64, 100), (128, 100), (256, 250), (512, 500), (1024, 1000), (4096, 1000))
 _CHANNELS = ((32, 49), (64, 49), (128, 49), (256, 49), (512, 49))
 _PROXY = ((16, 256), (64, 256), (128, 256), (256, 256), (512, 256), (1024, 256), (2048, 256))
 _FEW = ((16, 256), (32, 256), (48, 256), (64, 256), (96, 256), (128, 256), (192, 256))
@@ -121,6 +121,7 @@ PROBLEMS = (  # the most used first
     Problem("similarity", _half, ("euclidean",), _PROXY, students=2),
     Problem("center_normalize", _one, (), _ROWS),
     Problem("unit_rows", _one, (), _ROWS),
+    Problem("dist_sums", _two, (4.0, 1e-8), _LOGITS, near=TWO),
     Problem("damped_row_pearson", _two, (1e-8,), _LOGITS, near=TWO),
     Problem("damped_column_pearson", _two, (1e-8,), _LOGITS, near=TWO),
     Problem("row_pearson", _two, (), _LOGITS, near=TWO),

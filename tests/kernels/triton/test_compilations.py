@@ -41,6 +41,7 @@ def nodes(n, ends):
         ("row_kl", (2.0,), 1, 2, 4),
         ("row_pearson", (1e-8,), 1, 2, 2),
         ("column_pearson", (1e-8,), 1, 3, 3),
+        ("dist_sums", (4.0, 1e-8), 1, 4, 4),
     ],
 )
 def test_compilations_of_the_first_step_and_of_all_batches_to_512(rule, options, ends, first, all_sizes):

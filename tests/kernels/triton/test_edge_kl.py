@@ -75,6 +75,21 @@ def test_near_convergence(noise, device):
     check([testing.near(x, noise), None, x, None], "gram", STUDENT, device)
 
 
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3])
+def test_close_rows(gap, others, device):
+    """Values keep the digits that products lose; gradients, sums of products, lose as many as the gap has zeros."""
+    x, t = (testing.with_close_rows(testing.rows(34, 33, seed=seed), gap).to(device) for seed in (0, 1))
+    inputs = [x, testing.near(x, gap, seed=5), t, testing.near(t, gap, seed=6)] if others else [x, None, t, None]
+    options = "euclidean", 0.01  # sharp: the nearest alone count
+    value, gradient = testing.errors(
+        lambda *nodes: OPERATIONS["edge_kl"](*nodes, *options),
+        lambda *nodes: reference.edge_kl(*nodes, *options), inputs, STUDENT,
+    )[:2]  # fmt: skip
+    assert value < 1e-5
+    assert gradient < 1e-6 / gap
+
+
 def test_student_equals_teacher(device):
     x = testing.rows(33, 20).to(device).requires_grad_()
     value = OPERATIONS["edge_kl"](x, None, x.detach(), None, "cosine", 0.1)

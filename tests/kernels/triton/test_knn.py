@@ -91,3 +91,10 @@ def test_k_out_of_range(device):
 @pytest.mark.parametrize(("n", "k"), [(97, 5), (150, 16), (130, 64)])
 def test_the_wide_matrix(n, k, device):
     check(testing.rows(n, 65), k, device, 1e-5)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-3, 1e-4])
+def test_close_rows(gap, device):
+    """Both nearest of rows of which two and two are close: order and distances need digits that products have lost."""
+    x = testing.rows(36, 33)
+    check(torch.cat([testing.with_close_rows(x, gap), testing.near(x, 2.5 * gap, seed=9)]), 2, device, 1e-5)

@@ -47,13 +47,16 @@ def test_tensors_of_two_devices_are_an_error():
             OPERATIONS["row_kl"](x, y)
 
 
+TWO = ("dist_sums", "ega_sums")  # whose two sums have upstream gradients of their own
+
+
 def calls(operation, tensors, options):
     """The launches of the first call (made by the launchers), and of the third (repeated), forward and backward."""
     found = []
     with fake_cuda() as driver, host_tensors():
         student = tensors[0].clone().requires_grad_()
         value = OPERATIONS[operation](*tensors, *options)
-        upstream = torch.ones(()).expand_as(value) if value.ndim and operation != "ega_sums" else torch.ones_like(value)
+        upstream = torch.ones(()).expand_as(value) if value.ndim and operation not in TWO else torch.ones_like(value)
 
         def run():
             torch.autograd.grad(OPERATIONS[operation](student, *tensors[1:], *options), student, upstream)
@@ -87,6 +90,13 @@ COSTS = [
         5,
     ),
     ("row_kl", (2.0,), (64, 100), ["row_kl_kernel"] * 2, 3),
+    (
+        "dist_sums",
+        (4.0, 1e-8),
+        (64, 100),
+        ["dist_rows_kernel", "dist_columns_kernel", "dist_merge_kernel", "dist_bwd_kernel"],
+        7,
+    ),
     (
         "damped_column_pearson",
         (1e-8,),

@@ -35,6 +35,7 @@ CASES = {
     "row_pearson": (between("row_pearson"), *PAIRS),
     "damped_row_pearson": (between("damped_row_pearson", 1e-8), *PAIRS),
     "damped_column_pearson": (between("damped_column_pearson", 1e-8), *PAIRS),
+    "dist_sums": (between("dist_sums", 2.0, 1e-8), *PAIRS),
     "rkd_distance": (between("rkd_distance"), *FEW),
     "rkd_angle": (between("rkd_angle", 0, 9), *FEW),
     "similarity": (lambda table, s, t: table["similarity"](s, t, "euclidean"), *PAIRS),

@@ -63,6 +63,7 @@ def same(one, other):
         ("row_kl", (2.0,), (30, 40), False),
         ("row_pearson", (), (30, 40), False),
         ("damped_column_pearson", (1e-8,), (30, 40), False),
+        ("dist_sums", (2.0, 1e-8), (30, 40), False),
         ("rkd_distance", (), (10, 20), False),
         ("rkd_angle", (0, 6), (6, 5), False),
         ("edge_kl", ("euclidean", 0.5), (10, 20), True),

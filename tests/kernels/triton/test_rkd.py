@@ -77,6 +77,18 @@ def test_near_convergence(operation, noise, device):
     check(operation, [testing.near(t, noise), t], device, (True, False), tolerance)
 
 
+@operations
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3])
+def test_close_rows(operation, gap, device):
+    """Distances keep the digits that products lose; angles, which subtract them, and gradients, sums of products, lose
+    what float32 has no digits for beside the gap."""
+    s, t = (testing.with_close_rows(x, gap).to(device) for x in pair(34, 33, 33))
+    function, oracle = call(OPERATIONS.get, operation), call(lambda name: getattr(reference, name), operation)
+    value, gradient = testing.errors(function, oracle, [s, t], (True, False))
+    assert value < (1e-6 if operation == "rkd_distance" else max(1e-6, 2e-8 / gap))
+    assert gradient < 1e-6 / gap
+
+
 def test_blocks_that_do_not_fit(monkeypatch, device):
     monkeypatch.setattr(node_blocks, "ENTRIES", 300)
     check("rkd_distance", pair(67), device)
@@ -103,7 +115,7 @@ def test_16_bits_lose_nothing_but_their_own_rounding(dtype, noise, device):
     t = testing.rows(33, 32)
     inputs = [testing.near(t, noise).to(dtype).to(device), t.to(dtype).to(device)]
     value, gradient = testing.errors(OPERATIONS["rkd_distance"], reference.rkd_distance, inputs, (True, False))
-    assert value < 2e-5
+    assert value < 4e-5  # of differences of 1e-3 between distances in float32
     assert gradient < 4e-3 or dtype == torch.float16
 
 
