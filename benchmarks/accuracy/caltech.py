@@ -116,7 +116,7 @@ GRAPHS: list[Method] = [
 ]
 
 # What weights are chosen from for the confirmation; CLIP's logits are as wide as T = 4 asks for.
-CHOICE: list[Method] = trials(4.0)
+CHOICE: list[Method] = trials(8.0)
 FOLDS = 3
 
 

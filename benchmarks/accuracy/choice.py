@@ -25,7 +25,7 @@ FINALISTS, SEEDS = 2, 3
 
 def kd_trials() -> list[Method]:
     """Of KD alone."""
-    return [Method(f"KD, T = {t:g}", "kd", {"weight": 1.0, "temperature": t}) for t in (1.0, 2.0, 4.0, 8.0)]
+    return [Method(f"KD, T = {t:g}", "kd", {"weight": 1.0, "temperature": t}) for t in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)]
 
 
 def sum_trials(temperature: float) -> list[Method]:

@@ -101,7 +101,7 @@ def _problem(config: Config, train: data.ArraySource, scored: data.ArraySource, 
 PSEUDO = Method("pseudo-label CE", "prg", caltech.ALONE)
 PRG = Method("PRG", "prg", {})
 LABELS = Method("true labels", "labels", {})
-CHOICE: list[Method] = trials(2.0)
+CHOICE: list[Method] = trials(1.0)
 
 
 def _beside_ce(label: str, name: str, **options: object) -> Method:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import wraps
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -123,6 +124,11 @@ def transformed() -> bool:
     if forward_ad._current_level >= 0:
         return True
     return torch._C._are_functorch_transforms_active()
+
+
+def as_graphs(x: Tensor) -> Tensor:
+    """(*b, n, d) to (b, n, d), also of 0 rows, which leave a -1 open."""
+    return x.reshape(prod(x.shape[:-2]), *x.shape[-2:])
 
 
 def _as_operator(rule: Rule, tensors: Kept) -> bool:

@@ -162,6 +162,15 @@ def test_compiled_as_one_graph(name):
     assert_close(found, expected)
 
 
+@every
+def test_no_rows(name):
+    tensors = inputs(name, n=0)
+    value, gradients = value_and_gradients("blocked", CALLS[name], tensors)
+    expected = value_and_gradients("eager", CALLS[name], tensors)
+    assert value.isfinite().all()
+    assert_close((value, gradients), expected)
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (4, 0)])
 def test_nothing_is_uncorrelated(shape):
     empty = [torch.zeros(shape), torch.zeros(shape)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from graphkd_kernels.autograd import Found, Maybe, Needs, transformed
+from graphkd_kernels.autograd import Found, Maybe, Needs, as_graphs, transformed
 
 ENTRIES = 2**20  # of one buffer: a few of them stay in the last cache
 GROUP_ENTRIES = 2**19  # of the intermediate results of graphs that are taken together: 2 MiB in float32
@@ -75,7 +75,7 @@ def in_groups(compute: Callable[[Nodes, Needs], Found], needs: Needs, tensors: N
     """
     there = [each for each in tensors if each is not None]
     most = max(1, GROUP_ENTRIES // max(1, max(each.shape[-2] for each in there) * width))
-    flat = [None if each is None else each.reshape(-1, *each.shape[-2:]) for each in tensors]
+    flat = [None if each is None else as_graphs(each) for each in tensors]
     parts = [
         compute(cast(Nodes, tuple(None if each is None else each[start : start + most] for each in flat)), needs)
         for start in range(0, prod(there[0].shape[:-2]), most)

@@ -106,4 +106,6 @@ register(
 
 def dist_sums(student: Tensor, teacher: Tensor, temperature: float = 1.0, eps: float = 1e-8) -> Tensor:
     """DIST's two sums: over samples, and over classes."""
+    if not len(student):
+        return reference.dist_sums(student, teacher, temperature, eps)
     return apply("dist_sums", (float(temperature), float(eps)), student, teacher)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphkd_kernels._blocked.blocks import Block, Nodes, row_blocks
 from graphkd_kernels._blocked.rows import map_rows, unmap_rows
-from graphkd_kernels.autograd import Found, Kept, Maybe, Needs
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, as_graphs
 from graphkd_kernels.plans import INNER
 from graphkd_kernels.reference.distances import centered, settled, widest
 
@@ -87,8 +87,8 @@ class EdgeBlocks(ABC):
     def __init__(self, x: Tensor, y: Maybe, scale: float, needs: Pair, symmetric: bool) -> None:
         self.like, self.itself, self.scale, self.needed = (x, y), y is None, scale, any(needs)
         self.times = 2 if symmetric else 1
-        self.x = x.reshape(-1, *x.shape[-2:])
-        self.y = self.x if y is None else y.reshape(-1, *y.shape[-2:])
+        self.x = as_graphs(x)
+        self.y = self.x if y is None else as_graphs(y)
         self.shape = (*self.x.shape[:2], self.y.shape[1])
         self.buffer = x.new_empty(0)
         # Where gradients are collected; one place for both sides where y is x.

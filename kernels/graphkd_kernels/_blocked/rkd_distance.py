@@ -99,4 +99,6 @@ register("rkd_distance", Rule(_gradients, reference.rkd_distance, compiled="oper
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean smooth-L1 difference of all distances, each side's divided by their mean."""
+    if not len(student):
+        return reference.rkd_distance(student, teacher)
     return apply("rkd_distance", (), student, teacher)

@@ -15,7 +15,7 @@ from graphkd_kernels import reference
 from graphkd_kernels._blocked.blocks import row_slices
 from graphkd_kernels._blocked.row_kl import ROW_ENTRIES, matrices, one_per_row
 from graphkd_kernels._blocked.rows import map_rows
-from graphkd_kernels.autograd import Found, Maybe, Rule, apply, register
+from graphkd_kernels.autograd import Found, Maybe, Rule, apply, as_graphs, register
 from graphkd_kernels.reference.distances import can_look
 from graphkd_kernels.reference.rows import unit_scale
 
@@ -75,14 +75,10 @@ def _of_columns(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> F
         return values, tuple(None if g is None else g.mT.contiguous() for g in found)
     ds, dt = (torch.empty_like(student, memory_format=torch.contiguous_format) if need else None for need in needs)
     nowhere = [None] * student.shape[:-2].numel()
-    places = zip(*(nowhere if each is None else _graphs(each) for each in (ds, dt)), strict=True)
-    graphs = zip(_graphs(student), _graphs(teacher), places, strict=True)
+    places = zip(*(nowhere if each is None else as_graphs(each) for each in (ds, dt)), strict=True)
+    graphs = zip(as_graphs(student), as_graphs(teacher), places, strict=True)
     values = torch.stack([_columns(s, t, eps, found) for s, t, found in graphs])
     return values.view(*student.shape[:-2], student.shape[-1]), (ds, dt)
-
-
-def _graphs(x: Tensor) -> Tensor:
-    return x.reshape(-1, *x.shape[-2:])
 
 
 def _columns(s: Tensor, t: Tensor, eps: float, gradients: Sequence[Maybe]) -> Tensor:

@@ -9,7 +9,7 @@ from graphkd_kernels._triton.configs import padded
 from graphkd_kernels._triton.launch import empty
 from graphkd_kernels._triton.squares import to_squares
 from graphkd_kernels._triton.terms import Terms, split, terms_of
-from graphkd_kernels.autograd import Found, Kept, Maybe, Needs
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, as_graphs
 from graphkd_kernels.precision import wide
 from graphkd_kernels.reference.similarity import ROW_MAPS
 
@@ -79,11 +79,6 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(wide(x.dtype))
 
 
-def as_graphs(x: Tensor) -> Tensor:
-    """(*b, n, d) to contiguous (b, n, d)."""
-    return x.reshape(-1, *x.shape[-2:]).contiguous()
-
-
 def blocks(graphs: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
     """(graphs, rows) of blocks with at most ENTRIES products: whole graphs where they fit."""
     if rows * columns <= ENTRIES:
@@ -105,8 +100,8 @@ class NodeProducts:
 
     def __init__(self, x: Tensor, y: Maybe, needs: Needs, terms: int) -> None:
         self.one_set, self.needed = y is None, any(needs)
-        self.x = as_graphs(x)
-        self.y = self.x if y is None else as_graphs(y)
+        self.x = as_graphs(x).contiguous()
+        self.y = self.x if y is None else as_graphs(y).contiguous()
         self.of_x = split(self.x, terms) if terms else None
         self.of_y = split(self.y, terms) if terms and y is not None else self.of_x
         self.terms = max(2, terms) if terms else 0  # of weights

@@ -19,7 +19,7 @@ from graphkd_kernels._triton.launch import empty, launch
 from graphkd_kernels._triton.node_blocks import common
 from graphkd_kernels._triton.terms import store_terms
 from graphkd_kernels._triton.tiles import COUNTS, block_of, exact, load
-from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply
+from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, apply, as_graphs
 from graphkd_kernels.precision import wide, widened
 
 __all__ = ["row_kl"]
@@ -188,7 +188,7 @@ LOG2E = 1.4426950408889634
 
 def matrices(*tensors: Tensor) -> list[Tensor]:
     """(*b, n, m) of one shape to (b, n, m), columns adjacent in memory; 16-bit inputs are not copied."""
-    found = [each.reshape(-1, *each.shape[-2:]) if each.ndim > 1 else each.reshape(1, 1, -1) for each in tensors]
+    found = [as_graphs(each if each.ndim > 1 else each[None]) for each in tensors]
     return [each if each.stride(-1) == 1 else each.contiguous() for each in found]
 
 

@@ -23,5 +23,6 @@ def rkd_distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
 
 
 def rkd_distance(student: Float[Tensor, "n d"], teacher: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
-    """Mean smooth-L1 difference of all n^2 distances, each side divided by its mean distance."""
-    return torch.nn.functional.smooth_l1_loss(rkd_distances(student), rkd_distances(teacher))
+    """Mean smooth-L1 difference of all n^2 distances, each side divided by its mean distance; 0 of no node."""
+    total = torch.nn.functional.smooth_l1_loss(rkd_distances(student), rkd_distances(teacher), reduction="sum")
+    return total / max(len(student) ** 2, 1)
