@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphkd_kernels import _blocked, reference
 from graphkd_kernels._triton import terms
-from graphkd_kernels._triton.configs import MATHS, math, math_of_distances, pick, square
+from graphkd_kernels._triton.configs import MATHS, math, math_of_distances, padded, pick, square
 from graphkd_kernels._triton.edge_tiles import OTHERS, RELATIONS, centred, distances, pulled, split
 from graphkd_kernels._triton.grams import product
 from graphkd_kernels._triton.kernel_rule import fit, kernel_rule
@@ -71,12 +71,12 @@ def _weight(v_ptr, up_ptr, row, column, n, m, up_row, up_column, gamma, gamma_re
 
 @triton.jit(do_not_specialize=COUNTS)
 def similarity_weights_kernel(
-    v_ptr, up_ptr, w_ptr, turned_ptr, n, m, tiles_n, tiles_m, up_batch, up_row, up_column, gamma, gamma_rest,
-    RELATION: tl.constexpr, ONE_SET: tl.constexpr, ROWS: tl.constexpr,
+    v_ptr, up_ptr, w_ptr, turned_ptr, n, m, tiles_n, tiles_m, w_row, turned_row, up_batch, up_row, up_column,
+    gamma, gamma_rest, RELATION: tl.constexpr, ONE_SET: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Weights w (b, n, m) of x_i - y_j from values and their upstream gradient, and turned (b, m, n), where wanted.
+    """Weights w (b, n, w_row) of x_i - y_j from values and their upstream gradient, and turned (b, m, turned_row).
 
-    ONE_SET: those of both orientations of a pair together.
+    Each where wanted. ONE_SET: those of both orientations of a pair together.
     """
     batch, index = (tl.program_id(0) // (tiles_n * tiles_m)).to(tl.int64), tl.program_id(0) % (tiles_n * tiles_m)
     row, column = (index // tiles_m) * ROWS + tl.arange(0, ROWS), (index % tiles_m) * ROWS + tl.arange(0, ROWS)
@@ -86,9 +86,9 @@ def similarity_weights_kernel(
         w += _weight(v_ptr, up_ptr, column, row, n, m, up_row, up_column, gamma, gamma_rest, RELATION).T
     keep = (row < n)[:, None] & (column < m)[None, :]
     if w_ptr is not None:
-        tl.store(w_ptr + (batch * n + row)[:, None] * m + column[None, :], w, mask=keep)
+        tl.store(w_ptr + (batch * n + row)[:, None] * w_row + column[None, :], w, mask=keep)
     if turned_ptr is not None:
-        tl.store(turned_ptr + (batch * m + column)[None, :] * n + row[:, None], w, mask=keep)
+        tl.store(turned_ptr + (batch * m + column)[None, :] * turned_row + row[:, None], w, mask=keep)
 
 
 def _gradients(needs: Needs, x: Tensor, y: Maybe, relation: str, gamma: float) -> Found:
@@ -120,15 +120,16 @@ def _finish(
 ) -> Kept:
     (x, y), (value, close, a, b) = tensors, kept
     up, (n, m), count = flat(upstream), value.shape[-2:], len(close)
-    weight = empty((count, n, m), value.dtype, value.device) if needs[0] else None
-    turned = empty((count, m, n), value.dtype, value.device) if needs[1] and y is not None else None
+    w_row, turned_row = padded(m), padded(n)  # aligned, or the assembler spills in what reads them
+    weight = empty((count, n, w_row), value.dtype, value.device) if needs[0] else None
+    turned = empty((count, m, turned_row), value.dtype, value.device) if needs[1] and y is not None else None
     config = square(64 if value.dtype == torch.float32 else 32)
     tiles_n, tiles_m = triton.cdiv(n, config.rows), triton.cdiv(m, config.rows)
     launch(
         similarity_weights_kernel, (count * tiles_n * tiles_m,), config, math(value.dtype), v_ptr=value, up_ptr=up,
-        w_ptr=weight, turned_ptr=turned, n=n, m=m, tiles_n=tiles_n, tiles_m=tiles_m, up_batch=up.stride(0),
-        up_row=up.stride(1), up_column=up.stride(2), **split("gamma", gamma), RELATION=RELATIONS[relation],
-        ONE_SET=y is None,
+        w_ptr=weight, turned_ptr=turned, n=n, m=m, tiles_n=tiles_n, tiles_m=tiles_m, w_row=w_row,
+        turned_row=turned_row, up_batch=up.stride(0), up_row=up.stride(1), up_column=up.stride(2),
+        **split("gamma", gamma), RELATION=RELATIONS[relation], ONE_SET=y is None,
     )  # fmt: skip
     if y is None:
         return None if weight is None else _pulled(weight, close + close.mT, a, a, x), None

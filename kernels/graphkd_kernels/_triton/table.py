@@ -103,7 +103,7 @@ CASES = [
         )
     ),
     *(
-        Case("similarity", (relation, 0.5), ((2048, 256), y), (False, False))
+        Case("similarity", (relation, 0.5), ((2048, 256), y), (True, y is not None))
         for relation in ("euclidean", "rbf")
         for y in (None, (1000, 256))
     ),
