@@ -25,7 +25,7 @@ HEADLINES = (
     Headline("RKD", "rkd_angle", "512x512", "angles of 512 samples"),
     Headline("EGA", "ega_sums", "4096x512", "edges and nodes of 4,096 samples"),
     Headline("SP", "unit_edge_sum", "8192x256", "edges of 8,192 samples"),
-    Headline("DIST", "damped_column_pearson.dist", "8192x1000", "correlations, 8,192 samples, 1,000 classes"),
+    Headline("DIST", "dist_sums", "8192x1000", "correlations, 8,192 samples, 1,000 classes"),
 )
 _LARGE = {"ega_sums": "EGA", "unit_edge_sum": "SP", "edge_kl": "edges to 1,000 class proxies, KL", "knn": "kNN graph"}
 Bars = Sequence[tuple[Headline, Row]]

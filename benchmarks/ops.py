@@ -160,7 +160,7 @@ CASES = [
         rows,
         lambda n, d: (10 * n * d, 5 * n * d),
     ),
-    # DIST within classes: damped correlation of columns of two matrices of probabilities; and all of DIST from logits.
+    # DIST within classes: damped correlation of columns of two matrices of probabilities.
     Case(
         "damped_column_pearson",
         ((256, 100), (8192, 1000)),
@@ -169,8 +169,9 @@ CASES = [
         lambda s, t: correlation(s.T, t.T),
         lambda n, c: (16 * n * c, 5 * n * c),
     ),
+    # All of DIST, from class scores.
     Case(
-        "damped_column_pearson.dist",
+        "dist_sums",
         ((256, 100), (4096, 1000)),
         _logits,
         functional.dist,

@@ -54,7 +54,7 @@ CLAIMS = (
     Claim("unit_edge_sum", (4096, 512), "official", 3),
     Claim("unit_edge_sum", (8192, 256), "official", 8),
     Claim("edge_kl", (8192, 1000, 512), "official", 1.1, 0.25),
-    Claim("damped_column_pearson.dist", (8192, 1000), "official", 2),
+    Claim("dist_sums", (8192, 1000), "official", 2),
     Claim("edge_sum.channels", (64, 2048, 49), "official", 15),
 )
 ROOM = (("ega_sums", (256,)), ("unit_edge_sum", (256,)), ("edge_kl", (1000, 256)), ("knn", (256,)))
