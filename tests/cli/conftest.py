@@ -11,6 +11,7 @@ import pytest
 
 from graphkd.cli.app import program
 from graphkd.cli.main import main
+from graphkd.teachers.clip import CLIPTeacher
 from tests.main_job import class_folders, digits, teacher_checkpoint
 
 __all__ = ["class_folders", "digits", "teacher_checkpoint"]
@@ -76,6 +77,23 @@ def graphkd(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     program()  # built before a test replaces a part of it
     return Program(capsys)
+
+
+def write_digits(folder, digits, count):
+    """So many of them as loose images."""
+    folder.mkdir()
+    for index in range(count):
+        digits.image(index).resize((32, 32)).save(folder / f"{index:02}.png")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How many images the teacher sees, call by call."""
+    features, seen = CLIPTeacher.features, []
+    monkeypatch.setattr(
+        CLIPTeacher, "features", lambda self, images: seen.append(len(images)) or features(self, images)
+    )
+    return seen
 
 
 @pytest.fixture

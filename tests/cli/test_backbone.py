@@ -9,6 +9,7 @@ import torch
 
 from graphkd.cli.main import main
 from graphkd.training.run_folder import read_metrics
+from tests.cli.conftest import write_digits
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers '' --watch 8"
 
@@ -17,9 +18,7 @@ SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size
 def home(tmp_path_factory, digits, teacher_checkpoint):
     """A hundred loose images, and a backbone of them."""
     home = tmp_path_factory.mktemp("backbone")
-    (home / "loose").mkdir()
-    for index in range(100):
-        digits.image(index).resize((32, 32)).save(home / "loose" / f"{index:02}.png")
+    write_digits(home / "loose", digits, 100)
     line = f"distill --data {home}/loose --teacher {teacher_checkpoint} --student-head none --method rkd {SMALL}"
     assert main(shlex.split(f"{line} --run {home}/run --held-out 0.3 --store {home}/features --quiet --report")) == 0
     return home

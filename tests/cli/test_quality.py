@@ -19,8 +19,8 @@ from graphkd.cli.teacher_features import TeacherFeatures
 from graphkd.data.class_names import Classes
 from graphkd.data.folders import open_folder
 from graphkd.data.opening import hold_out
-from graphkd.teachers.clip import CLIPTeacher
 from graphkd.training.run_folder import read_metrics
+from tests.cli.conftest import write_digits
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers ''"
 NUMBERS = {"agreement", "calibration_to_teacher", "student_confidence", "teacher_confidence", "student_entropy"}
@@ -31,9 +31,7 @@ NUMBERS |= {"teacher_entropy", "student_classes", "teacher_classes"}
 def home(tmp_path_factory, digits, teacher_checkpoint):
     """Forty loose images, a store and a student of them, made by the commands themselves."""
     home = tmp_path_factory.mktemp("home")
-    (home / "loose").mkdir()
-    for index in range(40):
-        digits.image(index).resize((32, 32)).save(home / "loose" / f"{index:02}.png")
+    write_digits(home / "loose", digits, 40)
     (home / "names.txt").write_text("\n".join(digits.classes))
     line = f"distill --data {home}/loose --classes {home}/names.txt --teacher {teacher_checkpoint} --templates photo"
     line = f"{line} --text-cache {home}/text --store {home}/features --run {home}/run --held-out 0.25 {SMALL}"
@@ -45,16 +43,6 @@ def home(tmp_path_factory, digits, teacher_checkpoint):
 def images(home, teacher):
     """The options that name images and teacher."""
     return f"--data {home}/loose --classes {home}/names.txt {teacher} --text-cache {home}/text"
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """How many images the teacher sees, call by call."""
-    features, seen = CLIPTeacher.features, []
-    monkeypatch.setattr(
-        CLIPTeacher, "features", lambda self, images: seen.append(len(images)) or features(self, images)
-    )
-    return seen
 
 
 def test_a_run_without_labels_ends_with_its_quality(home):

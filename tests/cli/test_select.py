@@ -11,6 +11,7 @@ import pytest
 
 from graphkd.cli.main import main
 from graphkd.teachers.clip import CLIPTeacher
+from tests.cli.conftest import write_digits
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 8 --trackers '' --no-report --watch 0"
 
@@ -19,9 +20,7 @@ SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size
 def home(tmp_path_factory, digits, teacher_checkpoint):
     """Forty loose images, their class names, and a store of them."""
     home = tmp_path_factory.mktemp("home")
-    (home / "pool").mkdir()
-    for index in range(40):
-        digits.image(index).resize((32, 32)).save(home / "pool" / f"{index:02}.png")
+    write_digits(home / "pool", digits, 40)
     (home / "names.txt").write_text("\n".join(digits.classes))
     line = f"embed --data {home}/pool --classes {home}/names.txt --teacher {teacher_checkpoint} --templates photo"
     assert main(shlex.split(f"{line} --text-cache {home}/text --out {home}/features --quiet")) == 0
@@ -32,16 +31,6 @@ def home(tmp_path_factory, digits, teacher_checkpoint):
 def asking(home, teacher):
     """The options that name pool and teacher."""
     return f"--data {home}/pool --classes {home}/names.txt {teacher} --text-cache {home}/text"
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """How many images the teacher sees, call by call."""
-    features, seen = CLIPTeacher.features, []
-    monkeypatch.setattr(
-        CLIPTeacher, "features", lambda self, images: seen.append(len(images)) or features(self, images)
-    )
-    return seen
 
 
 def is_png(path):
