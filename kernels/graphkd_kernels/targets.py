@@ -71,7 +71,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "edge_kl": lambda table, s, y, t, z: table["edge_kl"](s, y, t, z, "cosine", 0.1),
     "rkd_distance": lambda table, s, t: table["rkd_distance"](s, t),
     "rkd_angle": lambda table, s, t: table["rkd_angle"](s, t, 0, len(s)),
-    "damped_column_pearson": lambda table, s, t: table["dist_sums"](s, t).sum(),
+    "dist_sums": lambda table, s, t: table["dist_sums"](s, t).sum(),
     "knn": lambda table, s: table["knn"](s, 10),
 }
 

@@ -55,6 +55,9 @@ def main(framework: str, file: str) -> None:
     if rank == 0:
         weights = {name: value.flatten().tolist() for name, value in step.state_dict().items()}
         Path(file).write_text(json.dumps({"losses": losses, "weights": weights}))
+    if torch.distributed.is_initialized():  # gloo's threads abort a process that ends before its peer
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def knn_tile(terms: int, k: int, device: torch.device) -> Config:
         return Config(64, 64, 64, 4, 1)
     if arch(device) < 90:
         return Config(32, 64, 32, 4, 2)  # what its assembler does not spill
-    return Config(64, 64, 32, 4 if k <= 32 else 8, 3 if terms == 1 else 2)
+    return Config(64, 64, 32, 4 if k <= 32 and terms == 1 else 8, 3 if terms == 1 else 2)
 
 
 def power(number: int, most: int) -> int:
