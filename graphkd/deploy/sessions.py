@@ -1,6 +1,5 @@
 """ONNX files run by ONNX Runtime on the CPU: their scores, and how long they take."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,7 +51,9 @@ def latency(
 
     Returns: by name: ``median``, ``p10`` and ``p90`` in milliseconds, ``calls`` and ``threads``.
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from graphkd.training.devices import processors
+
+    threads = processors()
     opened = {name: session(path, threads) for name, path in files.items()}
     fed, times = {"images": image.numpy()}, {name: list[float]() for name in files}
     end = time.perf_counter() + seconds

@@ -127,6 +127,11 @@ def make_accelerator(config: TrainConfig, run: Path) -> Any:
     return require_all(accelerator)
 
 
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device_of(name: str) -> torch.device:
     """The device of that name; ``"auto"`` takes a GPU where there is one. Raises: OptionError where it is absent."""
     if name == "auto":

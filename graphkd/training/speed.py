@@ -1,6 +1,5 @@
 """How fast this machine reads images, asks a teacher and trains a student, each measured alone."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.teachers.base import Precision, Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
+from graphkd.training.devices import processors
 from graphkd.typing import Tensor
 
 IMAGENET = 1_281_167  # images of ImageNet-1k to train on
@@ -153,7 +153,7 @@ def measure_speed(
         say(f"training {student} by {method}")
         learning = _rate(update, seconds, device)
     rates, file_bytes, unreadable = reading
-    used = processes or _processors(), str(device), batch
+    used = processes or processors(), str(device), batch
     return Speed(*rates, remembering, asking, learning, *used, file_bytes, unreadable)
 
 
@@ -317,8 +317,3 @@ def _enough(method: str) -> Iterator[None]:
     except (MissingFeatureError, OptionError) as error:
         what = f"{method} needs more than a store keeps, or options of its own"
         raise OptionError(f"{what}: choose a method that compares embeddings or class scores, such as prg") from error
-
-
-def _processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,11 @@ def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32, device:
     return values.to(dtype).to(device)
 
 
+def pair(*shape: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Two of them, with nothing in common."""
+    return [rows(*shape, seed=seed, dtype=dtype) for seed in (0, 1)]
+
+
 def near(x: Tensor, noise: float = 1e-3, seed: int = 1) -> Tensor:
     """x plus noise: where losses of differences lose their digits."""
     return x + noise * rows(*x.shape, seed=seed, dtype=x.dtype, device=str(x.device))

@@ -6,6 +6,7 @@ from graphkd_kernels import reference
 from graphkd_kernels._triton.table import OPERATIONS
 
 from tests.kernels import testing
+from tests.kernels.testing import pair
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11, torch.bfloat16: 1e-2}
 
@@ -21,10 +22,6 @@ def check(inputs, device, needs=(True, True), temperature=2.0):
         TOLERANCE[inputs[0].dtype],
         beside_oracle=True,
     )
-
-
-def pair(*shape, dtype=torch.float32):
-    return [testing.rows(*shape, seed=seed, dtype=dtype) for seed in (0, 1)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 1), (3, 3), (63, 100), (97, 65), (5, 2100)])

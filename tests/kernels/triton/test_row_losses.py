@@ -8,6 +8,7 @@ from graphkd_kernels._triton.launch import Config, recording
 from graphkd_kernels._triton.table import OPERATIONS
 
 from tests.kernels import testing
+from tests.kernels.testing import pair
 
 OPTIONS = {"row_kl": (2.0,), "row_pearson": (), "damped_row_pearson": (1e-8,), "damped_column_pearson": (1e-8,)}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
@@ -26,10 +27,6 @@ def check(operation, inputs, device, needs=(True, True), options=None):
         TOLERANCE[inputs[0].dtype],
         beside_oracle=True,
     )
-
-
-def pair(*shape, dtype=torch.float32):
-    return [testing.rows(*shape, seed=seed, dtype=dtype) for seed in (0, 1)]
 
 
 @operations
