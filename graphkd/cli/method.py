@@ -16,6 +16,7 @@ from graphkd.data.sources import ImageSource
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
+from graphkd.distillers.combined import CombinedDistiller
 from graphkd.distillers.factory import create_distiller, distillers, methods_without_classes
 from graphkd.errors import GraphKDError, HeadError, MissingFeatureError
 from graphkd.features import Features
@@ -89,6 +90,12 @@ def prepare_step(
         console.remark(f"{chosen.init} does not have all of it: {', '.join(fresh)} start fresh")
     rehearse(step, teacher, config, train, device)
     return teacher, names, step
+
+
+def name_of(step: Step) -> str:
+    """What teaches, in words: the parts of a combination by name."""
+    found = [each.parts if isinstance(each, CombinedDistiller) else [each.name] for each in step.distillers]
+    return " + ".join(part for parts in found for part in parts) or "labels alone"
 
 
 def _require_embeddings_alone(method: str, why: str) -> None:

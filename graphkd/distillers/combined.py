@@ -1,18 +1,33 @@
 """Several methods at once: their terms, weighted."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Final, final
 
 from torch import nn
 
 from graphkd.distillers.base import DISTILLERS, Distiller
 from graphkd.distillers.factory import create_distiller
+from graphkd.distillers.sizes import without_classes
 from graphkd.errors import GraphError, OptionError
 from graphkd.features import Features
 from graphkd.graphs.graph import Graph
 from graphkd.losses import Losses
 from graphkd.registry import unknown
 from graphkd.typing import Side
+
+MIMIC: Final = {"feature_weight": 5.0}
+TEMPERATURE: Final = {True: 4.0, False: 1.0}
+"""Of KD, by whether the teacher's classes are texts: CLIP's logits want T >= 2, those of a classifier T <= 1."""
+
+
+def auto_parts(student: Any, teacher: Any) -> dict[str, dict[str, float]]:
+    """What to take without labels, as ``docs/evidence.md`` has it: KD, mimicking, and CE with pseudo-labels.
+
+    Mimicking alone for a student without classes, of which KD and CE have nothing to compare.
+    """
+    if without_classes(student):
+        return {"mimic": MIMIC}
+    return {"kd": {"temperature": TEMPERATURE[getattr(teacher, "by_text", True)]}, "mimic": MIMIC}
 
 
 @final
@@ -28,7 +43,9 @@ class CombinedDistiller(Distiller):
     Shapes: those of the parts.
     Raises: OptionError without parts or for a weight < 0, UnknownNameError for the weight of no part.
     Example: ``CombinedDistiller({"kd": KDDistiller(), "rkd": RKDDistiller()}, weights={"rkd": 0.5})``, or
-        ``create_distiller("combined", student, teacher, parts={"kd": {}, "rkd": {"angle_weight": 0}})``
+        ``create_distiller("combined", student, teacher, parts={"kd": {}, "rkd": {"angle_weight": 0}})``; without
+        ``parts`` it is ``auto_parts``: KD (T = 4 for a teacher of texts, 1 for a classifier), mimicking (weight 5) and
+        cross-entropy with pseudo-labels, the sum that our evidence prefers without labels
     """
 
     reads_16_bits: ClassVar[bool] = True  # each part makes of them what it needs
@@ -54,14 +71,15 @@ class CombinedDistiller(Distiller):
 
         Args:
             student, teacher: as of ``create_distiller``.
-            options: ``parts``, name of a method -> its options (or a distiller), and ``weights``.
+            options: ``parts``, name of a method -> its options (or a distiller), default ``auto_parts``; ``weights``.
 
         Raises: UnknownNameError for any other.
         """
         cls.check_options(options)
+        chosen = options.pop("parts", None) or auto_parts(student, teacher)
         parts = {
             name: part if isinstance(part, Distiller) else create_distiller(name, student, teacher, **part)
-            for name, part in options.pop("parts", {}).items()
+            for name, part in chosen.items()
         }
         return cls(parts, **options)
 

@@ -85,12 +85,14 @@ class Teacher(ABC):
         embedding_dim: width d of the embedding.
         classes: class names, or ``None``.
         num_classes: number of logits, or ``None`` for a teacher without head.
+        by_text: whether its classes are texts, and its logits scaled cosines.
         device: where its network is; images are given there.
     """
 
     embedding_dim: int
     classes: Sequence[str] | None
     num_classes: int | None
+    by_text: bool = False
     device: torch.device = torch.device("cpu")
 
     @torch.no_grad()

@@ -64,6 +64,7 @@ class CLIPTeacher(NetworkTeacher):
     """
 
     classes: tuple[str, ...]
+    by_text = True
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ def test_embed_then_distill_asks_the_teacher_no_more(graphkd, class_folders, tea
 
 
 def test_the_saved_options_make_the_same_student_again(graphkd, class_folders, teacher):
-    graphkd(f"distill --data images {teacher} --run one --set rho=0.7 --quiet {SMALL}")
+    graphkd(f"distill --data images {teacher} --run one --method prg --set rho=0.7 --quiet {SMALL}")
     saved = read_config(Path("one/run.yaml"))
     assert (saved["set"], saved["lr"], saved["flip"]) == ({"rho": 0.7}, 3e-3, False)
     graphkd("distill --config one/run.yaml --run two --quiet")
@@ -69,7 +69,7 @@ def tree(folder):
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders, teacher, monkeypatch):
-    graphkd(f"distill --data images {teacher} --run whole --quiet {SMALL}")
+    graphkd(f"distill --data images {teacher} --run whole --method prg --quiet {SMALL}")
     epoch = Trainer._epoch
 
     def interrupted(self, wrapped):
@@ -79,7 +79,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(graphkd, class_folders
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_epoch", interrupted)
-        answer = graphkd(f"distill --data images {teacher} --run broken --quiet {SMALL}", 130)
+        answer = graphkd(f"distill --data images {teacher} --run broken --method prg --quiet {SMALL}", 130)
     what, todo = answer.err
     assert what == "interrupted: what was finished is kept in broken"
     assert todo == "try:   go on with: graphkd distill --config broken/run.yaml --resume"

@@ -1,3 +1,5 @@
+import pytest
+import torch
 from torch.testing import assert_close
 
 from graphkd.distillers.combined import CombinedDistiller
@@ -5,6 +7,7 @@ from graphkd.distillers.dkd import DKDDistiller
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.kd import KDDistiller
 from graphkd.distillers.rkd import RKDDistiller
+from graphkd.features import Features
 from tests.distiller_laws import beside, networks
 
 
@@ -30,3 +33,18 @@ def test_by_name_with_options():
 def test_a_part_of_weight_zero_is_left_out():
     parts = {"kd": KDDistiller(), "rkd": RKDDistiller()}
     assert list(CombinedDistiller(parts, weights={"rkd": 0.0}).parts) == ["kd"]
+
+
+def test_without_parts_it_is_the_sum_that_the_evidence_prefers():
+    student, teacher = networks(9, torch.float32)
+    losses = create_distiller("combined", student, teacher)(student, teacher)
+    assert set(losses) == {"kd/kl", "mimic/ce", "mimic/feature"}
+    backbone, seen = Features(student.embedding), Features(teacher.embedding)
+    assert set(create_distiller("combined", backbone, seen)(backbone, seen)) == {"mimic/feature"}
+
+
+@pytest.mark.parametrize(("by_text", "temperature"), [(True, 4.0), (False, 1.0)])
+def test_the_temperature_is_the_teachers(by_text, temperature):
+    student, teacher = networks(9, torch.float32)
+    teacher.by_text = by_text
+    assert create_distiller("combined", student, teacher).parts["kd"].temperature == temperature

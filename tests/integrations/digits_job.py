@@ -28,7 +28,7 @@ def command(teacher: str) -> str:
     """The same job on the command line."""
     line = f"distill --data digits --held-out {HELD_OUT} {teacher} --student test_efficientnet --size {SIZE} --no-flip"
     flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in OPTIONS.items())
-    return f"{line} {flags} --trackers '' --set rho=0.7 --no-score-teacher --run one --quiet"
+    return f"{line} {flags} --trackers '' --method prg --set rho=0.7 --no-score-teacher --run one --quiet"
 
 
 class Job:

@@ -91,8 +91,9 @@ class Distill(Command):
     goes on with --resume, bit for bit on one device.
 
     Args:
-        method: graphkd methods explains each; none trains on labels alone.
-        set: an option of the method, such as rho=0.7; repeat for more. graphkd methods NAME explains them.
+        method: combined is KD + mimicking + pseudo-labels, the best without labels in our evidence, or the parts that --set
+            names; graphkd methods explains each; none trains on labels alone.
+        set: an option of the method, such as temperature=2; repeat for more. graphkd methods NAME explains them.
         labels: no: never read. method: handed to a method that needs them (dkd). task: also learnt from, by
             cross-entropy.
         val: folder of images to score on; default: val/ in --data, else the part that is held out.
@@ -132,7 +133,7 @@ class Distill(Command):
     teaching: TeacherOptions = field(default_factory=TeacherOptions)
     student: Student = field(default_factory=Student)
     train: Annotated[TrainConfig, _TRAINING] = field(default_factory=TrainConfig)
-    method: Annotated[str, Parameter(choices=(*methods(), "none"))] = "prg"
+    method: Annotated[str, Parameter(choices=(*methods(), "none"))] = "combined"
     set: Annotated[dict[str, Any], _MAPPING] = field(default_factory=dict)
     labels: Literal["no", "method", "task"] = "no"
     val: ExistingDirectory | None = None
@@ -147,11 +148,6 @@ class Distill(Command):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self.method != "combined" or "parts" in self.set,
-            "--method combined needs the methods that it combines",
-            "give them with their options: --set 'parts={kd: {}, rkd: {angle_weight: 0}}'",
-        )
         require(
             self.method != "none" or self.labels == "task",
             "--method none leaves nothing to learn from",
@@ -224,11 +220,12 @@ def run(config: Distill, *, console: Console) -> int:
         trainer = teacher_features.make_trainer(config, parts, step, teacher, features, answers, accelerator)
         epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
         console.remark(f"classes: {some(list(names))}" if names else "no classes: the student is a backbone")
-        console.remark(f"{config.method}: {epochs} of {len(parts.train)} images into {path}")
+        taught = method.name_of(step)
+        console.remark(f"{taught}: {epochs} of {len(parts.train)} images into {path}")
         result = trainer.fit(resume=config.resume, begun=describe)
         if accelerator.is_main_process:
             selected = None if chosen is None else select_for_run.facts_of(chosen, len(pool))
-            _finish(config, result, before, names, parts.scored, selected, console)
+            _finish(config, result, taught, before, names, parts.scored, selected, console)
             if config.report:
                 from graphkd.pictures.html import write_html_report
 
@@ -276,6 +273,7 @@ def _fitting(config: Distill, parts: "Parts", console: Console) -> Distill:
 def _finish(
     config: Distill,
     result: "Result",
+    taught: str,
     before: dict[str, Any],
     names: Sequence[str],
     scored: "ImageSource | None",
@@ -301,7 +299,7 @@ def _finish(
         notes = [*notes, *lines_of(found["quality"])]
     if result.scores is not None:
         found |= facts(result.scores)
-        name = f"student, {config.method}"
+        name = f"student, {taught}"
         rows.append(Row.of(name, result.model, result.scores.top1, result.seconds))
     if rows or notes:
         text = write_report(result.run / "report.md", rows, rows[0].name if before else None, notes=notes)

@@ -199,6 +199,7 @@ class EmbeddingStore:
         views: views of each sample.
         classes: the teacher's class names, or ``None``.
         num_classes: number of logits, or ``None`` for a teacher without head.
+        by_text: whether the teacher's classes are texts, and its logits scaled cosines.
 
     Raises: StoreError for a missing, incomplete or damaged store.
     Example::
@@ -215,6 +216,7 @@ class EmbeddingStore:
         self.embedding_dim = self.manifest.embedding_dim
         self.classes: Sequence[str] | None = self.manifest.classes
         self.num_classes = self.manifest.num_classes
+        self.by_text = not {"prompts", "logit_scale"}.isdisjoint(self.manifest.teacher)
         self.views = self.manifest.views
         self._files = ShardReader(self.path, self.manifest)
         self._positions: Array | None = None  # of a view: its samples' rows in the store
