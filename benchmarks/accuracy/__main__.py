@@ -10,7 +10,7 @@
     python -m benchmarks.accuracy STUDY --estimate     # how long it will take here
     python -m benchmarks.accuracy rerun STUDY --methods KD --seeds 1    # runs again: must give the very same numbers
     python -m benchmarks.accuracy report STUDY         # tables of what is there
-    python -m benchmarks.accuracy page                 # all of them into docs/evidence.md
+    python -m benchmarks.accuracy page                 # all of them into docs/evidence.md and docs/evidence/
 
 Results are kept, a line a run in ``results/STUDY.jsonl``, and never computed twice. ``GRAPHKD_DATA`` names the
 folder of data.

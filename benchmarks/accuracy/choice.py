@@ -7,7 +7,7 @@ only; a student never sees one.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
@@ -104,9 +104,15 @@ def keep(study: str, scores: Scores, results: Path) -> dict[str, str]:
     return found
 
 
+def chosen_labels(study: str, results: Path = RESULTS) -> dict[str, str]:
+    """Row of the confirmation -> label of the trial that was chosen for it; empty before the choice."""
+    path = results / CHOSEN
+    found: dict[str, str] = json.loads(path.read_text()).get(study, {}) if path.is_file() else {}
+    return found
+
+
 def chosen(study: str, methods: Sequence[Method], results: Path = RESULTS) -> list[Method]:
     """The confirmation's rows; one that is not chosen yet has no method, and cannot run."""
-    path = results / CHOSEN
-    labels: Mapping[str, str] = json.loads(path.read_text()).get(study, {}) if path.is_file() else {}
+    labels = chosen_labels(study, results)
     by_label = {method.label: method for method in methods}
     return [by_label[labels[row]]._replace(label=row) if row in labels else Method(row, "", {}) for row in FAMILIES]

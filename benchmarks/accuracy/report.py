@@ -1,6 +1,6 @@
 """All results of a study as one table of means and one of paired differences, in Markdown, and a picture."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
@@ -13,6 +13,9 @@ from benchmarks.accuracy.stats import Difference, mean_std, paired
 
 Scores = dict[str, dict[int, float]]
 """label -> seed -> top-1 in per cent"""
+
+WEAK = "†"
+"""Marks a term of less than 5 % of the gradient."""
 
 
 def read(configs: Iterable[Config], results: Path) -> tuple[Scores, list[Record]]:
@@ -46,34 +49,44 @@ def difference(scores: Scores, ours: str, theirs: str) -> Difference | None:
     return paired([scores[ours][s] for s in common], [scores[theirs][s] for s in common]) if common else None
 
 
-def table(scores: Scores, records: Sequence[Record], against: str) -> str:
+def table(scores: Scores, records: Sequence[Record], against: str, chosen: Collection[str] = ()) -> str:
     """Mean of each method, and its paired difference from one of them: 95 % interval, and in standard errors.
 
-    Where the runs recorded them: CPU seconds, and each term's share of the gradient.
+    Where the runs recorded them: CPU seconds in place of those of the clock, and each term's share of the gradient.
+
+    Args:
+        scores, records: of a study.
+        against: the row that the others are compared with.
+        chosen: rows in bold.
     """
     results = {label: [r["result"] for r in records if r["config"]["label"] == label] for label in scores}
-    recorded = any("shares" in each for found in results.values() for each in found)
-    head = ["method", "top-1, %", "seeds", f"minus {against} [95 %]", "in standard errors", "s a run"]
-    head += ["CPU s", "% of the gradient: start, middle, end"] if recorded else []
+    every = [each for found in results.values() for each in found]
+    seconds = "cpu_seconds" if all("cpu_seconds" in each for each in every) else "seconds"
+    shared = any("shares" in each for each in every)
+    head = ["method", "top-1, %", "seeds", f"minus {against} [95 %]", "in standard errors"]
+    head += ["CPU s" if seconds == "cpu_seconds" else "s a run", *["% of the gradient"] * shared]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for label, each in scores.items():
         gap = None if label == against else difference(scores, label, against)
-        cells = [label, mean_std(list(each.values())), len(each), gap or "", gap.errors if gap else ""]
-        cells += [f"{median(found['seconds'] for found in results[label]):.0f}"]
-        cells += recordings(results[label]) if recorded else []
+        name = f"**{label}**, chosen" if label in chosen else label
+        cells = [name, mean_std(list(each.values())), len(each), gap or "", gap.errors if gap else ""]
+        cells += [f"{median(found[seconds] for found in results[label]):.0f}", *[shares(results[label])] * shared]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
-def recordings(results: Sequence[Record]) -> list[str]:
-    """CPU seconds of a run, and ``ce 31, 28, 25; node 9, 12, 14``: mean shares of each term over the seeds."""
-    found = [each for each in results if "shares" in each]
-    if not found:
-        return ["", ""]
-    terms = list(found[0]["shares"])
-    means = {term: [mean(each["shares"][term][at] for each in found) for at in range(3)] for term in terms}
-    shares = [f"{term.partition('/')[2] or term} " + ", ".join(f"{100 * x:.0f}" for x in means[term]) for term in terms]
-    return [f"{median(each['cpu_seconds'] for each in found):.0f}", "" if len(terms) == 1 else "; ".join(shares)]
+def shares(results: Sequence[Record]) -> str:
+    """``ce 28; edge 0.3†``: each term's share of the gradient in %, mean over its moments and the seeds; † under 5."""
+    found = [each["shares"] for each in results if "shares" in each]
+    if not found or len(found[0]) == 1:
+        return ""
+    means = {term: 100 * mean(x for each in found for x in each[term]) for term in found[0]}
+    return "; ".join(f"{term.partition('/')[2] or term} {_percent(share)}" for term, share in means.items())
+
+
+def _percent(share: float) -> str:
+    shown = f"{share:.0f}" if share >= 10 else f"{share:.1f}" if share >= 0.05 else "< 0.1"
+    return shown + WEAK * (round(share, 1) < 5)
 
 
 def pairs_table(scores: Scores, ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -141,6 +154,7 @@ def curves(records: Sequence[Record], path: Path, title: str) -> Path:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for label in dict.fromkeys(record["config"]["label"] for record in records):
         found = [r["result"]["curve"] for r in records if r["config"]["label"] == label and "curve" in r["result"]]
         if found:

@@ -102,14 +102,20 @@ def test_looking_at_shares_changes_nothing():
 
 
 def test_shares_and_curves_stand_beside_the_rows(tmp_path):
-    shares = {"prg/ce": [0.5, 0.25, 0.1], "prg/kl": [0.5, 0.75, 0.9]}
+    shares = {"prg/ce": [0.5, 0.25, 0.1], "prg/kl": [0.46, 0.73, 0.9], "prg/edge": [0.04, 0.02, 0.0]}
     result = {"seconds": 9.0, "cpu_seconds": 7.0, "shares": shares, "curve": [[1, 3.0, 10.0], [2, 7.0, 20.0]]}
-    records = [
-        {"config": {"label": "PRG"}, "result": result},
-        {"config": {"label": "old"}, "result": {"seconds": 3.0}},
-    ]
+    records = [{"config": {"label": label}, "result": result} for label in ("PRG", "old")]
+    records[1]["result"] = {"seconds": 3.0, "cpu_seconds": 2.0}
     text = report.table({"PRG": {0: 20.0}, "old": {0: 10.0}}, records, "old")
-    assert "| s a run | CPU s | % of the gradient: start, middle, end |" in text
-    assert "| 9 | 7 | ce 50, 25, 10; kl 50, 75, 90 |" in text
-    assert text.endswith("| 3 |  |  |")
+    assert "| in standard errors | CPU s | % of the gradient |" in text
+    assert "| 7 | ce 28; kl 70; edge 2.0† |" in text
+    assert text.endswith("| 2 |  |")
+    del records[1]["result"]["cpu_seconds"]
+    assert "| s a run | % of the gradient |" in report.table({"PRG": {0: 20.0}, "old": {0: 10.0}}, records, "old")
     assert "PRG" in report.curves(records, tmp_path / "a.svg", "Two").read_text()
+
+
+def test_a_term_that_hardly_pulls_is_marked():
+    found = report.shares([{"shares": {"a/x": [0.952] * 3, "a/y": [0.0476] * 3, "a/z": [0.0002] * 3}}])
+    assert found == "x 95; y 4.8†; z < 0.1†"
+    assert report.shares([{"shares": {"kd/kl": [1.0] * 3}}]) == report.shares([{}]) == ""

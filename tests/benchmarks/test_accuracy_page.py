@@ -1,41 +1,62 @@
-"""docs/evidence.md says what the committed results say."""
+"""docs/evidence.md and the pages below it say what the committed results say."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import pytest
 
 from benchmarks.accuracy.__main__ import RESULTS
+from benchmarks.accuracy.choice import CHOSEN
 from benchmarks.accuracy.config import Config
-from benchmarks.accuracy.page import PAGE, filled
+from benchmarks.accuracy.page import PAGES, PICTURES, PLACE, SHARES, filled
 from benchmarks.accuracy.studies import STUDIES
 
-PREPARED = "caltech-confirmed", "tin100", "tin100-choice", "tin100-more"  # whose places wait for their runs
-PLACE = "Before.\n\n<!-- results: caltech -->{}<!-- end -->\n\nAfter.\n"
+ANNOUNCED = {"caltech-ega", "tin100-labels", "caltech-eikd-2", "tin100-eikd", "tin100-crg"}  # not built yet
+PLACE_OF = "Before.\n\n<!-- {} -->{}<!-- end -->\n\nAfter.\n"
 
 
-def keep(folder, top1, **changes):
-    study = STUDIES["caltech"]
-    label, name, options, variant, _ = study.methods[0]
+def keep(folder, top1, row=0, result=None, **changes):
+    study = STUDIES[changes.get("study", "caltech")]
+    label, name, options, variant, _ = study.methods[row]
     config = replace(Config("caltech", label, name, 0, study.base, options, variant), **changes)
-    record = {"config": asdict(config), "result": {"top1": top1, "seconds": 50.0}, "versions": {"torch": "2.15.0"}}
+    result = {"top1": top1, "seconds": 50.0, **(result or {})}
+    record = {"config": asdict(config), "result": result, "versions": {"torch": "2.15.0"}}
+    folder.mkdir(exist_ok=True)
     with open(folder / f"{config.study}.jsonl", "a") as file:
         file.write(json.dumps(record) + "\n")
 
 
-def test_the_page_is_that_of_the_committed_results(tmp_path):
-    page = PAGE.read_text()
-    assert filled(page, RESULTS, tmp_path) == page
-    waiting = [name for name in PREPARED if not (RESULTS / f"{name}.jsonl").is_file()]
-    assert page.count("No results are committed yet") == len(waiting)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_is_that_of_the_committed_results(page, tmp_path):
+    text = page.read_text()
+    assert filled(text, RESULTS, tmp_path) == text
+    assert re.findall(r"^ *<!-- (?:interval|score|fact)", text, re.MULTILINE) == []  # Markdown would end the paragraph
+    assert text.count("<!-- end -->") == text.count("<!-- ") / 2 == len(PLACE.findall(text))
     for picture in tmp_path.iterdir():
-        assert (PAGE.parent / "img" / "evidence" / picture.name).is_file()
+        assert (PICTURES / picture.name).is_file()
+
+
+def test_every_study_with_results_has_its_place():
+    places = [found for page in PAGES for found in PLACE.findall(page.read_text())]
+    shown = [what for kind, what in places if kind == "results"]
+    assert len(shown) == len(set(shown))
+    assert set(shown) <= STUDIES.keys() | ANNOUNCED
+    assert {path.stem for path in RESULTS.glob("*.jsonl")} <= set(shown)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_gain_is_typed_by_hand(page):
+    assert (
+        re.findall(r"[\d.]+ (?:points?|standard errors?) (?:ahead|above|below|behind)", PLACE.sub("", page.read_text()))
+        == []
+    )
 
 
 def test_a_place_is_filled_again_and_again(tmp_path):
     keep(tmp_path, 62.5)
     keep(tmp_path, 63.5, seed=1)
-    once = filled(PLACE.format(""), tmp_path, tmp_path)
+    once = filled(PLACE_OF.format("results: caltech", ""), tmp_path, tmp_path)
     assert "| pseudo-label CE | 63.00 ± 0.71 | 2 |" in once
     assert once.startswith("Before.\n\n<!--")
     assert once.endswith("-->\n\nAfter.\n")
@@ -45,10 +66,60 @@ def test_a_place_is_filled_again_and_again(tmp_path):
     assert (tmp_path / "caltech.svg").read_bytes() == picture
 
 
+def test_a_sentence_has_the_numbers_of_its_rows_and_keeps_its_line(tmp_path):
+    for seed, gain in enumerate((1.0, 2.0)):
+        keep(tmp_path, 60.0, seed=seed)
+        keep(tmp_path, 60.0 + gain, row=1, seed=seed)
+    (tmp_path / "teacher.json").write_text('{"val": {"images": 25000, "top1": 69.14}}')
+
+    def shown(what):
+        place = f"<!-- {what} -->"
+        found = filled(f"| {place}old<!-- end --> |", tmp_path, tmp_path)
+        assert found.startswith(f"| {place}")
+        return found.removeprefix(f"| {place}").removesuffix("<!-- end --> |")
+
+    assert shown("interval: caltech KD against pseudo-label CE") == "+1.50 [-4.85, +7.85]"  # 12.706 * 0.5
+    assert shown("score: caltech KD") == "61.50 ± 0.71"
+    assert shown("fact: teacher val images") == "25,000"
+    assert shown("fact: teacher val top1") == "69.1"
+    for waiting in ("interval: caltech PRG against KD", "score: caltech PRG", "interval: caltech-later A against B"):
+        assert shown(waiting) == "not measured yet"
+    assert "No results are committed yet." in shown("results: caltech-later")
+    with pytest.raises(SystemExit, match="no method 'krd' in this study"):
+        shown("interval: caltech PRG against KRD")
+
+
+def test_a_choice_shows_its_winner_and_the_confirmation_says_which(tmp_path):
+    for row in range(2):
+        for seed in range(3):
+            keep(
+                tmp_path, 60.0 + row, row=row, study="caltech-choice", seed=seed, recipe=STUDIES["caltech-choice"].base
+            )
+    keep(tmp_path, 60.0, study="caltech-confirmed")
+    (tmp_path / CHOSEN).write_text('{"caltech-choice": {"KD, tuned": "KD, T = 1"}}')
+    winner = STUDIES["caltech-choice"].methods[1].label
+    page = filled(PLACE_OF.format("results: caltech-choice", ""), tmp_path, tmp_path)
+    assert page.count(", chosen |") == 1
+    assert f"| **{winner}**, chosen | 61.00 ± 0.00 | 3 |" in page
+    page = filled(PLACE_OF.format("results: caltech-confirmed", ""), tmp_path, tmp_path)
+    assert "Chosen: KD, tuned is `KD, T = 1`." in page
+
+
+def test_a_run_made_later_tells_the_shares_of_a_row_and_nothing_else(tmp_path):
+    keep(tmp_path, 62.5)
+    shares = {"prg/ce": [0.9, 0.98, 0.99], "prg/kl": [0.1, 0.02, 0.01]}
+    keep(tmp_path / SHARES, 10.0, result={"shares": shares, "seconds": 1.0, "cpu_seconds": 1.0})
+    page = filled(PLACE_OF.format("results: caltech", ""), tmp_path, tmp_path)
+    assert "| pseudo-label CE | 62.50 | 1 | " in page
+    assert "| 50 | ce 96; kl 4.3† |" in page
+    assert "† under 5 % of the gradient" in page
+    assert "those of later runs, one seed a row" in page
+
+
 @pytest.mark.parametrize(("epochs", "precision", "shown"), [(40, "no", True), (40, "bf16", True), (3, "bf16", False)])
 def test_other_precisions_count_and_other_recipes_do_not(tmp_path, epochs, precision, shown):
     keep(tmp_path, 62.5, recipe=replace(STUDIES["caltech"].base, epochs=epochs, precision=precision))
-    assert ("| 62.50 |" in filled(PLACE.format(""), tmp_path, tmp_path)) == shown
+    assert ("| 62.50 |" in filled(PLACE_OF.format("results: caltech", ""), tmp_path, tmp_path)) == shown
 
 
 def test_verdicts_of_two_studies_stand_on_the_page(tmp_path):

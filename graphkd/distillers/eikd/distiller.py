@@ -71,7 +71,7 @@ class EIKDDistiller(Distiller):
         num_classes: number of logits.
         preset: ``"stable"`` (default: no class dropped, features of unit length) or ``"literal"`` (the first reading
             of the abstract: ten best classes, features as they are, relations divided by N^2), which
-            ``docs/evidence.md`` shows to fail. What is given beside it goes before it.
+            ``docs/evidence/eikd.md`` shows to fail. What is given beside it goes before it.
         kd_weight: default 1; 0 removes the term and what only it needs.
         explicit_weight, implicit_weight: likewise; default from the preset, 1 in each.
         temperature: T > 0 of the KD term; default 4.

@@ -63,8 +63,8 @@ class PRGDistiller(Distiller):
         num_classes: number of class proxies.
         preset: ``"stable"`` (default: diagonal node target, Frobenius norm over the root of the number of entries,
             node, edge and KL weights 1), ``"literal"`` (the same without the KL term, of which no source of the paper
-            speaks; ``docs/evidence.md`` has its gain), or ``"ega"`` (identity target, un-squared Frobenius norm, EGA's
-            weights 0.8 and 0.24, no KL term).
+            speaks; ``docs/evidence/prg.md`` has its gain), or ``"ega"`` (identity target, un-squared Frobenius norm,
+            EGA's weights 0.8 and 0.24, no KL term).
         ce_weight: of the pseudo-label term; default 1.
         node_weight, edge_weight: default from the preset; 0 removes the term and what only it needs.
         kl_weight, kl_temperature: of the KL term on the logits, times T^2; default from the preset, and 4.
