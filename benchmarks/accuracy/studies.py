@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.accuracy import caltech, cifar, digits, eikd, tin100
+from benchmarks.accuracy import caltech, cifar, digits, eikd, labelled, tin100
 from benchmarks.accuracy.choice import chosen
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
@@ -150,6 +150,25 @@ STUDIES: dict[str, Study] = {
         seeds=1,
         first_seed=10,
         against="mimicking + CE",
+    ),
+    "caltech-ega": _caltech(
+        "Caltech-101 (41 classes), CLIP ViT-B/32 teacher, with labels",
+        problem=labelled.caltech_problem,
+        methods=labelled.CALTECH,
+        seeds=5,
+        first_seed=10,
+        against="labels alone",
+        ours=("EGA", "EGA, edge / 4"),
+        theirs=("KD", "mimicking", "mimicking x 5", "DIST", "RKD", "SP"),
+    ),
+    "tin100-labels": _tin100(
+        "TinyImageNet (100 classes), EfficientNet-Lite2 teacher, with labels, one seed",
+        problem=labelled.tin100_problem,
+        base=tin100.RECIPE,
+        methods=labelled.TIN100,
+        seeds=1,
+        first_seed=10,
+        against="labels alone",
     ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",
