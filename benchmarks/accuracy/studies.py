@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.accuracy import caltech, cifar, digits, eikd, labelled, tin100
+from benchmarks.accuracy import caltech, cifar, digits, eikd, eikd_more, labelled, tin100
 from benchmarks.accuracy.choice import chosen
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
@@ -106,6 +106,21 @@ STUDIES: dict[str, Study] = {
         methods=eikd.METHODS,
         more=tuple(eikd.MORE),
         seeds=3,
+        against="selected, KD",
+    ),
+    "caltech-eikd-2": _caltech(
+        "EIKD with terms that carry weight, on the pool of Caltech-101, no labels",
+        problem=eikd.caltech_problem,
+        methods=eikd_more.METHODS,
+        seeds=3,
+        against="selected, KD",
+    ),
+    "tin100-eikd": _tin100(
+        "EIKD on TinyImageNet, of which the teacher, EfficientNet-Lite2, knows 50 of 100 classes, no labels, one seed",
+        problem=eikd_more.tin100_problem,
+        base=tin100.RECIPE,
+        methods=eikd_more.TIN100,
+        seeds=1,
         against="selected, KD",
     ),
     "caltech-choice": Study(
