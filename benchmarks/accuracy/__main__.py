@@ -4,6 +4,8 @@
     python -m benchmarks.accuracy caltech-prg          # ablation of PRG, three paired seeds
     python -m benchmarks.accuracy digits-prompts       # how prompts are weighted
     python -m benchmarks.accuracy caltech-eikd         # selection, class dropping, terms; eikd: on another pool
+    python -m benchmarks.accuracy caltech-ega          # with labels, EGA's own setting; tin100-labels
+    python -m benchmarks.accuracy caltech-eikd-2       # bucket, floor, attractors, terms that pull; tin100-eikd
     python -m benchmarks.accuracy cifar100-full        # the full protocol, and cifar100-full-labels: for a GPU
     python -m benchmarks.accuracy choose tin100-choice # weights, chosen on held-out training images; caltech-choice
     python -m benchmarks.accuracy tin100               # the chosen ones with fresh seeds; caltech-confirmed

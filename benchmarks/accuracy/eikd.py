@@ -96,6 +96,17 @@ METHODS: list[Method] = [
 MORE: list[Method] = _of_the_selection(ONE_SEED)
 
 
+SELECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "selected": {},
+    "selected globally": {"balance": "global"},
+    "selected by entropy": {"score": "entropy"},
+    "selected above a floor": {"band": (0.7, 1.0)},
+    "selected without attractors": {"class_confidence": 0.42},
+    "selected without more attractors": {"class_confidence": 0.52},
+}
+"""How a pool's images are chosen -> options of ``select``."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """Images without labels, of which the teacher knows the first ``known``.
@@ -117,7 +128,7 @@ class Pool:
         if which == "random":
             order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(seed))
             return order[:count].tolist()
-        found = select(self.scores(), count, balance="global" if which == "selected globally" else "class").indices
+        found = select(self.scores(), count, **SELECTIONS[which]).indices
         share, before = np.mean(found < self.known), self.known / len(self.images)
         print(f"{which}: the teacher knows {share:.0%} of these {count} images, {before:.0%} of the pool", flush=True)
         return [int(each) for each in found]
@@ -146,7 +157,7 @@ def caltech_pool() -> Pool:
     return Pool(images, known, lambda: remembered(teacher, images.ids))
 
 
-def remembered(teacher: data.StoredTeacher, ids: Sequence[str]) -> PoolScores:
+def remembered(teacher: data.StoredTeacher | data.KeptTeacher, ids: Sequence[str]) -> PoolScores:
     """Scores by confidence from features that are in memory."""
     known = scored(teacher.at(torch.arange(len(ids))))
     return PoolScores(**known, ids=ids, num_classes=teacher.num_classes, classes=None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.accuracy import caltech, cifar, digits, eikd, tin100
+from benchmarks.accuracy import caltech, cifar, digits, eikd, eikd_more, labelled, tin100
 from benchmarks.accuracy.choice import chosen
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
@@ -108,6 +108,21 @@ STUDIES: dict[str, Study] = {
         seeds=3,
         against="selected, KD",
     ),
+    "caltech-eikd-2": _caltech(
+        "EIKD with terms that carry weight, on the pool of Caltech-101, no labels",
+        problem=eikd.caltech_problem,
+        methods=eikd_more.METHODS,
+        seeds=3,
+        against="selected, KD",
+    ),
+    "tin100-eikd": _tin100(
+        "EIKD on TinyImageNet, of which the teacher, EfficientNet-Lite2, knows 50 of 100 classes, no labels, one seed",
+        problem=eikd_more.tin100_problem,
+        base=tin100.RECIPE,
+        methods=eikd_more.TIN100,
+        seeds=1,
+        against="selected, KD",
+    ),
     "caltech-choice": Study(
         "Choice of weights on thirds of the training images of Caltech-101 (41 classes)",
         problem=caltech.choice,
@@ -150,6 +165,25 @@ STUDIES: dict[str, Study] = {
         seeds=1,
         first_seed=10,
         against="mimicking + CE",
+    ),
+    "caltech-ega": _caltech(
+        "Caltech-101 (41 classes), CLIP ViT-B/32 teacher, with labels",
+        problem=labelled.caltech_problem,
+        methods=labelled.CALTECH,
+        seeds=5,
+        first_seed=10,
+        against="labels alone",
+        ours=("EGA", "EGA, edge / 4"),
+        theirs=("KD", "mimicking", "mimicking x 5", "DIST", "RKD", "SP"),
+    ),
+    "tin100-labels": _tin100(
+        "TinyImageNet (100 classes), EfficientNet-Lite2 teacher, with labels, one seed",
+        problem=labelled.tin100_problem,
+        base=tin100.RECIPE,
+        methods=labelled.TIN100,
+        seeds=1,
+        first_seed=10,
+        against="labels alone",
     ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",

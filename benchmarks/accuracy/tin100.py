@@ -80,15 +80,16 @@ def choice(config: Config) -> Problem:
     """Students of 20,000 training images, scored on the other 5,000."""
     train, (kept, held) = data.tin100("train"), split()
     known = data.KeptTeacher(teacher("train").at(torch.tensor(kept)))
-    return _problem(config, data.subset(train, kept), data.subset(train, held), known)
+    return problem(config, data.subset(train, kept), data.subset(train, held), known)
 
 
 def confirmation(config: Config) -> Problem:
     """Students of all 25,000 training images, scored on val."""
-    return _problem(config, data.tin100("train"), data.tin100("val"), teacher("train"))
+    return problem(config, data.tin100("train"), data.tin100("val"), teacher("train"))
 
 
-def _problem(config: Config, train: data.ArraySource, scored: data.ArraySource, known: data.KeptTeacher) -> Problem:
+def problem(config: Config, train: data.ArraySource, scored: data.ArraySource, known: data.KeptTeacher) -> Problem:
+    """Students of these images and of what the teacher says of them."""
     return Problem(
         train=train,
         scored=scored,
