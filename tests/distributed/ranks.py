@@ -1,7 +1,9 @@
 """Gloo processes that tests send jobs to: started once for each number of them, with torch imported once."""
 
+import faulthandler
 import io
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -43,6 +45,10 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max()) / (scale if scale > 1e-12 else 1.0)
 
 
+class CrashError(AssertionError):
+    """Native code ended a rank; where it was, Python's own fault handler has written down."""
+
+
 class Ranks:
     """Processes with one gloo group.
 
@@ -53,7 +59,7 @@ class Ranks:
 
     def __init__(self, world: int, folder: Path) -> None:
         context = server()
-        self.pipes, self.processes = [], []
+        self.pipes, self.processes, self.folder = [], [], folder
         for rank in range(world):
             ours, theirs = context.Pipe()
             self.processes.append(context.Process(target=_serve, args=(theirs, rank, world, str(folder)), daemon=True))
@@ -70,10 +76,19 @@ class Ranks:
             ready = wait([pipe for rank, pipe in enumerate(self.pipes) if rank not in answers], 2 * PATIENCE)
             assert ready, f"ranks {sorted(set(range(len(self.pipes))) - set(answers))} do not answer"
             for pipe in ready:
-                done, found = torch.load(io.BytesIO(pipe.recv_bytes()))  # no pickle, as everywhere
-                assert done, f"rank {self.pipes.index(pipe)}: {found}"
-                answers[self.pipes.index(pipe)] = found
+                rank = self.pipes.index(pipe)
+                done, answers[rank] = torch.load(io.BytesIO(self._received(rank)))  # no pickle, as everywhere
+                assert done, f"rank {rank}: {answers[rank]}"
         return [answers[rank] for rank in range(len(self.pipes))]
+
+    def _received(self, rank: int) -> bytes:
+        try:
+            return self.pipes[rank].recv_bytes()
+        except EOFError:
+            self.processes[rank].join(5)
+            code, said = self.processes[rank].exitcode, (self.folder / f"rank{rank}").read_text()
+            kind = CrashError if code in (-signal.SIGSEGV, -signal.SIGABRT) else AssertionError
+            raise kind(f"rank {rank} of {len(self.pipes)} ended with code {code}: {said}") from None
 
     def end(self) -> None:
         """No process is left."""
@@ -84,6 +99,7 @@ class Ranks:
 
 def _serve(pipe: Any, rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
+    faulthandler.enable((Path(folder) / f"rank{rank}").open("w"))
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}  # accelerate looks there
     os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
     how = {"rank": rank, "world_size": world, "timeout": timedelta(seconds=PATIENCE)}

@@ -49,9 +49,10 @@ def test_between_two_sizes_the_choice_is_within_a_tenth_of_the_best():
         assert ms(size)[chosen] <= 1.1 * min(ms(size).values())
 
 
-def test_a_clocks_noise_changes_nothing():
-    points = [(10 * 4**i, {"eager": 1.0, "blocked": 0.99}) for i in range(5)]
-    assert steps(points, ("eager", "blocked")) == ((0, "eager"),)
+def test_a_clocks_noise_chooses_the_backend_that_holds_less():
+    points = [(10 * 4**i, {"eager": 1.0, "blocked": ratio}) for i, ratio in enumerate([1.1, 0.99, 1.01, 0.99, 1.02])]
+    (_, first), (_, second) = steps(points, ("eager", "blocked"))
+    assert (first, second) == ("eager", "blocked")
 
 
 def test_what_is_not_allowed_is_never_chosen():

@@ -19,8 +19,7 @@ from torch.nn.functional import pad
 
 from graphkd_kernels import reference
 from graphkd_kernels._blocked.blocks import row_slices
-from graphkd_kernels._blocked.row_kl import ROW_ENTRIES
-from graphkd_kernels._blocked.row_pearson import constant, correlation
+from graphkd_kernels._blocked.row_pearson import COLUMN_ENTRIES, constant, correlation
 from graphkd_kernels.autograd import Found, Kept, Maybe, Needs, Rule, apply, register
 from graphkd_kernels.reference.distances import can_look
 
@@ -57,7 +56,7 @@ def _gradients(needs: Needs, student: Tensor, teacher: Tensor, temperature: floa
     """Both sums; what their gradient is made of."""
     n, c = student.shape
     pairs, rows, columns, means = list[Tensor](), list[Moments](), list[Moments](), list[Tensor]()
-    for block in row_slices(n, c, ROW_ENTRIES):
+    for block in row_slices(n, c, COLUMN_ENTRIES):
         pair = torch.stack([teacher[block], student[block]])
         pair = (pair if temperature == 1 else pair.div_(temperature)).softmax(-1)
         pairs.append(pair)

@@ -21,6 +21,7 @@ from graphkd_kernels.reference.rows import unit_scale
 
 __all__ = ["damped_column_pearson", "damped_row_pearson", "row_pearson"]
 Needs = tuple[bool, bool]
+COLUMN_ENTRIES = 2**18  # of one block of rows that several passes read: it stays near its core
 _USUAL = 1e-30, 1e30
 """Sums of squares of columns that float32 holds with all their digits."""
 
@@ -70,7 +71,7 @@ def _of_columns(needs: Needs, student: Tensor, teacher: Tensor, eps: float) -> F
 
     Shapes: (*b, n, m) twice -> (*b, m), and (*b, n, m) where needed.
     """
-    if student.numel() <= ROW_ENTRIES:
+    if student.numel() <= COLUMN_ENTRIES:
         values, found = _of_rows(needs, student.mT, teacher.mT, eps)
         return values, tuple(None if g is None else g.mT.contiguous() for g in found)
     ds, dt = (torch.empty_like(student, memory_format=torch.contiguous_format) if need else None for need in needs)
@@ -107,7 +108,7 @@ def _columns_of_any_size(s: Tensor, t: Tensor, eps: float, gradients: Sequence[M
 def _centred_sums(s: Tensor, t: Tensor, means: tuple[Tensor, Tensor]) -> Tensor:
     """Squares of s, of t, and products, of columns without their means. Shapes: (n, m) twice -> (3, m)."""
     sums = s.new_zeros(3, s.shape[1])
-    for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES):
+    for rows in row_slices(len(s), s.shape[1], COLUMN_ENTRIES):
         x, y = s[rows] - means[0], t[rows] - means[1]
         sums[2] += (x * y).sum(0)
         sums[0] += x.square_().sum(0)
@@ -119,7 +120,7 @@ def _from_sums(
     s: Tensor, t: Tensor, means: tuple[Tensor, Tensor], sums: Tensor, eps: float | Tensor, gradients: Sequence[Maybe]
 ) -> Tensor:
     values, cross, own = correlation(sums[:2], sums[2], constant(sums[:2], len(s) * torch.stack(means).square()), eps)
-    for rows in row_slices(len(s), s.shape[1], ROW_ENTRIES) if any(each is not None for each in gradients) else ():
+    for rows in row_slices(len(s), s.shape[1], COLUMN_ENTRIES) if any(each is not None for each in gradients) else ():
         x, y = s[rows] - means[0], t[rows] - means[1]
         for gradient, ours, theirs, factor in zip(gradients, (x, y), (y, x), own, strict=True):
             if gradient is not None:

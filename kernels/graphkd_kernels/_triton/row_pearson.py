@@ -39,11 +39,17 @@ def _from_first(ptr, first, row, column, n, m, stride, SUMS: tl.constexpr):
 
 @triton.jit
 def coefficients(mean_x, mean_y, xx, yy, xy, count, eps, TINY: tl.constexpr):
-    """Correlation and the coefficients a, b_x, b_y of its gradient; 0 where a side is constant, relative to itself."""
+    """Correlation and the coefficients a, b_x, b_y of its gradient; 0 where a side is constant, relative to itself.
+
+    Where a sum of squares overflows all of them are NaN, never a wrong number.
+    """
+    LARGEST: tl.constexpr = 3e38 if xx.dtype == tl.float32 else 1e308
     x, y = tl.sqrt(xx), tl.sqrt(yy)
-    dead = (x <= TINY * tl.sqrt(xx + count * mean_x * mean_x)) | (y <= TINY * tl.sqrt(yy + count * mean_y * mean_y))
+    size_x = tl.sqrt(tl.minimum(xx + count * mean_x * mean_x, LARGEST))
+    size_y = tl.sqrt(tl.minimum(yy + count * mean_y * mean_y, LARGEST))
+    dead = (x <= TINY * size_x) | (y <= TINY * size_y)
     x, y = tl.where(dead, 1.0, x), tl.where(dead, 1.0, y)
-    a = 1.0 / (x * y + eps)
+    a = tl.where(x * y < float("inf"), 1.0 / (x * y + eps), float("nan"))
     value = tl.where(dead, 0.0, xy * a)
     return value, tl.where(dead, 0.0, a), value * a * y / x, value * a * x / y
 

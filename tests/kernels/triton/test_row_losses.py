@@ -108,6 +108,15 @@ def test_a_nan_goes_out(operation, device):
     assert found.isnan().nonzero().flatten().tolist() == [6 if "column" in operation else 4]
 
 
+@pytest.mark.parametrize("operation", ["row_pearson", "damped_row_pearson", "damped_column_pearson"])
+def test_a_sum_of_squares_that_overflows_is_never_a_number(operation, device):
+    s, t = (each.to(device) for each in pair(20, 20))
+    found = OPERATIONS[operation](1e25 * s, t, *OPTIONS[operation])
+    assert found.isnan().all()
+    constant = OPERATIONS[operation](torch.full_like(s, 1e25), t, *OPTIONS[operation])
+    assert not constant.any(), "without a square that overflows, a constant side is 0 as ever"
+
+
 @operations
 def test_the_upstream_gradient_of_a_sum_is_one_number(operation, device):
     inputs = pair(20, 30)
