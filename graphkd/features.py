@@ -128,8 +128,8 @@ class Features:
             "these features are empty: embedding, logits, proxies, maps and tokens are all absent"
         )
 
-    def rows(self, span: slice) -> "Features":
-        """Some samples; what all share (proxies, their logits, the mixture) stays whole."""
+    def rows(self, span: slice | Int[Tensor, " n"]) -> "Features":
+        """Some samples, by slice or indices; what all share (proxies, their logits, the mixture) stays whole."""
         return self._per_sample(lambda values: values[0][span], [self])
 
     @staticmethod

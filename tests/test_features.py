@@ -102,6 +102,7 @@ def test_rows_and_joined_are_inverse():
     assert torch.equal(again.maps["a"], x.maps["a"])
     assert torch.equal(again.tokens["b"], x.tokens["b"])
     assert Features.joined([x]) is x
+    assert torch.equal(x.rows(torch.tensor([3, 0])).maps["a"], x.maps["a"][[3, 0]])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.accuracy import caltech, data, students, tower
 from benchmarks.accuracy.config import Config, Method, Recipe
-from benchmarks.accuracy.study import Problem, device
+from benchmarks.accuracy.study import Problem, device, seen_by
 from graphkd import Features, Tap
 
 REDUCED = Recipe(student="resnet20", epochs=10, warmup=2.0, batch=64, limit=10_000)
@@ -91,11 +91,7 @@ def with_labels(config: Config) -> Problem:
 
     def sizes(student: Tap) -> tuple[Features, Features]:
         images = torch.zeros(2, 3, 32, 32)
-        student.eval()
-        with torch.no_grad():
-            found = student(images), teacher(images.to(device())).to("cpu")
-        student.train()
-        return found
+        return seen_by(student, images), teacher(images.to(device())).to("cpu")
 
     return replace(
         base,

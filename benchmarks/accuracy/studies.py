@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.accuracy import caltech, cifar, digits, eikd, eikd_more, labelled, tin100
+from benchmarks.accuracy import caltech, cifar, digits, eikd, eikd_more, labelled, tin100, tin100_crg
 from benchmarks.accuracy.choice import chosen
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
@@ -184,6 +184,17 @@ STUDIES: dict[str, Study] = {
         seeds=1,
         first_seed=10,
         against="labels alone",
+    ),
+    "tin100-crg": _tin100(
+        "CRG on TinyImageNet (100 classes, 4 views of 3,000 images), EfficientNet-Lite0 teacher, with labels",
+        problem=tin100_crg.problem,
+        base=tin100_crg.RECIPE,
+        methods=tin100_crg.METHODS,
+        more=tuple(tin100_crg.MORE),
+        seeds=3,
+        against="CRG",
+        ours=("CRG",),
+        theirs=("labels alone", "KD", "CRG, defaults"),
     ),
     "digits-prompts": Study(
         title="Weights of PRG's prompts, on handwritten digits with eight prompts a class",

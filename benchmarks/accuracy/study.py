@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from benchmarks.accuracy import candidates
 from benchmarks.accuracy.config import Config, Recipe
@@ -51,6 +52,15 @@ class Problem:
         """The teacher's features."""
         found: Features = (self.features or self.teacher)(batch)
         return found
+
+
+@torch.no_grad()
+def seen_by(student: Tap, images: Tensor) -> Features:
+    """What a student says of images, without a change in it."""
+    student.eval()
+    found: Features = student(images)
+    student.train()
+    return found
 
 
 SHARES: Final = {"features": 1.0, "blocks": 0.5, "logits": 0.0}

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from graphkd.distillers.combined import CombinedDistiller
+from graphkd.distillers.combined import CombinedDistiller, auto_parts
 from graphkd.distillers.dkd import DKDDistiller
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.kd import KDDistiller
@@ -45,6 +47,5 @@ def test_without_parts_it_is_the_sum_that_the_evidence_prefers():
 
 @pytest.mark.parametrize(("by_text", "temperature"), [(True, 4.0), (False, 1.0)])
 def test_the_temperature_is_the_teachers(by_text, temperature):
-    student, teacher = networks(9, torch.float32)
-    teacher.by_text = by_text
-    assert create_distiller("combined", student, teacher).parts["kd"].temperature == temperature
+    student, _ = networks(9)
+    assert auto_parts(student, SimpleNamespace(by_text=by_text))["kd"] == {"temperature": temperature}
