@@ -12,6 +12,7 @@ from graphkd.deploy.class_folders import ClassFolders
 from graphkd.deploy.classifier import Classifier, predictions
 from graphkd.deploy.predict import Summary, finish, predict
 from graphkd.deploy.tables import facts, write_csv
+from graphkd.files import local_path
 
 
 def to_file(config: Predict, out: Path, console: Console) -> Summary:
@@ -20,10 +21,12 @@ def to_file(config: Predict, out: Path, console: Console) -> Summary:
     console.go_on = (f"whole lines are kept in {part}", "run the same command again: it goes on there")
     root = config.move or config.copy
     folders = None if root is None else ClassFolders(root, config.move is not None, config.above)
-    done = finish(out, format=config.format, folders=folders) if part.exists() else None
-    if done is not None:
-        return done
-    classifier, source = _classifier(config), open_unlabelled(config.images.data, config.images.max_megapixels)
+    classifier, data = _classifier(config), local_path(config.images.data)
+    if part.exists() and config.move is not None and data.is_dir():
+        done = finish(classifier, data, out, format=config.format, top=config.top, folders=folders)
+        if done is not None:
+            return done
+    source = open_unlabelled(data, config.images.max_megapixels)
     if part.exists():
         console.remark(f"going on with {part}")
     return predict(
@@ -44,7 +47,7 @@ def to_console(config: Predict, console: Console) -> int:
     """Predictions to standard output: CSV line by line, or one JSON object, which holds all of them."""
     console.go_on = ("nothing was kept", "run the command again; with --out it goes on where it stopped")
     classifier, source = _classifier(config), open_unlabelled(config.images.data, config.images.max_megapixels)
-    rows = predictions(
+    found = predictions(
         classifier,
         source,
         top=config.top,
@@ -52,10 +55,13 @@ def to_console(config: Predict, console: Console) -> int:
         workers=config.running.workers,
         on_error=config.images.on_error,
     )
+    summary = Summary()
+    rows = summary.counting(found)
     if config.output.json:
         console.result({"predictions": [facts(row) for row in rows]}, "")
     else:
         write_csv(rows, console.stdout, min(config.top, len(classifier.classes)))
+    summary.require_readable()
     return 0
 
 

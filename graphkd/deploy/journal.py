@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from graphkd.deploy.classifier import Prediction
 from graphkd.deploy.tables import facts
 from graphkd.errors import FileError
-from graphkd.files import writing
+from graphkd.files import write_file, writing
 from graphkd.text import open_regular, parse_json
 
 _LONGEST = 1 << 20  # bytes of a line
@@ -59,20 +59,24 @@ class Journal:
 
         Raises: FileError for a journal of other predictions, which names what differs.
         """
-        asked = {"kind": _KIND, **json.loads(json.dumps(asked))}
         if not self.asked:
-            with writing(self.path), self.path.open("xb") as file:
-                file.write(json.dumps(asked).encode() + b"\n")
-            self.asked = asked
+            line = json.dumps({"kind": _KIND, **asked})
+            write_file(self.path, line + "\n")
+            self.asked = parse_json(line)
             return 0
-        if differs := [name for name in asked if asked[name] != self.asked.get(name)]:
-            what = f"{self.path} was begun with other {' and '.join(differs)}"
-            raise FileError(f"{what}: remove it to begin anew, or choose another file to write")
+        self.require(asked)
         if self.complete:
             return -(-self.images // batch_size)
         batches = self.images // batch_size
         self._cut(batches * batch_size)
         return batches
+
+    def require(self, asked: Mapping[str, Any]) -> None:
+        """Raises: FileError for a journal of other predictions, which names what differs."""
+        asked = parse_json(json.dumps(asked))
+        if differs := [name for name in asked if asked[name] != self.asked.get(name)]:
+            what = f"{self.path} was begun with other {' and '.join(differs)}"
+            raise FileError(f"{what}: remove it to begin anew, or choose another file to write")
 
     def _cut(self, images: int) -> None:
         with writing(self.path), self.path.open("r+b") as file:
@@ -89,7 +93,6 @@ class Journal:
                 _add(file, facts(each))
                 self.images += 1
             _add(file, {"images": self.images})
-            file.flush()
             os.fsync(file.fileno())
         self.complete = True
 
@@ -108,6 +111,7 @@ class Journal:
 
 def _add(file: BinaryIO, line: Mapping[str, Any]) -> None:
     file.write(json.dumps(line).encode() + b"\n")
+    file.flush()  # a full disk is met at the line that does not fit
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -52,6 +52,12 @@ class Summary:
                 self.confidence += (row.confidences[0] - self.confidence) / (self.images - self.unreadable)
             yield row
 
+    def require_readable(self) -> None:
+        """Raises: DataError where no image can be read."""
+        if self.unreadable == self.images:
+            first = self.examples[0]
+            raise DataError(f"none of {self.images} images can be read, such as {first}: look at the files")
+
 
 def predict(
     classifier: Classifier,
@@ -89,14 +95,7 @@ def predict(
     table_format(out, format)
     if folders is not None:
         folders.check(classifier.classes, source)
-    top = min(top, len(classifier.classes))
-    asked = {
-        "model": classifier.identity,
-        "classes": Classes(classifier.classes).to_json(),
-        "top": top,
-        "root": os.path.abspath(getattr(source, "root", "")),
-        "images": names_digest(source.ids),
-    }
+    asked = _asked(classifier, top, getattr(source, "root", "")) | {"images": names_digest(source.ids)}
     with one_writer(out.parent, out.name):
         journal = Journal(out)
         done = journal.begin(asked, batch_size)
@@ -104,7 +103,7 @@ def predict(
             rows = predictions(
                 classifier,
                 source,
-                top=top,
+                top=asked["top"],
                 batch_size=batch_size,
                 workers=workers,
                 start_batch=done,
@@ -115,14 +114,40 @@ def predict(
         return _finished(journal, out, format, folders)
 
 
-def finish(out: Path, *, format: str | None = None, folders: ClassFolders | None = None) -> Summary | None:
+def finish(
+    classifier: Classifier,
+    root: Path,
+    out: Path,
+    *,
+    format: str | None = None,
+    top: int = 3,
+    folders: ClassFolders | None = None,
+) -> Summary | None:
     """What :func:`predict` does after its last image, if an earlier call came so far; else ``None``.
 
     Images that were moved are no longer in their folder: it takes this to go on with the rest.
+
+    Args:
+        root: folder of the images; the others are as of :func:`predict`.
+
+    Raises: FileError for a ``NAME.part`` of other predictions.
     """
     with one_writer(out.parent, out.name):
         journal = Journal(out)
-        return _finished(journal, out, format, folders) if journal.complete else None
+        if not journal.complete:
+            return None
+        journal.require(_asked(classifier, top, root))
+        return _finished(journal, out, format, folders)
+
+
+def _asked(classifier: Classifier, top: int, root: str | Path) -> dict[str, Any]:
+    """What determines predictions, but for the names of the images."""
+    return {
+        "model": classifier.identity,
+        "classes": Classes(classifier.classes).to_json(),
+        "top": min(top, len(classifier.classes)),
+        "root": os.path.abspath(root),
+    }
 
 
 def _finished(journal: Journal, out: Path, format: str | None, folders: ClassFolders | None) -> Summary:
@@ -131,11 +156,13 @@ def _finished(journal: Journal, out: Path, format: str | None, folders: ClassFol
 
     def whole(path: Path) -> None:
         write(summary.counting(journal), path, classes.distinct, top)
-        if summary.unreadable == summary.images:
-            first = summary.examples[0]
-            raise DataError(f"none of {summary.images} images can be read, such as {first}: look at the files")
+        summary.require_readable()
 
-    write_file(out, whole)
+    try:
+        write_file(out, whole)
+    except DataError:
+        journal.remove()  # the next call looks at the images again
+        raise
     if folders is not None:
         summary.placed = folders.place(journal, Path(journal.asked["root"]), classes)
     journal.remove()

@@ -139,6 +139,31 @@ def test_another_file_in_the_way_is_exit_code_one(graphkd, home):
     assert target.read_text() == "mine"
 
 
+def test_what_an_interrupted_copy_left_is_no_answer_to_another_question(graphkd, home):
+    Path("few").mkdir()
+    for name in ("3", "4"):
+        shutil.copy(home / "images" / "one" / f"{name}.png", "few")
+    line = f"predict --model {home}/run --out guesses.csv"
+    Path("sorted").mkdir()
+    for name in ("zero", "one", "two", "three"):
+        (Path("sorted") / name).write_text("a file where a folder is to be")
+    graphkd.refused(f"{line} --data few --copy sorted", "cannot write sorted/", "free some space")
+    for other, what in ((f"--data {home}/images", "root and images"), ("--data few --top 1", "top")):
+        graphkd.refused(f"{line} {other}", f"guesses.csv.part was begun with other {what}", "remove it to begin anew")
+    shutil.rmtree("sorted")
+    assert graphkd.json(f"{line} --data few --copy sorted")["placed"]
+    assert len(list(Path("sorted").rglob("*.png"))) == len(table("guesses.csv")) == 2
+
+
+def test_no_image_that_can_be_read_is_exit_code_two_on_standard_output_too(graphkd, home):
+    Path("gone.txt").write_text("nowhere.png\n")
+    for more in ("", " --json"):
+        answer = graphkd.refused(
+            f"predict --model {home}/run --data gone.txt{more}", "none of 1 images can be read", "look at the files"
+        )
+        assert "nowhere.png" in answer.out
+
+
 def test_a_full_disk_keeps_what_is_whole(graphkd, home, monkeypatch):
     def full(file, line):
         raise OSError(28, "No space left on device")

@@ -103,6 +103,9 @@ def test_no_readable_image_leaves_the_earlier_file_as_it_is(tmp_path):
     with pytest.raises(DataError, match=r"none of 1 images can be read, such as 1\.png"):
         predict(CLASSIFIER, FlatFolderSource(tmp_path / "bad"), tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "earlier"
+    paint(tmp_path / "bad" / "1.png", 0)
+    found = predict(CLASSIFIER, FlatFolderSource(tmp_path / "bad"), tmp_path / "out.csv")
+    assert found.classes == {"black": 1}
 
 
 def test_json_lines_and_the_labels_of_fiftyone(photos, tmp_path):
@@ -184,6 +187,29 @@ def test_a_journal_of_other_predictions_is_refused(photos, tmp_path):
     assert part.read_text() == "notes of mine\n"
 
 
+def test_a_full_disk_at_the_first_line_leaves_nothing_and_later_whole_lines(photos, tmp_path, monkeypatch):
+    out = tmp_path / "out.csv"
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(FileError, match="No space left on device"):
+            predict(CLASSIFIER, photos, out)
+        assert os.listdir(tmp_path) == ["photos"]
+    Journal(out).begin({}, 1)
+    journal = Journal(out)
+
+    def rows():
+        yield from predictions(CLASSIFIER, _one_image())
+        assert Journal(out).images == 1
+        yield from predictions(CLASSIFIER, _one_image())
+
+    journal.write(rows())
+    assert Journal(out).images == 2
+
+
 def test_a_file_says_its_format(photos, tmp_path):
     with pytest.raises(OptionError, match=r"give a name that ends in \.csv"):
         predict(CLASSIFIER, photos, tmp_path / "out.xls")
@@ -237,8 +263,12 @@ def test_a_move_goes_on_where_it_was_killed(photos, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             predict(CLASSIFIER, photos, out, folders=folders)
     assert out.exists()
-    assert finish(tmp_path / "other.csv", folders=folders) is None
-    found = finish(out, folders=folders)
+    root = tmp_path / "photos"
+    assert finish(CLASSIFIER, root, tmp_path / "other.csv", folders=folders) is None
+    another = Classifier(shades, NAMES, CenterView(8), identity={"model": "another"})
+    with pytest.raises(FileError, match="was begun with other model and top and root: remove it"):
+        finish(another, tmp_path, out, top=1, folders=folders)
+    found = finish(CLASSIFIER, root, out, folders=folders)
     assert (found.placed.placed.total(), found.placed.in_the_way, found.placed.missing) == (5, [], [])
     assert tree(tmp_path / "photos") == {"b/bad.png"}
     assert len(tree(tmp_path / "sorted")) == 5
