@@ -253,7 +253,7 @@ def require_run(path: Path, *files: str) -> None:
 
 def is_backbone(model: Path) -> bool:
     """Whether a run's or an export's student has no classes: its output is an embedding."""
-    for file in (model / STUDENT, model / "export.json", model.with_name("export.json")):
+    for file in (model / STUDENT, model / "export.json", model.parent / "export.json"):
         with suppress(OSError, ValueError, AttributeError):
             return bool(read_json(file).get("num_classes") == 0)
     return False
@@ -265,10 +265,16 @@ def require_store(path: Path) -> None:
     require(there, f"{path} is no store: manifest.json is missing", "give the folder that graphkd embed --out wrote")
 
 
+def require_other(flag: str, path: Path, data: Path) -> None:
+    """Raises: UsageError for a path that would be written over the images, or over their list."""
+    same = data.exists() and path.resolve() == data.resolve()
+    require(not same, f"{flag} {path} is what --data names, and would be overwritten", "give another name")
+
+
 def require_count(flag: str, number: float) -> None:
     """Raises: UsageError for what is neither a number of images nor a share of them."""
     what = f"{flag} {number:g} is no whole number"
-    require(number < 1 or number == int(number), what, "give how many images, or a share of them below 1")
+    require(number < 1 or float(number).is_integer(), what, "give how many images, or a share of them below 1")
 
 
 def require_size(flag: str, number: float, total: int) -> None:

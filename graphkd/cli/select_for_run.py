@@ -1,5 +1,7 @@
 """``graphkd distill --select``: the images of a run, chosen by its own teacher once and kept in its folder."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from graphkd.data.selection import Selection, count_of, select
 from graphkd.data.sources import ImageSource, source_subset
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.teachers.base import Teacher
+from graphkd.text import parse_json
+from graphkd.training.agreement import of_teacher
 from graphkd.training.devices import Ranks
 
 PICTURE, PART = "selection.png", "selection.part"
@@ -29,10 +33,10 @@ def stand_in(config: Distill, parts: Parts) -> Parts:
     return parts._replace(train=source_subset(parts.train, range(count_of(config.select, len(parts.train)))))
 
 
-def kept(config: Distill, pool: ImageSource) -> Selection | None:
+def kept(config: Distill, pool: ImageSource, teacher: Teacher | EmbeddingStore | None) -> Selection | None:
     """What a run that is gone on with chose; ``None`` where nothing is chosen yet.
 
-    Raises: UsageError for another number; StoreError for a damaged selection.
+    Raises: UsageError for another number or another teacher; StoreError for a damaged selection.
     """
     assert config.run is not None
     if config.select is None or not config.resume or not (config.run / "selection.json").is_file():
@@ -41,6 +45,11 @@ def kept(config: Distill, pool: ImageSource) -> Selection | None:
     what = f"{config.run} chose {len(found)} images, and --select {config.select:g} asks for others"
     same = len(found) == count_of(config.select, len(pool))
     require(same, what, "give the number of the run, or choose another --run")
+    same = found.teacher in (None, _named(teacher))
+    require(
+        same, f"the images of {config.run} were chosen by another teacher", "give that one, or choose another --run"
+    )
+    (config.run / PART).unlink(missing_ok=True)  # of a run that was killed before it could
     return found
 
 
@@ -83,7 +92,7 @@ def choose(
             part=part,
             progress=lambda loader: console.bar(loader, len(loader), "choosing"),
         )
-    chosen = select(scores, config.select)
+    chosen = replace(select(scores, config.select), teacher=_named(teacher))
 
     def keep() -> None:
         chosen.save(path)
@@ -92,6 +101,11 @@ def choose(
 
     ranks.first(keep)
     return chosen
+
+
+def _named(teacher: Teacher | EmbeddingStore | None) -> Any:
+    """Who teaches, as JSON gives it back."""
+    return parse_json(json.dumps(of_teacher(teacher)["teacher_fingerprint"]))
 
 
 def facts_of(chosen: Selection, pool: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def to_files(config: Select, console: Console) -> dict[str, Any]:
         require_format(out)
     with one_writer(out.parent, out.name):
         scores = _scores(config, source, part, console)
-        require_readable(scores)
+        require_readable(scores, part)
         options = {name: getattr(config, name) for name in ("score", "balance", "band", "class_confidence")}
         chosen = select(scores, config.number, **options)
         if folder and source is not None:
@@ -87,9 +87,10 @@ def draw(path: Path, scores: PoolScores, chosen: Selection, source: ImageSource 
     return save_picture(draw_selection(scores, chosen, source), path)
 
 
-def require_readable(scores: PoolScores) -> None:
-    """Raises: DataError where no image of the pool can be read."""
+def require_readable(scores: PoolScores, part: Path) -> None:
+    """Raises: DataError where no image of the pool can be read; the next call looks at them again."""
     if (scores.label < 0).all():
+        part.unlink(missing_ok=True)
         raise DataError(f"none of {len(scores)} images can be read, such as {scores.ids[0]}: look at the files")
 
 

@@ -37,6 +37,7 @@ class Selection:
         histogram: samples chosen per class.
         options: as of :func:`select`.
         attractors: classes that were left out.
+        teacher: who was asked, by its fingerprint; ``None`` where nobody noted it.
 
     Shapes: indices, scores, labels, confidences (n,), histogram (c,).
     """
@@ -50,6 +51,7 @@ class Selection:
     options: Mapping[str, Any]
     classes: list[str] | None = None
     attractors: list[int] = field(default_factory=list)
+    teacher: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -81,7 +83,7 @@ class Selection:
     def save(self, path: str | Path) -> None:
         """Write ``selection.safetensors`` and ``selection.json`` into a folder, each at once or not at all."""
         about = {"ids": self.ids, "histogram": self.histogram, "classes": self.classes}
-        about |= {"options": dict(self.options), "attractors": self.attractors}
+        about |= {"options": dict(self.options), "attractors": self.attractors, "teacher": self.teacher}
         data = save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
         write_pair(local_path(path) / "selection", data, **about)
 
@@ -157,8 +159,9 @@ def select(
 
 def count_of(n: float, total: int) -> int:
     """How many of a pool were asked for: a number, or below 1 a share. Raises: OptionError for anything else."""
-    count = int(n * total) if n < 1 else int(n)
-    if n <= 0 or (n >= 1 and count != n) or not 1 <= count <= total:
+    whole = n >= 1 and float(n).is_integer()
+    count = int(n) if whole else int(round(n * total, 9)) if 0 < n < 1 else 0  # 0.29 * 100 is 28.999999999999996
+    if not 1 <= count <= total:
         what = f"expected a whole number of 1 to {total}, the samples of the pool, or a share of them below 1"
         raise OptionError(f"{what}, found {n:g}: choose another")
     return count

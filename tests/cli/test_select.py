@@ -146,6 +146,15 @@ def test_a_run_chooses_once(graphkd, home, asking, asked, monkeypatch):
     chosen = [json.loads(Path(each, "selection.json").read_text())["ids"] for each in ("run", "stored")]
     assert chosen[0] == chosen[1]
     graphkd.refused("distill --config run/run.yaml --resume --select 12", "run chose 16 images, and --select 12 asks")
+    Path("run/selection.part").write_text("as a kill leaves it")
+    shutil.rmtree("run/checkpoints")
+    graphkd.refused(
+        "distill --config run/run.yaml --resume --prompt-weight uniform",
+        "the images of run were chosen by another teacher",
+        "give that one, or choose another --run",
+    )
+    graphkd("distill --config run/run.yaml --resume")
+    assert not Path("run/selection.part").exists()
     assert graphkd.json(f"{line} --run dry --dry-run")["images"] == 16
 
 
@@ -157,6 +166,10 @@ def test_what_cannot_be_read_is_counted_and_named(graphkd, home, asking):
     assert (found["unreadable"], found["unreadable_examples"]) == (1, ["07.png"])
     assert table("all.csv")[7] == {"name": "07.png", "class": "", "score": "", "kept": "False"}
     graphkd.refused(f"{line} --number 5 --on-error stop", "cannot read image pool/07.png", "give --on-error skip")
+    for each in Path("pool").iterdir():
+        each.write_text("no image")
+    graphkd.refused(f"{line} --number 5", "none of 40 images can be read")
+    assert not Path("all.csv.part").exists()
 
 
 def test_a_full_disk_keeps_what_is_whole(graphkd, asking, home, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graphkd.data.decoding import decoded
-from graphkd.data.selection import Selection, score_pool, select
+from graphkd.data.selection import Selection, count_of, score_pool, select
 from graphkd.data.sources import source_subset
 from graphkd.data.store.embed import embed
 from graphkd.errors import DataError, FileError, MissingFeatureError, OptionError, StoreError, UnknownNameError
@@ -113,6 +113,10 @@ def test_confidence_margin_and_entropy_by_hand():
         assert chosen(scores, 2, score=score) == best
 
 
+def test_a_share_of_the_pool_is_a_whole_number():
+    assert [count_of(share, 100) for share in (0.29, 0.57, 0.299, 1, 100)] == [29, 57, 29, 1, 100]
+
+
 def test_a_share_of_the_pool_and_a_band_of_confidence():
     p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.45, 0.55], [0.7, 0.3]])
     scores = table(p.log())
@@ -190,6 +194,7 @@ BAD = {
         "expected a whole number of 1 to 6, the samples of the pool, or a share of them below 1, found 7",
     ),
     "none": (lambda scores, score: select(scores, 0), OptionError, "found 0: choose another"),
+    "endless": (lambda scores, score: select(scores, float("inf")), OptionError, "found inf: choose another"),
     "half a sample": (lambda scores, score: select(scores, 1.5), OptionError, "found 1.5: choose another"),
     "band": (
         lambda scores, score: select(scores, 2, band=(0.7, 1.2)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveFloat, PositiveInt
+from cyclopts.types import Directory, ExistingDirectory, ExistingPath, NonNegativeInt, PositiveFloat
 from cyclopts.validators import Number
 
 from graphkd.cli.catalogue import methods, require_options
@@ -59,7 +59,7 @@ class Student:
     student_head: Literal["classes", "none"] = "classes"
     student_pretrained: bool = False
     init: ExistingPath | None = None
-    size: PositiveInt = 224
+    size: Annotated[int, Parameter(validator=Number(gt=0, lte=8192))] = 224
     augment: Literal["auto", "crop", "resized", "none"] = "auto"
     flip: bool = True
     student_maps: tuple[str, ...] = ()
@@ -205,7 +205,7 @@ def run(config: Distill, *, console: Console) -> int:
 
     with first_look.no_litter(path), ExitStack() as held:
         ranks.first(lambda: held.enter_context(one_writer(path)))
-        chosen = select_for_run.kept(config, pool)
+        chosen = select_for_run.kept(config, pool, teacher)
         parts = parts if chosen is None else parts._replace(train=chosen.images(pool))
         folder.check(method.identity(config, step, parts.train, teacher), config.resume)
         if not folder.checkpoints.updates():  # else the run that is there may yet refuse to be gone on with

@@ -7,7 +7,8 @@ from cyclopts.types import Directory, PositiveInt
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Images, Running, TeacherOptions
+from graphkd.cli.option_groups import Command, Images, Running, TeacherOptions, require_other
+from graphkd.files import local_path
 
 _AGAIN = "run the same command again: it computes only what is missing"
 
@@ -56,6 +57,7 @@ class Embed(Command):
 
     def __post_init__(self) -> None:
         _ = self.teaching.asked
+        require_other("--out", self.out, local_path(self.images.data))
         require(
             self.views == 1 or self.augment != "none",
             f"--views {self.views} would be the same view each time",

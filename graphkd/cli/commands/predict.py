@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Running, TeacherOptions, is_backbone, require_classifier
+from graphkd.cli.option_groups import Command, Running, TeacherOptions, is_backbone, require_classifier, require_other
 from graphkd.deploy.tables import SUFFIXES
 from graphkd.files import local_path
 from graphkd.text import shown
@@ -98,6 +98,7 @@ class Predict(Command):
             require(asked is None, f"{asked} needs a file that keeps the predictions", "give --out guesses.csv")
             return
         require(not self.out.is_dir(), f"--out {self.out} is a folder", "give a file, such as guesses.csv")
+        require_other("--out", self.out, local_path(self.images.data))
         known = self.format is not None or self.out.suffix.lower() in SUFFIXES
         todo = f"give a name that ends in {', '.join(SUFFIXES)}, or --format"
         require(known, f"--out {self.out} does not say what format it has", todo)

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import Command, Running, TeacherOptions, require_count, require_store
+from graphkd.cli.option_groups import Command, Running, TeacherOptions, require_count, require_other, require_store
 from graphkd.deploy.chosen import FORMATS
 from graphkd.files import local_path
 from graphkd.text import shown
@@ -111,6 +111,8 @@ class Select(Command):
         inside = data.is_dir() and self.pool.data is not None and self.out.resolve().is_relative_to(data.resolve())
         what = f"--out {self.out} lies in --data {self.pool.data}, and the next command would read its images"
         require(not inside, what, "give a place beside it")
+        if self.pool.data is not None:
+            require_other("--out", self.out, data)
         require(not (self.link and self.copy), "--link and --copy were both given", "give one of them")
         if not (self.link or self.copy):
             require(not self.out.is_dir(), f"--out {self.out} is a folder", "add --link or --copy, or give a file")
