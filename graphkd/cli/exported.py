@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphkd.cli.errors import UsageError
+from graphkd.cli.errors import UsageError, require
 from graphkd.data.opening import ImageData
 from graphkd.data.transforms import Transform
 from graphkd.deploy.sessions import onnx_scores
@@ -108,9 +108,17 @@ WRITERS = {"safetensors": _safetensors, "onnx": _onnx, "torch": _torch}
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
-    """An ONNX model of ``graphkd export``, and what is known of it."""
+    """An ONNX model of ``graphkd export``, and what is known of it. Raises: UsageError for damaged files."""
+    import onnxruntime  # noqa: F401  # a missing package is no damage
+
+    described, again = path.with_name("export.json"), "export the student again"
     try:
-        about: dict[str, Any] = read_json(path.with_name("export.json"))
+        about = read_json(described)
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path.with_name('export.json')}: {error}", "export the student again") from error
-    return onnx_scores(path), about
+        raise UsageError(f"cannot read {described}: {error}", again) from error
+    whole = isinstance(about, dict) and {"classes", "size"} <= about.keys()
+    require(whole, f"{described} is damaged: it does not describe a student", again)
+    try:
+        return onnx_scores(path), about
+    except Exception as error:  # of onnxruntime, whose classes are not public
+        raise UsageError(f"{path} is damaged: {str(error)[:200]}", again) from error

@@ -25,22 +25,33 @@ _CALIBRATED, _JUDGED, _FEW = 256, 2048, 64  # images at most, and too few to be 
 _TODO = "give --calibration FOLDER of images like those"
 
 
-def write_int8(
-    run: Path, folder: Path | None, about: Mapping[str, Any], view: Transform, out: Path, console: Console
-) -> dict[str, Any]:
-    """Write ``model.int8.onnx`` beside ``model.onnx``, and compare the two.
+def images_of(run: Path, folder: Path | None, about: Mapping[str, Any]) -> tuple[ImageSource, ImageSource]:
+    """Images to calibrate on, and others to judge by.
 
     Args:
         run: run folder, whose own images serve where ``folder`` is ``None``.
         folder: of images.
         about: of the student.
-        view: what it is shown.
+
+    Raises: UsageError where the run's own cannot be opened; DataError for a folder without images.
+    """
+    classes = Classes(about["classes"])
+    return _own_images(run, classes) if folder is None else _halves(_opened(folder, classes))
+
+
+def write_int8(
+    to_calibrate: ImageSource, to_judge: ImageSource, view: Transform, out: Path, console: Console
+) -> dict[str, Any]:
+    """Write ``model.int8.onnx`` beside ``model.onnx``, and compare the two.
+
+    Args:
+        to_calibrate: images that fix the ranges of activations.
+        to_judge: others.
+        view: what the student is shown.
         out: where ``model.onnx`` is.
 
     Returns: JSON-ready: ways tried, agreement, top-1 before and after, bytes, latency.
     """
-    classes = Classes(about["classes"])
-    to_calibrate, to_judge = _own_images(run, classes) if folder is None else _halves(_opened(folder, classes))
     to_choose, to_judge = _apart(to_judge)
     images, others = _tensor(to_calibrate, view), _tensor(to_choose, view)
     console.remark(f"8-bit integers: {len(images)} images to calibrate on, {len(to_judge)} others to judge by")

@@ -46,7 +46,8 @@ def onnx_file(model: Path) -> Path | None:
     """The ONNX file that a path names; ``None`` for a run folder."""
     if model.suffix == ".onnx":
         return model
-    return model / "model.onnx" if (model / "export.json").is_file() else None
+    file = model / "model.onnx"
+    return file if file.is_file() and (model / "export.json").is_file() else None
 
 
 def student_view(about: dict[str, Any], model: Path) -> Transform:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from graphkd.cli.option_groups import is_backbone, require_classifier
+
 ROOT = Path(__file__).parents[2]
 TEACHER = "--teacher ViT-B-32 --pretrained openai"
 FIRST = [  # refused before torch is loaded: command, what, what to do
@@ -70,6 +72,12 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     (f"distill --data photos {TEACHER} --precision fp61", "unknown precision 'fp61'; did you mean 'fp16'?", "choose one of no, bf16, fp16"),
     (f"distill --data photos {TEACHER} --augment crpo", "Did you mean \"crop\"?", "--augment: auto crops"),
     (f"distill --data photos {TEACHER} --max-megapixels 0", "Invalid value \"0.0\" for --max-megapixels. Must be > 0", "--max-megapixels: most pixels"),
+    (f"distill --data photos {TEACHER} --size 1000000", "Invalid value \"1000000\" for --size. Must be <= 8192", "--size: side of its images"),
+    (f"distill --data photos {TEACHER} --select inf", "--select inf is no whole number", "give how many images"),
+    (f"select --data photos {TEACHER} --number inf --out a.csv", "--number inf is no whole number", "give how many images"),
+    (f"select --data a.txt {TEACHER} --number 1 --out ./a.txt", "--out a.txt is what --data names, and would be overwritten", "give another name"),
+    (f"predict --data list.csv {TEACHER} --out list.csv", "--out list.csv is what --data names", "give another name"),
+    (f"embed --data photos {TEACHER} --out photos", "--out photos is what --data names", "give another name"),
     (f"distill --data photos {TEACHER} --size 0", "Invalid value \"0\" for --size. Must be > 0", "--size: side of its images"),
     (f"distill --data photos {TEACHER} --held-out 2", "Invalid value \"2.0\" for --held-out. Must be < 1", "--held-out: share of the images"),
     (f"distill --data photos {TEACHER} --val nowhere", "Invalid value \"nowhere\" for --val. \"nowhere\" does not exist", "--val: folder of images"),
@@ -130,6 +138,7 @@ FIRST = [  # refused before torch is loaded: command, what, what to do
     ("raport runs/photos-1", "Unknown command \"raport\". Did you mean \"report\"?", "graphkd --help lists every command"),
     ("export", "graphkd export needs a value of --run", "--run: run folder of graphkd distill"),
     ("export nowhere", "nowhere is no run folder: student.json is missing", "give the folder that graphkd distill named"),
+    ("export run --formats safetensors --out run", "--out run is a run folder, whose files would be overwritten", "give another folder"),
     ("export run --formats onx", "unknown format 'onx'; did you mean 'onnx'?", "choose one of safetensors, onnx, torch"),
     ("export run --tolerance 0", "Invalid value \"0.0\" for --tolerance. Must be > 0", "--tolerance: largest difference"),
     ("export run --check nowhere", "\"nowhere\" for --check. \"nowhere\" does not exist", "--check: folder of images"),
@@ -152,7 +161,7 @@ def place(tmp_path):
     """Files that are wrong in one way each."""
     texts = {
         "a.txt": "no braces\n", "typo.yaml": "epcohs: 3\n", "broken.yaml": "a: [\n", "list.yaml": "- a\n", "ten.yaml": "epochs: ten\n", "dashes.yaml": "batch-size: 8\nbatch_size: 9\n", "many.yaml": "k: 1\n#" * 12000, "big.yaml": f"epochs: {2**63}\n", "nines.yaml": "epochs: " + "9" * 5000, "aliases.yaml": "a: [&a 1, *a]\n",
-        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "run/student.json": "{", "made/config.json": "{", "made2/config.json": "{}",
+        "twice.yaml": "epochs: 1\nepochs: 2\n", "other.yaml": "command: embed\n", "lonely.onnx": "", "list.csv": "", "run/student.json": "{", "made/config.json": "{", "made2/config.json": "{}",
         "code.yaml": "data: !!python/object/apply:os.system [exit 1]\n", "photos/cat/.keep": "",
     }  # fmt: skip
     for name, text in texts.items():
@@ -166,6 +175,13 @@ def place(tmp_path):
 def test_what_is_wrong_and_what_to_do(graphkd, place, line, what, todo):
     answer = graphkd.refused(line, what, todo)
     assert (len(answer.err), answer.out) == (2, "")
+
+
+def test_the_current_folder_is_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("student.json").write_text('{"num_classes": 0}')
+    require_classifier(Path(), None)
+    assert is_backbone(Path())
 
 
 def test_none_of_these_loads_torch(place, process):

@@ -209,9 +209,12 @@ def test_int8_of_other_images_and_of_images_that_are_gone(graphkd, home, exporte
     assert not Path("files/model.int8.onnx").exists()  # it might be of other weights
     options = Path("run/run.yaml")
     options.write_text(options.read_text().replace(f"{home}/images", "gone"))
+    before = {path: path.stat().st_mtime_ns for path in Path("run/export").iterdir()}
+    assert Path("run/export/model.int8.onnx") in before
     graphkd.refused(
         "export run --formats onnx --int8", "the images of run cannot be opened", "give --calibration FOLDER"
     )
+    assert before == {path: path.stat().st_mtime_ns for path in Path("run/export").iterdir()}
     options.unlink()
     graphkd.refused(
         "export run --formats onnx --int8", "run does not say where its images are", "give --calibration FOLDER"

@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from graphkd.cli.errors import UsageError
+from graphkd.cli.exported import open_onnx
+from graphkd.cli.opened import onnx_file
 from graphkd.data.tolerant import Portion
 from graphkd.data.views import Batch
 from graphkd.deploy.int8 import WAYS, best_int8, compare, quantise
@@ -159,6 +162,26 @@ def test_a_full_disk_leaves_nothing(model, images, tmp_path, monkeypatch):
     with pytest.raises(FileError, match="No space left"):
         best_int8(model, tmp_path / "int8.onnx", images, images)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("export.json", "[]", "export.json is damaged: it does not describe a student"),
+        ("export.json", "{}", "export.json is damaged: it does not describe a student"),
+        ("model.onnx", "no model", "model.onnx is damaged: "),
+        ("model.onnx", "", "model.onnx is damaged: "),
+    ],
+)
+def test_a_damaged_export_says_so(model, tmp_path, name, content, what):
+    (tmp_path / "model.onnx").write_bytes(model.read_bytes())
+    (tmp_path / "export.json").write_text('{"classes": ["a", "b", "c"], "size": 8}')
+    assert onnx_file(tmp_path) == tmp_path / "model.onnx"
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=f"{what}.*: export the student again"):
+        open_onnx(tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").unlink()
+    assert onnx_file(tmp_path) is None
 
 
 def test_latency_has_quantiles_in_order(model, images):

@@ -63,6 +63,9 @@ class Export:
         for name in self.formats:
             if name not in FORMATS:
                 raise unknown("format", name, list(FORMATS))
+        what = f"--out {self.out} is a run folder, whose files would be overwritten"
+        is_run = self.out is not None and (self.out / STUDENT).is_file()
+        require(not is_run, what, "give another folder, or leave --out out: export/ in the run folder")
         require(bool(self.formats), "--formats names nothing to write", f"give some of {', '.join(FORMATS)}")
         require(not self.int8 or "onnx" in self.formats, "--int8 is made from model.onnx", "add onnx to --formats")
         require(self.int8 or self.calibration is None, "--calibration is for --int8", "give --int8 too")
@@ -85,6 +88,7 @@ def run(config: Export, *, console: Console) -> int:
     images = exported.images_to_compare(config.check, view)
     with torch.no_grad():
         expected = model(images)
+    of_int8 = int8.images_of(config.run, config.calibration, about) if config.int8 else None
     (out / "export.json").unlink(missing_ok=True)  # written last: what an interrupted export leaves is not read
     (out / int8.FILE).unlink(missing_ok=True)  # an earlier one may be of other weights
     checks = {}
@@ -98,8 +102,8 @@ def run(config: Export, *, console: Console) -> int:
     good = all(each["largest_difference"] <= config.tolerance for each in checks.values())
     facts = {**about, "input": "images (b, 3, size, size) in [0, 1]", "checks": checks, "tolerance": config.tolerance}
     lines = [_text(out, checks, about, good)]
-    if config.int8:
-        facts["int8"] = int8.write_int8(config.run, config.calibration, about, view, out, console)
+    if of_int8 is not None:
+        facts["int8"] = int8.write_int8(*of_int8, view, out, console)
         lines += int8.text(facts["int8"], out)
     write_json(out / "export.json", facts)
     config_file.save(out, "export", config)
