@@ -94,7 +94,8 @@ def prepare_step(
 
 def name_of(step: Step) -> str:
     """What teaches, in words: the parts of a combination by name."""
-    found = [each.parts if isinstance(each, CombinedDistiller) else [each.name] for each in step.distillers]
+    methods: list[Any] = list(step.distillers)
+    found = [each.parts if isinstance(each, CombinedDistiller) else [each.name] for each in methods]
     return " + ".join(part for parts in found for part in parts) or "labels alone"
 
 

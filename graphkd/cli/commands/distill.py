@@ -91,8 +91,8 @@ class Distill(Command):
     goes on with --resume, bit for bit on one device.
 
     Args:
-        method: combined is KD + mimicking + pseudo-labels, the best without labels in our evidence, or the parts that --set
-            names; graphkd methods explains each; none trains on labels alone.
+        method: graphkd methods explains each; combined is KD + mimicking + pseudo-labels, the best without labels in our
+            evidence, or the parts that --set names; none trains on labels alone.
         set: an option of the method, such as temperature=2; repeat for more. graphkd methods NAME explains them.
         labels: no: never read. method: handed to a method that needs them (dkd). task: also learnt from, by
             cross-entropy.
