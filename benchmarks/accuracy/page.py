@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
+from benchmarks.accuracy import runs
 from benchmarks.accuracy.choice import chosen_labels, winners
 from benchmarks.accuracy.report import (
     WEAK,
@@ -100,6 +101,8 @@ def section(name: str, results: Path, pictures: Path) -> str:
         parts.append("Chosen: " + "; ".join(f"{row} is `{label}`" for row, label in labels.items()) + ".")
     if any("shares" in each["result"] and "cpu_seconds" not in each["result"] for each in records):
         parts.append("The gradient shares are those of later runs, one seed a row.")
+    if others := len(runs.read(results, [name])) - len(records):
+        parts.append(f"{others} more runs have options or a recipe that the study no longer has, and are left out.")
     return "\n\n".join(parts)
 
 

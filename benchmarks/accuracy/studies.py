@@ -145,7 +145,7 @@ STUDIES: dict[str, Study] = {
         base=tin100.HALF,
         methods=tin100.CHOICE,
         seeds=1,
-        against="KD, T = 2",
+        against="KD, T = 1",
     ),
     "tin100": _tin100(
         "TinyImageNet (100 classes), EfficientNet-Lite2 teacher, no labels",
