@@ -20,7 +20,7 @@ def draw(bars: Bars, path: Path) -> None:
         figure = Figure(figsize=(9.6, 3.4), facecolor="white", layout="tight")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         _bars(left, names, speeds, [f"{each:.3g}x" for each in speeds], _SPEED, "times faster than the published form")
-        _bars(right, names, rooms, [share(each) for each in rooms], _ROOM, "share of its extra memory")
+        _bars(right, names, rooms, [share(each) for each in rooms], _ROOM, "extra memory beside it")
         left.invert_yaxis()
         figure.savefig(path, format="svg", metadata={"Date": None})
 

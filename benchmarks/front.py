@@ -58,13 +58,13 @@ def lead(made: Made, chart: str) -> str:
     ]
     return f"""\
 The term of a method that relates many samples or channels runs {min(rates):.2g} to {max(rates):.0f} times faster
-than in its published form, with {share(min(rooms))} to {share(max(rooms))} of its extra memory. In a step of an
+than in its published form, with {share(min(rooms))} to {share(max(rooms))} of that form's extra memory. In a step of an
 ordinary batch the loss is a small share of the time: you gain larger graphs rather than faster steps. Measured on
 {e["threads"]} threads of {e["device"]}{busy}, in float32, value and gradient; figures of GPUs are predictions.
 
 ![{"; ".join(said)}]({chart})
 
-{markdown(["", "", "times faster", "20 % to 80 % of the pairs", "share of its extra memory"], lines, 2)}"""
+{markdown(["", "", "times faster", "20 % to 80 % of the pairs", "extra memory, of the published form's"], lines, 2)}"""
 
 
 def training(made: Made) -> str:
@@ -101,8 +101,8 @@ def drawbacks(made: Made) -> str:
         parts.append(f"{text}\n\n{markdown(['', 'published form, ms', 'here, ms'], lines)}")
     means = [f"{row['faster']:.2f} at {row['shape']}" for row in find(rows, kind="small", case="geometric mean")]
     if means:
-        text = "**Small graphs.** The form that `auto` picks is so many times faster than the plain reference"
-        parts.append(f"{text}, by the geometric mean over all operations: {', '.join(means)} samples.")
+        text = "**Small graphs.** `auto` gains little there. It is faster than `eager` by a factor of"
+        parts.append(f"{text} {', '.join(means)} samples, the geometric mean over all operations.")
     for row in find(rows, kind="large"):
         if row.get("exponent", 0.0) > _FAST_GROWTH:
             name = _LARGE.get(row["case"], row["case"])

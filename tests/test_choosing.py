@@ -21,7 +21,9 @@ LOSSES = {
 
 def table():
     rows = re.findall(
-        r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE.split("### Weights and the batch")[1], re.MULTILINE
+        r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \|",
+        PAGE.split("### Weights and the batch")[1].split("###")[0],
+        re.MULTILINE,
     )
     return {name: {64: float(small), 256: float(large)} for name, small, large in rows}
 

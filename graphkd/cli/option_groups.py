@@ -277,9 +277,10 @@ def require_count(flag: str, number: float) -> None:
     require(number < 1 or float(number).is_integer(), what, "give how many images, or a share of them below 1")
 
 
-def require_size(flag: str, number: float, total: int) -> None:
-    """Raises: UsageError for more images than there are, or none."""
-    require(number <= total, f"{flag} {number:g} is more than the {total} images", f"give {total} or fewer")
+def require_size(flag: str, number: float, total: int, held_out: int = 0) -> None:
+    """Raises: UsageError for more images than there are beside those that are held out, or none."""
+    beside = f" to choose from: {held_out} of {total + held_out} are held out" if held_out else ""
+    require(number <= total, f"{flag} {number:g} is more than the {total} images{beside}", f"give {total} or fewer")
     require(number >= 1 or number * total >= 1, f"{flag} {number:g} of {total} images is none", "give a larger share")
 
 

@@ -10,7 +10,7 @@ from graphkd.cli.option_groups import TeacherOptions
 from graphkd.pictures.facts import class_agreement
 from graphkd.text import shown
 from graphkd.training.embedding_quality import NEIGHBOURS, EmbeddingQuality
-from graphkd.training.quality import AnyQuality
+from graphkd.training.quality import AnyQuality, unsure_warning
 from graphkd.training.run_folder import BEST, read_metrics
 
 _LISTED = 10  # images that are listed by name
@@ -43,6 +43,7 @@ def facts_of(quality: AnyQuality, classes: Sequence[str] | None, ids: Sequence[s
         "images": quality.images,
         "collapsed": quality.collapsed,
         "warning": quality.warning if quality.collapsed else None,
+        "teacher_warning": unsure_warning(quality.numbers()["teacher_confidence"], quality.teacher.classes),
         "per_class": class_agreement(quality.pairs, quality.teacher.classes, names),
         "disagreed": rows(quality.disagreed(_LISTED)),
         "least_certain": rows(quality.least_certain(_LISTED)),
@@ -65,7 +66,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         for row in sorted(mistaken, key=lambda row: (row["agreement"], -row["teacher"]))[:_TOLD]
     ]
     lines += [f"least agreement: {'; '.join(told)}"] if told else []
-    lines += [found["warning"]] if found["collapsed"] else []
+    lines += [found[name] for name in ("warning", "teacher_warning") if found[name]]
     best = found.get("best")
     if best is not None and best["agreement"] > found["agreement"]:
         after = f"the student after epoch {best['epoch']:g} agreed more"

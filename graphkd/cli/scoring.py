@@ -26,7 +26,7 @@ from graphkd.teachers.clip import CLIPTeacher
 from graphkd.text import shown
 from graphkd.training.embedding_quality import LEAST, EmbeddingQuality, embeddings_of
 from graphkd.training.metrics import Counts, Scores, evaluate
-from graphkd.training.quality import Answering, Answers, Quality, replies
+from graphkd.training.quality import Answering, Answers, Quality, replies, unsure_warning
 from graphkd.typing import Tensor
 
 _BATCH = 256  # images that a teacher is asked about at once
@@ -209,9 +209,12 @@ def ask_before(
     for name, scores in found.items():
         console.remark(f"{name}: {100 * scores.top1:.2f} % of {scores.images} images that are only scored on")
     answers = asked.read()
-    sure = f"confidence {100 * float(answers.confidence.mean()):.1f} %"
+    confidence = float(answers.confidence.mean())
+    sure = f"confidence {100 * confidence:.1f} %"
     in_effect = f"{answers.effective_classes:.1f} of {answers.classes} classes in effect"
     console.remark(f"teacher: {sure}, {in_effect}, on {len(answers)} held-out images")
+    if unsure := unsure_warning(confidence, answers.classes):
+        console.remark(unsure)
     return {name: facts(scores) for name, scores in found.items()}, answers
 
 

@@ -29,7 +29,8 @@ def stand_in(config: Distill, parts: Parts) -> Parts:
     """As many images as will be trained on, any of them, until the teacher has chosen. Raises: UsageError."""
     if config.select is None:
         return parts
-    require_size("--select", config.select, len(parts.train))
+    held_out = len(parts.whole) - len(parts.train)
+    require_size("--select", config.select, len(parts.train), held_out)
     return parts._replace(train=source_subset(parts.train, range(count_of(config.select, len(parts.train)))))
 
 

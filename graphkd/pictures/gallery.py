@@ -20,7 +20,7 @@ from graphkd.pictures.proxy_graph import draw_proxy_graph
 from graphkd.pictures.quality import draw_class_bars, draw_guesses, draw_reliability
 from graphkd.pictures.relations import draw_relations
 from graphkd.pictures.spectra import draw_spectra
-from graphkd.training.quality import Answers, Quality, collapse_warning
+from graphkd.training.quality import Answers, Quality, collapse_warning, unsure_warning
 from graphkd.training.watch import Snapshot, Watched
 from graphkd.typing import Int, Tensor
 
@@ -137,6 +137,8 @@ def _quality(section: Section, facts: Facts, watched: Watched | None) -> None:
         return
     if facts.collapsed:
         section.warnings.append(collapse_warning(*(facts.quality[name] for name in _IN_EFFECT)))
+    unsure = unsure_warning(facts.quality["teacher_confidence"], facts.quality["classes"])
+    section.warnings += [unsure] if unsure else []
     names = facts.classes or (watched.classes if watched else None)
     rows = class_agreement(facts.pairs, int(facts.quality["classes"]), names)
     section.add("quality-classes", "What both guess, class by class", lambda: draw_class_bars(rows))
@@ -229,7 +231,12 @@ def _embeddings(section: Section, watched: Watched, last: Snapshot) -> None:
 
 def _classes(section: Section, facts: Facts, watched: Watched | None) -> None:
     if facts.confusion is None:
-        section.absent.append("nothing was scored: the run had no labelled images (--val FOLDER), or ended early")
+        if facts.quality:
+            section.text = "No labels: see Quality."
+        elif any("cosine" in line for line in facts.lines):
+            section.text = "The student is a backbone: it has no classes."
+        else:
+            section.absent.append("nothing was scored: the run had no labelled images (--val FOLDER), or ended early")
     elif len(facts.confusion) <= _CONFUSED:
         confusion, names = facts.confusion, facts.classes or (watched and watched.classes)
         names = names if names and len(names) == len(confusion) else None

@@ -200,7 +200,7 @@ class Display:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         score = "" if scores is None else f"  top-1 {100 * scores.top1:.2f} %"
         score += "" if quality is None else f"  agreement {100 * quality.agreement:.2f} %"
-        self.bar.write(f"epoch {at.epoch}/{self.epochs}  {terms}{score}  {at.seconds:.0f} s")
+        self.bar.write(f"epoch {at.epoch}/{self.epochs}  {terms}{score}  {at.seconds:.0f} s in all")
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -18,6 +18,7 @@ from graphkd.typing import Float, Int, Tensor
 
 _BINS = 15  # of confidence
 _COLLAPSED = 0.5  # share of the teacher's classes in effect
+_UNSURE = 0.05  # of the way from chance to certainty
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,22 @@ def collapse_warning(student: float, teacher: float, images: float) -> str:
     return (
         f"the student uses {student:.1f} classes in effect and its teacher {teacher:.1f} on {images:g} images: it "
         "collapses onto few classes. Try more epochs, a lower lr, or warmup_epochs"
+    )
+
+
+def unsure_warning(confidence: float, classes: float) -> str | None:
+    """A sentence about a teacher that hardly knows the images, ``None`` for one that does.
+
+    Args:
+        confidence: its mean confidence.
+        classes: how many there are; chance is 1 in so many.
+    """
+    chance = 1 / classes
+    if confidence >= chance + _UNSURE * (1 - chance):
+        return None
+    return (
+        f"the teacher's mean confidence is {100 * confidence:.1f} %, and chance of {classes:g} classes "
+        f"{100 * chance:.1f} %: the teacher is hardly surer than chance. Check its weights, class names and prompts"
     )
 
 

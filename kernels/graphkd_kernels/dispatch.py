@@ -1,12 +1,11 @@
-"""Which implementation of an operation runs: one asked for by name runs or raises, ``auto`` picks from shapes alone."""
+"""Which implementation of an operation runs: one asked for by name runs or raises, ``auto`` picks, never from data."""
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import cache
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -38,10 +37,6 @@ _ASKED: ContextVar[str] = ContextVar("graphkd_backend", default="auto")
 _PRECISION: ContextVar[str] = ContextVar("graphkd_precision", default="high")
 _PICKED: dict[Any, Operation] = machine_plan.PICKED  # what the plans picked, by operation, type, device and shapes
 _MOST_CHOICES = 4096
-
-
-H200 = 386e12, 4.3e12
-"""Planning ceilings of one H200, not measured here: tf32 FLOP/s and copied bytes/s."""
 
 
 def available() -> list[str]:
@@ -194,24 +189,24 @@ def has_kernels(operation: str) -> bool:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A plan and its predicted floor.
+    """A plan in words.
 
     Args:
         operation: its name.
         plan: what dispatch would run.
-        floor_ms: the larger of FLOPs and bytes over this machine's measured (CPU) or planned (GPU) rates.
+        notes: what else is to be known of the choice.
     """
 
     operation: str
     plan: Plan
-    floor_ms: float
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         plan = self.plan
         return (
-            f"{self.operation}: {plan.backend}, {plan.path} ({f'size {plan.size}: ' if plan.curve else ''}{plan.why}); "
-            f"{plan.flops / 1e9:.3g} GFLOP, "
-            f"{plan.bytes / 1e6:.3g} MB, at least {self.floor_ms:.3g} ms"
+            f"{self.operation}: {plan.backend}, {plan.path} "
+            f"({f'size {plan.size}: ' if plan.curve else ''}{', '.join([plan.why, *self.notes])}); "
+            f"{plan.flops / 1e9:.3g} GFLOP, {plan.bytes / 1e6:.3g} MB"
         )
 
 
@@ -222,7 +217,7 @@ def explain(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> Explanation:
-    """Which path runs for inputs of these shapes, its work, its predicted floor, and why. The function dispatch uses.
+    """Which path runs for inputs of these shapes, its work, and why. The function dispatch uses.
 
     Args:
         operation: such as ``"edge_sum"``.
@@ -230,26 +225,19 @@ def explain(
         options: the arguments after the tensors, such as ``"pearson", "square"``.
         dtype, device: of the first tensor.
 
-    Raises: KeyError for an operation that no backend has.
+    Raises: KeyError for an operation that no backend has, ValueError for shapes that it does not take.
     Example: ``print(explain("edge_sum", [(4096, 512), None, (4096, 512), None], "pearson", "square"))``
     """
-    plan = choose(operation, (*(None if each is None else tuple(each) for each in shapes), *options), dtype, device)
-    flops, moved = rates() if device == "cpu" else H200
-    return Explanation(operation, plan, 1e3 * max(plan.flops / flops, plan.bytes / moved))
-
-
-@cache
-def rates() -> tuple[float, float]:
-    """This CPU's float32 FLOP/s of a matrix product and bytes/s of a copy (read and written), measured once."""
-    a, big = torch.rand(1024, 1024), torch.rand(2**24)
-    target = torch.empty_like(big)
-    return 2 * 1024**3 / _best(lambda: a @ a), 2 * big.nbytes / _best(lambda: target.copy_(big))
-
-
-def _best(function: Any, repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats):
-        start = perf_counter()
-        function()
-        times.append(perf_counter() - start)
-    return min(times)
+    signature = (*(None if each is None else tuple(each) for each in shapes), *options)
+    try:
+        plan = choose(operation, signature, dtype, device)
+    except (IndexError, TypeError, ValueError) as error:
+        takes = ", ".join(inspect.signature(_table("eager")[operation]).parameters)
+        raise ValueError(
+            f"{operation} takes ({takes}), found {signature}: give the shape of each tensor (None for one left out), "
+            "then the options"
+        ) from error
+    notes = [machine_plan.in_force(device).other_threads]
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        notes = ["torch finds no CUDA device here, so this is the rule for a GPU without a plan"]
+    return Explanation(operation, plan, tuple(each for each in notes if each))

@@ -53,6 +53,7 @@ class Table:
         verified: operation -> name of a dtype -> backend -> verdict.
         measured: curves that this machine measured itself; the others are the shipped table's.
         tiles: kernel and arithmetic (``"gram bf16x3"``) -> configuration, where another than ours is the fastest.
+        threads: of the CPU when it was measured; ``None`` where that does not matter.
     """
 
     source: str
@@ -60,6 +61,15 @@ class Table:
     verified: Mapping[str, Mapping[str, Mapping[str, Verdict]]] = field(default_factory=dict)
     measured: frozenset[str] = frozenset()
     tiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    threads: int | None = None
+
+    @property
+    def other_threads(self) -> str:
+        """A clause where this process has another number of threads than the plan was measured with, else nothing."""
+        here = torch.get_num_threads()
+        if self.threads in (None, here):
+            return ""
+        return f"measured with {self.threads} threads, and here are {here}: run graphkd tune with as many"
 
     @property
     def digest(self) -> str:
@@ -281,7 +291,8 @@ def load(device: str) -> Table:
         why = str(error)
     if why is None:
         own = Table.of(data, f"the plan of this machine ({path})")
-        return replace(own, choices={**default.choices, **own.choices})
+        threads = data.get("threads") if device == "cpu" else None
+        return replace(own, choices={**default.choices, **own.choices}, threads=threads)
     why = f"the kernels' plan {path} is not used: {why[:_SAID]}"
     log.warning("%s. graphkd tune makes a new one", why)
     return replace(default, source=f"{default.source}, for {why}")

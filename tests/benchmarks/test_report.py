@@ -112,7 +112,7 @@ def short():
 def test_the_short_page_leads_with_the_methods_that_gain_most():
     text = short()
     assert "runs 25 to 44 times faster" in text
-    assert "with 0.5 % to 5 % of its extra memory" in text
+    assert "with 0.5 % to 5 % of that form's extra memory" in text
     assert text.index("| RKD | angles of 512 samples | 44x |") < text.index("| EGA | ")
     assert "SP" not in text  # not measured
 

@@ -185,7 +185,6 @@ def test_plans(operation, shapes, options, backend, path):
     found = explain(operation, shapes, *options)
     assert (found.plan.backend, found.plan.path) == (backend, path)
     assert found.plan.flops > 0
-    assert found.floor_ms > 0
     assert f"{operation}: {backend}, {path}" in str(found)
 
 

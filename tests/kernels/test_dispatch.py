@@ -118,3 +118,7 @@ def test_explain_knows_every_operation_and_no_other():
     assert text.startswith("edge_kl: eager, dense (size 64: from size 0 on, by the shipped table)")
     with pytest.raises(KeyError, match="no backend has an operation 'edge_kll'"):
         explain("edge_kll", [(8, 4)])
+    with pytest.raises(
+        ValueError, match=r"edge_kl takes \(xs, ys, xt, yt, relation, .*\), found \(\(8, 4\),\): give the"
+    ):
+        explain("edge_kl", [(8, 4)])

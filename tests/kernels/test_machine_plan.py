@@ -10,6 +10,8 @@ import torch
 from graphkd_kernels import dispatch, explain, machine_plan
 from graphkd_kernels.errors import BackendUnavailableError
 
+from graphkd.cli.commands.doctor import _plans
+
 F32 = torch.float32
 
 
@@ -54,6 +56,16 @@ def test_a_cpu_with_the_number_of_a_process_is_the_cpu(user):
     with machine_plan.using("cpu:1", machine_plan.shipped()):
         assert picked(64) == "eager"
     assert picked(64) == "blocked"
+
+
+def test_a_plan_of_another_number_of_threads_says_so(user):
+    here = torch.get_num_threads()
+    for threads, said in ((here, False), (here + 1, True)):
+        machine_plan.write(user, plan(threads=threads))
+        machine_plan.put("cpu", None)
+        clause = f"measured with {threads} threads, and here are {here}"
+        assert (clause in str(explain("edge_pkt", [(64, 8), None, (64, 8), None]))) is said
+        assert any(clause in each.text for each in _plans()) is said
 
 
 def test_the_plan_is_read_once(user, monkeypatch):
@@ -224,6 +236,7 @@ def test_what_would_run_on_a_card_can_be_asked_where_there_is_none(user, monkeyp
     found = [explain("edge_pkt", [(n, 8), None] * 2, device="cuda").plan.backend for n in (2048, 2049)]
     assert found == ["eager", "blocked"]
     assert not caplog.records
+    assert "torch finds no CUDA device here" in str(explain("edge_pkt", [(8, 8), None] * 2, device="cuda"))
 
 
 def test_a_plan_is_asked_by_a_compiler_and_sizes_stay_symbols(user, caplog):

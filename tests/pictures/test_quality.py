@@ -111,6 +111,20 @@ def test_a_collapse_is_told_on_the_page(compared, tmp_path):
     assert told in write_html_report(tmp_path / "run").read_text()
 
 
+def test_a_run_without_labels_points_to_its_quality(compared, tmp_path):
+    shutil.copytree(compared, tmp_path / "run")
+    (tmp_path / "run" / "scores.json").unlink(missing_ok=True)
+    last = gallery(tmp_path / "run")[-1]
+    assert (last.key, last.text, last.absent) == ("classes", "No labels: see Quality.", [])
+
+
+def test_a_teacher_that_is_hardly_surer_than_chance_is_told_on_the_page(compared, tmp_path):
+    shutil.copytree(compared, tmp_path / "run")
+    path = tmp_path / "run" / "quality.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher_confidence": 0.35}))
+    assert "the teacher is hardly surer than chance" in gallery(tmp_path / "run")[0].warnings[-1]
+
+
 def test_a_run_that_watched_nothing_has_no_images_to_show(tmp_path):
     train(tmp_path / "run", watch=None, answers=ask(teacher, colours(24, 4)), epochs=1)
     first = gallery(tmp_path / "run")[0]

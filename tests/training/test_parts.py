@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from graphkd.errors import CheckpointError, NonFiniteError, OptionError
 from graphkd.training.config import TrainConfig
-from graphkd.training.meter import Meter, check
+from graphkd.training.meter import Display, Meter, check
 from graphkd.training.optim import gated_step, make_average, make_optimizer, make_schedule, torch_schedule
 from graphkd.training.run_folder import RunFolder, read_metrics
 from graphkd.training.state import Progress
@@ -223,3 +223,9 @@ def test_a_schedule_of_torch_gives_the_same_rates():
                 schedule.step()
         rates.append(found)
     assert rates[0] == pytest.approx(rates[1], rel=1e-12)
+
+
+def test_the_seconds_of_an_epochs_line_are_of_the_whole_run(capsys):
+    at = Progress(epoch=3, seconds=236.4)
+    Display(TrainConfig(epochs=5), 1, at, hidden=False).epoch(at, {"kl": 0.5}, None)
+    assert capsys.readouterr().out.strip() == "epoch 3/5  kl 0.5000  236 s in all"

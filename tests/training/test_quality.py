@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from graphkd.errors import MissingFeatureError, NonFiniteError, OptionError, ShapeError
 from graphkd.features import Features
 from graphkd.training.checkpoint import student_weights
-from graphkd.training.quality import Answering, Answers, Quality, ask, assess
+from graphkd.training.quality import Answering, Answers, Quality, ask, assess, unsure_warning
 from graphkd.training.run_folder import RunFolder
 from tests.training.tiny import HARD, at_batch, end_of, interrupt, lines, same, teacher, trainer, views
 
@@ -38,6 +38,16 @@ def test_classes_in_effect_are_all_of_equal_ones_and_one_of_one():
     # shares 1/2, 1/4, 1/4: H = 1.5 ln 2
     assert said(0, 0, 1, 3).effective_classes == pytest.approx(2**1.5)
     assert said(0, 0, 1, 3).histogram.tolist() == [2, 1, 0, 1]
+
+
+@pytest.mark.parametrize(("confidence", "classes", "told"), [
+    (0.134, 10, True), (0.144, 10, True), (0.146, 10, False), (0.52, 2, True), (0.53, 2, False), (0.06, 1000, False),
+    (1.0, 1, False),
+])  # fmt: skip
+def test_a_teacher_that_is_hardly_surer_than_chance_is_told(confidence, classes, told):
+    found = unsure_warning(confidence, classes)
+    assert (found is not None) is told
+    assert not told or f"{100 * confidence:.1f} %, and chance of {classes} classes {100 / classes:.1f} %" in found
 
 
 def test_agreement_and_calibration_by_hand():

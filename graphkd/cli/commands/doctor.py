@@ -199,7 +199,8 @@ def _plans() -> Iterator[Finding]:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     table = ops.in_force(device)
     has = f"{len(table.verified)} operations verified" if table.verified else _ADVICE
-    yield Finding("kernels", "plan", True if table.verified else None, f"{table.source}: {has}")
+    source = ", ".join([table.source, *filter(None, [table.other_threads])])
+    yield Finding("kernels", "plan", True if table.verified else None, f"{source}: {has}")
     for line in table.failures:
         yield Finding("kernels", "not used", None, line)
     for name, (operation, shapes, options) in _PROBLEMS.items():
