@@ -16,8 +16,8 @@ from graphkd.registry import unknown
 from graphkd.typing import Side
 
 MIMIC: Final = {"feature_weight": 5.0}
-TEMPERATURE: Final = {True: 4.0, False: 1.0}
-"""Of KD, by whether the teacher's classes are texts: CLIP's logits want T >= 2, those of a classifier T <= 1."""
+TEMPERATURE: Final = {True: 8.0, False: 1.0}
+"""Of KD, by whether the teacher's classes are texts: CLIP's logits want 2 to 8, those of a classifier 1 or less."""
 
 
 def auto_parts(student: Any, teacher: Any) -> dict[str, dict[str, float]]:
@@ -27,7 +27,8 @@ def auto_parts(student: Any, teacher: Any) -> dict[str, dict[str, float]]:
     """
     if without_classes(student):
         return {"mimic": MIMIC}
-    return {"kd": {"temperature": TEMPERATURE[getattr(teacher, "by_text", True)]}, "mimic": MIMIC}
+    temperature = TEMPERATURE[getattr(teacher, "by_text", True)]
+    return {"kd": {"weight": 1.0, "temperature": temperature}, "mimic": MIMIC}
 
 
 @final
@@ -44,7 +45,7 @@ class CombinedDistiller(Distiller):
     Raises: OptionError without parts or for a weight < 0, UnknownNameError for the weight of no part.
     Example: ``CombinedDistiller({"kd": KDDistiller(), "rkd": RKDDistiller()}, weights={"rkd": 0.5})``, or
         ``create_distiller("combined", student, teacher, parts={"kd": {}, "rkd": {"angle_weight": 0}})``; without
-        ``parts`` it is ``auto_parts``: KD (T = 4 for a teacher of texts, 1 for a classifier), mimicking (weight 5) and
+        ``parts`` it is ``auto_parts``: KD (T = 8 for a teacher of texts, 1 for a classifier), mimicking (weight 5) and
         cross-entropy with pseudo-labels, the sum that our evidence prefers without labels
     """
 

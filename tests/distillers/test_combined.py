@@ -45,7 +45,7 @@ def test_without_parts_it_is_the_sum_that_the_evidence_prefers():
     assert set(create_distiller("combined", backbone, seen)(backbone, seen)) == {"mimic/feature"}
 
 
-@pytest.mark.parametrize(("by_text", "temperature"), [(True, 4.0), (False, 1.0)])
+@pytest.mark.parametrize(("by_text", "temperature"), [(True, 8.0), (False, 1.0)])
 def test_the_temperature_is_the_teachers(by_text, temperature):
     student, _ = networks(9)
-    assert auto_parts(student, SimpleNamespace(by_text=by_text))["kd"] == {"temperature": temperature}
+    assert auto_parts(student, SimpleNamespace(by_text=by_text))["kd"] == {"weight": 1.0, "temperature": temperature}
