@@ -13,6 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -438,7 +439,10 @@ def test_a_signal_keeps_what_was_measured(tmp_path, number):
     environment = os.environ | {"GRAPHKD_PLAN": str(tmp_path / "plan.json"), "PYTHONPATH": str(KERNELS.parent)}
     command = [sys.executable, "-m", "graphkd_kernels.tune", "--operations", "row_kl,rkd_angle", "--out", str(tmp_path)]
     rows = tmp_path / "rows.jsonl"
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    foreground = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=foreground
+    ) as process:
         end = time.monotonic() + 300
         while time.monotonic() < end and not (rows.exists() and "rkd_angle" in rows.read_text()):
             time.sleep(0.1)
