@@ -165,7 +165,7 @@ ALLOWED = {  # calls that write into a new name of their own, into memory, or at
     "deploy/chosen.py": {"open:w", "write_text", "os.replace"},  # likewise
     "training/checkpoint.py": {"save_file", "os.rename"},
     "training/run_folder.py": {"open:a"},
-    "deploy/journal.py": {"open:xb", "open:ab"},
+    "deploy/journal.py": {"open:ab"},
     "deploy/tables.py": {"open:w"},  # of a temporary name that `predict` gives
     "integrations/named_losses.py": {"save_model"},
     "pictures/canvas.py": {"savefig"},

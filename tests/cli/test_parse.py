@@ -78,7 +78,7 @@ def test_the_flags_of_the_loop_are_those_of_its_configuration():
 
 
 def test_a_flag_goes_before_the_file_and_the_file_before_the_default():
-    Path("run.yaml").write_text("epochs: 7\nlr: 1e-2\nprecision: no\nset: {rho: 0.5, edges: both}\n")
+    Path("run.yaml").write_text("epochs: 7\nlr: 1e-2\nprecision: no\nmethod: prg\nset: {rho: 0.5, edges: both}\n")
     asked = distill("--config", "run.yaml", "--epochs", "3", "--set", "rho=0.7")
     train = asked.config.train
     assert (train.epochs, train.lr, train.precision, train.batch_size) == (3, 0.01, "no", 256)

@@ -70,7 +70,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match="cannot read image"):
         measure_speed(open_folder(tmp_path, layout="flat"), **SMALL)
-    for method in ("at", "crg", "combined"):
+    for method in ("at", "crg"):
         with pytest.raises(OptionError, match=f"{method} needs more .*: choose a method that compares embeddings or"):
             measure_speed(method=method, **SMALL)
     with pytest.raises(OptionError, match="batch_size >= 2"):
