@@ -1,11 +1,10 @@
 """Ranks that stay for the whole session, and the largest difference between several processes and one."""
 
-import warnings
 from functools import cache
 
 import pytest
 
-from tests.distributed.ranks import CrashError, Ranks, difference
+from tests.distributed.ranks import Ranks, difference
 
 _FIGURE = "largest relative difference"
 
@@ -15,7 +14,7 @@ def on_ranks(tmp_path_factory):
     """``on_ranks(world, job, *given)``: what the job returns on each of so many gloo processes."""
     started = {}
 
-    def once(world, job, *given):
+    def run(world, job, *given):
         if world not in started:
             started[world] = Ranks(world, tmp_path_factory.mktemp(f"ranks{world}"))
         try:
@@ -23,13 +22,6 @@ def on_ranks(tmp_path_factory):
         except BaseException:
             started.pop(world).end()
             raise
-
-    def run(world, job, *given):
-        try:
-            return once(world, job, *given)
-        except CrashError as crash:  # seen once, with FSDP2 and without a trace: said, and tried once more
-            warnings.warn(f"{job.__name__}: {crash}", stacklevel=2)
-            return once(world, job, *given)
 
     yield run
     for each in started.values():

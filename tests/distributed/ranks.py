@@ -3,7 +3,6 @@
 import faulthandler
 import io
 import os
-import signal
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -45,10 +44,6 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max()) / (scale if scale > 1e-12 else 1.0)
 
 
-class CrashError(AssertionError):
-    """Native code ended a rank; where it was, Python's own fault handler has written down."""
-
-
 class Ranks:
     """Processes with one gloo group.
 
@@ -87,8 +82,7 @@ class Ranks:
         except EOFError:
             self.processes[rank].join(5)
             code, said = self.processes[rank].exitcode, (self.folder / f"rank{rank}").read_text()
-            kind = CrashError if code in (-signal.SIGSEGV, -signal.SIGABRT) else AssertionError
-            raise kind(f"rank {rank} of {len(self.pipes)} ended with code {code}: {said}") from None
+            raise AssertionError(f"rank {rank} of {len(self.pipes)} ended with code {code}: {said}") from None
 
     def end(self) -> None:
         """No process is left."""
