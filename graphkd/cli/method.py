@@ -16,7 +16,7 @@ from graphkd.data.sources import ImageSource
 from graphkd.data.store.read import EmbeddingStore
 from graphkd.data.views import Views
 from graphkd.distillers.base import Distiller
-from graphkd.distillers.combined import CombinedDistiller
+from graphkd.distillers.combined import CombinedDistiller, auto_parts
 from graphkd.distillers.factory import create_distiller, distillers, methods_without_classes
 from graphkd.errors import GraphKDError, HeadError, MissingFeatureError
 from graphkd.features import Features
@@ -41,6 +41,8 @@ def make_distiller(
     chosen, options = config.student, dict(config.set)
     if "num_samples" in distillers().get(config.method).sized_by:
         options.setdefault("num_samples", len(train))
+    if config.method == "combined":
+        options.setdefault("parts", auto_parts(student, teacher))  # before features stand in for both
     sides: tuple[Any, Any] = (student, teacher)
     if chosen.student_maps or chosen.student_tokens or chosen.teacher_maps or chosen.teacher_tokens:
         assert isinstance(teacher, Teacher)  # a store keeps no maps

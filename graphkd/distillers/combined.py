@@ -23,7 +23,8 @@ TEMPERATURE: Final = {True: 8.0, False: 1.0}
 def auto_parts(student: Any, teacher: Any) -> dict[str, dict[str, float]]:
     """What to take without labels, as ``docs/evidence.md`` has it: KD, mimicking, and CE with pseudo-labels.
 
-    Mimicking alone for a student without classes, of which KD and CE have nothing to compare.
+    Mimicking alone for a student without classes, of which KD and CE have nothing to compare. A teacher that does not
+    say whether its classes are texts counts as if they were.
     """
     if without_classes(student):
         return {"mimic": MIMIC}
@@ -77,10 +78,10 @@ class CombinedDistiller(Distiller):
         Raises: UnknownNameError for any other.
         """
         cls.check_options(options)
-        chosen = options.pop("parts", None) or auto_parts(student, teacher)
+        chosen = options.pop("parts", None)
         parts = {
             name: part if isinstance(part, Distiller) else create_distiller(name, student, teacher, **part)
-            for name, part in chosen.items()
+            for name, part in (auto_parts(student, teacher) if chosen is None else chosen).items()
         }
         return cls(parts, **options)
 

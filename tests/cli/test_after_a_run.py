@@ -70,6 +70,8 @@ def test_a_student_becomes_a_teacher(graphkd, run_folder):
     line = f"distill --data {run_folder}/images --teacher {run_folder}/run --method at --quiet {SMALL} {maps}"
     assert graphkd.json(f"{line} --run second")["method"] == "at"
     assert "Graphs of the channels" in Path("second/report.html").read_text()
+    graphkd(f"{line.replace('--method at', '')} --run sum --watch 0 --no-report --epochs 1")
+    assert json.loads(Path("sum/config.json").read_text())["distillers"]["0.parts.kd"]["temperature"] == 1.0
     graphkd(f"{line} --run two --watch 0 --no-report --epochs 1")
     assert not {"report.html", "watched"} & {path.name for path in Path("two").iterdir()}
     assert "the run watched no images: graphkd distill --watch 200" in graphkd("report two").out

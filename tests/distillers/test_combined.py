@@ -9,6 +9,7 @@ from graphkd.distillers.dkd import DKDDistiller
 from graphkd.distillers.factory import create_distiller
 from graphkd.distillers.kd import KDDistiller
 from graphkd.distillers.rkd import RKDDistiller
+from graphkd.errors import OptionError
 from graphkd.features import Features
 from tests.distiller_laws import beside, networks
 
@@ -43,6 +44,11 @@ def test_without_parts_it_is_the_sum_that_the_evidence_prefers():
     assert set(losses) == {"kd/kl", "mimic/ce", "mimic/feature"}
     backbone, seen = Features(student.embedding), Features(teacher.embedding)
     assert set(create_distiller("combined", backbone, seen)(backbone, seen)) == {"mimic/feature"}
+
+
+def test_no_parts_at_all_are_an_error():
+    with pytest.raises(OptionError, match="needs a part of weight > 0"):
+        create_distiller("combined", *networks(9), parts={})
 
 
 @pytest.mark.parametrize(("by_text", "temperature"), [(True, 8.0), (False, 1.0)])
