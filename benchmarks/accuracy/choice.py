@@ -60,6 +60,15 @@ def candidate_trials(temperature: float) -> list[Method]:
     ]
 
 
+def prg_trials() -> list[Method]:
+    """Of the library's PRG, whose edges at weight 1 have under 5 % of the gradient: by flag, none is chosen."""
+    tried = [(1.0, 1.0), (1.0, 2.0), (1.0, 4.0), (2.0, 4.0)]
+    return [
+        Method(f"PRG, node {node:g}, edge {edge:g}", "prg", {"node_weight": node, "edge_weight": edge})
+        for node, edge in tried
+    ]
+
+
 def trials(temperature: float) -> list[Method]:
     """All of them.
 
