@@ -126,7 +126,8 @@ def align_nodes(
         relation: name or function; default ``"gram"``.
         target: what N should be. ``"identity"`` (default): a student node is like its own teacher node and like no
             other (EGA). ``"teacher_gram"``: a student node relates to the teacher's nodes as its own teacher node
-            does. ``"diagonal"``: :math:`\mathrm{mean}_i (1 - N_{ii})`, corresponding nodes alone.
+            does. ``"centred_gram"``: the same for the student's rows :math:`r(x^S_i - m, x^T_j - m)`, with m the mean
+            of all teacher nodes. ``"diagonal"``: :math:`\mathrm{mean}_i (1 - N_{ii})`, corresponding nodes alone.
         alignment: of N and its target; plays no part for ``"diagonal"``. Default ``FROBENIUS``.
         rows_of_ranks: nodes of each rank; default this process alone.
 
@@ -173,6 +174,17 @@ def _teacher_gram(
         total = ops.node_sum(everyone, teacher, name_of(relation), "gram", distributed.first_row(sizes), others)
         return alignment.reduce(total, len(teacher), len(everyone))
     return alignment(relation(teacher, everyone), relation(teacher, teachers))
+
+
+@NODE_TARGETS.register("centred_gram")
+def _centred_gram(
+    student: Tensor, teacher: Tensor, relation: Relation, alignment: Alignment, sizes: Sequence[int]
+) -> Tensor:
+    teachers = distributed.gather(teacher, list(sizes))
+    mean = teachers.mean(0)
+    anchors, name = teachers - mean, name_of(relation)
+    ours, theirs = (Edges(x - mean, anchors, relation, name=name) for x in (student, teacher))
+    return align(ours, theirs, alignment)
 
 
 def _nodes_by_grams(

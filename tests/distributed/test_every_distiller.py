@@ -24,6 +24,7 @@ UNDER_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "prg ega sample": lambda: {"preset": "ega", "edges": "sample"},
     "prg features alone": lambda: {"rho": 1.0},
     "prg teacher gram": lambda: {"node_target": "teacher_gram"},
+    "prg relation": lambda: {"preset": "relation"},
     "prg confident labels": lambda: {"labels": PseudoLabels("soft", threshold=0.4)},
     "eikd top classes": lambda: {"relation": "cosine_mean", "drop": TopK(3), "explicit": "features"},
     "eikd classes of the data": lambda: {"drop": DatasetClasses(torch.arange(CLASSES) % 4 != 0), "label_weight": 1.0},

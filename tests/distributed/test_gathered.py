@@ -24,7 +24,11 @@ EDGES = [
     *itertools.product(("rbf",), ("sum",), ("huber", "frobenius")),
     *[("cosine", "unit", "frobenius"), ("euclidean", "mean", "frobenius"), ("rbf", None, "kl")],
 ]
-NODES = list(itertools.product(("identity", "teacher_gram"), ("cosine", "euclidean"), ("frobenius", "huber", "kl")))
+NODES = list(
+    itertools.product(
+        ("identity", "teacher_gram", "centred_gram"), ("cosine", "euclidean"), ("frobenius", "huber", "kl")
+    )
+)
 
 
 def compared(how, student, teacher):

@@ -67,6 +67,7 @@ LOSSES: dict[str, Loss] = {
     "prg_node": lambda s, t, y: F.prg_node(s, t, s, t),
     "prg_node_identity": lambda s, t, y: F.prg_node(s, t, s, t, target="identity"),
     "prg_node_teacher_gram": lambda s, t, y: F.prg_node(s, t, s, t, target="teacher_gram"),
+    "prg_node_centred_gram": lambda s, t, y: F.prg_node(s, t, rho=1.0, target="centred_gram", relation="cosine"),
     "prg_edge": lambda s, t, y: F.prg_edge(s, t, s[:2], t[:2], s, t, s[:2], t[:2]),
 }
 

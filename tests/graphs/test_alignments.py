@@ -111,6 +111,9 @@ def test_nodes_meet_their_target(alignment):
     nodes = cosine(y, x)
     assert_close(align_nodes(x, y, cosine, "identity", alignment), alignment(nodes, torch.eye(3, dtype=F64)))
     assert_close(align_nodes(x, y, "cosine", "teacher_gram", alignment), alignment(nodes, cosine(y, y)))
+    mean = y.mean(0)
+    relate = alignment(cosine(x - mean, y - mean), cosine(y - mean, y - mean))
+    assert_close(align_nodes(x, y, "cosine", "centred_gram", alignment), relate)
     assert_close(align_nodes(x, y, "cosine", "diagonal"), 1 - nodes.diagonal().mean())
     assert_close(align_nodes(x, y, cosine, lambda s, t, *_: (s - t).sum()), (x - y).sum())
 

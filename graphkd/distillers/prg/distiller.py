@@ -13,6 +13,7 @@ from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.distillers.terms import EdgeTerm, NodeTerm
 from graphkd.errors import OptionError, ShapeError
 from graphkd.features import Features
+from graphkd.graphs.alignments import Alignment, kl
 from graphkd.graphs.graph import Graph
 from graphkd.registry import preset_of, unknown
 from graphkd.typing import Float, Side, Tensor
@@ -20,19 +21,23 @@ from graphkd.typing import Float, Side, Tensor
 
 @dataclass(frozen=True)
 class Preset:
-    """Forms and weights of the two graph terms, and the weight of the KL term."""
+    """Forms and weights of the two graph terms, weight and temperature of the KL term, share of the feature block."""
 
     node_target: str
-    alignment: str
+    alignment: str | Alignment
     node_weight: float
     edge_weight: float
     kl_weight: float
+    kl_temperature: float = 4.0
+    rho: float = 0.5
+    node_relation: str = "gram"
 
 
 PRESETS: Final = {
     "stable": Preset("diagonal", "rms", 1.0, 1.0, 1.0),
     "literal": Preset("diagonal", "rms", 1.0, 1.0, 0.0),
     "ega": Preset("identity", "frobenius", 0.8, 0.24, 0.0),
+    "relation": Preset("centred_gram", kl(0.1), 2.0, 0.0, 1.0, 1.0, 1.0, "cosine"),
 }
 
 
@@ -63,16 +68,21 @@ class PRGDistiller(Distiller):
         num_classes: number of class proxies.
         preset: ``"stable"`` (default: diagonal node target, Frobenius norm over the root of the number of entries,
             node, edge and KL weights 1), ``"literal"`` (the same without the KL term, of which no source of the paper
-            speaks; ``docs/evidence/prg.md`` has its gain), or ``"ega"`` (identity target, un-squared Frobenius norm,
-            EGA's weights 0.8 and 0.24, no KL term).
+            speaks; ``docs/evidence/prg.md`` has its gain), ``"ega"`` (identity target, un-squared Frobenius norm, EGA's
+            weights 0.8 and 0.24, no KL term), or ``"relation"`` (a student relates to the teacher's samples as their
+            own teacher does: :math:`L_{node} = \mathrm{mean}_i \mathrm{KL}(\mathrm{softmax}_j \cos(\tilde f^T_i,
+            \tilde f^T_j) / 0.1 \,\|\, \mathrm{softmax}_j \cos(\tilde f^S_i, \tilde f^T_j) / 0.1)`, features centred
+            by the batch's mean of the teacher's; weights 2, 0 and 1; for supervised teachers).
         ce_weight: of the pseudo-label term; default 1.
         node_weight, edge_weight: default from the preset; 0 removes the term and what only it needs.
-        kl_weight, kl_temperature: of the KL term on the logits, times T^2; default from the preset, and 4.
+        kl_weight, kl_temperature: of the KL term on the logits, times T^2; default from the preset, whose temperature
+            is 4, of ``"relation"`` 1.
         labels: ``"hard"`` (default), ``"soft"``, ``"label"``, or a
             :class:`~graphkd.distillers.pseudo_labels.PseudoLabels` with calibration and confidence threshold.
-        node_target: ``"diagonal"``, ``"identity"``, ``"teacher_gram"``; default from the preset.
+        node_target: ``"diagonal"``, ``"identity"``, ``"teacher_gram"``, ``"centred_gram"``; default from the preset.
         edges: ``"class"`` (B x C, default), or ``"sample"`` (B x B, EGA's).
-        rho: share of the feature block in [0, 1]; default 0.5. 1: features alone, 0: logits alone.
+        rho: share of the feature block in [0, 1]; default from the preset, 0.5, for ``"relation"`` 1. 1: features
+            alone, 0: logits alone.
 
     Shapes: student embedding (b, student_dim), teacher embedding (b, teacher_dim), logits (b, num_classes).
     Raises: UnknownNameError, OptionError; ShapeError for features of other widths; MissingFeatureError without proxies.
@@ -93,26 +103,27 @@ class PRGDistiller(Distiller):
         node_weight: float | None = None,
         edge_weight: float | None = None,
         kl_weight: float | None = None,
-        kl_temperature: float = 4.0,
+        kl_temperature: float | None = None,
         labels: str | PseudoLabels = "hard",
         node_target: str | None = None,
         edges: str = "class",
-        rho: float = 0.5,
+        rho: float | None = None,
     ) -> None:
         super().__init__()
-        if kl_temperature <= 0:
-            raise OptionError(f"kl_temperature is a softmax temperature > 0, found {kl_temperature}")
         if edges not in ("class", "sample"):
             raise unknown("edge set", edges, ["class", "sample"])
         weights = {"node_weight": node_weight, "edge_weight": edge_weight, "kl_weight": kl_weight}
-        use = preset_of(PRESETS, preset, node_target=node_target, **weights)
-        self.kl_temperature, self.edges, self.rho = kl_temperature, edges, share_of_features(rho)
+        forms = {"node_target": node_target, "rho": rho, "kl_temperature": kl_temperature}
+        use = preset_of(PRESETS, preset, **forms, **weights)
+        if use.kl_temperature <= 0:
+            raise OptionError(f"kl_temperature is a softmax temperature > 0, found {kl_temperature}")
+        self.kl_temperature, self.edges, self.rho = use.kl_temperature, edges, share_of_features(use.rho)
         self.widths, self.num_classes = {"student": student_dim, "teacher": teacher_dim}, num_classes
         self.labels = labels if isinstance(labels, PseudoLabels) else PseudoLabels(labels)
-        self.projector = nn.Linear(student_dim, teacher_dim) if use.node_weight and rho else None
+        self.projector = nn.Linear(student_dim, teacher_dim) if use.node_weight and self.rho else None
         self.terms = self.weighted_terms(
             ce=(ce_weight, self._ce),
-            node=(use.node_weight, NodeTerm("node", use.node_target, "gram", use.alignment)),
+            node=(use.node_weight, NodeTerm("node", use.node_target, use.node_relation, use.alignment)),
             edge=(use.edge_weight, EdgeTerm(("sample", "gram", edges), use.alignment)),
             kl=(use.kl_weight, self._kl),
         )

@@ -24,6 +24,7 @@ def prg_node(
     rho: float = 0.5,
     target: str = "diagonal",
     alignment: Alignment = FROBENIUS,
+    relation: str = "gram",
 ) -> Float[Tensor, ""]:
     r"""PRG's node term: a sample's features and logits correlate with the teacher's of the same sample.
 
@@ -35,8 +36,11 @@ def prg_node(
         student, teacher: embeddings in one space (the student's projected).
         student_logits, teacher_logits: needed unless rho is 1.
         rho: share of the features in [0, 1]; default 0.5.
-        target: ``"diagonal"`` (default); ``"identity"`` compares N with I, ``"teacher_gram"`` with the teacher's own N.
+        target: ``"diagonal"`` (default); ``"identity"`` compares N with I, ``"teacher_gram"`` with the teacher's own N,
+            ``"centred_gram"`` likewise row by row of the student, nodes centred by the teachers' mean.
         alignment: of the two matrices; default the un-squared Frobenius norm; unused for the diagonal.
+        relation: of the nodes, which have unit length; default ``"gram"``, Pearson's correlation. After centring
+            ``"cosine"``.
     Shapes: (b, d) twice, (b, c) twice -> scalar.
     Raises: ShapeError for other samples, widths or classes; MissingFeatureError without logits; OptionError for rho
         outside [0, 1] or an unknown target.
@@ -45,7 +49,7 @@ def prg_node(
     """
     same_embeddings(student, teacher)
     ours, theirs = joined(student, student_logits, rho), joined(teacher, teacher_logits, rho)
-    return align_nodes(ours, theirs, "gram", target, alignment)
+    return align_nodes(ours, theirs, relation, target, alignment)
 
 
 @tensor_loss

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn, tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, one_hot
 from torch.testing import assert_close
 
 from graphkd.distillers.prg.distiller import PRGDistiller
@@ -16,6 +16,7 @@ from graphkd.distillers.pseudo_labels import PseudoLabels
 from graphkd.errors import MissingFeatureError, OptionError, ShapeError, UnknownNameError
 from graphkd.features import Features, Mixture
 from graphkd.graphs.relations import pearson
+from graphkd.ops import center_normalize
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "ega.json").read_text())
 F64 = torch.float64
@@ -154,6 +155,24 @@ def test_6_matrix_targets_of_a_perfect_copy(target, zero):
     assert s.embedding.grad.isfinite().all()
 
 
+def test_relations_of_each_sample_to_the_teachers_samples_by_hand():
+    s, t = student(), teacher()
+    distiller = make(preset="relation")
+    x, f = (center_normalize(each) for each in (distiller.projector(s.embedding), t.embedding))
+    mean = f.mean(0)
+    ours, theirs = (cosine_similarity(each[:, None] - mean, f - mean, -1) / 0.1 for each in (x, f))
+    expected = kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="batchmean", log_target=True)
+    assert_close(distiller(s, t)["prg/node"], 2 * expected)
+    assert (distiller.rho, distiller.kl_temperature) == (1.0, 1.0)
+    assert make(preset="relation", rho=0.5).rho == 0.5
+
+
+def test_relations_of_a_perfect_copy_are_those_of_the_teacher():
+    s, t = copy_of_the_teacher()
+    loss = identical(PRGDistiller(DT, DT, C, preset="relation").double())(s, t)["prg/node"]
+    assert_close(loss, tensor(0.0, dtype=F64), rtol=0, atol=1e-12)
+
+
 def test_7_rho_1_is_features_only():
     s = student(grad=False).map_tensors(lambda x: x.clone().requires_grad_())
     make(rho=1.0, ce_weight=0, kl_weight=0)(s, teacher()).total.backward()
@@ -235,8 +254,9 @@ OPTIONS = [
     {"preset": "stable"},
     {"preset": "literal"},
     {"preset": "ega"},
+    {"preset": "relation"},
     *[{"labels": value} for value in ("hard", "soft", "label", PseudoLabels("soft", temperature=2.0, threshold=0.5))],
-    *[{"node_target": value} for value in ("diagonal", "identity", "teacher_gram")],
+    *[{"node_target": value} for value in ("diagonal", "identity", "teacher_gram", "centred_gram")],
     *[{"rho": value} for value in (0.0, 0.25, 1.0)],
     *[{"edges": value} for value in ("class", "sample")],
     {"kl_weight": 0.0},
@@ -264,6 +284,7 @@ def test_every_option_gives_finite_values_and_gradients(options, batch):
         ({}, {"ce", "node", "edge", "kl"}),
         ({"preset": "literal"}, {"ce", "node", "edge"}),
         ({"preset": "ega"}, {"ce", "node", "edge"}),
+        ({"preset": "relation"}, {"ce", "node", "kl"}),
         ({"preset": "ega", "kl_weight": 1}, {"ce", "node", "edge", "kl"}),
         ({"ce_weight": 0}, {"node", "edge", "kl"}),
         ({"node_weight": 0}, {"ce", "edge", "kl"}),
@@ -324,7 +345,7 @@ def test_degenerate_students_stay_finite(preset, edge_set, broken, dtype):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "stabel"}, "unknown preset 'stabel'; did you mean 'stable'. Known: ega, literal, stable"),
+        ({"preset": "stabel"}, "unknown preset 'stabel'; did you mean 'stable'. Known: ega, literal, relation, stable"),
         ({"labels": "sof"}, "unknown pseudo-label target 'sof'; did you mean 'soft'"),
         ({"node_target": "identiy"}, "unknown node target 'identiy'; did you mean 'identity'"),
         ({"edges": "clas"}, "unknown edge set 'clas'; did you mean 'class'. Known: class, sample"),
