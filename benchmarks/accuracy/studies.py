@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.accuracy import caltech, cifar, digits, eikd, eikd_more, labelled, tin100, tin100_crg
-from benchmarks.accuracy.choice import chosen, later_trials
+from benchmarks.accuracy.choice import chosen, later_trials, relation
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
 
@@ -68,7 +68,7 @@ _caltech = partial(Study, data="Caltech-101", problem=caltech.problem, base=calt
 _tin100 = partial(Study, data="TinyImageNet")
 _confirmed: dict[str, Any] = {
     "against": "KD, tuned",
-    "ours": ("PRG", "best candidate"),
+    "ours": ("PRG", "best candidate", "PRG, relation"),
     "theirs": ("KD, tuned", "sum, tuned"),
 }
 _unlabelled = partial(Study, problem=cifar.without_labels, methods=cifar.WITHOUT_LABELS, seeds=1, against="KD")
@@ -135,6 +135,7 @@ STUDIES: dict[str, Study] = {
     "caltech-confirmed": _caltech(
         "Caltech-101 (41 classes), CLIP ViT-B/32 teacher, no labels: weights chosen elsewhere, fresh seeds",
         methods=[caltech.METHODS[0], *chosen("caltech-choice", caltech.CHOICE), tin100.PRG, caltech.METHODS[-1]],
+        more=(relation(8.0),),
         seeds=5,
         first_seed=10,
         chosen_in="caltech-choice",
@@ -154,6 +155,7 @@ STUDIES: dict[str, Study] = {
         problem=tin100.confirmation,
         base=tin100.RECIPE,
         methods=[tin100.PSEUDO, *chosen("tin100-choice", tin100.CHOICE), tin100.PRG, tin100.LABELS],
+        more=(relation(1.0),),
         seeds=3,
         first_seed=10,
         chosen_in="tin100-choice",
