@@ -90,9 +90,9 @@ def _percent(share: float) -> str:
 
 
 def pairs_table(scores: Scores, ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """Paired differences, ours in rows and theirs in columns; bold where the interval lies above 0."""
+    """Paired differences, those of ours that ran in rows and theirs in columns; bold where the interval lies above 0."""
     lines = ["| minus | " + " | ".join(theirs) + " |", "|---" * (len(theirs) + 1) + "|"]
-    for label in ours:
+    for label in (each for each in ours if each in scores):
         cells = [difference(scores, label, other) for other in theirs]
         lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
