@@ -90,7 +90,7 @@ def _percent(share: float) -> str:
 
 
 def pairs_table(scores: Scores, ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """Paired differences, those of ours that ran in rows and theirs in columns; bold where the interval lies above 0."""
+    """Paired differences, ours that ran in rows, theirs in columns; bold where the interval lies above 0."""
     lines = ["| minus | " + " | ".join(theirs) + " |", "|---" * (len(theirs) + 1) + "|"]
     for label in (each for each in ours if each in scores):
         cells = [difference(scores, label, other) for other in theirs]
