@@ -110,6 +110,7 @@ class CandidateDistiller(Distiller):
         ce_weight, kl_weight, kl_temperature: of PRG's terms on the logits.
         match_weight: of mean_i |x_i - f_i|^2, twice PRG's node term by the cosine.
         node_weight, node_temperature: of (a).
+        batch_mean: center the nodes of (a) by the mean of the batch's f in place of mu.
         remainder: a of (e), in the nodes of (a); ``None`` leaves the nodes whole.
         edge_weight, edge_temperature: of (b); the temperature of the KL term by default.
         class_weight: of (f).
@@ -132,6 +133,7 @@ class CandidateDistiller(Distiller):
         match_weight: float = 0.0,
         node_weight: float = 0.0,
         node_temperature: float = 0.1,
+        batch_mean: bool = False,
         remainder: float | None = None,
         edge_weight: float = 0.0,
         edge_temperature: float | None = None,
@@ -141,6 +143,7 @@ class CandidateDistiller(Distiller):
         super().__init__()
         self.kl_temperature, self.node_temperature = kl_temperature, node_temperature
         self.edge_temperature = kl_temperature if edge_temperature is None else edge_temperature
+        self.batch_mean = batch_mean
         self.centred, self.labels = beta is not None, PseudoLabels()
         proxies = known.proxies if beta is None else known.augmented(beta)
         nodes = known.features if beta is None else known.features - known.mean
@@ -188,7 +191,9 @@ class CandidateDistiller(Distiller):
         return (pair.student["sample"].x - pair.teacher["sample"].x).square().sum(1).mean()
 
     def _node(self, pair: Pair) -> Tensor:
-        x, f = pair.student["centred"].x, pair.teacher["centred"].x
+        x, f = pair.student["sample"].x, pair.teacher["sample"].x
+        mean = f.mean(0) if self.batch_mean else self.mean
+        x, f = x - mean, f - mean
         if self.weighting is not None:
             x, f = x @ self.weighting, f @ self.weighting
         return node_relation(x, f, self.node_temperature)

@@ -60,6 +60,23 @@ def candidate_trials(temperature: float) -> list[Method]:
     ]
 
 
+def later_trials(temperature: float) -> list[Method]:
+    """By flag, and never chosen: PRG's edges at weights that carry more than 5 %, and (a) without the data set's mean.
+
+    Args:
+        temperature: of the KL term beside (a).
+    """
+    tried = [(1.0, 1.0), (1.0, 2.0), (1.0, 4.0), (2.0, 4.0)]
+    alone = {"kl_temperature": temperature, "node_weight": 2.0, "batch_mean": True}
+    return [
+        *[
+            Method(f"PRG, node {node:g}, edge {edge:g}", "prg", {"node_weight": node, "edge_weight": edge})
+            for node, edge in tried
+        ],
+        Method("a, centred by the batch", "candidate", alone),
+    ]
+
+
 def trials(temperature: float) -> list[Method]:
     """All of them.
 

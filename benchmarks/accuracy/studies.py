@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.accuracy import caltech, cifar, digits, eikd, eikd_more, labelled, tin100, tin100_crg
-from benchmarks.accuracy.choice import chosen
+from benchmarks.accuracy.choice import chosen, later_trials
 from benchmarks.accuracy.config import Config, Method, Recipe, fast_precision
 from benchmarks.accuracy.study import Problem
 
@@ -128,6 +128,7 @@ STUDIES: dict[str, Study] = {
         problem=caltech.choice,
         base=caltech.RECIPE,
         methods=caltech.CHOICE,
+        more=tuple(later_trials(8.0)),
         seeds=caltech.FOLDS,
         against="KD, T = 4",
     ),
@@ -144,6 +145,7 @@ STUDIES: dict[str, Study] = {
         problem=tin100.choice,
         base=tin100.HALF,
         methods=tin100.CHOICE,
+        more=tuple(later_trials(1.0)),
         seeds=1,
         against="KD, T = 1",
     ),

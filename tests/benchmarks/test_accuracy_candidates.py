@@ -86,5 +86,17 @@ def test_a_perfect_copy_has_no_loss_and_another_student_is_drawn_to_it(beta, rem
     assert student.grad.isfinite().all()
 
 
+def test_the_mean_of_a_batch_of_all_images_is_that_of_the_data():
+    teacher, student, losses = parts(), random(12, 6, seed=2).float(), {}
+    for batch_mean in (False, True):
+        torch.manual_seed(0)
+        candidate = create("candidate", teacher, KeptTeacher(teacher), node_weight=2.0, batch_mean=batch_mean)
+        for some in (12, 5):
+            known = Features(teacher.embedding[:some], teacher.logits[:some])
+            losses[some, batch_mean] = candidate(Features(student[:some], known.logits), known).total
+    assert_close(losses[12, True], losses[12, False])
+    assert (losses[5, True] - losses[5, False]).abs() > 1e-3
+
+
 def test_methods_of_the_library_keep_their_names():
     assert create("kd", parts(), KeptTeacher(parts()), temperature=2.0).temperature == 2.0
