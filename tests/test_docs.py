@@ -57,7 +57,7 @@ def test_a_page_runs_from_top_to_bottom(page, photos, own_registries, teacher_ch
         'pretrained="openai"': f"pretrained={str(teacher_checkpoint)!r}",
         "View(224)": "View(64)",
         "epochs=100, batch_size=256": "epochs=1, batch_size=4, progress=False",
-        'student="resnet50", method="rkd")': 'student="test_resnet", teacher="test_vit", size=64, seconds=0.01)',
+        'student="resnet50", method="rkd")': 'student="test_resnet", teacher="timm:test_vit", size=64, seconds=0.01)',
     }
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     space = {"names": CLASSES, "images": images, "loader": [images]}

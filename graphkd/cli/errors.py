@@ -31,6 +31,10 @@ _PHRASES = {  # what the library says to programmers, and what it is here
     "use pretrained=False, or init= a file of weights": "leave --student-pretrained out, or give --init FILE",
     "ask for unreadable images to be skipped": "give --on-error skip",
 }
+_OFFERS = {  # what the library says of options that a command may not have
+    "on_error": re.compile(r",? or ask for unreadable images to be skipped"),
+    "max_megapixels": re.compile(r", allow it with max_megapixels=[\d.]+"),
+}
 _EXTRAS = {
     "accelerate": "train",
     "tqdm": "train",
@@ -158,6 +162,8 @@ def _as_flags(text: str, options: Mapping[str, Argument]) -> str:
             return flag_of(name) if value == "True" else flag_of(negative)
         return f"{flag_of(name)} {value}".strip()
 
+    for name, offer in _OFFERS.items():
+        text = text if name in options else offer.sub("", text)
     for phrase, spoken in _PHRASES.items():
         text = text.replace(phrase, spoken)
     text = _CALL.sub(lambda found: f"give --teacher {found.group(1)} " + found.group(2).replace(", ", " "), text)

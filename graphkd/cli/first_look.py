@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from graphkd.cli.console import Console
 from graphkd.cli.errors import require
-from graphkd.cli.option_groups import LITE, STUDENT, Images, TeacherOptions
+from graphkd.cli.option_groups import STUDENT, Images, TeacherOptions
 from graphkd.data.class_names import Classes
 from graphkd.data.opening import ImageData, Parts, hold_out
 from graphkd.errors import CheckpointError, GraphKDError
 from graphkd.files import local_path
+from graphkd.models.installed import LITE
 from graphkd.text import read_json
 
 if TYPE_CHECKING:

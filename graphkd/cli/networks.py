@@ -24,6 +24,7 @@ from graphkd.data.transforms import Transform, network_view
 from graphkd.errors import TapError, TeacherError
 from graphkd.files import local_path
 from graphkd.models.huggingface import PREFIX, is_clip
+from graphkd.models.installed import LITE, TORCHVISION, listed_network
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.models.weights import load_weights
@@ -32,7 +33,7 @@ from graphkd.teachers.classifier import ClassifierTeacher
 from graphkd.teachers.clip import CLIPTeacher
 from graphkd.teachers.clip_images import CLIPImageTeacher
 from graphkd.teachers.huggingface import hf_teacher
-from graphkd.teachers.lite import LITE, lite_teacher
+from graphkd.teachers.lite import lite_teacher
 from graphkd.text import read_text
 from graphkd.training.checkpoint import check_weights, student_weights
 from graphkd.training.devices import device_of as device_of
@@ -54,9 +55,9 @@ def open_teacher(
         headless: of a CLIP its image tower alone, which needs no class names.
     """
     asked = teaching.asked
-    kind, colon, name = asked.partition(":")
-    if colon and kind in ("timm", "torchvision"):
-        return classifier_teacher(kind, name, teaching, classes, device, maps, tokens)
+    network = listed_network(asked)
+    if network is not None and asked not in LITE:
+        return classifier_teacher(network, teaching, classes, device, maps, tokens)
     if asked in LITE or (asked.startswith(PREFIX) and not is_clip(asked)):
         make = lite_teacher if asked in LITE else hf_teacher
         sizes = {} if teaching.teacher_size is None else {"image_size": teaching.teacher_size}
@@ -75,8 +76,7 @@ def open_teacher(
 
 
 def classifier_teacher(
-    kind: str,
-    name: str,
+    network: str,
     teaching: TeacherOptions,
     classes: Sequence[str] | None,
     device: torch.device,
@@ -84,19 +84,18 @@ def classifier_teacher(
     tokens: Sequence[str],
 ) -> ClassifierTeacher:
     """A timm or torchvision classifier with the library's weights or those of a file."""
-    full = name if kind == "timm" else f"torchvision/{name}"
     if teaching.pretrained == "default":
-        own = _own_classes(kind, name)
+        own = _own_classes(network)
         same = own == len(classes or ()) or classes is None
         try:
-            tap = create_student(full, own, pretrained=True)
+            tap = create_student(network, own, pretrained=True)
         except TapError as error:
             remedy = "give --pretrained PATH of a checkpoint, or run it once where there is a network"
             raise UsageError(str(error).partition(": use")[0], remedy) from error
         if not same:  # its class scores are of other classes: its embedding is all that is of use
             return _teacher_of(tap, teaching, device, maps, tokens, headless=True)
     else:
-        tap = create_student(full, len(classes) if classes else _own_classes(kind, name))
+        tap = create_student(network, len(classes) if classes else _own_classes(network))
         load_weights(tap, str(teaching.pretrained), other_classes=False)
     return _teacher_of(tap, teaching, device, maps, tokens, classes=classes)
 
@@ -133,12 +132,12 @@ def _teacher_of(
     )
 
 
-def _own_classes(kind: str, name: str) -> int:
-    if kind == "torchvision":
+def _own_classes(network: str) -> int:
+    if network.startswith(TORCHVISION):
         return 1000
     import timm
 
-    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    known = timm.get_pretrained_cfg(network) if timm.is_model(network) else None
     return 1000 if known is None else int(known.num_classes)
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,15 @@ from cyclopts.types import ExistingFile, NonNegativeInt, PositiveFloat, Positive
 from graphkd.cli.catalogue import DATA_SETS
 from graphkd.cli.errors import UsageError, nearest, require
 from graphkd.files import local_path
-from graphkd.models.installed import TORCHVISION, require_network
-from graphkd.teachers.clip_files import require_clip
+from graphkd.models.installed import LITE, clip_models, listed_network, require_network, timm_models
+from graphkd.registry import unknown
+from graphkd.teachers.clip_files import require_clip, require_clip_name
 from graphkd.text import read_json, read_text
 
 STUDENT = "student.json"  # in a run folder: what the trained network is
 _SHIPPED, _LIST = "digits", ".txt"
 _PROMPTS = ("imagenet", "cifar", "photo")
-LITE = ("lite0", "lite2")
+_ELSEWHERE = ("hf:", "hf-hub:", "local-dir:")  # before names of models that bring their weights
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -148,7 +150,7 @@ class TeacherOptions:
         )
         self._check_prompts()
         require(
-            not (given and (asked in LITE or asked.startswith(("hf:", "hf-hub:", "local-dir:")))),
+            not (given and (asked in LITE or asked.startswith(_ELSEWHERE))),
             f"--teacher {asked} brings its own weights",
             "leave --pretrained out",
         )
@@ -157,19 +159,20 @@ class TeacherOptions:
             f"--teacher {asked} has no weights, and an untrained network teaches nothing",
             "give --pretrained default (downloads the library's) or --pretrained PATH of a checkpoint",
         )
-        if asked and asked not in LITE:
+        if asked:
             self._check_teacher(asked)
 
     def _check_teacher(self, asked: str) -> None:
         """Its name and its weights, as the installed libraries and the disk know them."""
-        kind, colon, name = asked.partition(":")
-        if colon and kind in ("timm", "torchvision"):
-            require_network("teacher", name if kind == "timm" else TORCHVISION + name)
+        if asked.startswith(_ELSEWHERE) or (local_path(asked) / STUDENT).is_file():
+            return
+        _require_spelling(asked)
+        if listed_network(asked) is None:
+            require_clip(asked, self.pretrained)
+        elif asked not in LITE:
             there = self.pretrained == "default" or local_path(str(self.pretrained)).is_file()
             what = f"there is no file {self.pretrained}, which --pretrained names"
             require(there, what, "give the path of a checkpoint, or the word default for the library's weights")
-        elif not asked.startswith(("hf:", "hf-hub:", "local-dir:")) and not (local_path(asked) / STUDENT).is_file():
-            require_clip(asked, self.pretrained)
 
     def _check_prompts(self) -> None:
         path = local_path(self.templates)
@@ -232,6 +235,30 @@ class OfNetworks(Command):
     running: Running = field(default_factory=Running)
     model: Path | None = None
     model_from: str | None = None
+
+
+def require_teacher_network(asked: str) -> None:
+    """Raises: UsageError, UnknownNameError for a teacher whose network cannot be built by its name, without weights."""
+    _require_spelling(asked)
+    if listed_network(asked) is None:
+        require(
+            not asked.startswith(_ELSEWHERE) and not local_path(asked).exists(),
+            f"--teacher {asked} is no network that can be built without its weights",
+            "give a name of open_clip such as ViT-B-32, timm:NAME, torchvision:NAME, lite0 or lite2",
+        )
+        require_clip_name(asked)
+
+
+def _require_spelling(asked: str) -> None:
+    """Raises: UnknownNameError where timm or torchvision do not have it, or another name of a teacher is nearest."""
+    network = listed_network(asked)
+    if network is not None:
+        require_network("teacher", network)
+    elif not local_path(asked).exists():
+        others = [*LITE, *(f"timm:{asked}" for name in timm_models() if name == asked)]
+        known = [*others, *clip_models()]
+        if set(get_close_matches(asked, known, n=1)) & set(others):
+            raise unknown("teacher", asked, known)
 
 
 def require_device(name: str) -> None:

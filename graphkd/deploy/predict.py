@@ -12,8 +12,8 @@ from graphkd.data.sources import ImageSource
 from graphkd.deploy.class_folders import ClassFolders, Placed
 from graphkd.deploy.classifier import Classifier, Prediction, names_digest, predictions
 from graphkd.deploy.journal import Journal
-from graphkd.deploy.tables import FORMATS, table_format
-from graphkd.errors import DataError
+from graphkd.deploy.tables import FORMATS, require_distinct, table_format
+from graphkd.errors import DataError, FileError
 from graphkd.files import one_writer, write_file
 
 _NAMED = 5  # unreadable images that a summary names
@@ -78,7 +78,7 @@ def predict(
     an image; the same call goes on there after a kill. The file itself is there whole or not at all.
 
     Args:
-        out: the file; one of that name is replaced.
+        out: the file; one of that name is replaced, but not where images are moved: it may say where others were.
         format: ``"csv"``, ``"jsonl"``, ``"parquet"`` or ``"fiftyone"``; default by the suffix of ``out``.
         top: classes of each image.
         batch_size: images per forward pass.
@@ -87,17 +87,21 @@ def predict(
         folders: where to put the images; their source must be files below one folder.
         progress: wraps the loader of batches, such as ``tqdm``.
 
-    Raises: DataError where no image can be read, or one under ``"stop"``; FileError for a ``NAME.part`` of other
-        predictions, and where the disk is full; LockedError where another process writes the same file.
+    Raises: DataError where no image can be read, or one under ``"stop"``, and for names that FiftyOne cannot tell
+        apart; FileError for a ``NAME.part`` of other predictions, a file that a move would replace, and a full disk;
+        LockedError where another process writes the same file.
 
     Example: ``predict(classifier, open_folder("photos"), Path("guesses.csv")).classes``
     """
-    table_format(out, format)
+    require_distinct(source.ids, table_format(out, format))
     if folders is not None:
         folders.check(classifier.classes, source)
     asked = _asked(classifier, top, getattr(source, "root", "")) | {"images": names_digest(source.ids)}
     with one_writer(out.parent, out.name):
         journal = Journal(out)
+        if folders is not None and folders.move and out.exists() and not journal.complete:
+            what = f"{out} is there, and may be all that tells of images that were moved before"
+            raise FileError(f"{what}: choose another file to write")
         done = journal.begin(asked, batch_size)
         if not journal.complete:
             rows = predictions(

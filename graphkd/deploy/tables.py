@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias, TypeVar
 
-from graphkd.errors import OptionError
+from graphkd.errors import DataError, OptionError
 from graphkd.registry import unknown
 
 if TYPE_CHECKING:  # it loads torch, and a command asks for the formats without
@@ -32,6 +32,16 @@ def table_format(out: Path, asked: str | None = None) -> str:
     if found == "parquet":
         import pyarrow.parquet  # noqa: F401  # a missing package is named before hours of work
     return found
+
+
+def require_distinct(names: Iterable[str], format: str) -> None:
+    """Raises: DataError for two images that are one to FiftyOne, which finds them by their names without suffix."""
+    first: dict[str, str] = {}
+    for name in names if format == "fiftyone" else ():
+        other = first.setdefault(_stem(name), name)
+        if other != name:
+            what = f"{other} and {name} are one image to FiftyOne, which leaves suffixes out"
+            raise DataError(f"{what}: name one of them otherwise, or write .csv, .jsonl or .parquet")
 
 
 def write_csv(rows: Rows, file: TextIO, top: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from graphkd.registry import unknown
 
 TORCHVISION: Final = "torchvision/"  # before the name of a student that is to be torchvision's
+LITE: Final = {"lite0": "tf_efficientnet_lite0", "lite2": "tf_efficientnet_lite2"}  # teachers -> their networks in timm
 _TIMM_MODEL = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 _TIMM_RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
 _KEY = re.compile(r"^\s*['\"](\w+)['\"]\s*:", re.MULTILINE)
@@ -98,6 +99,15 @@ def require_network(kind: str, name: str) -> None:
     ours, theirs = (() if bare != name else timm_models()), torchvision_models()
     if theirs and (bare != name or ours) and bare not in theirs and name.partition(".")[0] not in ours:
         raise unknown(kind, bare, list(ours or theirs))
+
+
+def listed_network(teacher: str) -> str | None:
+    """The network of a teacher, as a student of it is called; ``None`` where timm and torchvision do not have it.
+
+    Example: ``listed_network("torchvision:resnet50")`` is ``"torchvision/resnet50"``
+    """
+    library, colon, name = teacher.partition(":")
+    return {"timm:": name, "torchvision:": TORCHVISION + name}.get(library + colon, LITE.get(teacher))
 
 
 def imagenet_names() -> dict[str, str]:

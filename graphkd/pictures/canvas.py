@@ -21,8 +21,10 @@ NAMED: Final = 40  # classes up to which each one is named beside a matrix
 NEUTRAL: Final = "#9a9a9a"
 STUDENT: Final = "#d55e00"
 TEACHER: Final = "#0072b2"
-# Okabe and Ito's colours without black and yellow, which drown in axes and in white paper
-COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+# Okabe and Ito's colours without black and yellow, which drown in axes and in white paper, then four of Paul Tol's
+COLOURS: Final = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#882255", "#999933", "#332288", "#888888",
+)  # fmt: skip
 # after Paul Tol's muted scheme, for classes, of which there are more
 CLASS_COLOURS: Final = (
     "#332288", "#cc6677", "#117733", "#88ccee", "#882255", "#999933", "#aa4499", "#44aa99", "#ddaa33", "#555555",

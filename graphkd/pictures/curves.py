@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphkd.errors import MissingFeatureError
-from graphkd.pictures.canvas import COLOURS, TEACHER, canvas, drawn, label
+from graphkd.pictures.canvas import COLOURS, STUDENT, TEACHER, canvas, drawn, label
 
 _OTHERS = {"update", "epoch", "loss", "gradient", "skipped", "refused", "lr", "images_per_second"}
 _SCORES = {"top1": "top-1", "top5": "top-5", "agreement": "agreement with the teacher"}
@@ -53,8 +53,9 @@ def over_epochs(axis: Any) -> None:
 
 
 def _losses(axis: Any, lines: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> None:
+    own = COLOURS[1:]  # the first is the teacher's
     for number, name in enumerate(terms):
-        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": _DASHES[number // len(COLOURS) % len(_DASHES)]}
+        style = {"color": own[number % len(own)], "linestyle": _DASHES[number // len(own) % len(_DASHES)]}
         axis.plot(*_series(lines, name), label=label(name, 48), **style)
     if len(terms) != 1:
         axis.plot(*_series(lines, "loss"), color="black", linewidth=2, label="total", zorder=0)
@@ -78,7 +79,7 @@ def _scores(axis: Any, lines: Sequence[Mapping[str, Any]], teacher: float | None
     there = {name: series for key, name in _SCORES.items() if (series := _series(lines, key))[0]}
     for number, (name, (at, values)) in enumerate(there.items()):
         style = {
-            "color": COLOURS[number + 1],
+            "color": COLOURS[COLOURS.index(STUDENT) + number],
             "linestyle": _DASHES[number],
             "linewidth": 3 - number,
         }  # one may hide one

@@ -9,6 +9,9 @@ from graphkd.errors import OptionError, ShapeError
 from graphkd.pictures.canvas import NAMED, canvas, drawn, finite, known_labels, name_columns, name_of, name_size
 from graphkd.typing import Float, Int, Tensor
 
+_SIDE = 3.2 * 72  # points of a matrix
+_APART = 1.35  # from one name to the next, slanted ones too, as a multiple of their letters' size
+
 
 @drawn
 def draw_relations(
@@ -21,6 +24,8 @@ def draw_relations(
     relation: str = "cosine",
 ) -> Any:
     """The edges of teacher and student side by side on one colour scale, and student minus teacher around 0.
+
+    Where there is no room for two names, the class of more samples has its own.
 
     Args:
         teacher, student: edges between samples, or between samples and class proxies.
@@ -74,7 +79,8 @@ def _panels(
         if columns == "class":
             axis.set_xlabel("proxy (class)")
             if (width := values.shape[1]) <= NAMED:
-                name_columns(axis, range(width), [name_of(classes, number) for number in range(width)])
+                names = [name_of(classes, number) for number in range(width)]
+                name_columns(axis, range(width), _with_room(range(width), names, [1] * width))
     count = len(teacher)
     by = "" if ordered is None else ", ordered by class"
     axes[0].set_ylabel(f"{count} sample{'s' if count != 1 else ''}{by}")
@@ -94,7 +100,18 @@ def _classes(
         axis.axhline(end, color=colour, linewidth=0.6, alpha=0.7)
         if columns == "sample":
             axis.axvline(end, color=colour, linewidth=0.6, alpha=0.7)
+    names = _with_room(middles, names, counts.tolist())
     if rows:
         axis.set_yticks(middles, names, fontsize=name_size(names))
     if columns == "sample":
         name_columns(axis, middles, names)
+
+
+def _with_room(middles: Sequence[float], names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """The names that do not touch, those of the largest classes first; the others are empty."""
+    apart = _APART * name_size(names) * (middles[-1] + counts[-1] / 2 + 0.5) / _SIDE
+    shown = dict[int, float]()
+    for number in sorted(range(len(names)), key=lambda each: -counts[each]):
+        if all(abs(middles[number] - other) >= apart for other in shown.values()):
+            shown[number] = middles[number]
+    return [name if number in shown else "" for number, name in enumerate(names)]

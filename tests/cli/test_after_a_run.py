@@ -3,12 +3,15 @@
 import json
 import re
 import shlex
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
 from graphkd.cli import exported
+from graphkd.files import one_writer
 from graphkd.training.checkpoint import student_weights
 
 SMALL = "--student test_efficientnet --size 32 --no-flip --epochs 2 --batch-size 16 --lr 3e-3 --trackers ''"
@@ -60,6 +63,18 @@ def test_a_half_written_export_is_never_read(graphkd, run_folder, monkeypatch):
     graphkd.refused(
         line, "there is no exported/model.onnx with an export.json", "after an interruption export it again"
     )
+
+
+def test_one_export_writes_a_folder_at_a_time(graphkd, run_folder):
+    line = f"export {run_folder}/run --formats safetensors --out exported"
+    graphkd(line)
+    before = {path: path.stat().st_mtime_ns for path in Path("exported").iterdir()}
+    with ThreadPoolExecutor(1) as another, ExitStack() as held:
+        another.submit(held.enter_context, one_writer(Path("exported"))).result()
+        graphkd.refused(line, "exported is being written by process", "let it end, or choose another folder")
+        another.submit(held.close).result()
+    assert {path: path.stat().st_mtime_ns for path in Path("exported").iterdir()} == before
+    graphkd(line)
 
 
 def test_a_student_becomes_a_teacher(graphkd, run_folder):

@@ -102,6 +102,6 @@ def test_a_classifier_of_other_classes_teaches_by_its_embedding(monkeypatch):
     own = Tap(timm.create_model("test_resnet", num_classes=7), mean=[0.5] * 3, std=[0.5] * 3)
     monkeypatch.setattr(networks, "create_student", lambda *given, **options: own)
     teaching = TeacherOptions(teacher="timm:test_resnet", pretrained="default", teacher_size=32)
-    made = networks.classifier_teacher("timm", "test_resnet", teaching, ["cat", "dog"], torch.device("cpu"), (), ())
+    made = networks.classifier_teacher("test_resnet", teaching, ["cat", "dog"], torch.device("cpu"), (), ())
     assert made.num_classes is None
     assert made(torch.rand(2, 3, 32, 32)).embedding.shape == (2, made.embedding_dim)

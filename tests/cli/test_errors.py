@@ -201,6 +201,8 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("embed --data lonely --out x {t}", "one class is nothing to learn", "pass that folder, or --layout flat for unlabelled images"),
     ("embed --data images --out x {t} --device cuda:99", "there is no device 'cuda:99'", "give --device auto, or see graphkd doctor"),
     ("embed --data images --out x --teacher ViT-B-23 --pretrained openai", "unknown open_clip model 'ViT-B-23'; did you mean 'ViT-B-32'?", "choose one of ViT-B-32"),
+    ("embed --data images --out x --teacher lite1", "unknown teacher 'lite1'; did you mean 'lite2'?", "choose one of lite"),
+    ("embed --data images --out x --teacher resnet50 --pretrained default", "unknown teacher 'resnet50'; did you mean 'timm:resnet50'?", "choose one of timm:resnet50"),
     ("embed --data images --out x --teacher ViT-B-32", "'ViT-B-32' has no weights yet", "give --pretrained a tag (openai"),
     ("embed --data images --out x --teacher ViT-B-32 --pretrained opnai", "unknown pretrained tag of ViT-B-32 'opnai'; did you mean 'openai'?", "choose one of openai"),
     ("embed --data images --out x --teacher images", "images is a folder, and no run folder", "give the checkpoint file in it"),

@@ -4,6 +4,7 @@ import pytest
 
 from graphkd.cli.app import options_of
 from graphkd.cli.errors import UsageError, explained
+from graphkd.data import decoding
 from graphkd.errors import DataError, OptionError, StoreError, TeacherError, UnknownNameError
 
 
@@ -21,6 +22,16 @@ def test_the_library_speaks_in_flags():
         "photos holds splits",
         "pass one of them, or --layout flat",
     )
+
+
+@pytest.mark.parametrize(("command", "unreadable", "too_large"), [
+    ("embed", "repair or remove it, or give --on-error skip", "make the image smaller, allow it with --max-megapixels 70, or give --on-error skip"),
+    ("export", "repair or remove it", "make the image smaller"),
+    ("doctor", "repair or remove it", "make the image smaller"),
+])  # fmt: skip
+def test_only_options_that_the_command_has_are_advised(command, unreadable, too_large):
+    errors = decoding._unreadable("a.png", "cut off"), decoding._too_large("a.png is large", 64, "70")
+    assert [explained(each, options_of(command), command)[1] for each in errors] == [unreadable, too_large]
 
 
 def test_a_call_in_python_becomes_options():

@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from graphkd.training import speed
+from graphkd.training.config import METHOD
 
-SMALL = "doctor --speed --data photos --student test_resnet --teacher test_vit --size 32 --batch-size 4 --device cpu"
+SMALL = (
+    "doctor --speed --data photos --student test_resnet --teacher timm:test_vit --size 32 --batch-size 4 --device cpu"
+)
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def photos(tmp_path, monkeypatch):
 def test_it_says_what_was_measured_and_what_limits(graphkd, photos):
     found = graphkd.json(SMALL)["speed"]
     assert set(found["images_per_second"]) == {"decode", "student_view", "teacher_view", "store", "teacher", "step"}
-    assert (found["student"], found["method"], found["batch_size"]) == ("test_resnet", "prg", 4)
+    assert (found["student"], found["method"], found["batch_size"]) == ("test_resnet", METHOD, 4)
     hours = [found[f"{kind}_teacher"]["imagenet_epoch_hours"] for kind in ("stored", "live")]
     assert hours[0] > 0
     assert hours[1] == pytest.approx(1_281_167 / 3600 / found["live_teacher"]["images_per_second"])
@@ -32,8 +35,8 @@ def test_people_read_the_same_and_unreadable_images_are_named(graphkd, photos):
     said = graphkd(SMALL)
     assert "1 of the images cannot be read: bad.png" in said.out
     assert "hours with a stored teacher, at " in said.out
-    assert "trained: test_resnet, prg, batches of 4, on the cpu" in said.out
-    assert said.err[-1] == "speed: training test_resnet by prg"
+    assert "trained: test_resnet, combined, batches of 4, on the cpu" in said.out
+    assert said.err[-1] == "speed: training test_resnet by combined"
 
 
 REFUSED = [
@@ -42,7 +45,12 @@ REFUSED = [
     ("doctor --speed --data empty", "no image", ""),
     ("doctor --speed --data file.txt", "file.txt", ""),
     ("doctor --speed --student resnet81", "unknown student 'resnet81'; did you mean 'resnet18'", ""),
-    ("doctor --speed --teacher vit_base_patch32_clip", "unknown teacher", ""),
+    ("doctor --speed --teacher timm:vit_base_patch32_clip", "unknown teacher", ""),
+    ("doctor --speed --teacher ViT-B-23", "unknown open_clip model 'ViT-B-23'; did you mean 'ViT-B-32'", ""),
+    ("doctor --speed --teacher lite1", "unknown teacher 'lite1'; did you mean 'lite2'", "choose one of lite"),
+    ("doctor --speed --teacher resnet50", "unknown teacher 'resnet50'; did you mean 'timm:resnet50'", ""),
+    ("doctor --speed --teacher hf:org/clip", "no network that can be built without", "give a name of open_clip"),
+    ("doctor --speed --teacher empty", "empty is no network that can be built without", "give a name of open_clip"),
     ("doctor --speed --method prq", "prq", "--method: how it is distilled"),
     ("doctor --speed --batch-size 1", "--batch-size", ""),
     ("doctor --speed --size 0", "--size", ""),

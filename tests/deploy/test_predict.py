@@ -128,6 +128,15 @@ def test_json_lines_and_the_labels_of_fiftyone(photos, tmp_path):
     assert found["labels"]["c"] == {"label": 2, "confidence": rows[-1]["confidences"][0]}
 
 
+def test_images_that_are_one_to_fiftyone_are_refused_before_the_first_is_read(photos, tmp_path):
+    paint(tmp_path / "photos" / "a" / "1.jpg", 255)
+    source = FlatFolderSource(tmp_path / "photos")
+    with pytest.raises(DataError, match="a/1.jpg and a/1.png are one image to FiftyOne.*: name one of them otherwise"):
+        predict(CLASSIFIER, source, tmp_path / "labels.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert predict(CLASSIFIER, source, tmp_path / "out.csv").images == 7
+
+
 def test_parquet_says_what_csv_says(photos, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'graphkd[parquet]'")
     for name in ("out.parquet", "out.csv"):
@@ -235,7 +244,7 @@ def test_no_file_is_overwritten(photos, tmp_path):
     paint(tmp_path / "sorted" / "white" / "c.png", 7)
     mine = (tmp_path / "sorted" / "white" / "c.png").read_bytes()
     for move in (False, True):
-        found = predict(CLASSIFIER, photos, tmp_path / "out.csv", folders=ClassFolders(tmp_path / "sorted", move))
+        found = predict(CLASSIFIER, photos, tmp_path / f"{move}.csv", folders=ClassFolders(tmp_path / "sorted", move))
         assert found.placed.in_the_way == ["c.png"]
     assert (tmp_path / "sorted" / "white" / "c.png").read_bytes() == mine
     assert tree(tmp_path / "photos") == {"b/bad.png", "c.png"}
@@ -248,6 +257,17 @@ def test_an_image_that_lies_in_its_place_is_kept(photos, tmp_path):
     found = predict(CLASSIFIER, source, tmp_path / "out.csv", folders=ClassFolders(tmp_path / "home", move=True))
     assert found.placed.placed == {"white": 1}
     assert tree(tmp_path / "home") == {"white/1.png"}
+
+
+def test_a_second_move_keeps_the_record_of_the_first(photos, tmp_path):
+    out, folders = tmp_path / "out.csv", ClassFolders(tmp_path / "sorted", move=True, above=0.9)
+    predict(CLASSIFIER, photos, out, folders=folders)
+    before, rest = out.read_text(), FlatFolderSource(tmp_path / "photos")
+    with pytest.raises(FileError, match="all that tells of images that were moved before: choose another file"):
+        predict(CLASSIFIER, rest, out, folders=ClassFolders(tmp_path / "again", move=True))
+    assert out.read_text() == before
+    assert not (tmp_path / "out.csv.part").exists()
+    assert len(tree(tmp_path / "photos")) == 3
 
 
 def test_a_move_goes_on_where_it_was_killed(photos, tmp_path, monkeypatch):

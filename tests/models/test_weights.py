@@ -62,7 +62,7 @@ def test_every_usual_form_for_student_and_teacher(tmp_path, model, form):
     torch.save(FORMS[form](model.state_dict()), path)
     assert equal(create_student("test_resnet", 3, init=path), model)
     teaching = TeacherOptions(teacher="timm:test_resnet", pretrained=str(path))
-    teacher = classifier_teacher("timm", "test_resnet", teaching, ["a", "b", "c"], torch.device("cpu"), (), ())
+    teacher = classifier_teacher("test_resnet", teaching, ["a", "b", "c"], torch.device("cpu"), (), ())
     assert equal(teacher._tap, model)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -187,6 +188,17 @@ def test_epochs_are_whole_and_no_legend_hides_a_curve():
         assert axis.get_legend().get_window_extent().y1 < axis.get_window_extent().y0
 
 
+def test_no_two_curves_of_a_picture_share_a_colour():
+    for terms, scored in ((8, False), (4, True)):
+        scores = {"top1": 0.5, "top5": 0.6, "agreement": 0.4} if scored else {}
+        found = [
+            {"epoch": epoch, **{f"term{i}": 1.0 for i in range(terms)}, "loss": terms, "lr": 1.0} for epoch in (1, 2)
+        ]
+        axes = draw_curves([*found, {"epoch": 2, **scores}], teacher=0.9).axes[:-1]
+        colours = [line.get_color() for axis in axes for line in axis.lines]
+        assert len(set(colours)) == len(colours) == terms + 1 + 4 * scored
+
+
 @pytest.mark.parametrize(("terms", "scale"), [
     ({"a": 1.0, "b": 0.5}, "linear"),
     ({"a": 1.0, "b": 0.01}, "log"),
@@ -251,6 +263,24 @@ def test_relations_show_both_matrices_and_their_difference_by_class():
     assert [text.get_text() for text in axes[0].get_yticklabels()] == NAMES
     borders = sorted(line.get_ydata()[0] for line in axes[0].lines if line.get_xdata()[0] == 0)
     assert borders == [1.5, 2.5]  # between the classes: 2 cats, 1 dog, 3 horses
+
+
+@pytest.mark.parametrize("columns", ["sample", "class"])
+@pytest.mark.parametrize("counts", [[5] * 40, [100, 1, 2, 1, 60, 1, 1, 1, 20, 1]], ids=["many", "small"])
+def test_no_name_beside_a_relation_touches_another(counts, columns):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    edges = random(len(labels), len(labels) if columns == "sample" else len(counts))
+    names = [f"class {number}" for number in range(len(counts))]
+    figure = draw_relations(edges, edges, labels, names, columns=columns)
+    assert picture_bytes(figure)  # which lays it out
+    rows = [text for text in figure.axes[0].get_yticklabels() if text.get_text()]
+    boxes = sorted((text.get_window_extent() for text in rows), key=lambda box: box.y0)
+    assert all(one.y1 <= other.y0 for one, other in pairwise(boxes))
+    below = [text for text in figure.axes[1].get_xticklabels() if text.get_text()]
+    points = [figure.axes[1].transData.transform((text.get_position()[0], 0))[0] for text in below]
+    letters = below[0].get_fontsize() * figure.dpi / 72
+    assert all(other - one >= letters / np.sin(np.pi / 3) for one, other in pairwise(points))
+    assert {names[counts.index(max(counts))], names[0]} <= {text.get_text() for text in rows}
 
 
 def test_relations_to_proxies_keep_the_order_of_the_classes():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from graphkd.cli.option_groups import LITE as NAMES
 from graphkd.errors import CheckpointError, DataError, TeacherError, UnknownNameError
+from graphkd.models.installed import LITE as NAMES
 from graphkd.teachers import lite
 from graphkd.teachers.lite import LITE, lite_teacher
 

@@ -1,17 +1,19 @@
 """How fast a machine trains: each part measured alone, and what they make together."""
 
 import pytest
+import torch
 from PIL import Image
 
 from graphkd.data.folders import open_folder
 from graphkd.errors import DataError, OptionError
+from graphkd.training import speed
 from graphkd.training.speed import IMAGENET, Speed, made_photos, measure_speed
 
 RATES = {
     "decode": 200.0, "student_view": 400.0, "teacher_view": 100.0, "store": 1000.0, "teacher": 20.0, "step": 50.0,
     "processes": 2, "batch_size": 32, "file_bytes": 1,
 }  # fmt: skip
-SMALL = {"student": "test_resnet", "teacher": "test_vit", "size": 32, "batch_size": 4, "seconds": 1e-3}
+SMALL = {"student": "test_resnet", "teacher": "timm:test_vit", "size": 32, "batch_size": 4, "seconds": 1e-3}
 
 
 def test_seconds_of_an_image_by_hand():
@@ -53,6 +55,14 @@ def test_every_part_is_measured_and_unreadable_images_are_named(tmp_path):
     assert 0 < found.file_bytes < 1000
     assert found.device == "cpu"
     assert said[-1] == "training test_resnet by rkd"
+
+
+@pytest.mark.parametrize(("name", "width"), [
+    ("coca_ViT-B-32", 512), ("timm:test_vit", 64), ("torchvision:resnet18", 512), ("lite0", 1280),
+])  # fmt: skip
+def test_a_teacher_has_the_names_that_it_has_for_distillation(name, width):
+    found = speed._teacher(name, torch.device("cpu"))
+    assert (found.embedding_dim, found.num_classes) == (width, 1000)
 
 
 def test_made_photos_are_as_large_as_imagenets(tmp_path):

@@ -18,7 +18,7 @@ from graphkd.cli.option_groups import STUDENT, Command, Images, TeacherOptions, 
 from graphkd.files import local_path
 from graphkd.models.installed import optimizers, require_network, trackers
 from graphkd.registry import unknown
-from graphkd.training.config import TrainConfig
+from graphkd.training.config import METHOD, TrainConfig
 
 if TYPE_CHECKING:
     from graphkd.data.opening import Parts
@@ -133,7 +133,7 @@ class Distill(Command):
     teaching: TeacherOptions = field(default_factory=TeacherOptions)
     student: Student = field(default_factory=Student)
     train: Annotated[TrainConfig, _TRAINING] = field(default_factory=TrainConfig)
-    method: Annotated[str, Parameter(choices=(*methods(), "none"))] = "combined"
+    method: Annotated[str, Parameter(choices=(*methods(), "none"))] = METHOD
     set: Annotated[dict[str, Any], _MAPPING] = field(default_factory=dict)
     labels: Literal["no", "method", "task"] = "no"
     val: ExistingDirectory | None = None

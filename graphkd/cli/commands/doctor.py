@@ -17,8 +17,9 @@ from packaging.requirements import Requirement
 from graphkd.cli.catalogue import methods
 from graphkd.cli.console import Console
 from graphkd.cli.errors import UsageError, flag_of
-from graphkd.cli.option_groups import Command, require_device
+from graphkd.cli.option_groups import Command, require_device, require_teacher_network
 from graphkd.models.installed import require_network
+from graphkd.training.config import METHOD
 
 _GIVES = {  # extra -> what it is for
     "train": "distill, progress bars, TensorBoard, the digits",
@@ -56,7 +57,8 @@ class Measured:
         data: folder of images to decode; default: JPEG files of 256 to 500 pixels that are made for it.
         student: a network of timm, or torchvision/NAME; it has 1,000 classes.
         method: how it is distilled; one that compares embeddings or class scores.
-        teacher: a network of timm, or torchvision/NAME; the default is the image tower of CLIP's ViT-B/32.
+        teacher: by its name, as distill takes it: of open_clip (ViT-B-32), timm:NAME, torchvision:NAME, lite0 or
+            lite2; the default is the image tower of CLIP's ViT-B/32.
         size: side of the student's images, pixels.
         batch_size: images of a training step; default 32 on a CPU, 256 on a GPU.
         workers: processes that would load images; default: one for each processor.
@@ -65,8 +67,8 @@ class Measured:
 
     data: ExistingDirectory | None = None
     student: str = "resnet18"
-    method: Annotated[str, Parameter(choices=tuple(methods()))] = "prg"
-    teacher: str = "vit_base_patch32_clip_224"
+    method: Annotated[str, Parameter(choices=tuple(methods()))] = METHOD
+    teacher: str = "timm:vit_base_patch32_clip_224"
     size: PositiveInt = 224
     batch_size: Annotated[int, Parameter(validator=Number(gte=2))] | None = None
     workers: PositiveInt | None = None
@@ -74,7 +76,7 @@ class Measured:
 
     def __post_init__(self) -> None:
         require_network("student", self.student)
-        require_network("teacher", self.teacher)
+        require_teacher_network(self.teacher)
         require_device(self.device)
 
 

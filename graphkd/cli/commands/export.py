@@ -13,6 +13,7 @@ from graphkd.cli.option_groups import STUDENT, Output, require_run
 from graphkd.registry import unknown
 
 FORMATS = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch": "model.pt2"}
+_INPUT = "images (b, 3, size, size) in [0, 1]"
 
 
 @Parameter(name="*")
@@ -76,7 +77,7 @@ def run(config: Export, *, console: Console) -> int:
     import torch
 
     from graphkd.cli import config_file, exported, int8, networks, opened
-    from graphkd.files import write_json
+    from graphkd.files import one_writer, write_json
 
     tap, about = networks.open_student(config.run, config.model_from)
     alike = not config.int8 or about["num_classes"] != 0
@@ -89,24 +90,25 @@ def run(config: Export, *, console: Console) -> int:
     with torch.no_grad():
         expected = model(images)
     of_int8 = int8.images_of(config.run, config.calibration, about) if config.int8 else None
-    (out / "export.json").unlink(missing_ok=True)  # written last: what an interrupted export leaves is not read
-    (out / int8.FILE).unlink(missing_ok=True)  # an earlier one may be of other weights
-    checks = {}
-    for name in config.formats:
-        found = exported.WRITERS[name](tap, model, images, about, out)
-        checks[name] = {
-            "largest_difference": float((found - expected).abs().max()),
-            "same_top1": int((found.argmax(1) == expected.argmax(1)).sum()),
-            "images": len(images),
-        }
-    good = all(each["largest_difference"] <= config.tolerance for each in checks.values())
-    facts = {**about, "input": "images (b, 3, size, size) in [0, 1]", "checks": checks, "tolerance": config.tolerance}
-    lines = [_text(out, checks, about, good)]
-    if of_int8 is not None:
-        facts["int8"] = int8.write_int8(*of_int8, view, out, console)
-        lines += int8.text(facts["int8"], out)
-    write_json(out / "export.json", facts)
-    config_file.save(out, "export", config)
+    with one_writer(out):
+        (out / "export.json").unlink(missing_ok=True)  # written last: what an interrupted export leaves is not read
+        (out / int8.FILE).unlink(missing_ok=True)  # an earlier one may be of other weights
+        checks = {}
+        for name in config.formats:
+            found = exported.WRITERS[name](tap, model, images, about, out)
+            checks[name] = {
+                "largest_difference": float((found - expected).abs().max()),
+                "same_top1": int((found.argmax(1) == expected.argmax(1)).sum()),
+                "images": len(images),
+            }
+        good = all(each["largest_difference"] <= config.tolerance for each in checks.values())
+        facts = {**about, "input": _INPUT, "checks": checks, "tolerance": config.tolerance}
+        lines = [_text(out, checks, about, good)]
+        if of_int8 is not None:
+            facts["int8"] = int8.write_int8(*of_int8, view, out, console)
+            lines += int8.text(facts["int8"], out)
+        write_json(out / "export.json", facts)
+        config_file.save(out, "export", config)
     console.result({"folder": str(out), "good": good, **facts}, "\n".join(lines))
     return 0 if good else 1
 

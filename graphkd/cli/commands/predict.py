@@ -54,7 +54,7 @@ class Predict(Command):
         out: file to write.
         format: of that file; default by its suffix: .csv, .jsonl, .parquet, or .json for the labels of FiftyOne.
         top: classes of each image, best first.
-        move: put the images into one folder a class, below this one; none is overwritten.
+        move: put the images into one folder a class, below this one; none is overwritten, and --out must be new.
         copy: the same with copies.
         above: of --move and --copy: images of less confidence, in [0, 1], stay where they are.
 
