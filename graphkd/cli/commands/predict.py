@@ -107,6 +107,10 @@ class Predict(Command):
     def _check_folders(self) -> None:
         folder, data = self.move or self.copy, local_path(self.images.data)
         require(folder is not None or self.above == 0, "--above is for --move and --copy", "give one of them too")
+        if self.move is not None and self.out is not None:  # as predict, which looks into the journal as well
+            new = not self.out.exists() or self.out.with_name(f"{self.out.name}.part").exists()
+            what = f"{self.out} is there, and may be all that tells of images that were moved before"
+            require(new, what, "choose another file to write")
         if folder is not None and data.is_dir():
             inside = folder.resolve().is_relative_to(data.resolve())
             what = f"{folder} lies in --data {data}, and the next run would read its images again"
