@@ -1,4 +1,4 @@
-"""docs/evidence.md and docs/evidence/: figures, tables and pictures of committed results between words written by hand.
+"""docs/evidence.md, docs/evidence/ and a page that quotes them: figures, tables and pictures of committed results between words written by hand.
 
     python -m benchmarks.accuracy page
 
@@ -38,7 +38,7 @@ from benchmarks.accuracy.stats import mean_std
 from benchmarks.accuracy.studies import STUDIES, Study
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "evidence.md", *sorted((DOCS / "evidence").glob("*.md"))]
+PAGES = [DOCS / "evidence.md", *sorted((DOCS / "evidence").glob("*.md")), DOCS / "methods" / "combined.md"]
 PICTURES = DOCS / "img" / "evidence"
 PLACE = re.compile(r"<!-- (results|verdicts|interval|score|fact): ([^\n]+?) -->.*?<!-- end -->", re.DOTALL)
 NO_TABLE, NO_NUMBER = "No results are committed yet.", "not measured yet"

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.accuracy.__main__ import RESULTS
 from benchmarks.accuracy.choice import CHOSEN
 from benchmarks.accuracy.config import Config
-from benchmarks.accuracy.page import PAGES, PICTURES, PLACE, SHARES, filled
+from benchmarks.accuracy.page import PAGES, PICTURES, PLACE, SHARES, filled, number
 from benchmarks.accuracy.studies import STUDIES
 
 PLACE_OF = "Before.\n\n<!-- {} -->{}<!-- end -->\n\nAfter.\n"
@@ -34,6 +34,13 @@ def test_a_page_is_that_of_the_committed_results(page, tmp_path):
     assert text.count("<!-- end -->") == text.count("<!-- ") / 2 == len(PLACE.findall(text))
     for picture in tmp_path.iterdir():
         assert (PICTURES / picture.name).is_file()
+
+
+@pytest.mark.parametrize(("row", "against"), [("sum, tuned", "KD, tuned"), ("PRG", "KD, tuned"), ("PRG", "sum, tuned")])
+def test_the_readme_quotes_the_confirmed_figures(row, against):
+    readme = " ".join((RESULTS.parents[2] / "README.md").read_text().split())
+    assert number("caltech-confirmed", row, against, RESULTS) in readme
+    assert number("caltech-confirmed", row, "", RESULTS).partition(" ±")[0] in readme
 
 
 def test_every_study_with_results_has_its_place():
