@@ -1,4 +1,4 @@
-"""docs/evidence.md, docs/evidence/ and a page that quotes them: figures, tables and pictures of committed results between words written by hand.
+"""The pages of evidence, and one that quotes them: figures, tables and pictures of results between words of ours.
 
     python -m benchmarks.accuracy page
 
