@@ -229,7 +229,7 @@ LATER = [  # found in the images, the teacher or the method, before the teacher 
     ("distill --data images {t} --val loose", "loose holds loose images, and scoring needs their labels", "put them into one folder a class"),
     ("distill --data loose --classes names.txt {t} --labels task", "--labels task needs labelled images, and these have none", "give a folder"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method prg --set rhoo=1", "unknown option of 'prg' 'rhoo'; did you mean 'rho'?", "choose one of"),
-    ("distill --data images {t} --student test_efficientnet --size 32 --method prg --set preset=ega2", "unknown preset 'ega2'; did you mean 'ega'?", "choose one of ega, literal, stable"),
+    ("distill --data images {t} --student test_efficientnet --size 32 --method prg --set preset=ega2", "unknown preset 'ega2'; did you mean 'ega'?", "choose one of ega, literal, relation, stable"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method prg --set rho=abc", "prg does not take these options", "graphkd methods prg lists its options"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method dkd", "dkd needs labels, and --labels is no", "add --labels method, or --labels task"),
     ("distill --data images {t} --student test_efficientnet --size 32 --method at", "at compares maps, and none are named", "give --student-maps and --teacher-maps"),

@@ -74,7 +74,7 @@ def test_methods_are_listed_and_explained(graphkd):
     listed = graphkd("methods").out
     assert all(f"{name} " in listed for name in methods())
     one = graphkd("methods prg").out
-    assert "rho: share of the feature block in [0, 1]; default 0.5." in one
+    assert "rho: share of the feature block in [0, 1]; default from the preset, 0.5, for" in one
     assert "graphkd distill --method prg" in one
     found = graphkd.json("methods")["methods"]
     assert [each["name"] for each in found] == list(methods())

@@ -57,7 +57,7 @@ def test_custom_operators_keep_their_contract():
 
 PLANNED = {
     "edge_kl": ([(8, 4), None, (8, 6), None], [(8192, 512), (1000, 512)] * 2, ("squared_euclidean", 0.1)),
-    "edge_pkt": ([(64, 8), None] * 2, [(4096, 8), None] * 2, ()),
+    "edge_pkt": ([(16, 8), None] * 2, [(4096, 8), None] * 2, ()),
     "info_nce": ([(32, 8), (32, 8), (32,)], [(4096, 8), (4096, 8), (4096,)], ("squared_euclidean", 0.1)),
     "rkd_distance": ([(16, 8), (16, 9)], [(4096, 8), (4096, 9)], ()),
     "rkd_angle": ([(16, 8), (16, 9)], [(512, 8), (512, 9)], (0, 16)),
