@@ -28,7 +28,7 @@ REFUSALS = {  # kind of mistake: command, and what the first line says
     "a range": (f"{_IN} --lr -1", "must be > 0"),
     "a choice": (f"{_IN} --augment crpo", 'Did you mean "crop"'),
     "a method": (f"{_IN} --method prq", 'Did you mean "prg"'),
-    "an option of a method": (f"{_IN} --set rhoo=1", "did you mean 'rho'"),
+    "an option of a method": (f"{_IN} --method prg --set rhoo=1", "did you mean 'rho'"),
     "a student": (f"{_IN} --student resnet81", "did you mean 'resnet18'"),
     "a teacher": ("distill --data photos --teacher ViT-B-23 --pretrained openai", "did you mean 'ViT-B-32'"),
     "a classifier": ("embed --data photos --out x --teacher timm:resnet81 --pretrained default", "unknown teacher"),
