@@ -26,7 +26,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None
     Raises: MissingFeatureError where no loss was read yet.
     Example: ``draw_curves(read_metrics(run / "metrics.jsonl")).savefig("curves.svg")``
     """
-    losses = [line for line in lines if "loss" in line]
+    losses = _even([line for line in lines if "loss" in line])
     scores = [line for line in lines if _SCORES.keys() & line.keys()]
     if not losses:
         raise MissingFeatureError("no loss was read yet: the run ended before log_every updates were made")
@@ -43,6 +43,12 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None
     for axis in axes[:-1]:
         axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16))  # below, where it hides no curve
     return figure
+
+
+def _even(lines: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Where most lines end an epoch, these alone: one between is a mean of few updates, and a kink."""
+    whole = [line for line in lines if float(line["epoch"]).is_integer()]
+    return whole if 2 * len(whole) > len(lines) else lines
 
 
 def over_epochs(axis: Any) -> None:

@@ -188,6 +188,12 @@ def test_epochs_are_whole_and_no_legend_hides_a_curve():
         assert axis.get_legend().get_window_extent().y1 < axis.get_window_extent().y0
 
 
+@pytest.mark.parametrize(("epochs", "shown"), [([1, 2, 2.5, 3], [1, 2, 3]), ([0.5, 1, 1.5, 2], [0.5, 1, 1.5, 2])])
+def test_a_line_between_whole_epochs_is_no_kink(epochs, shown):
+    figure = draw_curves([{"epoch": epoch, "loss": 1.0, "a/b": 1.0, "lr": 0.1} for epoch in epochs])
+    assert all(list(line.get_xdata()) == shown for axis in figure.axes for line in axis.get_lines())
+
+
 def test_no_two_curves_of_a_picture_share_a_colour():
     for terms, scored in ((8, False), (4, True)):
         scores = {"top1": 0.5, "top5": 0.6, "agreement": 0.4} if scored else {}
