@@ -1,4 +1,4 @@
-"""The pages of evidence, and one that quotes them: figures, tables and pictures of results between words of ours.
+"""The pages of evidence, and those that quote them: figures, tables and pictures of results between words of ours.
 
     python -m benchmarks.accuracy page
 
@@ -38,7 +38,8 @@ from benchmarks.accuracy.stats import mean_std
 from benchmarks.accuracy.studies import STUDIES, Study
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "evidence.md", *sorted((DOCS / "evidence").glob("*.md")), DOCS / "methods" / "combined.md"]
+QUOTING = [DOCS / "methods" / f"{name}.md" for name in ("combined", "prg")]
+PAGES = [DOCS / "evidence.md", *sorted((DOCS / "evidence").glob("*.md")), *QUOTING]
 PICTURES = DOCS / "img" / "evidence"
 PLACE = re.compile(r"<!-- (results|verdicts|interval|score|fact): ([^\n]+?) -->.*?<!-- end -->", re.DOTALL)
 NO_TABLE, NO_NUMBER = "No results are committed yet.", "not measured yet"
