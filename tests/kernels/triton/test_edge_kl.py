@@ -57,6 +57,7 @@ def test_sizes(n, device):
     check(graphs(n, d=5, e=3), "euclidean", BOTH, device)
 
 
+@pytest.mark.slow
 def test_blocks_that_do_not_fit(monkeypatch, device):
     monkeypatch.setattr(node_blocks, "ENTRIES", 500)
     check(graphs(40, 70, 20, 17, b=(2,)), "gram", ALL, device)

@@ -73,6 +73,7 @@ def test_rows_that_come_nearer_all_the_time(device):
     assert squares[0].tolist() == pytest.approx([1, 1, 4], rel=1e-2)  # of rows 150 apart
 
 
+@pytest.mark.slow
 def test_parts_of_the_columns_are_merged_in_order(device):
     """520 rows are two parts of the columns, with equal distances in both."""
     x = testing.rows(20, 8).repeat(26, 1).to(device)

@@ -89,6 +89,7 @@ def test_close_rows(operation, gap, device):
     assert gradient < 1e-6 / gap
 
 
+@pytest.mark.slow
 def test_blocks_that_do_not_fit(monkeypatch, device):
     monkeypatch.setattr(node_blocks, "ENTRIES", 300)
     check("rkd_distance", pair(67), device)
