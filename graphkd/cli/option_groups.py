@@ -255,7 +255,7 @@ def _require_spelling(asked: str) -> None:
     if network is not None:
         require_network("teacher", network)
     elif not local_path(asked).exists():
-        others = [*LITE, *(f"timm:{asked}" for name in timm_models() if name == asked)]
+        others = [*LITE, f"timm:{asked}"] if asked in timm_models() else list(LITE)
         known = [*others, *clip_models()]
         if set(get_close_matches(asked, known, n=1)) & set(others):
             raise unknown("teacher", asked, known)

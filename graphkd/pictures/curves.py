@@ -18,6 +18,8 @@ _WIDE = 20  # ratio of the largest to the smallest loss from which the axis is l
 def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None) -> Any:
     """Loss terms, accuracy, agreement with the teacher and learning rate over the epochs of a run.
 
+    Where most lines end an epoch, the losses between are left out: each is a mean of few updates, and a kink.
+
     Args:
         lines: of the run's ``metrics.jsonl``; see :func:`graphkd.training.run_folder.read_metrics`.
         teacher: the teacher's top-1 as a fraction, drawn as a line to reach.
@@ -46,7 +48,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], teacher: float | None = None
 
 
 def _even(lines: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Where most lines end an epoch, these alone: one between is a mean of few updates, and a kink."""
+    """The lines that end an epoch if they are most of them, else all."""
     whole = [line for line in lines if float(line["epoch"]).is_integer()]
     return whole if 2 * len(whole) > len(lines) else lines
 

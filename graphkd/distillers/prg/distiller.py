@@ -37,7 +37,7 @@ PRESETS: Final = {
     "stable": Preset("diagonal", "rms", 1.0, 1.0, 1.0),
     "literal": Preset("diagonal", "rms", 1.0, 1.0, 0.0),
     "ega": Preset("identity", "frobenius", 0.8, 0.24, 0.0),
-    "relation": Preset("centred_gram", kl(0.1), 2.0, 0.0, 1.0, 1.0, 1.0, "cosine"),
+    "relation": Preset("centred_gram", kl(0.1), 2.0, 0.0, 1.0, kl_temperature=1.0, rho=1.0, node_relation="cosine"),
 }
 
 
